@@ -1,0 +1,156 @@
+"""Shuffled reads of targets through our reader, against np.memmap of the same bytes and zarr-python.
+
+    .venv/bin/python benchmarks/reading.py [--images 367] [--rounds 9] [--data camvid:DIR]
+
+Rows are int8 maps of 45x60x256 (0.69 MB) with their scales, full views of 360x480 images, page cache warm.
+Measured: copying shuffled rows into a preallocated batch of 16, as the stream does (seconds per row). One
+thread; two threads, each taking half of every batch, against one thread of memmap; windows of 22x30 cells.
+Also the bytes that the default codec keeps per element. Ratios are speeds: above 1 is faster than memmap.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import zarr
+from bench_cache import DRAWN_SIZE, data_spec, wide_cache
+from rounds import Figure, figure, interleave, ratio, report, seconds
+
+from kdcache.cache.cache import Cache
+
+TARGET, BATCH, CELLS = "stage4", 16, (22, 30)
+Row = Callable[[int], tuple[np.ndarray, np.ndarray]]
+
+
+class Contender:
+    """Copies shuffled rows, or windows of them, into one batch that is used again and again."""
+
+    def __init__(self, row: Row, shape: tuple[int, ...], order: np.ndarray, *, window: bool) -> None:
+        cells = (*CELLS, shape[2]) if window else shape
+        self.row, self.order = row, order
+        self.values = np.empty((BATCH, *cells), np.uint8)
+        self.scale = np.empty((BATCH, 2, shape[2]), np.float32)
+        room = (shape[0] - CELLS[0], shape[1] - CELLS[1])
+        self.corner = [(int(i * 7 % room[0]), int(i * 11 % room[1])) if window else (0, 0) for i in order]
+        self.cells = cells[:2]
+        self.cpu_s: list[float] = []  # per row, of one thread: other programs disturb it less than wall time
+
+    def read(self, first: int, step: int) -> None:
+        for place in range(first, len(self.order), step):
+            values, scale = self.row(int(self.order[place]))
+            y, x = self.corner[place]
+            np.copyto(self.values[place % BATCH], values[y : y + self.cells[0], x : x + self.cells[1]])
+            np.copyto(self.scale[place % BATCH], scale)
+
+    def one_thread(self) -> float:
+        began_s = time.thread_time()
+        spent_s = seconds(lambda: self.read(0, 1)) / len(self.order)
+        self.cpu_s.append((time.thread_time() - began_s) / len(self.order))
+        return spent_s
+
+    def two_threads(self) -> float:
+        with ThreadPoolExecutor(2) as pool:
+            return seconds(lambda: list(pool.map(lambda k: self.read(k, 2), (0, 1)))) / len(self.order)
+
+
+def memmap_row(cache: Cache, work: Path, shape: tuple[int, ...]) -> Row:
+    """The same bytes as two plain files."""
+    num = cache.num_samples
+    values = np.memmap(work / "values.bin", np.uint8, "w+", shape=(num, *shape))
+    scale = np.memmap(work / "scale.bin", np.float32, "w+", shape=(num, 2, shape[2]))
+    for index in range(num):
+        parts = cache.parts(TARGET, index, 0)
+        values[index], scale[index] = parts["values"], parts["scale"]
+    values.flush()
+    values = np.memmap(work / "values.bin", np.uint8, "r", shape=values.shape)
+    scale = np.memmap(work / "scale.bin", np.float32, "r", shape=scale.shape)
+    return lambda index: (values[index], scale[index])
+
+
+def reader_row(cache: Cache) -> Row:
+    def row(index: int) -> tuple[np.ndarray, np.ndarray]:
+        parts = cache.parts(TARGET, index, 0)
+        return parts["values"], parts["scale"]
+
+    return row
+
+
+def zarr_row(cache: Cache, size_key: str) -> Row:
+    """Plain zarr-python on the same files."""
+    folder = cache.root / "targets.zarr" / cache.manifest.teacher / TARGET / size_key
+    values, scale = zarr.open_array(folder / "values", mode="r"), zarr.open_array(folder / "scale", mode="r")
+    return lambda index: (np.asarray(values[0, index]), np.asarray(scale[0, index]))
+
+
+def kept_bytes_per_element(cache: Cache, num_elements: int) -> float:
+    files = (cache.root / "targets.zarr").rglob("*")
+    return sum(p.stat().st_size for p in files if p.is_file()) / (num_elements * cache.num_samples)
+
+
+def check_equal(rows: dict[str, Row], order: np.ndarray) -> None:
+    """Every contender gives the same bytes; afterwards every page is in memory."""
+    for index in order:
+        for name in ("reader", "zarr"):
+            for ours, theirs in zip(rows["memmap"](index), rows[name](index), strict=True):
+                assert np.array_equal(ours, theirs)
+
+
+def judged(found: dict[str, list[float]], kept: float) -> list[Figure]:
+    memmap = found["memmap 1 thread"]
+    return [
+        figure("shuffled rows / memmap, 1 thread", ">= 0.8", memmap, found["reader 1 thread"]),
+        figure("shuffled rows, 2 threads / memmap, 1 thread", ">= 1.1", memmap, found["reader 2 threads"]),
+        figure("windows / memmap", ">= 0.7", found["memmap windows"], found["reader windows"]),
+        figure("shuffled rows / zarr-python", ">= 3", found["zarr 1 thread"], found["reader 1 thread"]),
+        Figure("bytes kept per element, int8 at 45x60x256", "<= 1.02", kept, (kept, kept)),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=367)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--data", help="NAME:DIR with images of 360x480 [drawn ones]")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="kdcache-reading-") as temporary:
+        work = Path(temporary)
+        cache = wide_cache(work, data_spec(args.data, work, args.images), views="full", crop=DRAWN_SIZE)
+        spec = cache.tap(TARGET).spec(*DRAWN_SIZE)
+        order = np.random.default_rng(0).permutation(cache.num_samples)
+        rows = {
+            "memmap": memmap_row(cache, work, spec.shape),
+            "reader": reader_row(cache),
+            "zarr": zarr_row(cache, spec.size_key),
+        }
+        check_equal(rows, order)
+        whole = {name: Contender(row, spec.shape, order, window=False) for name, row in rows.items()}
+        cut = {name: Contender(row, spec.shape, order, window=True) for name, row in rows.items()}
+        found = interleave(
+            {f"{name} 1 thread": c.one_thread for name, c in whole.items()}
+            | {f"{name} 2 threads": whole[name].two_threads for name in ("memmap", "reader")}
+            | {f"{name} windows": c.one_thread for name, c in cut.items()},
+            args.rounds,
+        )
+        kept = kept_bytes_per_element(cache, int(np.prod(spec.shape)))
+        num_rows = cache.num_samples
+    figures = judged(found, kept)
+    memmap = found["memmap 1 thread"]
+    both = ratio(memmap, found["memmap 2 threads"])[0]
+    print(f"memmap itself, 2 threads / 1 thread: {both:.2f} (what this machine has to give)")
+    cpu = {f"{name} 1 thread": c.cpu_s for name, c in whole.items()}
+    cpu |= {f"{name} windows": c.cpu_s for name, c in cut.items()}
+    for kind in ("1 thread", "windows"):
+        share = ratio(cpu[f"memmap {kind}"], cpu[f"reader {kind}"])[0]
+        print(f"the same in processor time, {kind}: {share:.2f}")
+    measured = {"seconds_per_row": found, "cpu_s_per_row": cpu, "rows": num_rows, "row": list(spec.shape)}
+    report("reading", figures, measured)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Build a cache: once over a dataset with a teacher; again, to continue, grow, update or repair it.
+
+Steps: plan (nothing written) -> predict bytes and refuse a disk that is too small -> samples -> targets.
+Calling it twice does nothing the second time. A SIGKILL at any moment loses at most the shard in progress.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import torch.distributed as dist
+
+from kdcache.cache.build_lock import build_lock
+from kdcache.cache.build_options import BuildOptions
+from kdcache.cache.build_plan import Plan, Work, make_plan
+from kdcache.cache.build_predict import Prediction, missing_work, predict
+from kdcache.cache.build_samples import pack_blocks, sample_order
+from kdcache.cache.build_targets import TargetBuilder
+from kdcache.cache.errors import DiskFull
+from kdcache.cache.layout import target_layout
+from kdcache.cache.manifest import FILE_NAME, Manifest, pass_id
+from kdcache.cache.stores.local import LocalStore
+from kdcache.cache.stores.sample_tars import open_samples
+from kdcache.cache.stores.table import target_format
+from kdcache.cache.verify import damaged
+
+
+class BuildEvents(NamedTuple):
+    """Where a build reports. The CLI prints; tests collect."""
+
+    planned: Callable[[Plan, Prediction], None] = lambda plan, prediction: None
+    packed: Callable[[int], None] = lambda samples: None
+    computed: Callable[[int], None] = lambda rows: None
+    skipped: Callable[[Sequence[str]], None] = lambda keys: None
+
+
+class BuildReport(NamedTuple):
+    """What a build did. `shards` is 0 when everything was there."""
+
+    root: Path
+    manifest: Manifest
+    shards: int
+    rows: int
+    skipped: tuple[str, ...]
+
+
+def build_cache(options: BuildOptions, events: BuildEvents | None = None) -> BuildReport:
+    """Build, continue, grow, update or repair a cache. Raises KdError children; finished shards always
+    survive."""
+    events = events or BuildEvents()
+    plan = make_plan(options)
+    with _group() as (rank, world):
+        with build_lock(plan.root) if rank == 0 else nullcontext():
+            order, plan = _begin(plan, options, rank)
+            prediction = predict(plan, order)
+            if rank == 0:
+                events.planned(plan, prediction)
+                _refuse_full_disk(plan.root, prediction)
+                _write_manifest(plan)
+            _meet(world)
+            blocks = list(range(plan.manifest.num_blocks))
+            skipped = pack_blocks(
+                plan,
+                order,
+                blocks[rank::world],
+                skip_bad=options.skip_bad,
+                update=options.update,
+                done=events.packed,
+            )
+            if skipped:
+                events.skipped(skipped)
+            _meet(world)
+            if rank == 0:
+                _describe_arrays(plan)
+            todo = missing_work(plan.root, plan.manifest)[rank::world]
+            _meet(world)
+            rows = _targets(plan, options, todo, events)
+            _meet(world)
+    return BuildReport(plan.root, plan.manifest, len(todo), rows, tuple(skipped))
+
+
+def _targets(plan: Plan, options: BuildOptions, todo: list[Work], events: BuildEvents) -> int:
+    rows = 0
+
+    def count(done: int) -> None:
+        nonlocal rows
+        rows += done
+        events.computed(done)
+
+    if todo:
+        TargetBuilder(
+            plan,
+            device=options.device,
+            amp=options.amp,
+            batch_size=options.batch_size,
+            threads=options.threads,
+        ).run(todo, count)
+    return rows
+
+
+def _begin(plan: Plan, options: BuildOptions, rank: int) -> tuple[list[str], Plan]:
+    """Sweep a killed builder's litter, drop damaged shards if asked, and fix the order and number of
+    samples."""
+    if rank == 0:
+        store = LocalStore(plan.root)
+        store.sweep()
+        if options.repair:
+            for key in damaged(plan.root):
+                store.remove(key.name)
+    order = sample_order(
+        plan.root, plan.manifest if plan.existed else None, plan.source, update=options.update
+    )
+    manifest = plan.manifest.grown(num_samples=len(order))
+    taps = {t.name: t for t in manifest.taps}
+    passes = dict(manifest.passes)
+    for work in missing_work(plan.root, manifest):
+        passes[pass_id(work.targets, taps)] = tuple(sorted(work.targets))
+    manifest = manifest.grown(passes=passes)
+    return order, Plan(plan.root, manifest, plan.source, plan.network, plan.choice, plan.existed)
+
+
+def _refuse_full_disk(root: Path, prediction: Prediction) -> None:
+    wanted = prediction.target_bytes + prediction.sample_bytes
+    if wanted > prediction.free_bytes:
+        raise DiskFull(
+            f"the build writes {wanted / 1e9:.2f} GB, the disk has {prediction.free_bytes / 1e9:.2f} GB free",
+            where=str(root),
+            fix=(
+                "free some space, ask for fewer views (--views crops:2), a smaller --crop or fewer "
+                "taps (--tap logits)"
+            ),
+        )
+
+
+def _write_manifest(plan: Plan) -> None:
+    """Manifest and array descriptions, before any shard: a killed build leaves a cache that says what it
+    will hold."""
+    store = LocalStore(plan.root)
+    text = plan.manifest.to_json()
+    path = plan.root / FILE_NAME
+    if not path.is_file() or path.read_text() != text:
+        store.put(FILE_NAME, text.encode())
+
+
+def _describe_arrays(plan: Plan) -> None:
+    """Create or grow the description of every array, for every map size that a view gives."""
+    manifest, store = plan.manifest, LocalStore(plan.root)
+    sizes = {v.crop for v in manifest.views if v.crop is not None}
+    if any(v.crop is None for v in manifest.views):
+        for block in range(manifest.num_blocks):
+            samples = open_samples(store, block)
+            sizes |= {
+                (int(h), int(w))
+                for h, w, ok in zip(samples.heights, samples.widths, samples.valid, strict=True)
+                if ok
+            }
+    specs = {t.name: {t.spec(*size) for size in sizes} for t in manifest.taps}
+    target_format(manifest.target_format).prepare(store, target_layout(manifest, specs))
+
+
+@contextmanager
+def _group() -> Iterator[tuple[int, int]]:
+    """(rank, world size), with a process group of CPU barriers when torchrun started several ranks."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield 0, 1
+        return
+    mine = not dist.is_initialized()
+    if mine:
+        dist.init_process_group("gloo")
+    try:
+        yield dist.get_rank(), world
+    finally:
+        if mine:
+            dist.destroy_process_group()
+
+
+def _meet(world: int) -> None:
+    if world > 1:
+        dist.barrier()

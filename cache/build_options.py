@@ -1,0 +1,100 @@
+"""What `kdcache build` was asked to do, as plain values."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from kdcache.cache.errors import BadOption
+from kdcache.cache.spec import Need
+
+DEFAULT_VIEWS = "crops:8"
+DEFAULT_TARGETS = ("stage4", "logits")  # what the published dense methods read
+GIB = 1 << 30
+AMP = ("no", "bf16", "fp16")
+FORMATS = ("zarr", "webdataset")
+
+_TAP = re.compile(r"^(?P<tap>[^=@\s]+)(?:@(?P<module>[^=\s]+))?(?:=(?P<codec>\S+))?$")
+
+
+class TapRequest(NamedTuple):
+    """One `--tap`: 'stage4', 'stage4=int8', 'stage4@backbone.layer4', 'stage4@backbone.layer4=fp16'."""
+
+    tap: str
+    module: str | None = None
+    codec: str | None = None
+    reduction: str = ""
+
+    @property
+    def name(self) -> str:
+        return Need(tap=self.tap, reduction=self.reduction).name
+
+
+def parse_tap(text: str) -> TapRequest:
+    found = _TAP.match(text)
+    if not found:
+        raise BadOption(
+            f"'{text}' is not a tap",
+            where="--tap",
+            fix="write NAME, NAME=CODEC, NAME@MODULE.PATH or NAME@MODULE.PATH=CODEC",
+        )
+    return TapRequest(found["tap"], found["module"], found["codec"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """Options of one build. None means: as the cache already has it, else the default."""
+
+    runs_dir: Path
+    caches_dir: Path
+    teacher: str | None = None
+    data: str | None = None
+    cache: Path | None = None  # an existing cache to grow, update or repair
+    split: str = "train"
+    views: str | None = None
+    mirror: bool = False
+    crop: tuple[int, int] | None = None  # (height, width) in pixels
+    taps: tuple[TapRequest, ...] = ()
+    needs: tuple[Need, ...] = ()
+    target_format: str = "zarr"
+    zstd: bool = False
+    batch_size: int = 8
+    amp: str = "no"
+    device: str = "cpu"
+    shard_rows: int | None = None  # None: the most rows whose largest array shard stays small enough
+    memory_bytes: int = 4 * GIB
+    threads: int = 1
+    seed: int = 0
+    weights: str | None = None
+    output_stride: int | None = None
+    skip_bad: bool = False
+    update: bool = False
+    repair: bool = False
+
+    def __post_init__(self) -> None:
+        if self.amp not in AMP:
+            raise BadOption(f"'{self.amp}' is no precision", where="--amp", fix=f"legal: {', '.join(AMP)}")
+        if self.target_format not in FORMATS:
+            raise BadOption(
+                f"'{self.target_format}' is no format", where="--format", fix=f"legal: {', '.join(FORMATS)}"
+            )
+        for value, flag in (
+            (self.batch_size, "--batch-size"),
+            (self.threads, "--threads"),
+            (self.shard_rows or 1, "--shard-rows"),
+        ):
+            if value < 1:
+                raise BadOption(f"{value} is too small", where=flag, fix="give a whole number of at least 1")
+        if self.teacher is None and self.cache is None:
+            raise BadOption(
+                "no teacher was named",
+                where="kdcache build",
+                fix="give --teacher NAME, or --cache NAME to grow an existing cache",
+            )
+
+    def requests(self) -> tuple[TapRequest, ...]:
+        """`--tap` and `--for` together; an explicit tap wins over the same need of a loss."""
+        named = {r.name: r for r in self.taps}
+        for need in self.needs:
+            named.setdefault(need.name, TapRequest(need.tap, reduction=need.reduction))
+        return tuple(named.values())

@@ -1,0 +1,241 @@
+"""From options to a manifest and a list of work: who the teacher is, what the cache is called, what is
+missing.
+
+Nothing here writes; nothing here runs a forward of full size.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from kdcache.cache.build_options import DEFAULT_TARGETS, DEFAULT_VIEWS, BuildOptions, TapRequest
+from kdcache.cache.codecs.table import default_codec, make_codec
+from kdcache.cache.errors import BadCache, BadOption, unknown
+from kdcache.cache.images import PIPELINE_VERSION, pipeline_facts
+from kdcache.cache.manifest import FILE_NAME, Manifest, TapEntry, cache_name, pass_id, read_manifest
+from kdcache.cache.networks.network import Network
+from kdcache.cache.networks.resolve import resolve_teacher
+from kdcache.cache.networks.run_folder import RunCard, weights_digest
+from kdcache.cache.reduction import reduced_spec
+from kdcache.cache.shard_size import shard_samples
+from kdcache.cache.sources.contract import Source
+from kdcache.cache.sources.table import open_source
+from kdcache.cache.view import VIEW_VERSION
+from kdcache.cache.view_draw import extend_views, parse_views
+
+_FAMILIES = ("deeplabv3:", "pspnet:", "timm:", "tv:")  # names that are built from libraries alone
+
+
+class Work(NamedTuple):
+    """One shard to make: the missing targets of one block under one view number, in one pass of the
+    teacher."""
+
+    block: int
+    view: int
+    targets: tuple[str, ...]
+    pass_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything decided before the first byte is written."""
+
+    root: Path
+    manifest: Manifest
+    source: Source
+    network: Network
+    choice: str  # the sentence that says which teacher was taken
+    existed: bool
+
+
+def make_plan(options: BuildOptions) -> Plan:
+    """Resolve teacher, source and cache, and grow the manifest by what was asked for. Writes nothing."""
+    old = read_manifest(options.cache) if options.cache else None
+    teacher = options.teacher or own_teacher(old)
+    network, card, choice, source = _teacher_and_source(options, teacher, old)
+    identity = _identity(options, network, source, old)
+    name = cache_name(source.name, _label(teacher), identity)
+    root = options.cache or options.caches_dir / name
+    if old is None and (root / FILE_NAME).is_file():
+        old = read_manifest(root)
+    if old is not None:
+        _same_identity(old, identity, network, root)
+        return Plan(root, _grow(old, options, network), source, network, choice, True)
+    fresh = _fresh(options, name, teacher, identity, network, card, source)
+    return Plan(root, fresh, source, network, choice, False)
+
+
+def own_teacher(old: Manifest | None) -> str:
+    """The teacher a manifest names. Code of somebody's own must be named again: a cache may not import
+    code."""
+    origin = old.teacher_origin if old else ""
+    if ":" in origin and not origin.startswith(_FAMILIES):
+        raise BadOption(
+            f"the cache's teacher is code of your own, '{origin}'",
+            where=f"cache {old.name if old else ''}",
+            fix=f"name it again if you trust it: --teacher {origin}",
+        )
+    return origin
+
+
+def _teacher_and_source(
+    options: BuildOptions, teacher: str, old: Manifest | None
+) -> tuple[Network, RunCard | None, str, Source]:
+    modules = {r.tap: r.module for r in options.taps if r.module}
+    if old is not None:
+        modules = {t.tap: t.module for t in old.taps} | modules
+    weights = options.weights or (old.teacher_weights or None if old else None)
+    stride = options.output_stride or (old.output_stride if old else None)
+    data = options.data or (old.data_spec if old else None)
+    source = open_source(data, options.split) if data else None
+    network, card, choice = resolve_teacher(
+        teacher,
+        options.runs_dir,
+        num_classes=len(source.class_names) if source else None,
+        output_stride=stride,
+        weights=weights,
+        taps=modules or None,
+    )
+    if source is None:
+        if card is None:
+            raise BadOption(
+                f"no data was named, and '{teacher}' is not a run that would name them",
+                where="kdcache build",
+                fix="give --data NAME:DIR, such as --data camvid:DIR",
+            )
+        source = open_source(card.data, options.split)
+    if network.num_classes != len(source.class_names):
+        raise BadOption(
+            f"the teacher answers {network.num_classes} classes, {source.name} has {len(source.class_names)}",
+            where=f"--teacher {teacher}",
+            fix="name a teacher that was trained on this dataset's classes",
+        )
+    return network, card, choice, source
+
+
+def _label(teacher: str) -> str:
+    """A teacher's name as a folder name."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", teacher).strip("_.") or "teacher"
+
+
+def _identity(
+    options: BuildOptions, network: Network, source: Source, old: Manifest | None
+) -> dict[str, object]:
+    precision = old.precision if old is not None and options.amp == "no" else _precision(options.amp)
+    return {
+        "source": source.describe(),
+        # Where taps are read is each tap's own entry: naming one by hand must not rename the cache.
+        "network": {k: v for k, v in network.config.to_dict().items() if k != "taps"},
+        "weights": weights_digest(network),
+        "precision": precision,
+        "pixels": PIPELINE_VERSION,
+        "views": VIEW_VERSION,
+    }
+
+
+def _precision(amp: str) -> str:
+    return "fp32" if amp == "no" else amp
+
+
+def _same_identity(old: Manifest, identity: dict[str, object], network: Network, root: Path) -> None:
+    for key, value in identity.items():
+        if old.identity.get(key) != value:
+            raise BadCache(
+                f"the cache was made with {key} {str(old.identity.get(key))[:60]}, now it is "
+                f"{str(value)[:60]}",
+                where=str(root),
+                fix="build without --cache: another teacher, dataset or precision gets a cache of its own",
+            )
+
+
+def _fresh(
+    options: BuildOptions,
+    name: str,
+    teacher: str,
+    identity: dict[str, object],
+    network: Network,
+    card: RunCard | None,
+    source: Source,
+) -> Manifest:
+    crop = options.crop or (card.crop if card else source.default_crop)
+    views = tuple(
+        parse_views(options.views or DEFAULT_VIEWS, crop=crop, seed=options.seed, mirror=options.mirror)
+    )
+    wanted = options.requests() or tuple(TapRequest(t) for t in DEFAULT_TARGETS if t in network.taps)
+    entries = _entries(wanted, network)
+    manifest = Manifest(
+        name=name,
+        identity=identity,
+        teacher=_label(teacher),
+        network=network.config.to_dict(),
+        teacher_origin=teacher,
+        teacher_weights=options.weights or "",
+        data=source.describe(),
+        data_spec=f"{source.name}:{source.root}",
+        crop=crop,
+        output_stride=network.output_stride,
+        precision=_precision(options.amp),
+        pipeline=pipeline_facts(None if options.device == "cpu" else 0),
+        target_format=options.target_format,
+        zstd=options.zstd,
+        shard_samples=1,
+        num_samples=len(source.keys),
+        views=views,
+        taps=entries,
+    )
+    rows = options.shard_rows or shard_samples(manifest, source, options.memory_bytes)
+    return manifest.grown(shard_samples=rows, passes=_passes({}, [manifest.tap_names], entries))
+
+
+def _grow(old: Manifest, options: BuildOptions, network: Network) -> Manifest:
+    """The same manifest with more views and taps. What is there keeps its place, codec and numbers."""
+    views = old.views
+    if options.views or options.mirror:
+        text = options.views or "full"
+        wanted = parse_views(text, crop=options.crop or old.crop, seed=options.seed, mirror=options.mirror)
+        views = tuple(extend_views(old.views, wanted))
+    taps = {t.name: t for t in old.taps}
+    for entry, request in zip(_entries(options.requests(), network), options.requests(), strict=True):
+        have = taps.get(entry.name)
+        if have is None:
+            taps[entry.name] = entry
+        elif request.codec and entry.codec != have.codec or entry.module != have.module:
+            raise BadOption(
+                f"'{have.name}' is stored as {have.codec} from {have.module}, not as {entry.codec} "
+                f"from {entry.module}",
+                where=f"cache {old.name}",
+                fix="leave the codec out, or keep the other form in a cache of its own (--caches DIR)",
+            )
+    return old.grown(views=views, taps=tuple(taps.values()))
+
+
+def _entries(requests: Sequence[TapRequest], network: Network) -> tuple[TapEntry, ...]:
+    for request in requests:
+        if request.tap not in network.taps:
+            raise unknown("tap", request.tap, network.taps, where=f"teacher {network.name}")
+    taps = network.tap_specs([r.tap for r in requests], 64, 64) if requests else {}
+    found = []
+    for r in requests:
+        spec = reduced_spec(r.reduction, taps[r.tap]) if r.reduction else taps[r.tap]
+        codec = make_codec(r.codec or default_codec(r.name, spec), may_import=True)
+        found.append(
+            TapEntry(
+                name=r.name,
+                tap=r.tap,
+                module=network.taps[r.tap],
+                stride=spec.stride,
+                channels=spec.channels,
+                codec=codec.name,
+                reduction=r.reduction,
+            )
+        )
+    return tuple(found)
+
+
+def _passes(
+    old: dict[str, tuple[str, ...]], groups: Iterable[tuple[str, ...]], taps: Sequence[TapEntry]
+) -> dict[str, tuple[str, ...]]:
+    by_name = {t.name: t for t in taps}
+    return old | {pass_id(group, by_name): tuple(sorted(group)) for group in groups if group}

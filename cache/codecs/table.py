@@ -1,0 +1,81 @@
+"""Codecs by name, and which one a tap takes when nobody says.
+
+An outsider's codec is named 'package.module:Class'. A manifest is read, never trusted: a name that comes from
+a cache is used only when its module is loaded already or listed in $KDCACHE_CODECS, so opening a stranger's
+cache cannot import anything. Names typed by the user pass `may_import=True`.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+
+from kdcache.cache.codecs.contract import Codec
+from kdcache.cache.codecs.int8 import Int8
+from kdcache.cache.codecs.raw import Raw
+from kdcache.cache.errors import BadOption, unknown
+from kdcache.cache.spec import TensorSpec
+
+FEW_CLASSES = 32  # up to here int8 logits save too little to be worth 5 % gradient error (measured)
+TRUSTED_MODULES = "KDCACHE_CODECS"  # environment: comma-separated modules whose codecs a cache may name
+
+
+def _fp16() -> Codec:
+    return Raw("float16")
+
+
+def _fp32() -> Codec:
+    return Raw("float32")
+
+
+CODECS: Mapping[str, Callable[[], Codec]] = {"int8": Int8, "fp16": _fp16, "fp32": _fp32, "raw": _fp16}
+
+
+def make_codec(name: str, *, may_import: bool = False) -> Codec:
+    """The codec called `name`. Raises BadOption for an unknown name or a module that may not be imported."""
+    if name in CODECS:
+        return CODECS[name]()
+    module_name, colon, class_name = name.partition(":")
+    if not colon:
+        raise unknown("codec", name, [*CODECS, "package.module:Class"], where="--tap NAME=CODEC")
+    return _foreign(name, module_name, class_name, may_import)
+
+
+def default_codec(tap: str, spec: TensorSpec) -> str:
+    """Vectors and logits of up to 32 classes: fp16. Every other map: int8."""
+    is_vector = len(spec.shape) == 1
+    return "fp16" if is_vector or (tap == "logits" and spec.channels <= FEW_CLASSES) else "int8"
+
+
+def _foreign(name: str, module_name: str, class_name: str, may_import: bool) -> Codec:
+    trusted = {m.strip() for m in os.environ.get(TRUSTED_MODULES, "").split(",")}
+    if not (may_import or module_name in trusted or module_name in sys.modules):
+        raise BadOption(
+            f"codec '{name}' is code of your own, and a cache may not import code",
+            where=f"module '{module_name}' is not loaded",
+            fix=f"if you trust it, set {TRUSTED_MODULES}={module_name}",
+        )
+    try:
+        make = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise BadOption(
+            f"codec '{name}' cannot be loaded: {error}",
+            where="--tap NAME=package.module:Class",
+            fix="check the spelling, and that the module is importable from here (PYTHONPATH)",
+        ) from error
+    if not isinstance(make, type) or not all(
+        hasattr(make, m) for m in ("parts", "encode", "decode", "bound")
+    ):
+        raise BadOption(
+            f"'{name}' is not a codec",
+            where=f"module '{module_name}'",
+            fix="give it parts, encode, decode and bound as kdcache.cache.codecs.contract.Codec describes",
+        )
+    codec: Codec = make()
+    if codec.name != name:
+        raise BadOption(
+            f"codec '{name}' calls itself '{codec.name}', so a cache that it made could not find it again",
+            where=f"module '{module_name}'",
+            fix=f"set its attribute name = '{name}'",
+        )
+    return codec

@@ -1,0 +1,72 @@
+"""Errors a user can cause, each in three parts: what is wrong with the values, where, what to do.
+
+Every child also inherits the built-in that a caller would catch. Commands print the text and exit with status
+2.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class KdError(Exception):
+    """What is wrong, where, and what to do. ``str()`` shows the three parts on three lines."""
+
+    def __init__(self, what: str, *, where: str, fix: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.what}\n  where: {self.where}\n  fix:   {self.fix}"
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        # Keyword-only parts do not survive the default pickling that worker processes use.
+        return _rebuild, (type(self), self.what, self.where, self.fix)
+
+
+def _rebuild(kind: type[KdError], what: str, where: str, fix: str) -> KdError:
+    return kind(what, where=where, fix=fix)
+
+
+class BadOption(KdError, ValueError):
+    """A name, option or combination of options that cannot work."""
+
+
+class Missing(KdError, FileNotFoundError):
+    """A folder, split, file, run or cache that is not there."""
+
+
+class BadSample(KdError, ValueError):
+    """An image or label that cannot be used; the message carries its key."""
+
+
+class BadCache(KdError, RuntimeError):
+    """A cache whose bytes or claims do not agree: corrupt, incomplete, of a newer format, or of another
+    teacher."""
+
+
+class BadWeights(KdError, ValueError):
+    """A weights file that does not fit the network or may not be loaded."""
+
+
+class Busy(KdError, RuntimeError):
+    """Another builder holds this cache, or another run holds this folder."""
+
+
+class DiskFull(KdError, OSError):
+    """Not enough room, found before or while writing. Finished work is kept."""
+
+
+def nearest(given: str, legal: Iterable[str]) -> str | None:
+    """The legal name closest to `given`, or None when none is close."""
+    close = difflib.get_close_matches(given, sorted(legal), n=1, cutoff=0.5)
+    return close[0] if close else None
+
+
+def unknown(kind: str, given: str, legal: Iterable[str], *, where: str) -> BadOption:
+    """The error for a name outside a closed set: names the nearest legal one and lists them all."""
+    names = sorted(legal)
+    close = nearest(given, names)
+    hint = f"did you mean '{close}'? " if close else ""
+    return BadOption(f"unknown {kind} '{given}'", where=where, fix=f"{hint}legal: {', '.join(names)}")

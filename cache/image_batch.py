@@ -1,0 +1,140 @@
+"""What goes into the image pipeline and what comes out, without the pipeline: light to import, no DALI.
+
+Legend: B batch, H W height and width of the crop in pixels.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from kdcache.cache.errors import BadSample
+from kdcache.cache.view import Geometry
+
+# Grows whenever the same bytes and the same view would give other pixels: part of a cache's identity.
+PIPELINE_VERSION = 1
+
+NameOf = Callable[[int, int], str]  # (batch number, row) -> what to call that sample in an error
+_FIX = (
+    "replace the file by one that opens in an image viewer, or build with --skip-bad to leave the sample out"
+)
+
+
+class Feed(NamedTuple):
+    """One batch before decoding. Every list has B entries, B <= the pipeline's batch size.
+
+    Arrays are C-contiguous and may be read-only views of a mapped file; they are not copied on the way in.
+    An array of feed n must stay unchanged until feed n + prefetch + 2 is asked for (a ring of that many
+    buffers is enough). All geometries of one feed have the same crop_h and crop_w, because the output is
+    dense.
+    """
+
+    encoded: list[np.ndarray]  # B x (num_bytes,) uint8: JPEG or PNG as the source has it
+    labels: list[
+        np.ndarray
+    ]  # B x (num_bytes,) uint8: an 8-bit grey PNG; empty when the pipeline has no labels
+    geometry: list[Geometry]
+    passengers: list[
+        list[np.ndarray]
+    ]  # per kind B arrays of one shape, of any dtype; they pass through untouched
+
+
+class ImageBatch(NamedTuple):
+    """One decoded batch. The tensors own their memory: they never change and may be held for any time."""
+
+    images_BHWC: Tensor  # uint8 RGB
+    labels_BHW: Tensor | None  # uint8 train ids, 255 = ignore
+    passengers: list[Tensor]  # per kind (B, *shape)
+
+
+def pixel_digest(images_BHWC: Tensor) -> list[str]:
+    """16 hex digits per sample over its shape and pixels: equal digests mean equal input of the network."""
+    digests = []
+    for image_HWC in images_BHWC.cpu().contiguous().numpy():
+        digest = blake2b(repr(image_HWC.shape).encode(), digest_size=8)
+        digest.update(image_HWC)
+        digests.append(digest.hexdigest())
+    return digests
+
+
+def check_feed(feed: Feed, *, batch_size: int, with_labels: bool, num_passengers: int) -> None:
+    """Asserts what the docstring of Feed promises: to break it is a bug of ours, not a user's error."""
+    num_samples = len(feed.encoded)
+    assert 0 < num_samples <= batch_size, f"a feed of {num_samples} samples for batch size {batch_size}"
+    assert len(feed.geometry) == num_samples, "one geometry per sample"
+    assert not with_labels or len(feed.labels) == num_samples, "one label per sample"
+    assert len(feed.passengers) == num_passengers, (
+        f"{len(feed.passengers)} passengers, {num_passengers} announced"
+    )
+    assert len({(g.crop_h, g.crop_w) for g in feed.geometry}) == 1, "all crops of one feed have one size"
+    for kind in feed.passengers:
+        assert len(kind) == num_samples, "one array per passenger and sample"
+        assert len({(a.shape, a.dtype) for a in kind}) == 1, (
+            "arrays of one passenger have one shape and dtype"
+        )
+        assert all(a.flags.c_contiguous for a in kind), (
+            "DALI refuses strided arrays: copy windows into a ring first"
+        )
+
+
+def find_undecodable(
+    feed: Feed, number: int, name_of: NameOf | None, *, with_labels: bool
+) -> BadSample | None:
+    """The error for the first sample of a batch that Pillow cannot decode either, or whose label is not grey.
+
+    Slow (decodes one by one): called only after the pipeline has failed, which says neither key nor cause.
+    """
+    for row, encoded in enumerate(feed.encoded):
+        reason = _decode_failure(encoded, grey=False)
+        if reason:
+            return undecodable("image", reason, number, row, name_of)
+        reason = _decode_failure(feed.labels[row], grey=True) if with_labels else ""
+        if reason:
+            return undecodable("label", reason, number, row, name_of)
+    return None
+
+
+def undecodable(part: str, reason: str, number: int, row: int, name_of: NameOf | None) -> BadSample:
+    """The error for one sample: `part` is 'image' or 'label'."""
+    place = f"row {row} of batch {number}"
+    where = f"{name_of(number, row)} ({place})" if name_of else place
+    return BadSample(f"{part} cannot be decoded: {reason}", where=where, fix=_FIX)
+
+
+def _decode_failure(encoded: np.ndarray, *, grey: bool) -> str:
+    """Why Pillow cannot decode these bytes, or '' when it can."""
+    if not encoded.size:
+        return "the file is empty"
+    try:
+        with Image.open(io.BytesIO(encoded.tobytes())) as image:
+            image.load()
+            if grey and image.mode != "L":
+                return f"its colour mode is '{image.mode}', labels are 8-bit grey PNG"
+    except UnidentifiedImageError:  # its own text shows the address of a buffer
+        return "not an image of a known format"
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return str(error) or type(error).__name__
+    return ""
+
+
+def spread(geometry: Sequence[Geometry]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Geometries as arrays: size (B,2) float32; crop start (B,2), crop shape (B,2), flip (B,) int32.
+
+    The pipeline crops before it flips, so that it flips the crop and not the whole image: the start of a
+    flipped crop is counted from the other side, and padding that will be right lies left of the image (a
+    negative start).
+    """
+    table = np.array(geometry, dtype=np.int32).reshape(-1, len(Geometry._fields))
+    resize_h, resize_w, flip, y, x, crop_h, crop_w = table.T
+    start_x = np.where(flip == 1, resize_w - x - crop_w, x)
+    size = np.stack([resize_h, resize_w], axis=1).astype(np.float32)  # DALI takes sizes as floats
+    return (
+        size,
+        np.stack([y, start_x], axis=1),
+        np.stack([crop_h, crop_w], axis=1),
+        np.ascontiguousarray(flip),
+    )

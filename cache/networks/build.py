@@ -1,0 +1,123 @@
+"""build_network: a name and a few options to a Network, with weights in it."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from kdcache.cache.errors import BadOption, KdError
+from kdcache.cache.networks.factory import assemble_custom
+from kdcache.cache.networks.names import CUSTOM, NetworkName, parse_name
+from kdcache.cache.networks.network import Assembly, Network, NetworkConfig
+from kdcache.cache.networks.run_card import student_weights
+from kdcache.cache.networks.weights import SUFFIXES, WeightsFile, fit_weights, read_weights
+
+SEGMENTATION_STRIDE = 8
+BACKBONE_STRIDE = 32
+NONE = "none"
+
+Role = Literal["teacher", "student"]
+
+
+def build_network(
+    name: str,
+    *,
+    num_classes: int | None,
+    output_stride: int | None = None,
+    aux: bool = False,
+    weights: str | None = None,
+    taps: Mapping[str, str] | None = None,
+    role: Role = "teacher",
+) -> Network:
+    """A network by name (names.py lists the forms).
+
+    `output_stride` None is 8 for segmentation and 32 for a backbone alone. `weights`: None or 'none' for
+    random ones, 'imagenet' or another tag to download, a file, or a run folder. A backbone's file goes into
+    the encoder and leaves the head untrained. `aux` asks for an auxiliary head where the network has one.
+    `taps` adds places by hand. `role` names the option in error texts. Raises BadOption, BadWeights, Missing.
+    """
+    parsed = parse_name(name, where=f"--{role}")
+    classes = _num_classes(parsed, num_classes, role)
+    stride = output_stride or (BACKBONE_STRIDE if parsed.family == "timm" else SEGMENTATION_STRIDE)
+    # Read before building: a wrong path is said at once, a ResNet-101 takes seconds.
+    file = None if weights in (None, NONE) else find_weights(parsed, str(weights), classes)
+    assembly = _assemble(parsed, classes, stride, aux)
+    config = NetworkConfig(
+        name=str(parsed),
+        num_classes=classes,
+        output_stride=stride,
+        aux="aux" in assembly.taps,
+        taps=dict(taps or {}),
+    )
+    # What a factory of the user's own returns is taken as it is: it may have loaded anything.
+    network = Network(config, assembly, trained_head=parsed.family == CUSTOM)
+    _try_out(network, role)
+    if file is not None:
+        network.trained_head = fit_weights(network, file) or network.trained_head
+    return network
+
+
+def rebuild(config: NetworkConfig) -> Network:
+    """A run folder's network, weights still random. A custom factory is imported by its name and called."""
+    parsed = parse_name(config.name)
+    assembly = _assemble(parsed, config.num_classes, config.output_stride, config.aux)
+    return Network(config, assembly, trained_head=False)
+
+
+def find_weights(name: NetworkName, weights: str, num_classes: int) -> WeightsFile:
+    """A file, a run folder's student, or a pretrained tag, in this order."""
+    path = Path(weights).expanduser()
+    if path.is_dir():
+        return read_weights(student_weights(path))
+    if path.suffix in SUFFIXES or os.sep in weights or path.exists():
+        return read_weights(path)
+    from kdcache.cache.networks.downloads import download  # timm and torchvision load only when asked for
+
+    return download(name, weights, num_classes)
+
+
+def _try_out(network: Network, role: Role) -> None:
+    """One pass over a few pixels with every tap: finds networks of one input size and useless taps."""
+    try:
+        network.tap_specs(list(network.taps), 1, 1)
+    except KdError:
+        raise
+    except Exception as failure:  # whatever a foreign module raises for a size it does not take
+        raise BadOption(
+            f"{network.name} does not take images of any size: {failure}",
+            where=f"--{role}",
+            fix=f"take a convolutional network; sides are padded to multiples of {network.pad_multiple}",
+        ) from failure
+
+
+def _num_classes(name: NetworkName, num_classes: int | None, role: Role) -> int:
+    if name.family == "timm":
+        return 0
+    if num_classes is not None:
+        return num_classes
+    if name.family == "tv":
+        return 21  # VOC
+    if name.family == CUSTOM:
+        return 0  # the factory knows
+    raise BadOption(
+        f"{name} needs the number of classes",
+        where=f"--{role}",
+        fix="name the data: --data camvid:DIR",
+    )
+
+
+def _assemble(name: NetworkName, num_classes: int, output_stride: int, aux: bool) -> Assembly:
+    """One branch per family; the libraries behind them load only here."""
+    if name.family == CUSTOM:
+        return assemble_custom(name.body, num_classes or None)
+    if name.family == "timm":
+        from kdcache.cache.networks.backbones import assemble_backbone
+
+        return assemble_backbone(name, output_stride=output_stride)
+    if name.family == "tv":
+        from kdcache.cache.networks.torchvision_models import assemble_torchvision
+
+        return assemble_torchvision(name, num_classes=num_classes, output_stride=output_stride, aux=aux)
+    from kdcache.cache.networks.segmentation import assemble_segmentation
+
+    return assemble_segmentation(name, num_classes=num_classes, output_stride=output_stride, aux=aux)

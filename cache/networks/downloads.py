@@ -1,0 +1,61 @@
+"""Pretrained weights by tag, from the timm hub and torchvision; a failed download says to pass a file."""
+
+from collections.abc import Callable
+
+import timm
+import torchvision
+from torch import Tensor
+
+from kdcache.cache.errors import BadOption, BadWeights, unknown
+from kdcache.cache.networks.encoders import SAME, check_tag, statistics
+from kdcache.cache.networks.names import NetworkName
+from kdcache.cache.networks.torchvision_models import NUM_VOC_CLASSES
+from kdcache.cache.networks.weights import WeightsFile
+
+IMAGENET = "imagenet"  # the weights that timm takes by default for the architecture
+
+
+def download(name: NetworkName, tag: str, num_classes: int) -> WeightsFile:
+    """Weights named by a tag. Raises BadWeights when they cannot be had, BadOption when there are none."""
+    if name.family == "tv":
+        return _torchvision(name, tag, num_classes)
+    if name.family == "custom":
+        raise BadOption(
+            f"'{tag}' is no file, and a network of yours has no pretrained tags",
+            where=f"weights of {name}",
+            fix="pass --weights FILE.safetensors, or load them inside the factory",
+        )
+    timm_name = name.body.removesuffix(SAME)
+    if tag != IMAGENET:
+        timm_name = f"{timm_name.partition('.')[0]}.{tag}"
+        check_tag(timm_name)
+    mean, std = statistics(timm_name)
+    state = _fetch(lambda: timm.create_model(timm_name, pretrained=True).state_dict(), tag, name)
+    return WeightsFile(state=state, mean=mean, std=std, origin=f"{timm_name} of the timm hub")
+
+
+def _torchvision(name: NetworkName, tag: str, num_classes: int) -> WeightsFile:
+    available = torchvision.models.get_model_weights(name.body)
+    if tag not in available.__members__:
+        raise unknown("weights tag", tag, available.__members__, where=f"pretrained weights of {name}")
+    if num_classes != NUM_VOC_CLASSES:
+        raise BadOption(
+            f"{name} was trained for the {NUM_VOC_CLASSES} classes of VOC, not for {num_classes}",
+            where=f"weights of {name}",
+            fix="use it with --data voc:DIR, or pass weights of your own with --weights FILE",
+        )
+    weights = available[tag]
+    state = _fetch(lambda: weights.get_state_dict(progress=False, check_hash=True), tag, name)
+    return WeightsFile(state=dict(state), origin=f"{tag} of torchvision")
+
+
+def _fetch(read: Callable[[], dict[str, Tensor]], tag: str, name: NetworkName) -> dict[str, Tensor]:
+    try:
+        return read()
+    except Exception as failure:  # the hub's errors have no common parent: HTTP, DNS, cache, offline mode
+        reason = (str(failure).splitlines() or [type(failure).__name__])[0]
+        raise BadWeights(
+            f"pretrained weights '{tag}' could not be downloaded: {reason}",
+            where=f"weights of {name}",
+            fix="pass a file instead: --weights FILE.safetensors (or .pt), or --weights none for random ones",
+        ) from failure

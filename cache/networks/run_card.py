@@ -1,0 +1,138 @@
+"""What a run folder says about its best student: network.json beside student.safetensors.
+ Two files cannot be replaced in one step, so the card carries the digest of the weights and is the commit:
+the new weights wait under another name, the card is renamed over, then the weights are. A reader that comes
+after a kill between the two renames finds the waiting weights by the card's digest and finishes the job.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from kdcache.cache.errors import BadWeights, Missing
+from kdcache.cache.networks.network import Network, NetworkConfig
+
+CARD = "network.json"
+STUDENT = "student.safetensors"
+WAITING = "student.safetensors.next"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCard:
+    """`network` is a NetworkConfig as a dictionary, `crop` is (height, width) in pixels."""
+
+    network: Mapping[str, object]
+    data: str  # 'camvid:/abs/dir'
+    class_names: tuple[str, ...]
+    crop: tuple[int, int]
+    output_stride: int
+    weights_digest: str = ""  # SHA-256 of student.safetensors; filled in when saved
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def config(self) -> NetworkConfig:
+        return NetworkConfig.from_dict(self.network)
+
+
+def save_run_network(run_dir: Path, network: Network, card: RunCard) -> RunCard:
+    """Writes weights and card so that a reader sees both old or both new; returns the card with its digest.
+
+    `card.network` and `card.weights_digest` are taken from the network, whatever they held.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    state = {
+        name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()
+    }
+    waiting = run_dir / WAITING
+    # One entry only: safetensors writes several in an order of its own mood, and the digest would change.
+    save_file(state, waiting, metadata={"format": "pt"})
+    _sync(waiting)
+    saved = replace(card, network=network.config.to_dict(), weights_digest=file_digest(waiting))
+    draft = run_dir / f"{CARD}.next"
+    draft.write_text(json.dumps({"format": FORMAT, **asdict(saved)}, indent=1) + "\n")
+    _sync(draft)
+    draft.replace(run_dir / CARD)
+    waiting.replace(run_dir / STUDENT)
+    _sync(run_dir)
+    return saved
+
+
+def read_run_card(run_dir: Path) -> RunCard:
+    """The card, its weights checked against its digest. Raises Missing for no finished run, BadWeights
+    otherwise.
+    """
+    path = run_dir / CARD
+    if not path.is_file():
+        raise Missing(
+            f"run '{run_dir.name}' has no trained network yet",
+            where=str(path),
+            fix=f"let the run reach its first evaluation: kdtrain --run {run_dir.name} --resume",
+        )
+    card = _parse(path)
+    _settle(run_dir, card)
+    return card
+
+
+def student_weights(run_dir: Path) -> Path:
+    """The checked weights file of a run folder."""
+    read_run_card(run_dir)
+    return run_dir / STUDENT
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file in hex, about 1 GB/s."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _parse(path: Path) -> RunCard:
+    try:
+        raw = json.loads(path.read_text())
+        if raw.pop("format") != FORMAT or set(raw) != {entry.name for entry in fields(RunCard)}:
+            raise ValueError(f"not the fields of format {FORMAT}")
+        height, width = raw["crop"]
+        config = NetworkConfig.from_dict(raw["network"], where=str(path))
+        return RunCard(
+            network=config.to_dict(),
+            data=str(raw["data"]),
+            class_names=tuple(raw["class_names"]),
+            crop=(int(height), int(width)),
+            output_stride=int(raw["output_stride"]),
+            weights_digest=str(raw["weights_digest"]),
+            metrics={name: float(value) for name, value in raw["metrics"].items()},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as damage:
+        raise BadWeights(
+            f"the run's description cannot be read: {damage}",
+            where=str(path),
+            fix="train the run again, or use the version of kdcache that wrote it",
+        ) from damage
+
+
+def _settle(run_dir: Path, card: RunCard) -> None:
+    student, waiting = run_dir / STUDENT, run_dir / WAITING
+    found = file_digest(student) if student.is_file() else "no file"
+    if found == card.weights_digest:
+        return
+    if waiting.is_file() and file_digest(waiting) == card.weights_digest:
+        waiting.replace(student)
+        return
+    raise BadWeights(
+        f"other teacher weights under a run's name: run '{run_dir.name}' says {card.weights_digest[:8]}, "
+        f"the file is {found[:8]}",
+        where=str(student),
+        fix=f"put the run's own weights back, or train it again: kdtrain --run {run_dir.name}",
+    )
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,53 @@
+"""What a need keeps of a tap besides the tap itself: a function named 'package.module:function'.
+
+A cache names reductions too, and a cache may come from a stranger: a name read from one is followed only into
+kdcache itself or into a module that is loaded already.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from kdcache.cache.errors import BadOption
+from kdcache.cache.spec import TensorSpec
+
+Reduction = Callable[[Tensor], Tensor]  # a tap's value (B, C, H, W) -> what the need reads of it
+
+
+def load_reduction(path: str, *, may_import: bool = True) -> Reduction:
+    """The function named 'package.module:function'. Raises BadOption when it cannot be found or may not be
+    imported."""
+    module, _, name = path.partition(":")
+    if not (may_import or module.startswith("kdcache.") or module in sys.modules):
+        raise BadOption(
+            f"the reduction '{path}' is code of your own, and a cache may not import code",
+            where=f"module '{module}' is not loaded",
+            fix="name the loss that needs it again with --for",
+        )
+    try:
+        found: Reduction = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BadOption(
+            f"the reduction '{path}' cannot be found: {error}",
+            where="the needs of the loss",
+            fix="name an importable function as 'package.module:function'",
+        ) from error
+    return found
+
+
+def reduced_spec(path: str, spec: TensorSpec) -> TensorSpec:
+    """The spec of the reduced value, found by running the function on zeros of the tap's shape."""
+    value = load_reduction(path)(torch.zeros((1, spec.channels, *spec.shape[:-1])))
+    if value.ndim == 2:
+        return TensorSpec((value.shape[1],), 0)
+    if tuple(value.shape[2:]) != tuple(spec.shape[:-1]):
+        raise BadOption(
+            f"the reduction '{path}' changes the map from {spec.shape[:-1]} to "
+            f"{tuple(value.shape[2:])} cells",
+            where="the needs of the loss",
+            fix="keep the map's size, or return a vector (B, C)",
+        )
+    return TensorSpec((*spec.shape[:-1], value.shape[1]), spec.stride)

@@ -1,0 +1,168 @@
+"""What a source gives: keys, encoded images, and labels as 8-bit grey PNGs of train ids.
+
+`Source` is the contract. `FileSource` carries what all sources of this project share; a dataset adds where
+its folders are (`trees`), what its classes are called and which train id each stored value becomes
+(`class_map_of`). Opening lists one folder or reads one list file, and opens no image; `check` decodes both
+files of one sample.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from kdcache.cache.errors import BadSample, Missing
+from kdcache.cache.sources.labels import ClassMap, decode_label, train_id_png
+from kdcache.cache.sources.listing import find_images, image_size, listed_keys, read_bytes, transposed_by_exif
+from kdcache.cache.sources.tree import Tree
+
+
+class Source(Protocol):
+    """Constructed as `Class(root, split)`. An index counts samples from 0, in the order of `keys`."""
+
+    @property
+    def name(self) -> str: ...  # as in SOURCES: 'camvid'
+
+    root: Path  # absolute
+    split: str
+    class_names: tuple[str, ...]  # by train id
+    default_crop: tuple[int, int]  # (height, width) in pixels of a training crop
+    keys: Sequence[
+        str
+    ]  # relative posix path without suffix, unique; sorted, or in the order of the split's list
+
+    def image_path(self, index: int) -> Path: ...
+    def label_path(self, index: int) -> Path: ...
+
+    def image_bytes(self, index: int) -> bytes:
+        """The file's own bytes, JPEG or PNG. Raises BadSample."""
+
+    def label_png(self, index: int) -> bytes:
+        """8-bit grey PNG of train ids, 255 = ignore. Raises BadSample, as `check` does for a label."""
+
+    def check(self, index: int) -> tuple[int, int]:
+        """Decode image and label completely; returns the image's (height, width) in pixels.
+
+        Raises BadSample,naming key and file,for an image or label that is missing or cannot be decoded,
+        for twodifferent sizes,and for a label value outside the class map.
+        """
+
+    def describe(self) -> dict[str, str | int | list[str]]:
+        """What a cache's identity holds of its source: name, split, classes, class map. No directory."""
+
+
+class FileSource(ABC):
+    """Shared by all sources. Raises Missing where the folder, the split or its label folder is not there."""
+
+    name: ClassVar[str]
+    layout: ClassVar[str]  # the folders that are expected, one per line, for the error of a missing one
+    class_names: tuple[str, ...]
+    default_crop: tuple[int, int]
+
+    def __init__(self, root: Path, split: str) -> None:
+        self.root = root.expanduser().absolute()
+        trees = self.trees(self.root) if self.root.is_dir() else {}
+        if not trees:
+            raise self.missing_folder(self.root)
+        if split not in trees:
+            raise self._missing_split(split, trees)
+        self.split = split
+        self._tree = trees[split]
+        if not self._tree.labels.is_dir():
+            raise self._missing_labels()
+        self._class_map = self.class_map_of(self._tree)
+        self._images = find_images(self._tree.images, self._tree.image_ending)
+        listed = listed_keys(self._tree.list_file) if self._tree.list_file else None
+        self.keys: Sequence[str] = sorted(self._images) if listed is None else listed
+        if not self.keys:
+            raise self._no_samples()
+
+    @classmethod
+    @abstractmethod
+    def trees(cls, root: Path) -> dict[str, Tree]:
+        """Splits that exist below `root`, in the order train, val, test; empty when nothing is recognised."""
+
+    @classmethod
+    def missing_folder(cls, root: Path) -> Missing:
+        """The error for a root below which `trees` finds nothing; shows the expected layout."""
+        why = "holds nothing of the expected layout" if root.is_dir() else "does not exist"
+        return Missing(
+            f"no {cls.name} images: the folder {why}",
+            where=str(root),
+            fix=f"give the folder that holds\n{_indented(cls.layout)}",
+        )
+
+    @abstractmethod
+    def class_map_of(self, tree: Tree) -> ClassMap:
+        """Which train id each value stored in this tree's labels becomes."""
+
+    def image_path(self, index: int) -> Path:
+        key = self.keys[index]
+        # A listed image that no file matches gets the usual name, so that the error can say what was looked
+        # for.
+        return self._tree.images / self._images.get(key, f"{key}{self._tree.image_ending}.jpg")
+
+    def label_path(self, index: int) -> Path:
+        return self._tree.labels / f"{self.keys[index]}{self._tree.label_ending}"
+
+    def image_bytes(self, index: int) -> bytes:
+        return read_bytes(self.image_path(index), key=self.keys[index], kind="image")
+
+    def label_png(self, index: int) -> bytes:
+        key, path = self.keys[index], self.label_path(index)
+        return train_id_png(self._label_bytes(index), self._class_map, key=key, path=path)
+
+    def check(self, index: int) -> tuple[int, int]:
+        key, path = self.keys[index], self.label_path(index)
+        size = image_size(self.image_path(index), key=key)
+        ids_HW = decode_label(self._label_bytes(index), key=key, path=path).ids_HW
+        if ids_HW.shape != size:
+            raise self._sizes_differ(index, size, ids_HW.shape)
+        self._class_map.require(ids_HW, key=key, path=path)
+        return size
+
+    def describe(self) -> dict[str, str | int | list[str]]:
+        return {
+            "name": self.name,
+            "split": self.split,
+            "class_names": list(self.class_names),
+            "class_map": self._class_map.text,
+        }
+
+    def _label_bytes(self, index: int) -> bytes:
+        return read_bytes(self.label_path(index), key=self.keys[index], kind="label")
+
+    def _missing_split(self, split: str, trees: Mapping[str, Tree]) -> Missing:
+        return Missing(
+            f"{self.name} has no split '{split}'",
+            where=str(self.root),
+            fix=f"splits that exist: {', '.join(trees)}; to add one, the layout is\n{_indented(self.layout)}",
+        )
+
+    def _missing_labels(self) -> Missing:
+        return Missing(
+            f"the labels of {self.name} split '{self.split}' are not there",
+            where=str(self._tree.labels),
+            fix=f"the layout is\n{_indented(self.layout)}",
+        )
+
+    def _no_samples(self) -> Missing:
+        return Missing(
+            f"{self.name} split '{self.split}' has no samples",
+            where=str(self._tree.list_file or self._tree.images),
+            fix=f"the layout is\n{_indented(self.layout)}",
+        )
+
+    def _sizes_differ(self, index: int, image: tuple[int, int], label: tuple[int, ...]) -> BadSample:
+        turned = image[::-1] == label and transposed_by_exif(self.image_path(index))
+        why = "; the image's EXIF turns it, which is ignored here: store it turned" if turned else ""
+        return BadSample(
+            f"image and label of '{self.keys[index]}' differ in size: "
+            f"{image[0]}x{image[1]} and {label[0]}x{label[1]} pixels (height x width)",
+            where=f"{self.image_path(index)} and {self.label_path(index)}",
+            fix=f"give the label the size of its image, resampled with nearest neighbour{why}",
+        )
+
+
+def _indented(layout: str) -> str:
+    return "\n".join(f"           {line.strip()}" for line in layout.strip().splitlines())

@@ -1,0 +1,117 @@
+"""Files of a split: what lies in a folder, what a list names, and reads whose errors name the sample."""
+
+import os
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+
+from kdcache.cache.errors import BadSample, Missing
+from kdcache.cache.sources.labels import DECODE_ERRORS, open_intact, unreadable
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+_FORMATS = ("JPEG", "MPO", "PNG")  # MPO: a JPEG with further pictures behind it, as some cameras write
+_EXIF_ORIENTATION = 0x0112
+
+
+def find_images(folder: Path, ending: str) -> dict[str, str]:
+    """Key -> path relative to `folder`, for every JPEG and PNG below it. Raises BadSample for two files of
+    one key.
+
+    Links to folders are followed: datasets of this size are often put together from several disks.
+    """
+    found: dict[str, str] = {}
+    for parent, _, names in os.walk(folder, followlinks=True):
+        within = Path(parent).relative_to(folder)
+        for name in sorted(names):
+            stem, suffix = os.path.splitext(name)
+            if name.startswith(".") or suffix.lower() not in IMAGE_SUFFIXES or not stem.endswith(ending):
+                continue
+            key = (within / stem.removesuffix(ending)).as_posix()
+            path = (within / name).as_posix()
+            if key in found:
+                raise BadSample(
+                    f"two images have the key '{key}': {found[key]} and {path}",
+                    where=str(folder),
+                    fix="a key is the path without suffix; rename or remove one of the two",
+                )
+            found[key] = path
+    return found
+
+
+def listed_keys(list_file: Path) -> list[str]:
+    """Keys of a list, one sample per line, in its order. Raises Missing, and BadSample for a key on two
+    lines.
+
+    A line is a key, or a path to the image (whose folders are dropped when it is absolute), or such a path
+    followed by the label's: all three are in use for CamVid and VOC.
+    """
+    try:
+        lines = list_file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Missing(
+            f"the list of a split cannot be read: {error}", where=str(list_file), fix="restore the file"
+        ) from error
+    first_line: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        key = _key_of_line(line.strip())
+        if key in first_line:
+            raise BadSample(
+                f"the key '{key}' is listed twice, on lines {first_line[key]} and {number}",
+                where=str(list_file),
+                fix="remove one of the two lines",
+            )
+        first_line[key] = number
+    return list(first_line)
+
+
+def read_bytes(path: Path, *, key: str, kind: str) -> bytes:
+    """The whole file. Raises BadSample when it is missing or cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise _missing_file(kind, key, path) from error
+    except OSError as error:
+        raise unreadable(kind, key, path, error) from error
+
+
+def image_size(path: Path, *, key: str) -> tuple[int, int]:
+    """(height, width) in pixels as stored, after decoding every pixel. Raises BadSample."""
+    encoded = read_bytes(path, key=key, kind="image")
+    try:
+        with open_intact(encoded) as image:
+            form, size = image.format, (image.height, image.width)
+    except DECODE_ERRORS as error:
+        raise unreadable("image", key, path, error) from error
+    if form not in _FORMATS:
+        raise BadSample(
+            f"the image of '{key}' is {form}, whatever its suffix says",
+            where=str(path),
+            fix="convert it to JPEG or PNG",
+        )
+    return size
+
+
+def transposed_by_exif(path: Path) -> bool:
+    """True when a viewer would turn this image by 90 degrees."""
+    with Image.open(path) as image:
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1)) >= 5
+
+
+def _missing_file(kind: str, key: str, path: Path) -> BadSample:
+    return BadSample(
+        f"'{key}' has no {kind}",
+        where=str(path),
+        fix=f"add the {kind}, or leave the sample out with 'kdcache build --skip-bad'",
+    )
+
+
+def _key_of_line(line: str) -> str:
+    path = line
+    parts = line.split()
+    if len(parts) == 2 and all(p.lower().endswith(IMAGE_SUFFIXES) for p in parts):
+        path = parts[0]  # image and label, the form of SegNet and DeepLab lists
+    if path.startswith("/"):
+        path = PurePosixPath(path).name
+    return path[: -len(PurePosixPath(path).suffix)] if path.lower().endswith(IMAGE_SUFFIXES) else path

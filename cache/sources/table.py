@@ -1,0 +1,56 @@
+"""All sources by name, and how the user's 'name:DIR' becomes one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from kdcache.cache.errors import BadOption, unknown
+from kdcache.cache.sources.ade20k import Ade20k
+from kdcache.cache.sources.camvid import CamVid
+from kdcache.cache.sources.cityscapes import Cityscapes
+from kdcache.cache.sources.cocostuff import CocoStuff
+from kdcache.cache.sources.contract import FileSource, Source
+from kdcache.cache.sources.demo import Demo, default_root
+from kdcache.cache.sources.folder import Folder
+from kdcache.cache.sources.voc import Voc
+
+SOURCES: Mapping[str, type[FileSource]] = {
+    kind.name: kind for kind in (Ade20k, CamVid, Cityscapes, CocoStuff, Demo, Folder, Voc)
+}
+
+
+def open_source(spec: str, split: str) -> Source:
+    """The split of 'camvid:DIR', 'demo:DIR' or 'demo'.
+
+    Raises BadOption for an unknown name or no folder,Missing for a folder,
+    split or class list that is not there,BadSample for two files with one key.
+    """
+    kind, root = _parse(spec)
+    return kind(root, split)
+
+
+def splits(spec: str) -> tuple[str, ...]:
+    """Splits that exist, in the order train, val, test. Draws nothing. Raises BadOption and Missing."""
+    kind, root = _parse(spec)
+    root = root.expanduser().absolute()
+    trees = kind.trees(root)
+    if not trees:
+        raise kind.missing_folder(root)
+    return tuple(trees)
+
+
+def _parse(spec: str) -> tuple[type[FileSource], Path]:
+    name, _, folder = spec.partition(":")
+    kind = SOURCES.get(name)
+    if kind is None:
+        if not folder and Path(spec).expanduser().is_dir():
+            raise BadOption(
+                "a folder without the name of its dataset",
+                where=f"data '{spec}'",
+                fix=f"write 'folder:{spec}' for your own images, or one of {', '.join(sorted(SOURCES))}",
+            )
+        raise unknown("dataset", name, SOURCES, where=f"data '{spec}'")
+    if folder:
+        return kind, Path(folder)
+    if kind is Demo:
+        return kind, default_root()
+    raise BadOption(f"'{name}' needs a folder", where=f"data '{spec}'", fix=f"write '{name}:DIR'")

@@ -1,0 +1,158 @@
+"""What a store and a target format promise.
+
+A store keeps named, immutable byte objects: `put` makes one whole or not at all, `get` reads ranges of it,
+`commit` writes the small record that alone says the objects count. A target format lays targets out in
+objects: it writes one (block, view, pass) at a time, always whole, and hands rows out again.
+"""
+
+import builtins
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from kdcache.cache.errors import BadCache
+from kdcache.cache.spec import Parts, PartSpec, TensorSpec
+
+Buffer = bytes | memoryview
+REPAIR = "run 'kdcache build --repair': it re-makes just that shard"
+
+
+class ObjectRecord(NamedTuple):
+    """One finished object: its name in the store, its bytes, 'b2:' and the blake2b-128 of them."""
+
+    name: str
+    num_bytes: int
+    digest: str
+
+
+class Store(Protocol):
+    """Named objects. Names are posix paths relative to the store, without '..'."""
+
+    def put(self, name: str, buffer: Buffer | Sequence[Buffer]) -> ObjectRecord:
+        """Store the buffers, one after another, as one object; replaces an older one atomically.
+
+        Raises DiskFull, with nothing left behind and everything older intact.
+        """
+        ...
+
+    def get(self, name: str, ranges: Sequence[tuple[int, int]] | None = None) -> "builtins.list[memoryview]":
+        """Read-only bytes for each (offset, number of bytes), or all of them. Raises BadCache if not
+        there."""
+        ...
+
+    def open_map(self, name: str) -> np.ndarray:
+        """The whole object as one read-only uint8 array, without copying it. Raises BadCache if not there."""
+        ...
+
+    def exists(self, name: str) -> bool: ...
+
+    def list(self, prefix: str = "") -> "builtins.list[str]":
+        """Names that start with `prefix`, sorted."""
+        ...
+
+    def folders(self, prefix: str) -> "builtins.list[str]":
+        """Names of the folders directly below the folder `prefix`, sorted; none when it is not there."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Forget an object; nothing happens when it is not there. Open maps of it stay readable."""
+        ...
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """The values back. Raises BadCache when the object is missing or no JSON record."""
+        ...
+
+    def commit(self, name: str, record: Mapping[str, Any]) -> ObjectRecord:
+        """Store a record as JSON, after everything put before it is safely stored."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TapLayout:
+    """How one tap is stored: the codec's name, and the parts for each map size (`TensorSpec.size_key`)."""
+
+    codec: str
+    parts: Mapping[str, Mapping[str, PartSpec]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetLayout:
+    """What a format must know of a cache: how many views and samples, how they are blocked, which taps."""
+
+    teacher: str
+    num_views: int
+    num_samples: int
+    shard_samples: int
+    zstd: bool
+    taps: Mapping[str, TapLayout]
+
+
+class BlockRows(Protocol):
+    """The rows of one (block, view, tap, map size)."""
+
+    @property
+    def parts(self) -> tuple[str, ...]: ...
+
+    def row(self, index: int, part: str) -> np.ndarray:
+        """One part of the row at place `index` of the block: a read-only view of the mapped object where it
+        is stored raw. Raises BadCache when the row is not there."""
+        ...
+
+
+class TargetFormat(Protocol):
+    """A way to lay targets out in objects."""
+
+    @property
+    def name(self) -> str: ...
+
+    def prepare(self, store: Store, layout: TargetLayout) -> None:
+        """Write or grow what describes the targets; touches no target. Calling it again writes nothing."""
+        ...
+
+    def write(
+        self,
+        store: Store,
+        layout: TargetLayout,
+        *,
+        block: int,
+        view: int,
+        pass_id: str,
+        targets: Mapping[str, Sequence[Parts | None]],
+        sizes: Mapping[str, Sequence[TensorSpec | None]],
+    ) -> list[ObjectRecord]:
+        """Store all rows of one block under one view. `targets[tap][row]` is None for a row without a target;
+        `sizes[tap][row]` says which map size a row has, and the layout holds the parts of each. Raises
+        DiskFull."""
+        ...
+
+    def open(
+        self,
+        store: Store,
+        layout: TargetLayout,
+        *,
+        block: int,
+        view: int,
+        pass_id: str,
+        tap: str,
+        size_key: str,
+    ) -> BlockRows:
+        """The rows of one tap and map size. Raises BadCache when the object is missing, short or corrupt."""
+        ...
+
+
+def damaged(what: str, name: str) -> BadCache:
+    """The error for bytes of a store that are not what they must be."""
+    return BadCache(what, where=name, fix=REPAIR)
+
+
+def rows_by_size(
+    targets: Sequence[Parts | None], sizes: Sequence[TensorSpec | None]
+) -> dict[str, list[Parts | None]]:
+    """Size key -> all rows of the block, None at rows of another size or without a target."""
+    keys = [None if t is None or s is None else s.size_key for t, s in zip(targets, sizes, strict=True)]
+    return {
+        key: [t if k == key else None for t, k in zip(targets, keys, strict=True)]
+        for key in sorted({k for k in keys if k is not None})
+    }

@@ -1,0 +1,108 @@
+"""How a build talks to a person: what it will cost, how fast it goes, when it ends."""
+
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from kdcache.cache.build import BuildEvents
+from kdcache.cache.build_plan import Plan
+from kdcache.cache.build_predict import Prediction
+from kdcache.cache.view_draw import ViewSet
+from kdcache.cli.sizes import size_text
+
+FIRST_ESTIMATE_ROWS = 20  # rows after which the time left means something
+PLAIN_EVERY_S = 10.0  # a log file gets a line this often instead of a bar
+
+
+def view_title(views: ViewSet) -> str:
+    """'crops 360x360 (numbers 0..7, scale 0.5..2, flip, seed 0)' and the like."""
+    numbers = f"{views.first}..{views.first + views.count - 1}" if views.count > 1 else str(views.first)
+    if views.crop is None:
+        return f"{views.kind} (number {numbers})"
+    flip = "flip" if views.flip else "no flip"
+    drawn = f"numbers {numbers}, scale {views.min_scale:g}..{views.max_scale:g}, {flip}, seed {views.seed}"
+    return f"{views.kind} {views.crop[0]}x{views.crop[1]} ({drawn})"
+
+
+class BuildDisplay:
+    """Progress bar on a terminal, plain lines elsewhere. Use as a context manager around `build_cache`."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=console,
+            disable=not console.is_terminal,
+        )  # fmt: skip
+        self._total = self._done = self._last_line_s = 0.0
+        self._start_s = 0.0
+        self._samples: TaskID | None = None
+        self._targets: TaskID | None = None
+
+    def __enter__(self) -> "BuildDisplay":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def events(self) -> BuildEvents:
+        return BuildEvents(
+            planned=self.planned, packed=self.packed, computed=self.computed, skipped=self.skipped
+        )
+
+    def planned(self, plan: Plan, prediction: Prediction) -> None:
+        m = plan.manifest
+        say = self.console.print
+        say(plan.choice, highlight=False)
+        say(f"cache    {plan.root}" + ("  (exists: continuing)" if plan.existed else ""), highlight=False)
+        say(
+            f"samples  {m.num_samples} of {m.data['name']} split '{m.data['split']}', shards of "
+            f"{m.shard_samples}"
+        )
+        say(f"views    {', '.join(view_title(v) for v in m.views)}", highlight=False)
+        for tap in m.taps:
+            spec = tap.spec(*(m.views[0].crop or m.crop))
+            say(f"tap      {tap.name}: {'x'.join(map(str, spec.shape))} {tap.codec}", highlight=False)
+        say(
+            f"to write {size_text(prediction.target_bytes)} of targets ({prediction.rows} teacher "
+            f"rows), about "
+            f"{size_text(prediction.sample_bytes)} of samples; {size_text(prediction.free_bytes)} free; "
+            f"at most {size_text(prediction.flight_bytes)} in memory in flight",
+            highlight=False,
+        )
+        self._total = prediction.rows
+        self._samples = self._bar.add_task("samples", total=m.num_samples, rate="")
+        self._targets = self._bar.add_task(
+            "targets", total=prediction.rows or None, rate="", visible=bool(prediction.rows)
+        )
+
+    def packed(self, samples: int) -> None:
+        if self._samples is not None:
+            self._bar.update(self._samples, advance=samples)
+
+    def computed(self, rows: int) -> None:
+        now_s = time.monotonic()
+        if not self._start_s:
+            self._start_s = now_s  # the first batch pays for warming up; rates count from here
+            self._done -= rows
+        self._done += rows
+        elapsed_s = now_s - self._start_s
+        rate_hz = self._done / elapsed_s if elapsed_s > 0 else 0.0
+        shown = f"{rate_hz:.1f} rows/s" if self._done >= FIRST_ESTIMATE_ROWS else ""
+        if self._targets is not None:
+            self._bar.update(self._targets, advance=rows, rate=shown)
+        if not self.console.is_terminal and shown and now_s - self._last_line_s > PLAIN_EVERY_S:
+            self._last_line_s = now_s
+            left_s = (self._total - self._done) / rate_hz
+            self.console.print(
+                f"{self._done:.0f}/{self._total:.0f} rows, {shown}, {left_s:.0f} s left", highlight=False
+            )
+
+    def skipped(self, keys: Sequence[str]) -> None:
+        self.console.print(
+            f"skipped {len(keys)} bad samples, their rows are marked invalid: {', '.join(keys)}",
+            highlight=False,
+        )

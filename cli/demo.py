@@ -1,0 +1,136 @@
+"""`kdcache demo`: the main job on scenes that the project draws itself, in the commands that a user would
+type.
+
+Teacher -> cache -> one student three ways (no distillation on fresh views, the same on stored views, a loss
+from the cache) -> one table of what was measured, and two pictures. Nothing is downloaded.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from kdcache.cli.sizes import size_text
+
+TEACHER, STUDENT = "deeplabv3:resnet18", "deeplabv3:resnet10t"
+TEACHER_STEPS, STUDENT_STEPS = 400, 200
+VIEWS = "crops:4"
+LOSS = "afdcd"
+COMMON = ["--weights", "none", "--batch-size", "8", "--lr", "0.02", "--log", "none"]
+RUNS = {
+    "teacher": "teacher",
+    "none, fresh views": "none-fresh",
+    "none, stored views": "none-stored",
+    LOSS: LOSS,
+}
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("demo-out"),
+    help="Folder to work in. [default: demo-out]",
+)
+def demo(out: Path) -> None:
+    """Draw a dataset, train a teacher, cache it, train students; print one table and two pictures."""
+    console = Console()
+    home = out.resolve()
+    start_s = time.monotonic()
+    data = f"demo:{home / 'data'}"
+    student = ["--student", STUDENT, "--steps", str(STUDENT_STEPS), *COMMON]
+    steps = [
+        [
+            "kdtrain",
+            "--student",
+            TEACHER,
+            "--loss",
+            "none",
+            "--data",
+            data,
+            "--run",
+            "teacher",
+            "--steps",
+            str(TEACHER_STEPS),
+            *COMMON,
+        ],
+        ["kdcache", "build", "--teacher", "teacher", "--views", VIEWS],
+        ["kdtrain", "--loss", "none", "--data", data, "--run", "none-fresh", *student],
+        ["kdtrain", "--loss", "none", "--run", "none-stored", *student],
+        ["kdtrain", "--loss", LOSS, "--run", LOSS, *student],
+    ]
+    home.mkdir(parents=True, exist_ok=True)
+    console.print(
+        f"working in {out}; every command below can be typed by hand with KDCACHE_HOME={out}", highlight=False
+    )
+    for command in steps:
+        _run(command, home, console)
+    _results(home, console)
+    _pictures(home, data)
+    console.print(
+        f"{time.monotonic() - start_s:.0f} s; pictures: {out}/predictions.png, {out}/peek.png",
+        highlight=False,
+    )
+
+
+def _run(command: list[str], home: Path, console: Console) -> None:
+    """Run one command with its log in the demo's folder; a run that is there already is continued."""
+    shown = " ".join(command).replace(str(home), home.name)
+    console.print(f"[bold]$ {shown}[/bold]", highlight=False, soft_wrap=True)
+    if "--run" in command and (home / "runs" / command[command.index("--run") + 1]).is_dir():
+        command = [*command, "--resume"]
+    log = home / f"{command[command.index('--run') + 1] if '--run' in command else 'build'}.log"
+    environment = os.environ | {"KDCACHE_HOME": str(home)}
+    start_s = time.monotonic()
+    with log.open("w") as output:
+        module = [sys.executable, "-m", f"kdcache.cli.{command[0]}", *command[1:]]
+        done = subprocess.run(module, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False)
+    if done.returncode:
+        click.echo(log.read_text()[-2000:], err=True)
+        raise SystemExit(done.returncode)
+    console.print(f"  {time.monotonic() - start_s:.0f} s, log {log.name}", highlight=False)
+
+
+def _results(home: Path, console: Console) -> None:
+    """The table, from what the runs and the cache recorded."""
+    from kdcache.cache.cache import open_cache
+    from kdcache.cache.find_cache import find_cache
+    from kdcache.trainer.run_folder import read_metrics
+
+    cache = open_cache(find_cache(None, home / "caches"))
+    num_bytes = sum(p.stat().st_size for p in cache.root.rglob("*") if p.is_file())
+    rows = cache.num_samples * cache.manifest.num_views
+    table = Table(
+        "run", "val mIoU %", "ms a step", "cache", "teacher forwards paid", title="demo, as measured"
+    )
+    found = []
+    for title, run in RUNS.items():
+        lines = read_metrics(home / "runs" / run)
+        rates = sorted(line["steps_per_s"] for line in lines if "steps_per_s" in line)
+        miou = max(line["miou"] for line in lines if line.get("split") == "val")
+        stored = run in ("none-stored", LOSS)
+        row = [title, f"{100 * miou:.1f}", f"{1000 / rates[len(rates) // 2]:.0f}"]
+        row += [size_text(num_bytes) if stored else "-", f"{rows} (once)" if run == LOSS else "0"]
+        table.add_row(*row)
+        found.append(dict(zip(("run", "miou", "step_ms", "cache", "teacher_forwards"), row, strict=True)))
+    (home / "table.json").write_text(json.dumps(found, indent=1) + "\n")
+    console.print(table)
+
+
+def _pictures(home: Path, data: str) -> None:
+    from kdcache.cache.cache import open_cache
+    from kdcache.cache.find_cache import find_cache
+    from kdcache.cache.peek import peek
+    from kdcache.cache.sources.table import open_source
+    from kdcache.trainer.pictures import draw_predictions
+
+    cache = open_cache(find_cache(None, home / "caches"))
+    peek(cache, cache.key(0), 0, home / "peek.png")
+    runs = {title: home / "runs" / run for title, run in RUNS.items()}
+    draw_predictions(runs, open_source(data, "val"), range(4), home / "predictions.png")

@@ -1,0 +1,142 @@
+"""`kdcache`: build a teacher's cache. Looking at one and checking it are in `look`, the demo in `demo`."""
+
+import os
+import re
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from kdcache.cache.spec import Need
+from kdcache.cli.demo import demo
+from kdcache.cli.look import peek, show, taps, verify
+from kdcache.cli.shared import CAPTION, KdGroup, crop_option, home_folder, parse_crop, parse_size
+
+CONSOLE = Console()
+_HELP = dict(help_option_names=["-h", "--help"])
+
+
+@click.group(cls=KdGroup, epilog=CAPTION, context_settings=_HELP)
+@click.version_option(package_name="kdcache")
+def main() -> None:
+    """Run a teacher once over a dataset and keep what it said, compressed, for any number of student runs."""
+
+
+for command in (demo, show, verify, peek, taps):
+    main.add_command(command)
+
+
+@main.command()  # type: ignore[untyped-decorator]
+@click.option(
+    "--teacher",
+    help="A run's name, else a network: r50, deeplabv3:resnet101, tv:deeplabv3_resnet101, pkg.mod:factory.",
+)
+@click.option("--data", help="NAME:DIR, such as camvid:DIR. Left out, the teacher run's data.")
+@click.option(
+    "--split", default="train", show_default=True, help="Split of the data to run the teacher over."
+)
+@click.option("--cache", help="An existing cache (name or folder) to grow, update or repair.")
+@click.option(
+    "--tap",
+    "taps",
+    multiple=True,
+    help="NAME, NAME=CODEC, NAME@MODULE.PATH; may be repeated. [default: stage4, logits]",
+)
+@click.option("--for", "losses", help="Losses, comma separated: cache what they need.")
+@click.option("--views", help="crops:K, full, or both joined by '+'. [default: crops:8]")
+@click.option("--mirror", is_flag=True, help="With full views, also store the mirrored pass.")
+@crop_option
+@click.option(
+    "--format",
+    "target_format",
+    type=click.Choice(["zarr", "webdataset"]),
+    default="zarr",
+    show_default=True,
+    help="How targets are stored.",
+)
+@click.option("--zstd", is_flag=True, help="Compress targets with zstd level 1: smaller, slower to read.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Images per forward of the teacher.",
+)
+@click.option(
+    "--amp",
+    type=click.Choice(["no", "bf16", "fp16"]),
+    default="no",
+    show_default=True,
+    help="Precision of the teacher's forward.",
+)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, or auto.")
+@click.option(
+    "--shard-rows",
+    default="auto",
+    show_default=True,
+    help="Samples per shard, or auto: the most whose largest array stays under 256 MiB.",
+)
+@click.option(
+    "--memory", default="4G", show_default=True, help="Upper bound of target bytes in memory in flight."
+)
+@click.option(
+    "--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the image pipeline."
+)
+@click.option(
+    "--output-stride",
+    type=click.IntRange(1),
+    help="Of the teacher's last stage, where it can be chosen. [default: the run's, else 8]",
+)
+@click.option("--weights", help="imagenet, a tag, a .safetensors file or a weights-only .pt file.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the drawn views.")
+@click.option(
+    "--skip-bad", is_flag=True, help="Mark unusable samples invalid and go on, instead of stopping."
+)
+@click.option("--update", is_flag=True, help="Re-make shards whose samples changed or went away.")
+@click.option("--repair", is_flag=True, help="Check every digest first and re-make damaged shards.")
+def build(
+    teacher: str | None, data: str | None, split: str, cache: str | None, taps: tuple[str, ...], losses: str |
+    None, views: str | None, mirror: bool, crop: str | None, target_format: str, zstd: bool, batch_size: int,
+    amp: str, device: str, shard_rows: str, memory: str, threads: int, output_stride: int | None, weights: str
+    | None, seed: int, skip_bad: bool, update: bool, repair: bool,
+) -> None:  # fmt: skip
+    """Run the teacher once and keep its taps. Again: continue, grow (--tap, --for, --views), update or
+    repair."""
+    from kdcache.cache.build import build_cache
+    from kdcache.cache.build_options import BuildOptions, parse_tap
+    from kdcache.cache.find_cache import find_cache, list_caches
+    from kdcache.cli.build_display import BuildDisplay
+    from kdcache.cli.shared import parse_count, pick_device
+
+    home = home_folder()
+    found: Path | None = None
+    if cache is not None or (teacher is None and list_caches(home / "caches")):
+        found = find_cache(cache, home / "caches")
+    options = BuildOptions(
+        runs_dir=home / "runs", caches_dir=home / "caches", teacher=teacher, data=data, split=split,
+        cache=found,        taps=tuple(parse_tap(t) for t in taps), needs=_needs(losses), views=views,
+        mirror=mirror, crop=parse_crop(crop), target_format=target_format, zstd=zstd, batch_size=batch_size,
+        amp=amp, device=pick_device(device), shard_rows=None if shard_rows == "auto" else
+        parse_count(shard_rows, "--shard-rows"), memory_bytes=parse_size(memory), threads=threads,
+        output_stride=output_stride, weights=weights, seed=seed, skip_bad=skip_bad, update=update,
+        repair=repair,
+    )  # fmt: skip
+    quiet = int(os.environ.get("RANK", "0")) > 0
+    with BuildDisplay(Console(quiet=quiet)) as display:
+        report = build_cache(options, display.events())
+    if report.shards:
+        Console(quiet=quiet).print(f"wrote {report.rows} rows; the cache is [bold]{report.root}[/bold]")
+    else:
+        Console(quiet=quiet).print(f"nothing to do: [bold]{report.root}[/bold] is complete")
+
+
+def _needs(losses: str | None) -> tuple[Need, ...]:
+    """What the comma-separated losses read; commas inside parentheses separate options."""
+    from kdcache.losses.table import needs_of
+
+    names = re.split(r",(?![^(]*\))", losses) if losses else []
+    return tuple(need for name in names for need in needs_of(name.strip()))
+
+
+if __name__ == "__main__":
+    main(prog_name="kdcache")

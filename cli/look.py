@@ -1,0 +1,126 @@
+"""Looking at caches and teachers: `kdcache show`, `verify`, `peek`, `taps`. Each parses and calls one
+function."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from kdcache.cli.shared import crop_option, home_folder, parse_crop
+from kdcache.cli.sizes import size_text
+
+CONSOLE = Console()
+
+
+@click.command()
+@click.argument("cache", required=False)
+@click.option("--keys", is_flag=True, help="List the samples' keys instead.")
+def show(cache: str | None, keys: bool) -> None:
+    """What a cache holds: teacher, data, views, taps, shards, digests, and which losses it can serve."""
+    from kdcache.cache.cache import open_cache
+    from kdcache.cache.find_cache import find_cache
+    from kdcache.cli.show_table import print_cache
+
+    opened = open_cache(find_cache(cache, home_folder() / "caches"))
+    if keys:
+        for index in range(opened.num_samples):
+            click.echo(opened.key(index))
+        return
+    print_cache(opened, CONSOLE)
+
+
+@click.command()
+@click.argument("cache", required=False)
+@click.option("--deep", is_flag=True, help="Also run the teacher again on some rows and compare.")
+@click.option("--rows", type=click.IntRange(1), default=8, show_default=True, help="Rows for --deep.")
+@click.option("--weights", help="The teacher's weights, where they are not those of a run.")
+@click.option("--teacher", help="The teacher, where it is code of your own. [default: the cache's]")
+def verify(cache: str | None, deep: bool, rows: int, weights: str | None, teacher: str | None) -> None:
+    """Check every object's size and digest; --deep also compares targets with the teacher. Exit status 1 on
+    damage."""
+    from kdcache.cache.find_cache import find_cache
+    from kdcache.cache.records import list_records
+    from kdcache.cache.verify import deep_check, problems
+
+    home = home_folder()
+    root = find_cache(cache, home / "caches")
+    bad = list(problems(root))
+    for problem in bad:
+        CONSOLE.print(f"[red]{problem.key.title}[/red]: {problem.text}", highlight=False)
+    CONSOLE.print(f"{len(list_records(root))} shards checked, {len(bad)} damaged objects")
+    if bad:
+        CONSOLE.print(f"run: kdcache build --cache {root.name} --repair", highlight=False)
+        raise SystemExit(1)
+    if deep:
+        from kdcache.cache.teacher import manifest_teacher
+
+        table = Table("target", "rows", "largest error", "stated bound", "relative L2")
+        for found in deep_check(root, manifest_teacher(root, home / "runs", weights, teacher), rows):
+            table.add_row(
+                found.target,
+                str(found.rows),
+                f"{found.max_abs:.3g}",
+                f"{found.bound:.3g}",
+                f"{found.relative_l2:.2e}",
+            )
+        CONSOLE.print(table)
+
+
+@click.command()
+@click.argument("key")
+@click.option("--cache", help="Name or folder of the cache. [default: the only one]")
+@click.option("--view", type=click.IntRange(0), default=0, show_default=True, help="View number.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("peek.png"),
+    show_default=True,
+    help="PNG to write.",
+)
+def peek(key: str, cache: str | None, view: int, out: Path) -> None:
+    """Draw one sample: image, label, the teacher's prediction, and each tap as colours."""
+    from kdcache.cache.cache import open_cache
+    from kdcache.cache.find_cache import find_cache
+    from kdcache.cache.peek import peek as draw
+
+    titles = draw(open_cache(find_cache(cache, home_folder() / "caches")), key, view, out)
+    CONSOLE.print(f"{out}: {', '.join(titles)}", highlight=False)
+
+
+@click.command()
+@click.option("--teacher", required=True, help="A run's name, else a network.")
+@click.option("--modules", is_flag=True, help="List every module path as well, for --tap NAME@PATH.")
+@click.option("--output-stride", type=click.IntRange(1), help="[default: the run's, else 8]")
+@click.option(
+    "--classes",
+    type=click.IntRange(1),
+    default=19,
+    show_default=True,
+    help="Classes, for a network that is not a run.",
+)
+@crop_option
+def taps(teacher: str, modules: bool, output_stride: int | None, classes: int, crop: str | None) -> None:
+    """List a teacher's taps with shape, stride and bytes per row."""
+    from kdcache.cache.codecs.table import default_codec, make_codec
+    from kdcache.cache.teacher import module_paths, network_for_listing
+
+    network, default = network_for_listing(teacher, home_folder() / "runs", classes, output_stride)
+    size = parse_crop(crop) or default
+    table = Table("tap", "module", "H x W x C", "stride", "codec", "bytes a row")
+    for name, spec in network.tap_specs(list(network.taps), *size).items():
+        codec = make_codec(default_codec(name, spec))
+        num_bytes = sum(p.num_bytes for p in codec.parts(spec).values())
+        table.add_row(
+            name,
+            network.taps[name],
+            " x ".join(map(str, spec.shape)),
+            str(spec.stride),
+            codec.name,
+            size_text(num_bytes),
+        )
+    CONSOLE.print(f"{network.name}, input {size[0]}x{size[1]}")
+    CONSOLE.print(table)
+    if modules:
+        for path in module_paths(network):
+            click.echo(path)

@@ -1,0 +1,115 @@
+"""What both commands share: errors as text with exit status 2, where things lie, options of one meaning."""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import click
+from click.core import ParameterSource
+from rich_click import RichGroup
+
+from kdcache.cache.errors import BadOption, KdError
+
+EXIT_KD_ERROR = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
+CAPTION = "Runs lie under runs/, caches under caches/, in $KDCACHE_HOME or the current folder."
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}  # bytes
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
+    """A command group that prints a KdError's three parts on stderr and exits with 2.
+
+    Every other exception is a bug and keeps its traceback. The current folder is searched last for modules,
+    so that `package.module:Name` finds a user's own file from the installed command as from `python -m`.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
+        try:
+            return super().invoke(ctx)
+        except KdError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(EXIT_KD_ERROR)
+
+
+def option(*names: str, text: str, **attributes: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A click option without a default of its own: one that was not written is not passed on."""
+    decorated: Callable[[Callable[P, R]], Callable[P, R]] = click.option(*names, help=text, **attributes)
+    return decorated
+
+
+def crop_option(function: Callable[P, R]) -> Callable[P, R]:
+    return option("--crop", text="H,W or one number, pixels. [default: the dataset's or the cache's]")(
+        function
+    )
+
+
+def device_option(function: Callable[P, R]) -> Callable[P, R]:
+    return option("--device", type=click.Choice(["auto", "cpu", "cuda"]), text="[default: auto]")(function)
+
+
+def threads_option(function: Callable[P, R]) -> Callable[P, R]:
+    return option("--threads", type=int, text="Threads that decode images. [default: 1]")(function)
+
+
+def written(context: click.Context) -> dict[str, Any]:
+    """The options that the user wrote, by parameter name."""
+    return {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+
+
+def home_folder() -> Path:
+    """$KDCACHE_HOME, or the current folder."""
+    from kdcache.trainer.home import home_dir
+
+    return home_dir()
+
+
+def parse_crop(text: str | None) -> tuple[int, int] | None:
+    """'360' -> (360, 360), '360,480' -> (360, 480), height first; None stays None. Raises BadOption."""
+    from kdcache.trainer.config import parse_crop as parse
+
+    return None if text is None else parse(text)
+
+
+def parse_size(text: str) -> int:
+    """'4G' -> 4294967296 bytes; K, M, G, T are powers of 1024, a trailing 'B' or 'iB' is allowed."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    num_bytes = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    if num_bytes < 1:
+        raise BadOption(
+            f"'{text}' is no size", where=f"--memory {text}", fix="write bytes as 512M, 4G or 1.5G"
+        )
+    return num_bytes
+
+
+def parse_count(text: str, flag: str) -> int:
+    """A whole number above 0. Raises BadOption."""
+    if not text.isdecimal() or int(text) < 1:
+        raise BadOption(
+            f"'{text}' is no count above 0", where=f"{flag} {text}", fix="give a whole number, or auto"
+        )
+    return int(text)
+
+
+def pick_device(text: str) -> str:
+    """'auto' -> 'cuda' where torch sees one, otherwise 'cpu'; other names as they are. Raises BadOption."""
+    import torch
+
+    if text == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", text):
+        raise BadOption(f"no device '{text}'", where=f"--device {text}", fix="use auto, cpu, cuda or cuda:N")
+    if text.startswith("cuda") and not torch.cuda.is_available():
+        raise BadOption("torch sees no CUDA device", where=f"--device {text}", fix="use --device auto or cpu")
+    return text

@@ -1,0 +1,90 @@
+"""`kdcache show`: what a cache holds, as tables."""
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from kdcache.cache.cache import Cache
+from kdcache.cache.records import RecordKey, list_records, read_record
+from kdcache.cli.build_display import view_title
+from kdcache.cli.sizes import size_text
+
+
+def print_cache(cache: Cache, console: Console) -> None:
+    """Teacher, data, views, taps with shape, codec and bytes, shards, digests, and the losses it can
+    serve."""
+    m = cache.manifest
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("cache", str(cache.root))
+    facts.add_row(
+        "teacher",
+        f"{m.teacher_origin} ({m.network['name']}), {m.precision}, weights {str(m.identity['weights'])[:19]}",
+    )
+    facts.add_row(
+        "data",
+        f"{m.data['name']} split '{m.data['split']}', {m.num_samples} samples, {len(m.class_names)} classes",
+    )
+    facts.add_row("pixels", ", ".join(f"{k} {v}" for k, v in m.pipeline.items()))
+    facts.add_row(
+        "format", f"{m.target_format}{' + zstd' if m.zstd else ''}, shards of {m.shard_samples} samples"
+    )
+    for views in m.views:
+        facts.add_row("views", f"{view_title(views)}  digest {views.digest()}")
+    invalid = len(cache.invalid) if len(cache.coverage.samples) == m.num_blocks else None
+    if invalid:
+        facts.add_row("invalid", f"{invalid} samples, skipped when built")
+    console.print(facts, highlight=False)
+    console.print(_tap_table(cache))
+    console.print(f"losses it can serve: {', '.join(_losses(m.tap_names))}", highlight=False)
+
+
+def _tap_table(cache: Cache) -> Table:
+    m = cache.manifest
+    stored = _bytes_by_tap(cache)
+    table = Table("tap", "module", "H x W x C", "codec", "shards", "bytes", "bytes a value", "digest")
+    for tap in m.taps:
+        spec = tap.spec(*(m.views[0].crop or m.crop))
+        done = sum(
+            cache.coverage.key(tap.name, view, block) is not None
+            for view in range(m.num_views)
+            for block in range(m.num_blocks)
+        )
+        num_bytes, values = stored.get(tap.name, (0, 0))
+        table.add_row(
+            tap.name, tap.module, " x ".join(map(str, spec.shape)), tap.codec,
+            f"{done}/{m.num_views * m.num_blocks}", size_text(num_bytes),
+            f"{num_bytes / values:.3f}" if values else "-", tap.digest,
+        )  # fmt: skip
+    return table
+
+
+def _bytes_by_tap(cache: Cache) -> dict[str, tuple[int, int]]:
+    """Tap -> (bytes on disk, stored values), from the records alone."""
+    m = cache.manifest
+    found: dict[str, tuple[int, int]] = {}
+    for key in sorted(list_records(cache.root)):
+        if key.view < 0:
+            continue
+        record = read_record(cache.root, RecordKey(*key))
+        views = cache.block_views(key.block, key.view)
+        inputs = [views.geometry(row) for row in np.flatnonzero(views.valid).tolist()]
+        sizes = [(g.crop_h, g.crop_w) for g in inputs]
+        for tap in record["targets"]:
+            values = sum(_count(m.tap(tap).spec(*size).shape) for size in sizes)
+            num_bytes = sum(o.num_bytes for o in record["objects"] if f"/{tap}/" in f"/{o.name}")
+            old = found.get(tap, (0, 0))
+            found[tap] = old[0] + num_bytes, old[1] + values
+    return found
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    total = 1
+    for n in shape:
+        total *= n
+    return total
+
+
+def _losses(targets: tuple[str, ...]) -> list[str]:
+    from kdcache.losses.table import loss_names, needs_of
+
+    return [name for name in loss_names() if all(need.name in targets for need in needs_of(name))]

@@ -1,0 +1,119 @@
+"""How a training run talks to a person: a live line on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from kdcache.trainer.progress_events import Evaluated, Event, RunFinished, RunStarted, Saved, StepsDone
+
+PLAIN_EVERY_S = 10.0  # a log file gets a line this often instead of a live one
+
+
+class TrainDisplay:
+    """Listens to a run; use as a context manager around it, and pass it as `listen`."""
+
+    def __init__(self, console: Console, *, plain_every_s: float = PLAIN_EVERY_S) -> None:
+        self.console = console
+        self._plain_every_s = plain_every_s
+        self._last_line_s = -plain_every_s  # so that the first steps show at once
+        self._steps = 0
+        self._bar = Progress(
+            TextColumn("step"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("train", total=None, state="")
+
+    def __enter__(self) -> "TrainDisplay":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        del kind, error, trace
+        self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, RunStarted):
+            self._started(event)
+        elif isinstance(event, StepsDone):
+            self._stepped(event)
+        elif isinstance(event, Evaluated):
+            best = " (best so far)" if event.best else ""
+            self.console.print(
+                f"step {event.step}: {event.split} {metrics_text(event.metrics)}{best}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+        elif isinstance(event, Saved):
+            pass  # a line per checkpoint says nothing that the next --resume does not
+        else:
+            self._finished(event)
+
+    def _started(self, event: RunStarted) -> None:
+        self._steps = event.steps
+        self.console.print(f"run {event.run}", style="bold", markup=False)
+        for title, value in event.summary.items():
+            self.console.print(f"  {title:<10} {value}", highlight=False, markup=False, soft_wrap=True)
+        if event.loss_rows:
+            self.console.print(loss_table(event.loss_rows))
+        for note in event.notes:
+            self.console.print(f"  note: {note}", highlight=False, markup=False, soft_wrap=True)
+        if event.start:
+            self.console.print(f"continues after step {event.start}", highlight=False)
+        self._bar.update(self._task, total=event.steps, completed=event.start)
+        self._bar.start()
+
+    def _stepped(self, event: StepsDone) -> None:
+        state = state_text(event)
+        self._bar.update(self._task, completed=event.step, state=state)
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self._last_line_s >= self._plain_every_s:
+            self._last_line_s = now
+            self.console.print(
+                f"step {event.step}/{self._steps} {state}", highlight=False, markup=False, soft_wrap=True
+            )
+
+    def _finished(self, event: RunFinished) -> None:
+        self._bar.stop()
+        shown = metrics_text({k: v for k, v in event.metrics.items() if k.endswith(("step", "miou"))})
+        self.console.print(
+            f"finished {event.steps} steps: {event.run_dir}", style="bold", markup=False, soft_wrap=True
+        )
+        if shown:
+            self.console.print(f"  {shown}", highlight=False, markup=False, soft_wrap=True)
+
+
+def loss_table(rows: tuple[tuple[str, ...], ...]) -> Table:
+    """Terms, weights, taps and options; the first row is the heading."""
+    table = Table(*rows[0], box=None, pad_edge=False, padding=(0, 2, 0, 2))
+    for row in rows[1:]:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def state_text(event: StepsDone) -> str:
+    """'loss 1.234 (task 1.1, kd 0.13) lr 0.02 3.4 steps/s, 2% waiting'."""
+    terms = ", ".join(f"{name} {value:.4g}" for name, value in event.terms.items() if name != "total")
+    return (
+        f"loss {event.terms['total']:.4g} ({terms}) lr {event.lr:.3g}  "
+        f"{event.steps_per_s:.3g} steps/s, {event.wait_share:.0%} waiting for the stream"
+    )
+
+
+def metrics_text(metrics: Mapping[str, float]) -> str:
+    """Ratios as percent, steps as they are."""
+    return ", ".join(
+        f"{name} {value:.0f}" if name.endswith("step") else f"{name} {100 * value:.2f} %"
+        for name, value in metrics.items()
+    )

@@ -1,0 +1,149 @@
+"""Af-DCD: rebuild the teacher's last map from a masked student map, contrast channel groups in patches.
+
+1. a = align(student stage 4), a 1x1 convolution where the channels differ;
+2. y = generator(a * mask), mask drawn per step (or the centre hidden with mask=fixed);
+3. fd  = 1 / B * sum of (y - teacher)^2;
+4. ctr = omni-contrast of y against the teacher (`afdcd_contrast.py`), after max-pooling large maps by 4;
+5. L = lambda_fd * fd + lambda_ctr * ctr; companion kd(T=1).
+The gradient of align and generator is clipped to norm 15.
+Yuan et al. 2023, https://arxiv.org/abs/2312.04168; OSVAI/Af-DCD 5b086a7 `losses/ocmgd.py`, `train_ocmgd.py`.
+Defaults are the class's and the argument parser's; `presets.py` has the datasets'. Differences by intent:
+equal channels need no align (the published class fails there), and CamVid's cut to 44 cells is the largest
+multiple of the patch for any size.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kdcache.cache.spec import BadOption, TensorSpec
+from kdcache.losses.adapters import EnhancedGenerator, align, plain_generator
+from kdcache.losses.afdcd_contrast import (
+    POOL_FROM_CELLS,
+    Fit,
+    Negatives,
+    Region,
+    contrast_region,
+    omni_contrast,
+)
+from kdcache.losses.contract import LossTerm, Maps, Reads, Weighted, same_tap
+from kdcache.losses.divergence import summed_square
+from kdcache.losses.masks import centre_mask, spatial_mask, uniform_for
+from kdcache.losses.options import Count, NotNegative, OptionValue, Pair, Positive, Range, Share
+from kdcache.losses.step_inputs import StepInputs
+
+
+class DenseContrast(LossTerm):
+    """`pool=auto` pools by 4 where both sides have 64 cells; `fit=cut` contrasts the largest legal part of
+    the map, `fit=exact` refuses others; `negatives=all` adds same-group vectors of other cells. A lambda of
+    0 leaves its term out."""
+
+    companions = {"kd": {"T": 1.0, "weight": 1.0}}
+    clip_norm = 15.0
+
+    def __init__(
+        self,
+        maps: Maps,
+        *,
+        tap: str = "stage4",
+        lambda_fd: NotNegative = 4e-5,
+        lambda_ctr: NotNegative = 1e-3,
+        tau: Positive = 0.07,
+        groups: Count = 16,
+        pool: Annotated[int | Literal["auto"], Range(0)] = "auto",
+        patch: Pair = (4, 4),
+        fit: Literal["cut", "exact"] = "cut",
+        negatives: Literal["groups", "all"] = "groups",
+        mask: Literal["random", "fixed"] = "random",
+        mask_ratio: Share = 0.75,
+        generator: Literal["plain", "enhanced"] = "plain",
+    ) -> None:
+        super().__init__()
+        teacher = maps.teacher[tap]
+        self.tap = tap
+        self.lambda_fd, self.lambda_ctr = lambda_fd, lambda_ctr
+        self.tau, self.groups, self.patch = tau, groups, patch
+        self.pool: int | Literal["auto"] = pool
+        self.fit: Fit = fit
+        self.negatives: Negatives = negatives
+        self.mask, self.mask_ratio = mask, mask_ratio
+        if lambda_ctr:
+            self._check_contrast(teacher)
+        self.align = align(maps.student[tap].channels, teacher.channels)
+        self.generator: nn.Module = (
+            plain_generator(teacher.channels) if generator == "plain" else EnhancedGenerator(teacher.channels)
+        )
+
+    @classmethod
+    def reads(cls, options: Mapping[str, OptionValue]) -> Reads:
+        return same_tap(options)
+
+    def forward(self, inputs: StepInputs, *, mask: Tensor | None = None) -> dict[str, Weighted]:
+        """`mask` (B, 1, H, W) takes the place of the drawn one."""
+        aligned: Tensor = self.align(inputs.student[self.tap])
+        teacher = inputs.teacher[self.tap]
+        if mask is None:
+            mask = self.draw_mask(aligned, inputs)
+        generated: Tensor = self.generator(aligned * mask.to(aligned.dtype))
+        terms = {}
+        if self.lambda_fd:
+            terms["fd"] = Weighted(summed_square(generated, teacher), self.lambda_fd)
+        if self.lambda_ctr:
+            terms["ctr"] = Weighted(self.contrast(generated, teacher), self.lambda_ctr)
+        return terms
+
+    def contrast(self, generated_BCHW: Tensor, teacher_BCHW: Tensor) -> Tensor:
+        """Omni-contrast of the legal region of two equal-sized maps."""
+        region = self._region(*generated_BCHW.shape[-2:])
+        return omni_contrast(
+            _cut(generated_BCHW, region),
+            _cut(teacher_BCHW, region),
+            tau=self.tau,
+            groups=self.groups,
+            patch=self.patch,
+            negatives=self.negatives,
+        )
+
+    def draw_mask(self, aligned_BCHW: Tensor, inputs: StepInputs) -> Tensor:
+        if self.mask == "fixed":
+            return centre_mask(aligned_BCHW)
+        num_images, _, height, width = aligned_BCHW.shape
+        return spatial_mask(
+            uniform_for(aligned_BCHW, (num_images, 1, height, width), inputs.generator), self.mask_ratio
+        )
+
+    def _region(self, height: int, width: int) -> Region:
+        return contrast_region(height, width, pool=self.pool, patch=self.patch, fit=self.fit)
+
+    def _check_contrast(self, teacher: TensorSpec) -> None:
+        height, width, channels = teacher.shape
+        if channels % self.groups:
+            legal = [n for n in range(1, channels + 1) if channels % n == 0]
+            closest = min(legal, key=lambda n: abs(n - self.groups))
+            raise BadOption(
+                f"{channels} teacher channels do not split into {self.groups} equal groups",
+                where="loss term 'afdcd'",
+                fix=f"for example afdcd(groups={closest})",
+            )
+        self.notes = tuple(self._region_notes(height, width))
+
+    def _region_notes(self, height: int, width: int) -> Iterator[str]:
+        region = self._region(height, width)
+        if self.pool == "auto" and not region.pool:
+            yield (
+                f"afdcd: no pooling before the contrast, the {height}x{width} map has fewer than "
+                f"{POOL_FROM_CELLS} cells on a side"
+            )
+        high, wide = (height // region.pool, width // region.pool) if region.pool else (height, width)
+        if (high, wide) != (region.height, region.width):
+            yield (
+                f"afdcd: contrasts the first {region.height}x{region.width} of {high}x{wide} cells, the most "
+                f"that {self.patch[0]}x{self.patch[1]} patches tile"
+            )
+
+
+def _cut(map_BCHW: Tensor, region: Region) -> Tensor:
+    pooled = functional.max_pool2d(map_BCHW, region.pool) if region.pool else map_BCHW
+    return pooled[..., : region.height, : region.width]

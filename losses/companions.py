@@ -1,0 +1,77 @@
+"""Which companions a plan keeps: a method brings its own, a name in the expression replaces them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from kdcache.cache.spec import BadOption
+from kdcache.losses.term_plan import Choice, TermPlan, companion, differences
+
+TASK = "task"
+
+
+def with_companions(choices: Sequence[Choice], where: str) -> tuple[list[TermPlan], list[str]]:
+    """Each term followed by the companions that stay, and sentences about those that do not."""
+    explicit = {choice.term.name: choice.term for choice in choices}
+    terms: list[TermPlan] = []
+    notes: list[str] = []
+    for choice in choices:
+        terms.append(choice.term)
+        for name, published in choice.companions.items():
+            brought = companion(name, published, of=choice.term.name, where=where)
+            if name in explicit:
+                notes += _replaced(explicit[name], brought)
+            elif brought.weight == 0:
+                notes.append(f"the companion {name} of {choice.term.name} is left out")
+            elif not _already_there(brought, terms, notes, where):
+                terms.append(brought)
+    return terms, notes
+
+
+def _replaced(named: TermPlan, brought: TermPlan) -> list[str]:
+    if brought.weight == 0:
+        return []  # left out by its own option, and named on purpose: nothing to tell
+    old, new = differences(brought, named), differences(named, brought)
+    return [f"{new} named explicitly replaces the companion {old} of {brought.companion_of}"]
+
+
+def _already_there(brought: TermPlan, terms: Iterable[TermPlan], notes: list[str], where: str) -> bool:
+    """True when another method brought the same companion. Two that differ: which one is meant?"""
+    for other in terms:
+        if other.name != brought.name or not other.companion_of:
+            continue
+        if (other.options, other.weight) == (brought.options, brought.weight):
+            notes.append(
+                f"the companion {brought.name} of {other.companion_of} and {brought.companion_of} counts once"
+            )
+            return True
+        raise BadOption(
+            f"{other.companion_of} brings {differences(other, brought)} and {brought.companion_of} brings "
+            f"{differences(brought, other)}",
+            where=where,
+            fix=f"name the one you want: ...+{differences(other, brought)}",
+        )
+    return False
+
+
+def task_first(terms: Sequence[TermPlan], where: str) -> list[TermPlan]:
+    """The task loss in front, with its defaults where the expression does not name it."""
+    named = [term for term in terms if term.name == TASK]
+    first = named or [companion(TASK, {}, of="", where=where)]
+    return [*first, *(term for term in terms if term.name != TASK)]
+
+
+def labelled(terms: Sequence[TermPlan], where: str) -> list[TermPlan]:
+    """Unique labels. The same loss twice is fine with other options (cwd on two taps), else a BadOption."""
+    done: list[TermPlan] = []
+    for term in terms:
+        if any((t.name, t.options) == (term.name, term.options) for t in done) or (
+            term.name == TASK and done
+        ):
+            raise BadOption(
+                f"'{term.name}' is there twice",
+                where=where,
+                fix=f"one term with twice the weight: {term.name}(weight=...)",
+            )
+        count = 1 + sum(t.label.partition("#")[0] == term.label for t in done)
+        done.append(replace(term, label=f"{term.label}#{count}") if count > 1 else term)
+    return done

@@ -1,0 +1,66 @@
+"""Channel-wise distillation: each channel becomes a distribution over the map's cells.
+
+    L = tau^2 / (B C) * sum over images and channels of KL(softmax_HW(t / tau) || softmax_HW(s / tau))
+
+Shu et al. 2021, https://arxiv.org/abs/2011.13256; TorchDistiller 78bac7c, mmrazor 90c7af1, CIRKD dab64db.
+Default: logits, tau 4, weight 3. On features (`tap=...`) a 1x1 convolution without bias adapts the channels.
+CIRKD divides there by the student's channels before the adapter (`divisor=student`, its weight 50); the
+formula's own divisor takes 100, which is the same for its 256 teacher and 128 student channels.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from torch import Tensor
+
+from kdcache.losses.adapters import align
+from kdcache.losses.contract import LossTerm, Maps, Reads, same_tap
+from kdcache.losses.divergence import channel_kl, channel_mean_square, pixel_kl
+from kdcache.losses.options import OptionValue, Positive
+from kdcache.losses.shapes import check_same_channels
+from kdcache.losses.step_inputs import StepInputs
+
+
+class ChannelWise(LossTerm):
+    """`norm`: channel (the method), spatial (softmax over channels, mean over cells), channel_mean (squared
+    difference of spatial means). `divisor`: whose channels are counted in C."""
+
+    published_weight = 3.0
+
+    def __init__(
+        self,
+        maps: Maps,
+        *,
+        tap: str = "logits",
+        tau: Positive = 4.0,
+        norm: Literal["channel", "spatial", "channel_mean"] = "channel",
+        divisor: Literal["teacher", "student"] = "teacher",
+    ) -> None:
+        super().__init__()
+        student, teacher = maps.student[tap], maps.teacher[tap]
+        if tap == "logits":
+            check_same_channels("cwd", tap, student, teacher)
+        self.tap = tap
+        self.tau = tau
+        self.norm = norm
+        self.num_channels = student.channels if divisor == "student" else teacher.channels
+        self.align = align(student.channels, teacher.channels, bias=False)
+
+    @classmethod
+    def reads(cls, options: Mapping[str, OptionValue]) -> Reads:
+        return same_tap(options)
+
+    @classmethod
+    def default_weight(cls, options: Mapping[str, OptionValue]) -> float:
+        if options["tap"] == "logits":
+            return cls.published_weight
+        return 50.0 if options["divisor"] == "student" else 100.0
+
+    def forward(self, inputs: StepInputs) -> Tensor:
+        student: Tensor = self.align(inputs.student[self.tap])
+        teacher = inputs.teacher[self.tap]
+        if self.norm == "spatial":
+            return pixel_kl(student, teacher, temperature=self.tau)
+        if self.norm == "channel_mean":
+            return channel_mean_square(student, teacher)
+        return channel_kl(student, teacher, temperature=self.tau, num_channels=self.num_channels)

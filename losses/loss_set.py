@@ -1,0 +1,66 @@
+"""The terms of one run as one module: forward them, weigh them, add them up."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kdcache.losses.contract import LossOutput, LossTerm, Weighted
+from kdcache.losses.step_inputs import LossValues, StepInputs
+
+
+class WeightedTerm(NamedTuple):
+    label: str
+    weight: float
+    module: LossTerm
+
+
+class LossSet(nn.Module):
+    """Holds every learned part of the losses, so that one optimiser group, one checkpoint and one DDP
+    wrapper do.
+
+    `notes` are sentences to print once. A NaN or infinite total is passed on: the trainer stops the run and
+    says where.
+    """
+
+    def __init__(self, terms: tuple[WeightedTerm, ...]) -> None:
+        super().__init__()
+        self.weights = {term.label: term.weight for term in terms}
+        self.terms = nn.ModuleDict({term.label: term.module for term in terms})
+        self.notes = tuple(note for term in terms for note in term.module.notes)
+
+    @property
+    def clip_norm(self) -> float | None:
+        """The smallest published clip norm of the terms that learn; None where none clips."""
+        norms = [module.clip_norm for module in self._modules_in_order() if module.clip_norm is not None]
+        return min(norms, default=None)
+
+    def clip_gradients(self) -> None:
+        """Clip each term's own weights to that term's norm, after unscaling and before the optimiser's
+        step.
+        """
+        for module in self._modules_in_order():
+            if module.clip_norm is not None:
+                nn.utils.clip_grad_norm_(module.parameters(), module.clip_norm)
+
+    def forward(self, inputs: StepInputs) -> LossValues:
+        weighted: dict[str, Tensor] = {}
+        unweighted: dict[str, Tensor] = {}
+        for label, module in self.terms.items():
+            for name, value in _named(label, module(inputs)).items():
+                unweighted[name] = value.value.detach()
+                weighted[name] = value.value * (value.weight * self.weights[label])
+        total = torch.stack(list(weighted.values())).sum()
+        return LossValues(total, {name: value.detach() for name, value in weighted.items()}, unweighted)
+
+    def _modules_in_order(self) -> Iterator[LossTerm]:
+        for module in self.terms.values():
+            assert isinstance(module, LossTerm)
+            yield module
+
+
+def _named(label: str, output: LossOutput) -> Mapping[str, Weighted]:
+    if isinstance(output, Tensor):
+        return {label: Weighted(output, 1.0)}
+    return {f"{label}.{name}": value for name, value in output.items()}

@@ -1,0 +1,31 @@
+"""Published settings per dataset: dataset -> loss -> options, as the authors' training scripts pass them.
+
+Af-DCD: OSVAI/Af-DCD 5b086a7, `train_scripts/`; the DeepLabV3-R18 and -MBV2 scripts agree on these numbers.
+Elsewhere (folder, demo, a source of one's own) the defaults of the class hold, which are those of the
+authors' argument parser. `fit=exact` refuses maps on which the published form is undefined; `kd=0.5` is the
+weight of the companion.
+"""
+
+from kdcache.losses.options import OptionValue
+
+PRESETS: dict[str, dict[str, dict[str, OptionValue]]] = {
+    "camvid": {"afdcd": {"lambda_fd": 8e-6, "lambda_ctr": 1e-2, "pool": 0, "fit": "cut"}},
+    "cityscapes": {"afdcd": {"lambda_fd": 2e-6, "lambda_ctr": 5e-3, "pool": 4, "fit": "exact"}},
+    "voc": {"afdcd": {"lambda_fd": 1e-6, "lambda_ctr": 5e-3, "pool": 4, "fit": "exact"}},
+    "ade20k": {"afdcd": {"lambda_fd": 1e-6, "lambda_ctr": 4e-2, "pool": 4, "fit": "exact", "kd": 0.5}},
+    "cocostuff": {"afdcd": {"lambda_fd": 5e-6, "lambda_ctr": 5e-3, "pool": 4, "fit": "exact", "kd": 0.5}},
+}
+
+
+def preset_names() -> tuple[str, ...]:
+    return tuple(PRESETS)
+
+
+def preset_options(loss: str, preset: str | None) -> dict[str, OptionValue]:
+    """What the preset sets for this loss; empty where nothing was published."""
+    return dict(PRESETS.get(preset or "", {}).get(loss, {}))
+
+
+def has_presets(loss: str) -> bool:
+    """True when some dataset has settings for this loss, so that their absence elsewhere is worth a note."""
+    return any(loss in losses for losses in PRESETS.values())

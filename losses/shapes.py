@@ -1,0 +1,36 @@
+"""Checks of map sizes before the first step; each error says which side can change and how."""
+
+from kdcache.cache.spec import BadOption, TensorSpec
+
+
+def size_text(spec: TensorSpec) -> str:
+    """'45x60 (stride 8)' or '6x8x512' parts of an error."""
+    return f"{spec.size_key} (stride {spec.stride})" if spec.stride else spec.size_key
+
+
+def check_same_size(
+    term: str, tap: str, student: TensorSpec, teacher: TensorSpec, *, choose: str = ""
+) -> None:
+    """BadOption unless the two maps have equal height and width: no published form resizes.
+
+    `choose` ends the third part.
+    """
+    if student.shape[:-1] == teacher.shape[:-1]:
+        return
+    raise BadOption(
+        f"student tap '{tap}' is {size_text(student)} but the teacher's is {size_text(teacher)}",
+        where=f"loss term '{term}'",
+        fix=f"train the student with --output-stride {teacher.stride}, or build the cache with "
+        f"--output-stride {student.stride}{choose}",
+    )
+
+
+def check_same_channels(term: str, tap: str, student: TensorSpec, teacher: TensorSpec) -> None:
+    """BadOption unless both maps have the same channels, for losses that compare them one to one."""
+    if student.channels == teacher.channels:
+        return
+    raise BadOption(
+        f"student tap '{tap}' has {student.channels} channels but the teacher's has {teacher.channels}",
+        where=f"loss term '{term}'",
+        fix="train teacher and student on the same classes",
+    )

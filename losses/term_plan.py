@@ -1,0 +1,111 @@
+"""One planned term: a loss by name with every option resolved, its weight, and what it reads."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from kdcache.cache.spec import unknown
+from kdcache.losses.contract import LossTerm, Reads
+from kdcache.losses.expression import ParsedTerm
+from kdcache.losses.options import WEIGHT, OptionSpec, OptionValue, option_specs, read_options, written
+from kdcache.losses.presets import has_presets, preset_names, preset_options
+from kdcache.losses.table import load_loss
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TermPlan:
+    """`options` are complete and typed; `weight` multiplies the whole term; `label` is unique in its plan."""
+
+    name: str  # as an expression names it: 'cwd', 'pkg.mod:Class'
+    label: str  # as metrics name it: 'cwd', 'cwd#2', 'Class'
+    options: Mapping[str, OptionValue]
+    weight: float
+    reads: Reads
+    loss_class: type[LossTerm]
+    companion_of: str = ""
+
+    def written(self) -> str:
+        """The term as an expression that says everything."""
+        return _call(self.name, {**self.options, "weight": self.weight})
+
+
+class Choice(NamedTuple):
+    """A term as chosen, before companions are settled: `companions` maps each companion to its written-out
+    options.
+    """
+
+    term: TermPlan
+    companions: dict[str, dict[str, OptionValue]]
+    notes: tuple[str, ...]
+
+
+def choose(parsed: ParsedTerm, *, preset: str | None, where: str) -> Choice:
+    """Resolve defaults < preset of the dataset (or of '@') < options of the expression. BadOption as
+    `expression` says.
+    """
+    loss_class = load_loss(parsed.name, where=where)
+    if parsed.preset is not None and parsed.preset not in preset_names():
+        raise unknown("preset", parsed.preset, preset_names(), where=where)
+    specs = option_specs(loss_class)
+    shares = {name: WEIGHT._replace(name=name) for name in loss_class.companions}
+    legal: dict[str, OptionSpec] = {**specs, "weight": WEIGHT, **shares}
+    settings = preset_options(parsed.name, parsed.preset or preset)
+    chosen = {**settings, **read_options(parsed.name, legal, parsed.options, where=where)}
+    options = {name: chosen.get(name, spec.default) for name, spec in specs.items()}
+    weight = float(chosen.get("weight", loss_class.default_weight(options)))  # type: ignore[arg-type]
+    companions = {
+        name: {**published, **({"weight": chosen[name]} if name in chosen else {})}
+        for name, published in loss_class.companions.items()
+    }
+    notes = _preset_notes(parsed, parsed.preset or preset, settings)
+    return Choice(make_term(parsed.name, loss_class, options, weight), companions, notes)
+
+
+def companion(name: str, published: Mapping[str, OptionValue], *, of: str, where: str) -> TermPlan:
+    """The term that a published method brings along; `published` may leave options at their defaults."""
+    loss_class = load_loss(name, where=where)
+    options = {
+        option: published.get(option, spec.default) for option, spec in option_specs(loss_class).items()
+    }
+    weight = float(published.get("weight", loss_class.default_weight(options)))  # type: ignore[arg-type]
+    return make_term(name, loss_class, options, weight, of)
+
+
+def make_term(
+    name: str,
+    loss_class: type[LossTerm],
+    options: Mapping[str, OptionValue],
+    weight: float,
+    companion_of: str = "",
+) -> TermPlan:
+    return TermPlan(
+        name=name,
+        label=name.rpartition(":")[2],
+        options=options,
+        weight=weight,
+        reads=loss_class.reads(options),
+        loss_class=loss_class,
+        companion_of=companion_of,
+    )
+
+
+def differences(term: TermPlan, other: TermPlan) -> str:
+    """`term` with the options in which it differs from `other`, and its weight: 'cwd(tau=2,weight=1)'."""
+    odd = {name: value for name, value in term.options.items() if other.options.get(name) != value}
+    return _call(term.name, {**odd, "weight": term.weight})
+
+
+def _call(name: str, options: Mapping[str, OptionValue]) -> str:
+    return f"{name}({','.join(f'{option}={written(value)}' for option, value in options.items())})"
+
+
+def _preset_notes(
+    parsed: ParsedTerm, preset: str | None, settings: Mapping[str, OptionValue]
+) -> tuple[str, ...]:
+    if settings:
+        listed = ", ".join(f"{name}={written(value)}" for name, value in settings.items())
+        return (f"{parsed.name}: settings published for {preset}: {listed}",)
+    if preset is not None and has_presets(parsed.name):
+        choices = ", ".join(f"{parsed.name}@{name}" for name in preset_names())
+        return (f"{parsed.name}: nothing is published for '{preset}', its defaults hold (or name {choices})",)
+    return ()

@@ -1,0 +1,174 @@
+"""Samples in tars: plain webdataset reads them, invalid ones keep their place, damage is named."""
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kdcache.cache.errors import BadCache, BadSample
+from kdcache.cache.stores.local import LocalStore
+from kdcache.cache.stores.sample_tars import (
+    SampleEntry,
+    bad_entry,
+    image_suffix,
+    index_name,
+    open_samples,
+    pack_samples,
+    tar_name,
+    write_samples,
+)
+from kdcache.cache.stores.tar_pack import pack_tar
+from kdcache.cache.view_draw import key_hash
+
+Samples = list[dict[str, Any]]
+
+
+def picture(kind: str, mode: str, colour: int) -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, (6, 4), (colour,) * 3 if mode == "RGB" else colour).save(file, kind)
+    return file.getvalue()
+
+
+ENTRIES = [
+    SampleEntry("city/a.b", "jpg", picture("JPEG", "RGB", 9), picture("PNG", "L", 1), 4, 6, True, "b2:1"),
+    bad_entry("city/broken", "b2:2"),
+    SampleEntry("c", "png", picture("PNG", "RGB", 7), picture("PNG", "L", 2), 4, 6, True, "b2:3"),
+]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    store = LocalStore(tmp_path)
+    write_samples(store, 3, 12, ENTRIES)
+    return store
+
+
+def test_plain_webdataset_reads_the_samples_back(
+    store: LocalStore, plain_webdataset: Callable[..., Samples]
+) -> None:
+    samples = plain_webdataset(store.root / "samples/00003.tar")
+    assert [s["__key__"] for s in samples] == ["00000012", "00000014"]
+    first, last = samples
+    assert [k for k in first if not k.startswith("__")] == ["jpg", "label.png", "json"]
+    assert [k for k in last if not k.startswith("__")] == ["png", "label.png", "json"]
+    assert first["jpg"] == ENTRIES[0].image and last["png"] == ENTRIES[2].image
+    assert first["label.png"] == ENTRIES[0].label
+    assert json.loads(first["json"]) == {"key": "city/a.b", "height": 4, "width": 6}
+
+
+def test_webdataset_decodes_them_to_pictures(
+    store: LocalStore, plain_webdataset: Callable[..., Samples]
+) -> None:
+    first = plain_webdataset(store.root / "samples/00003.tar", "rgb8")[0]
+    assert first["jpg"].shape == (4, 6, 3) and first["json"]["key"] == "city/a.b"
+
+
+def test_images_and_labels_come_back_as_views_of_the_tar(store: LocalStore) -> None:
+    block = open_samples(store, 3)
+    tar = store.open_map(tar_name(3))
+    for row in (0, 2):
+        assert block.image(row).tobytes() == ENTRIES[row].image
+        assert block.label(row).tobytes() == ENTRIES[row].label
+        assert np.shares_memory(block.image(row), tar)
+        assert block.image(row).ndim == 1 and block.image(row).dtype == np.uint8
+
+
+def test_columns_say_what_every_place_holds(store: LocalStore) -> None:
+    block = open_samples(store, 3)
+    assert len(block) == 3 and block.first_index == 12
+    assert block.keys == ("city/a.b", "city/broken", "c")
+    assert block.suffixes == ("jpg", "", "png") and block.digests == ("b2:1", "b2:2", "b2:3")
+    assert block.valid.tolist() == [True, False, True]
+    assert block.heights.tolist() == [4, 0, 4] and block.widths.tolist() == [6, 0, 6]
+    assert block.key_hashes.dtype == np.uint64
+    assert block.key_hashes.tolist() == [key_hash(k) for k in block.keys]
+
+
+def test_an_invalid_sample_keeps_its_place_and_says_so_when_read(store: LocalStore) -> None:
+    block = open_samples(store, 3)
+    with pytest.raises(BadSample) as caught:
+        block.image(1)
+    assert "sample 'city/broken' is marked invalid" in caught.value.what
+    assert "kdcache build --update" in caught.value.fix
+    with tarfile.open(store.root / tar_name(3)) as tar:
+        assert not [n for n in tar.getnames() if n.startswith("00000013")]
+
+
+def test_packing_twice_gives_the_same_bytes(store: LocalStore, tmp_path: Path) -> None:
+    again = write_samples(LocalStore(tmp_path / "other"), 3, 12, ENTRIES)
+    assert [r.name for r in again] == [tar_name(3), index_name(3)]
+    for record in again:
+        assert (tmp_path / "other" / record.name).read_bytes() == (store.root / record.name).read_bytes()
+
+
+def test_images_are_packed_without_copying_them() -> None:
+    buffers, _ = pack_samples(12, ENTRIES)
+    assert any(buffer is ENTRIES[0].image for buffer in buffers)
+
+
+def test_a_block_of_invalid_samples_only_can_be_read(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    write_samples(store, 0, 0, [bad_entry("a"), bad_entry("b")])
+    assert open_samples(store, 0).valid.tolist() == [False, False]
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("JPEG", "jpg"), ("PNG", "png")])
+def test_the_suffix_follows_the_bytes_not_the_file_name(kind: str, suffix: str) -> None:
+    assert image_suffix(picture(kind, "RGB", 5), key="a") == suffix
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "TIFF"])
+def test_another_kind_of_image_is_refused_by_key(kind: str) -> None:
+    with pytest.raises(BadSample) as caught:
+        image_suffix(picture(kind, "L", 5), key="city/a")
+    assert "the image of 'city/a' is neither JPEG nor PNG" in caught.value.what
+    assert "convert it" in caught.value.fix
+
+
+def test_an_empty_image_is_refused() -> None:
+    with pytest.raises(BadSample, match="starts with nothing"):
+        image_suffix(b"", key="a")
+
+
+def test_a_truncated_tar_is_an_error_that_names_it(store: LocalStore) -> None:
+    path = store.root / tar_name(3)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(BadCache, match=r"samples/00003\.tar' has 2000 bytes, its index needs more") as caught:
+        open_samples(store, 3)
+    assert "kdcache build --repair" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "change", [{"format": 2}, {"keys": ["a"]}, {"images": 5}, {"valid": None}, {"images": [[1], [2], [3]]},
+               {"heights": ["x", 1, 1]}],
+)  # fmt: skip
+def test_an_index_that_does_not_fit_is_an_error_that_names_it(
+    store: LocalStore, change: dict[str, object]
+) -> None:
+    path = store.root / index_name(3)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(BadCache, match=r"samples/00003\.json' cannot be read"):
+        open_samples(store, 3)
+
+
+def test_tar_members_start_at_multiples_of_512_and_read_back() -> None:
+    members = [("a.bin", b""), ("b.bin", b"x" * 512), ("c.bin", memoryview(b"y" * 513))]
+    buffers, offsets = pack_tar(members)
+    whole = b"".join(buffers)
+    assert offsets == [512, 1024, 2048] and len(whole) % 512 == 0
+    with tarfile.open(fileobj=io.BytesIO(whole)) as tar:
+        for (name, content), entry in zip(members, tar.getmembers(), strict=True):
+            member = tar.extractfile(entry)
+            assert member is not None and member.read() == bytes(content)
+            assert (entry.name, entry.mtime, entry.uid, entry.gid, entry.uname) == (name, 0, 0, 0, "")
+
+
+def test_two_members_of_one_name_are_our_own_mistake() -> None:
+    with pytest.raises(AssertionError, match="two members are called 'a'"):
+        pack_tar([("a", b"1"), ("a", b"2")])

@@ -1,0 +1,246 @@
+"""One contract for every target format: inherit `FormatContract`, read a row back through others' code."""
+
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from kdcache.cache.errors import BadCache, BadOption
+from kdcache.cache.spec import Parts, PartSpec, TensorSpec
+from kdcache.cache.stores.contract import ObjectRecord, TapLayout, TargetFormat, TargetLayout
+from kdcache.cache.stores.local import LocalStore
+from kdcache.cache.stores.table import target_format
+
+WIDE, TALL = TensorSpec((2, 3, 4), 8), TensorSpec((3, 2, 4), 8)
+POOLED = TensorSpec((5,), 0)
+PASS = "0123abcd"
+Targets = Mapping[str, Sequence[Parts | None]]
+Sizes = Mapping[str, Sequence[TensorSpec | None]]
+
+
+def int8_parts(spec: TensorSpec) -> dict[str, PartSpec]:
+    scale = PartSpec((2, spec.channels), "float32", False)
+    return {"values": PartSpec(spec.shape, "uint8", True), "scale": scale}
+
+
+def layout(*, num_views: int = 2, num_samples: int = 7, zstd: bool = False) -> TargetLayout:
+    """Blocks of 4 samples, the last one of 3; a map tap in two sizes and a pooled one."""
+    maps = TapLayout(codec="int8", parts={s.size_key: int8_parts(s) for s in (WIDE, TALL)})
+    pooled = TapLayout(codec="fp16", parts={"vector": {"values": PartSpec((5,), "float16", False)}})
+    return TargetLayout(
+        teacher="t", num_views=num_views, num_samples=num_samples, shard_samples=4, zstd=zstd,
+        taps={"stage4": maps, "stage4.pooled": pooled},
+    )  # fmt: skip
+
+
+def draw(number_of_rows: int, seed: int) -> tuple[Targets, Sizes]:
+    """Rows whose sizes alternate and whose second one has no target."""
+    generator = np.random.default_rng(seed)
+    maps: list[Parts | None] = []
+    pooled: list[Parts | None] = []
+    sizes: list[TensorSpec | None] = []
+    for row in range(number_of_rows):
+        spec = None if row == 1 else (WIDE, TALL)[row // 2 % 2]
+        sizes.append(spec)
+        values = None if spec is None else generator.integers(0, 255, spec.shape, dtype=np.uint8)
+        scale = generator.normal(size=(2, 4)).astype(np.float32)
+        maps.append(None if values is None else {"values": values, "scale": scale})
+        vector = {"values": generator.normal(size=5).astype(np.float16)}
+        pooled.append(None if spec is None else vector)
+    vectors = [None if s is None else POOLED for s in sizes]
+    return {"stage4": maps, "stage4.pooled": pooled}, {"stage4": sizes, "stage4.pooled": vectors}
+
+
+class FormatContract:
+    """What holds for every target format."""
+
+    format_name: str
+    zstd = False
+
+    def raw_row(
+        self, root: Path, tap: str, spec: TensorSpec, part: str, *, block: int, view: int, row: int
+    ) -> np.ndarray:
+        """A row read back without kdcache."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def form(self) -> TargetFormat:
+        return target_format(self.format_name)
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> LocalStore:
+        return LocalStore(tmp_path)
+
+    def write(
+        self, form: TargetFormat, store: LocalStore, *, block: int, view: int, seed: int, rows: int = 4
+    ) -> tuple[Targets, Sizes, list[ObjectRecord]]:
+        targets, sizes = draw(rows, seed)
+        form.prepare(store, layout(zstd=self.zstd))
+        written = form.write(
+            store, layout(zstd=self.zstd), block=block, view=view, pass_id=PASS, targets=targets, sizes=sizes
+        )
+        return targets, sizes, written
+
+    def row(
+        self,
+        form: TargetFormat,
+        store: LocalStore,
+        tap: str,
+        size: str,
+        part: str,
+        *,
+        block: int,
+        view: int,
+        row: int,
+    ) -> np.ndarray:
+        opened = form.open(
+            store, layout(zstd=self.zstd), block=block, view=view, pass_id=PASS, tap=tap, size_key=size
+        )
+        return opened.row(row, part)
+
+    @pytest.mark.parametrize(("block", "view", "rows"), [(0, 0, 4), (0, 1, 4), (1, 1, 3)])
+    def test_every_row_comes_back_through_us_and_through_others(
+        self, form: TargetFormat, store: LocalStore, block: int, view: int, rows: int
+    ) -> None:
+        targets, sizes, _ = self.write(form, store, block=block, view=view, seed=1, rows=rows)
+        where = {"block": block, "view": view}
+        for tap in targets:
+            for row, (parts, spec) in enumerate(zip(targets[tap], sizes[tap], strict=True)):
+                if parts is None or spec is None:
+                    continue
+                for part, array in parts.items():
+                    ours = self.row(form, store, tap, spec.size_key, part, **where, row=row)
+                    others = self.raw_row(store.root, tap, spec, part, **where, row=row)
+                    np.testing.assert_array_equal(ours, array)
+                    np.testing.assert_array_equal(others, array)
+                    assert ours.dtype == array.dtype and not ours.flags.writeable
+
+    def test_an_opened_block_names_its_parts_in_order(self, form: TargetFormat, store: LocalStore) -> None:
+        self.write(form, store, block=0, view=0, seed=1)
+        opened = form.open(
+            store, layout(zstd=self.zstd), block=0, view=0, pass_id=PASS, tap="stage4", size_key="2x3"
+        )
+        assert tuple(opened.parts) == ("values", "scale")
+
+    def test_a_row_without_target_or_of_another_size_is_an_error(
+        self, form: TargetFormat, store: LocalStore
+    ) -> None:
+        self.write(form, store, block=0, view=0, seed=1)
+        for size, row in (("2x3", 1), ("2x3", 2), ("3x2", 0)):
+            with pytest.raises(BadCache, match=f"row {row} is not in"):
+                self.row(form, store, "stage4", size, "values", block=0, view=0, row=row)
+
+    def test_a_block_that_was_never_written_is_an_error_that_names_the_object(
+        self, form: TargetFormat, store: LocalStore
+    ) -> None:
+        self.write(form, store, block=0, view=0, seed=1)
+        with pytest.raises(BadCache, match="is missing") as caught:
+            self.row(form, store, "stage4", "2x3", "values", block=1, view=0, row=0)
+        assert "targets" in caught.value.where and "kdcache build --repair" in caught.value.fix
+
+    def test_records_name_every_file_with_its_size(self, form: TargetFormat, store: LocalStore) -> None:
+        form.prepare(store, layout(zstd=self.zstd))
+        before = set(store.list())
+        _, _, written = self.write(form, store, block=0, view=0, seed=1)
+        assert {r.name for r in written} == set(store.list()) - before
+        assert all((store.root / r.name).stat().st_size == r.num_bytes for r in written)
+
+    def test_the_same_rows_give_the_same_bytes(
+        self, form: TargetFormat, store: LocalStore, tmp_path: Path
+    ) -> None:
+        _, _, first = self.write(form, store, block=0, view=0, seed=1)
+        _, _, again = self.write(form, LocalStore(tmp_path / "other"), block=0, view=0, seed=1)
+        assert first == again
+
+    def test_writing_a_block_again_replaces_it_whole(self, form: TargetFormat, store: LocalStore) -> None:
+        self.write(form, store, block=0, view=0, seed=1)
+        targets, _, _ = self.write(form, store, block=0, view=0, seed=2)
+        found = self.row(form, store, "stage4", "2x3", "values", block=0, view=0, row=0)
+        assert targets["stage4"][0] is not None
+        np.testing.assert_array_equal(found, targets["stage4"][0]["values"])
+
+    def test_views_and_blocks_do_not_touch_each_other(self, form: TargetFormat, store: LocalStore) -> None:
+        _, _, first = self.write(form, store, block=0, view=0, seed=1)
+        self.write(form, store, block=1, view=0, seed=2, rows=3)
+        self.write(form, store, block=0, view=1, seed=3)
+        _, _, again = self.write(form, LocalStore(store.root / "other"), block=0, view=0, seed=1)
+        assert [(store.root / r.name).read_bytes() for r in first] == [
+            (store.root / "other" / r.name).read_bytes() for r in again
+        ]
+
+    def test_a_block_without_any_target_can_be_written(self, form: TargetFormat, store: LocalStore) -> None:
+        form.prepare(store, layout(zstd=self.zstd))
+        nothing: dict[str, list[None]] = {"stage4": [None] * 4, "stage4.pooled": [None] * 4}
+        form.write(
+            store, layout(zstd=self.zstd), block=0, view=0, pass_id=PASS, targets=nothing, sizes=nothing
+        )
+        with pytest.raises(BadCache):
+            self.row(form, store, "stage4", "2x3", "values", block=0, view=0, row=0)
+
+    def test_preparing_again_writes_nothing_and_growing_keeps_the_rows(
+        self, form: TargetFormat, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        targets, _, written = self.write(form, store, block=0, view=1, seed=1)
+        before = {name: (store.root / name).stat().st_mtime_ns for name in store.list()}
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "put", lambda *_: pytest.fail("prepare wrote something"))
+            form.prepare(store, layout(zstd=self.zstd))
+        form.prepare(store, layout(num_views=9, num_samples=40, zstd=self.zstd))
+        assert all((store.root / r.name).stat().st_mtime_ns == before[r.name] for r in written)
+        assert targets["stage4"][0] is not None
+        others = self.raw_row(store.root, "stage4", WIDE, "values", block=0, view=1, row=0)
+        np.testing.assert_array_equal(others, targets["stage4"][0]["values"])
+
+    def test_a_truncated_object_is_an_error_that_names_it(
+        self, form: TargetFormat, store: LocalStore
+    ) -> None:
+        _, _, written = self.write(form, store, block=0, view=0, seed=1)
+        for record in written:
+            path = store.root / record.name
+            whole = path.read_bytes()
+            path.write_bytes(whole[: len(whole) // 3])
+        for tap, size in (("stage4", "2x3"), ("stage4.pooled", "vector")):
+            with pytest.raises(BadCache) as caught:
+                self.row(form, LocalStore(store.root), tap, size, "values", block=0, view=0, row=0)
+            assert any(record.name in str(caught.value) for record in written)
+            assert "kdcache build --repair" in caught.value.fix
+
+
+class TestZarr(FormatContract):
+    format_name = "zarr"
+
+    def raw_row(
+        self, root: Path, tap: str, spec: TensorSpec, part: str, *, block: int, view: int, row: int
+    ) -> np.ndarray:
+        array = zarr.open(root / "targets.zarr", mode="r")[f"t/{tap}/{spec.size_key}/{part}"]
+        return np.asarray(array[view, block * 4 + row])
+
+
+class TestZarrWithZstd(TestZarr):
+    zstd = True
+
+
+class TestWebdataset(FormatContract):
+    format_name = "webdataset"
+
+    def raw_row(
+        self, root: Path, tap: str, spec: TensorSpec, part: str, *, block: int, view: int, row: int
+    ) -> np.ndarray:
+        tar = root / "targets" / "t" / f"{block:05d}-v{view:03d}-{PASS}.tar"
+        name = f"{block * 4 + row:08d}.v{view:03d}.{tap.replace('.', '-')}.{part}.bin"
+        with tarfile.open(tar) as file:
+            member = file.extractfile(name)
+            assert member is not None
+            bytes_of_row = member.read()
+        if part == "scale":
+            return np.frombuffer(bytes_of_row, "<f4").reshape(2, spec.channels)
+        return np.frombuffer(bytes_of_row, "u1" if len(spec.shape) == 3 else "<f2").reshape(spec.shape)
+
+
+def test_an_unknown_format_is_answered_with_the_nearest_one() -> None:
+    with pytest.raises(BadOption) as caught:
+        target_format("zar")
+    assert "unknown target format 'zar'" in caught.value.what and "did you mean 'zarr'?" in caught.value.fix

@@ -1,0 +1,203 @@
+"""Our shard reader and writer against zarr-python: each reads exactly what the other wrote."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdcache.cache.errors import BadCache
+from kdcache.cache.spec import PartSpec
+from kdcache.cache.stores.local import LocalStore
+from kdcache.cache.stores.zarr_format import describe_array, shard_name
+from kdcache.cache.stores.zarr_shards import ABSENT, ShardRows, pack_shard
+
+Rows = list[np.ndarray | None]
+DTYPES = ("uint8", "float16", "float32")
+
+
+def draw_rows(part: PartSpec, present: list[bool], seed: int = 0) -> Rows:
+    generator = np.random.default_rng(seed)
+    return [generator.integers(0, 255, part.shape).astype(part.dtype) if here else None for here in present]
+
+
+def fill(part: PartSpec) -> np.ndarray:
+    return np.full(part.shape, 0 if part.dtype == "uint8" else np.nan, part.dtype)
+
+
+def file_of(rows: Rows, shard_samples: int, part: PartSpec, zstd: bool = False) -> np.ndarray:
+    return np.frombuffer(b"".join(pack_shard(rows, shard_samples, part, zstd)), dtype=np.uint8)
+
+
+@st.composite
+def shards(draw: st.DrawFn) -> tuple[PartSpec, int, list[bool], bool]:
+    """(part, shard_samples, which rows are there, zstd); the rows may be fewer than the slots."""
+    shape = tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=3)))
+    slots = draw(st.integers(1, 6))
+    present = draw(st.lists(st.booleans(), min_size=1, max_size=slots))
+    return (
+        PartSpec(shape, draw(st.sampled_from(DTYPES)), len(shape) == 3),
+        slots,
+        present,
+        draw(st.booleans()),
+    )
+
+
+@settings(deadline=None, max_examples=50)
+@given(shard=shards())
+def test_zarr_python_reads_what_we_write(
+    tmp_path_factory: pytest.TempPathFactory, shard: tuple[PartSpec, int, list[bool], bool]
+) -> None:
+    part, slots, present, zstd = shard
+    root = tmp_path_factory.mktemp("zarr")
+    store, rows = LocalStore(root), draw_rows(part, present)
+    num_samples = slots + len(present)  # block 1 is the last one and may be short
+    describe_array(
+        store, "t.zarr/a", num_views=2, num_samples=num_samples, shard_samples=slots, part=part, zstd=zstd
+    )
+    store.put(shard_name("t.zarr/a", 1, 1, part), pack_shard(rows, slots, part, zstd))
+    array = zarr.open_array(root / "t.zarr/a", mode="r")
+    expected = np.stack([fill(part) if row is None else row for row in rows])
+    np.testing.assert_array_equal(array[1, slots:], expected)
+    assert array.dtype == part.dtype
+    np.testing.assert_array_equal(array[0], np.broadcast_to(fill(part), (num_samples, *part.shape)))
+
+
+@settings(deadline=None, max_examples=50)
+@given(shard=shards())
+def test_we_read_what_zarr_python_writes(
+    tmp_path_factory: pytest.TempPathFactory, shard: tuple[PartSpec, int, list[bool], bool]
+) -> None:
+    part, slots, present, zstd = shard
+    root = tmp_path_factory.mktemp("zarr")
+    store, rows = LocalStore(root), draw_rows(part, present)
+    describe_array(store, "a", num_views=1, num_samples=slots, shard_samples=slots, part=part, zstd=zstd)
+    # zarr-python leaves rows out that equal the fill value unless it is told not to.
+    array = zarr.open_array(root / "a", mode="r+", config={"write_empty_chunks": True})
+    for place, row in enumerate(rows):
+        if row is not None:
+            array[0, place] = row
+    if not any(present):
+        return
+    ours = ShardRows(store.open_map(shard_name("a", 0, 0, part)), slots, part, zstd)
+    for place, row in enumerate(rows):
+        assert bool(ours.present[place]) == (row is not None)
+        if row is not None:
+            np.testing.assert_array_equal(ours.row(place), row)
+            assert ours.row(place).dtype == part.dtype
+
+
+@pytest.mark.parametrize("zstd", [False, True])
+def test_a_row_that_is_not_there_is_an_error_not_zeros(zstd: bool) -> None:
+    part = PartSpec((2, 3), "float32", False)
+    rows = ShardRows(file_of(draw_rows(part, [True, False]), 4, part, zstd), 4, part, zstd, name="c/0/1")
+    assert rows.present.tolist() == [True, False, False, False]
+    for absent in (1, 2, 3):
+        with pytest.raises(BadCache, match=f"row {absent} is not in 'c/0/1'"):
+            rows.row(absent)
+
+
+def test_raw_rows_are_views_of_the_file_and_cannot_be_written_to(tmp_path: Path) -> None:
+    part = PartSpec((4, 5, 3), "uint8", True)
+    LocalStore(tmp_path).put("s", pack_shard(draw_rows(part, [True] * 3), 3, part, False))
+    mapped = LocalStore(tmp_path).open_map("s")
+    row = ShardRows(mapped, 3, part, False).row(2)
+    assert np.shares_memory(row, mapped) and not row.flags.writeable
+    assert row.flags.c_contiguous and row.flags.aligned
+
+
+def test_raw_rows_are_packed_without_copying_them() -> None:
+    part = PartSpec((4, 5, 3), "float16", True)
+    rows = draw_rows(part, [True, True])
+    buffers = pack_shard(rows, 2, part, False)
+    for row, buffer in zip(rows, buffers, strict=False):
+        assert row is not None and np.shares_memory(row, np.frombuffer(buffer, np.uint8))
+
+
+def test_a_row_cut_out_of_a_larger_array_is_packed_with_its_own_numbers() -> None:
+    part = PartSpec((2, 3), "uint8", False)
+    whole = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    rows = ShardRows(file_of([whole[1:3, ::2]], 1, part), 1, part, False)
+    np.testing.assert_array_equal(rows.row(0), whole[1:3, ::2])
+
+
+@pytest.mark.parametrize("row", [np.zeros((2, 3), np.float64), np.zeros((3, 2), np.float32)])
+def test_a_row_of_another_type_or_shape_is_our_own_mistake(row: np.ndarray) -> None:
+    with pytest.raises(AssertionError, match="is not PartSpec"):
+        pack_shard([row], 1, PartSpec((2, 3), "float32", False), False)
+
+
+class TestDamage:
+    part = PartSpec((2, 3), "float32", False)
+
+    def damaged(self, file: np.ndarray, zstd: bool = False) -> BadCache:
+        with pytest.raises(BadCache) as caught:
+            rows = ShardRows(file, 4, self.part, zstd, name="values/c/0/7")
+            [rows.row(i) for i in range(4)]
+        assert "values/c/0/7" in str(caught.value)
+        assert "kdcache build --repair" in caught.value.fix
+        return caught.value
+
+    def whole(self, zstd: bool = False) -> np.ndarray:
+        return file_of(draw_rows(self.part, [True] * 4), 4, self.part, zstd).copy()
+
+    def resealed(self, slots: list[tuple[int, int]]) -> np.ndarray:
+        """A file whose index says `slots` under a checksum that agrees: damage the checksum cannot see."""
+        index = np.array(slots, dtype="<u8").tobytes()
+        end = google_crc32c.value(index).to_bytes(4, "little")
+        return np.frombuffer(self.whole()[:96].tobytes() + index + end, np.uint8)
+
+    @pytest.mark.parametrize("length", [0, 1, 67, 68, 90, 163])
+    def test_a_truncated_file_is_refused(self, length: int) -> None:
+        error = self.damaged(self.whole()[:length])
+        assert "too short" in error.what or "truncated or corrupt" in error.what
+
+    def test_every_flipped_bit_of_the_index_is_found(self) -> None:
+        file = self.whole()
+        for bit in range((len(file) - 68) * 8, len(file) * 8):
+            flipped = file.copy()
+            flipped[bit // 8] ^= 1 << bit % 8
+            assert "checksum of its index differs" in self.damaged(flipped).what
+
+    @pytest.mark.parametrize(
+        "slot",
+        [(96, 24), (80, 24), (0, 23), (2, 24), (2**63, 24), (0, ABSENT), (ABSENT, 24)],
+    )
+    def test_an_index_that_points_astray_is_refused(self, slot: tuple[int, int]) -> None:
+        error = self.damaged(self.resealed([(0, 24), (24, 24), slot, (48, 24)]))
+        assert "its index puts row 2 at" in error.what
+
+    def test_an_index_of_another_shard_size_is_refused(self) -> None:
+        with pytest.raises(BadCache):
+            ShardRows(self.whole(), 3, self.part, False, name="x")
+
+    def test_compressed_rows_that_are_damaged_are_refused(self) -> None:
+        file = self.whole(zstd=True)
+        file[:4] = 0
+        assert "row 0 of 'values/c/0/7' cannot be decompressed" in self.damaged(file, zstd=True).what
+
+    def test_a_compressed_row_of_another_length_is_refused(self) -> None:
+        shorter = PartSpec((2, 2), "float32", False)
+        file = file_of(draw_rows(shorter, [True] * 4), 4, shorter, True)
+        assert "decompresses to 16 bytes, not 24" in self.damaged(file, zstd=True).what
+
+
+def test_reading_raw_shards_loads_no_array_library() -> None:
+    heavy = "('zarr', 'numcodecs', 'webdataset', 'torch')"
+    code = (
+        "import sys, numpy as np\n"
+        "from kdcache.cache.spec import PartSpec\n"
+        "import kdcache.cache.stores.table, kdcache.cache.stores.sample_tars\n"
+        "from kdcache.cache.stores.zarr_shards import ShardRows, pack_shard\n"
+        "part = PartSpec((2,), 'uint8', False)\n"
+        "file = np.frombuffer(b''.join(pack_shard([np.ones(2, np.uint8)], 1, part, False)), np.uint8)\n"
+        "ShardRows(file, 1, part, False).row(0)\n"
+        f"sys.exit(str([m for m in {heavy} if m in sys.modules] or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip() == "", done.stderr

@@ -1,0 +1,203 @@
+"""The pipeline defines the pixels: right at every geometry, the same in every batch.
+
+Small images, small pipelines; one DALI pipeline takes about 0.05 s to build.
+"""
+
+import io
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from encoded_images import CELL, HEIGHT, WHOLE, WIDTH, encode, noise, painted
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from kdcache.cache.images import (
+    PIPELINE_VERSION,
+    Feed,
+    ImageBatch,
+    ImagePipeline,
+    pipeline_facts,
+    pixel_digest,
+)
+from kdcache.cache.spec import FILL_RGB, IGNORE
+from kdcache.cache.view import Geometry
+from kdcache.cache.view_draw import draw_crop
+
+
+def through(
+    images: list[np.ndarray],
+    labels: list[np.ndarray],
+    geometry: list[Geometry],
+    *,
+    batch_size: int | None = None,
+    num_threads: int = 1,
+) -> list[ImageBatch]:
+    """All samples through one pipeline, `batch_size` at a time (default: one batch)."""
+    size = batch_size or len(images)
+
+    def feed(number: int) -> Feed | None:
+        rows = slice(number * size, (number + 1) * size)
+        return Feed(images[rows], labels[rows], geometry[rows], []) if images[rows] else None
+
+    pipeline = ImagePipeline(feed, batch_size=size, with_labels=True, num_threads=num_threads)
+    batches = list(pipeline.run())
+    pipeline.close()
+    return batches
+
+
+def pixels(
+    image: np.ndarray, label: np.ndarray, geometry: list[Geometry]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """One image in several geometries, each its own batch (their crops differ)."""
+    several = len(geometry)
+    batches = through([image] * several, [label] * several, geometry, batch_size=1)
+    found = []
+    for batch in batches:
+        assert batch.labels_BHW is not None
+        found.append((batch.images_BHWC[0].numpy(), batch.labels_BHW[0].numpy()))
+    return found
+
+
+# ---- pixels ------------------------------------------------------------------------------------------------
+
+
+def test_at_scale_one_image_and_label_come_out_bit_for_bit() -> None:
+    image, label = noise(), noise(1)[..., 0].copy()
+    label.flat[:256] = np.arange(256)  # every value, 255 included
+    ((found_image, found_label),) = pixels(encode(image), encode(label), [WHOLE])
+    assert np.array_equal(found_image, image) and found_image.dtype == np.uint8
+    assert np.array_equal(found_label, label) and found_label.dtype == np.uint8
+
+
+def test_crop_flip_and_padding_are_those_of_plain_slicing() -> None:
+    image, label = noise(), noise(1)[..., 0].copy()
+    geometry = [
+        Geometry(HEIGHT, WIDTH, flip, y, x, 40, 50)
+        for flip, y, x in itertools.product((0, 1), (0, 7, HEIGHT - 20), (0, 9, WIDTH - 1))
+    ]
+    for (found_image, found_label), g in zip(
+        pixels(encode(image), encode(label), geometry), geometry, strict=True
+    ):
+        whole_image, whole_label = (image[:, ::-1], label[:, ::-1]) if g.flip else (image, label)
+        want_image = np.full((40, 50, 3), FILL_RGB, dtype=np.uint8)
+        want_label = np.full((40, 50), IGNORE, dtype=np.uint8)
+        shown = np.s_[g.crop_y : g.crop_y + 40, g.crop_x : g.crop_x + 50]
+        height, width = whole_label[shown].shape
+        want_image[:height, :width], want_label[:height, :width] = whole_image[shown], whole_label[shown]
+        assert np.array_equal(found_image, want_image), g
+        assert np.array_equal(found_label, want_label), g
+
+
+def test_flipping_the_flipped_image_gives_the_image_back() -> None:
+    image, label = noise(), noise(1)[..., 0]
+    flipped = WHOLE._replace(flip=1)
+    ((once, once_label),) = pixels(encode(image), encode(label), [flipped])
+    ((twice, twice_label),) = pixels(encode(once), encode(once_label), [flipped])
+    assert np.array_equal(twice, image) and np.array_equal(twice_label, label)
+
+
+@settings(max_examples=25, deadline=None)
+@given(number=st.integers(0, 10**6), crop=st.sampled_from([(48, 48), (33, 57), (130, 190)]))
+def test_image_and_label_stay_aligned_at_any_scale_flip_and_crop(number: int, crop: tuple[int, int]) -> None:
+    view = draw_crop(seed=3, key="k", number=number, height=HEIGHT, width=WIDTH, crop=crop)
+    g = view.geometry(HEIGHT, WIDTH)
+    image, label = painted()
+    ((found, cells),) = pixels(encode(image), encode(label), [g])
+    height, width = min(crop[0], g.resize_h - g.crop_y), min(crop[1], g.resize_w - g.crop_x)
+    # Where each output pixel's centre lies in the stored image, by the published formula.
+    x, y = np.arange(g.resize_w), np.arange(g.resize_h)
+    source_x = np.clip((x + 0.5) * WIDTH / g.resize_w - 0.5, 0, WIDTH - 1)[:: -1 if g.flip else 1]
+    source_y = np.clip((y + 0.5) * HEIGHT / g.resize_h - 0.5, 0, HEIGHT - 1)
+    source_x = source_x[g.crop_x : g.crop_x + width]
+    source_y = source_y[g.crop_y : g.crop_y + height]
+    shown = found[:height, :width].astype(float)
+    assert np.abs(shown[..., 0] - 2 * source_x[None, :]).max() <= 0.51
+    assert np.abs(shown[..., 1] - 2 * source_y[:, None]).max() <= 0.51
+    # The label's cell must hold the very place that the image shows; half a pixel is the nearest rule's own.
+    row, column = np.divmod(cells[:height, :width].astype(float), WIDTH // CELL)
+    for cell, place in ((column, source_x[None, :]), (row, source_y[:, None])):
+        assert (place >= cell * CELL - 0.51).all() and (place <= cell * CELL + CELL - 0.49).all()
+    assert (found[height:] == FILL_RGB).all() and (found[:, width:] == FILL_RGB).all()
+    assert (cells[height:] == IGNORE).all() and (cells[:, width:] == IGNORE).all()
+
+
+def test_pixels_do_not_depend_on_batch_size_or_threads() -> None:
+    smooth = [
+        np.asarray(Image.fromarray(noise(i)[:8, :11]).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
+        for i in range(7)
+    ]
+    images = [encode(s, "JPEG", quality=90, subsampling=2 * (i % 2)) for i, s in enumerate(smooth)]
+    labels = [encode(noise(i)[..., 0]) for i in range(7)]
+    geometry = [
+        draw_crop(seed=0, key="k", number=n, height=HEIGHT, width=WIDTH, crop=(40, 40)).geometry(
+            HEIGHT, WIDTH
+        )
+        for n in range(7)
+    ]
+    found = []
+    for batch_size, num_threads in ((1, 1), (3, 1), (7, 1), (1, 3), (3, 2), (7, 3)):
+        batches = through(images, labels, geometry, batch_size=batch_size, num_threads=num_threads)
+        digests = [d for b in batches for d in pixel_digest(b.images_BHWC)]
+        found.append((digests, torch.cat([b.labels_BHW for b in batches if b.labels_BHW is not None])))
+    assert len(set(found[0][0])) == 7
+    for digests, labels_BHW in found[1:]:
+        assert digests == found[0][0] and torch.equal(labels_BHW, found[0][1])
+
+
+def test_a_rotation_noted_in_exif_does_not_turn_the_image_away_from_its_label() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "rotate by 90 degrees": photo tools obey, labels were drawn without
+    image = encode(painted()[0], "JPEG", quality=95, exif=exif.tobytes())
+    ((found, _),) = pixels(image, encode(painted()[1]), [WHOLE])
+    assert np.abs(found[..., 0].astype(int) - painted()[0][..., 0]).max() < 12
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P"])
+def test_images_of_other_colour_modes_come_out_as_rgb(mode: str) -> None:
+    picture = Image.fromarray(painted()[0]).convert(mode)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG" if mode in ("L", "CMYK") else "PNG")
+    ((found, _),) = pixels(np.frombuffer(buffer.getvalue(), np.uint8), encode(painted()[1]), [WHOLE])
+    buffer.seek(0)
+    want = np.asarray(Image.open(buffer).convert("RGB")).astype(int)
+    assert found.shape == want.shape and np.abs(found - want).max() <= 3
+
+
+def test_the_digest_changes_with_one_pixel() -> None:
+    images = torch.from_numpy(np.stack([noise(), noise()]))
+    images[1, 5, 6, 2] ^= 1
+    first, second = pixel_digest(images)
+    assert first != second and len(first) == 16
+    assert pixel_digest(images[:1].transpose(1, 2))[0] != first
+
+
+def test_what_the_pixels_depend_on_is_recorded() -> None:
+    facts = pipeline_facts(None)
+    assert facts["pipeline_version"] == PIPELINE_VERSION
+    assert facts["decoder"] == "dali cpu" and facts["device"] == "cpu" and str(facts["dali"])[0].isdigit()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_gpu_pipeline_gives_equal_pixels_in_every_batch() -> None:
+    images = [encode(noise(i), "JPEG", quality=90) for i in range(6)]
+    found = []
+    for size in (1, 3, 6):
+
+        def feed(number: int, size: int = size) -> Feed | None:
+            rows = images[number * size : (number + 1) * size]
+            labels = [encode(painted()[1])] * len(rows)
+            arrays = [[np.full((2, 3), number, np.float16)] * len(rows)]
+            return Feed(rows, labels, [WHOLE] * len(rows), arrays) if rows else None
+
+        pipeline = ImagePipeline(feed, batch_size=size, with_labels=True, num_passengers=1, device_id=0)
+        batches = list(pipeline.run())
+        assert all(b.images_BHWC.is_cuda and b.passengers[0].is_cuda for b in batches)
+        for batch in batches:
+            assert batch.labels_BHW is not None
+            assert np.array_equal(batch.labels_BHW[0].cpu().numpy(), painted()[1])
+        found.append([d for b in batches for d in pixel_digest(b.images_BHWC)])
+    assert found[0] == found[1] == found[2]

@@ -1,0 +1,81 @@
+"""A view's numbers survive storage, and reach the pipeline in its one order or not at all."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdcache.cache.errors import BadCache, BadOption
+from kdcache.cache.view import Geometry, View
+
+
+def test_no_operations_are_the_whole_image_as_it_is() -> None:
+    assert View(()).geometry(333, 500) == Geometry(333, 500, 0, 0, 0, 333, 500)
+
+
+def test_each_operation_lands_in_its_own_fields() -> None:
+    view = View((("resize", 20, 30), ("flip",), ("crop", 1, 2, 40, 50)))
+    assert view.geometry(333, 500) == Geometry(20, 30, 1, 1, 2, 40, 50)
+
+
+def test_without_a_crop_the_whole_resized_image_is_shown() -> None:
+    assert View((("resize", 20, 30),)).geometry(333, 500) == Geometry(20, 30, 0, 0, 0, 20, 30)
+
+
+@pytest.mark.parametrize(
+    "ops",
+    [
+        (("flip",), ("resize", 4, 4)),
+        (("crop", 0, 0, 2, 2), ("flip",)),
+        (("crop", 0, 0, 2, 2), ("resize", 4, 4)),
+        (("flip",), ("flip",)),
+        (("resize", 4, 4), ("resize", 8, 8)),
+    ],
+)
+def test_another_order_or_an_operation_twice_is_refused(ops: tuple[tuple[str | int, ...], ...]) -> None:
+    with pytest.raises(BadOption, match="cannot be executed") as caught:
+        View(ops).geometry(10, 10)
+    assert str(ops) in caught.value.where
+    assert "('resize', h, w), ('flip',), ('crop', y, x, h, w)" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("op", "text"),
+    [
+        (("rotate", 90), "unknown operation"),
+        (("crop", 1, 2), "unknown operation"),
+        (("resize", 4.5, 4), "whole pixels"),
+        (("resize", 0, 4), "at least 1 pixel"),
+        (("crop", 0, 0, 0, 4), "at least 1 pixel"),
+        (("crop", 10, 0, 4, 4), r"starts at \(10, 0\), outside the image of 10x12 pixels"),
+        (("crop", 0, -1, 4, 4), "outside the image"),
+    ],
+)
+def test_numbers_that_leave_no_pixel_are_refused(op: tuple[str | int, ...], text: str) -> None:
+    with pytest.raises(BadOption, match=text):
+        View((op,)).geometry(10, 12)
+
+
+_size = st.integers(1, 5000)
+_views = st.builds(
+    lambda resize, flip, crop: View((*resize, *flip, *crop)),
+    st.lists(st.tuples(st.just("resize"), _size, _size), max_size=1),
+    st.sampled_from([(), (("flip",),)]),
+    st.lists(st.tuples(st.just("crop"), _size, _size, _size, _size), max_size=1),
+)
+
+
+@settings(max_examples=25)
+@given(_views)
+def test_a_view_comes_back_from_json_as_it_was(view: View) -> None:
+    assert View.from_json(json.loads(json.dumps(view.to_json()))) == view
+
+
+@pytest.mark.parametrize(
+    "plain", [None, {"ops": []}, ["flip"], [[]], [["jitter", 3]], [["crop", 1, 2]], [["resize", 1.5, 2]]]
+)
+def test_operations_of_another_version_or_torn_ones_are_named(plain: object) -> None:
+    with pytest.raises(BadCache, match="no view operation that this kdcache knows") as caught:
+        View.from_json(plain)
+    assert "newer kdcache" in caught.value.fix and "--repair" in caught.value.fix

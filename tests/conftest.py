@@ -1,0 +1,49 @@
+"""What every test shares: `--golden DIR`, one thread, the `gpu` marker, a kind word on a bare checkout."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--golden",
+        metavar="DIR",
+        type=Path,
+        default=None,
+        help="run the golden tests over the npz files of DIR (or DIR/segmentation) instead of tests/golden",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not _installed():
+        pytest.exit(
+            "kdcache is not installed here: pip install -e . first", returncode=pytest.ExitCode.USAGE_ERROR
+        )
+    folder = config.getoption("--golden")
+    if folder is not None and not folder.is_dir():
+        raise pytest.UsageError(f"--golden {folder}: there is no such folder")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    import torch
+
+    torch.set_num_threads(1)  # one and two threads give different bits
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, there is none here"))
+
+
+def _installed() -> bool:
+    try:
+        return importlib.util.find_spec("kdcache.cache.errors") is not None
+    except ModuleNotFoundError:
+        return False

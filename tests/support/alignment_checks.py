@@ -1,0 +1,194 @@
+"""A small cache with every kind of view, and the checks that its streams keep the project's central
+promise.
+
+Each check raises AssertionError. `tests/trainer/test_alignment.py` shows that they pass, and that they
+can fail.
+"""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tiny_folder import SIZES, draw_folder
+from torch import Tensor
+
+from kdcache.cache.build import build_cache
+from kdcache.cache.build_options import BuildOptions, parse_tap
+from kdcache.cache.cache import Cache, open_cache
+from kdcache.cache.networks.network import Network
+from kdcache.cache.spec import FILL_RGB, IGNORE, Need, ceil_div
+from kdcache.cache.view import Geometry
+from kdcache.trainer.order import sample_at
+from kdcache.trainer.stored_stream import StoredStream, stored_stream
+from kdcache.trainer.stream import Batch, BatchLayout
+
+NUM_SAMPLES, BAD = 8, 5  # the fifth image is unreadable: its place stays, no epoch visits it
+CROP = (40, 48)
+TAPS = ("stage1=int8", "stage4=fp32", "logits=fp32")  # strides 4, 8, 8
+NEEDS = (Need(tap="stage1"), Need(tap="stage4"), Need(tap="logits"))
+STRIDE = {"stage1": 4, "stage4": 8, "logits": 8}
+STEPS, GLOBAL_BATCH = 5, 6  # 30 positions: four epochs of 7 samples and a part, so every view of every sample
+
+
+def draw_lossless_folder(root: Path) -> Path:
+    """Images as PNG (Pillow then knows their pixels exactly) and labels of noise, so that any shift shows."""
+    draw_folder(root, count=NUM_SAMPLES)
+    rng = np.random.default_rng(0)
+    for number in range(NUM_SAMPLES):
+        jpeg = root / "train" / "images" / f"scene{number:02d}.jpg"
+        Image.open(jpeg).save(jpeg.with_suffix(".png"))
+        jpeg.unlink()
+        noise = rng.choice([0, 1, 2, IGNORE], size=SIZES[number % 2]).astype(np.uint8)
+        Image.fromarray(noise).save(root / "train" / "labels" / f"scene{number:02d}.png")
+    (root / "train" / "images" / f"scene{BAD:02d}.png").write_bytes(b"no image")
+    return root
+
+
+def build_aligned_cache(folder: Path, target_format: str, views: str = "crops:3+full") -> Cache:
+    """Three crops, the whole image and its mirror image of every sample, by the tiny teacher."""
+    report = build_cache(
+        BuildOptions(
+            runs_dir=folder.parent / "runs",
+            caches_dir=folder.parent / target_format,
+            teacher="tiny_teacher:make",
+            data=f"folder:{folder}",
+            views=views,
+            mirror="full" in views,
+            crop=CROP,
+            taps=tuple(parse_tap(t) for t in TAPS),
+            target_format=target_format,
+            batch_size=2,
+            shard_rows=3,
+            skip_bad=True,
+        )
+    )
+    return open_cache(report.root)
+
+
+class Row:
+    """What one row of a batch must be, worked out from the manifest, the stored sample and Pillow alone."""
+
+    def __init__(self, cache: Cache, family: str, position: int) -> None:
+        num_valid = cache.num_samples - 1
+        self.sample = sample_at(
+            0, position, num_samples=cache.num_samples, shard_samples=cache.shard_samples, invalid=[BAD]
+        )
+        turn = position // num_valid + cache.key_hash(self.sample)
+        # Views 0, 1, 2 are the crops, 3 the whole image, 4 the mirrored one.
+        self.view = turn % 3 if family == "crops" else 3 + turn % 2
+        self.image_HWC = np.asarray(Image.open(io.BytesIO(cache.image(self.sample).tobytes())).convert("RGB"))
+        self.label_HW = np.asarray(Image.open(io.BytesIO(cache.label(self.sample).tobytes())))
+
+    @property
+    def mirrored(self) -> bool:
+        return self.view == 4
+
+
+def geometry_of(stream: StoredStream, batch: Batch) -> list[Geometry]:
+    """The view that each row claims; whether pixels and labels agree with it is what the checks ask."""
+    return [row.geometry for row in stream.rows(batch.micro_step)]
+
+
+def cut(array: np.ndarray, g: Geometry, fill: tuple[int, ...] | int) -> np.ndarray:
+    """numpy's nearest resize, flip and padded crop of one image or label."""
+    rows = np.minimum((np.arange(g.resize_h) + 0.5) * array.shape[0] / g.resize_h, array.shape[0] - 1).astype(
+        int
+    )
+    columns = np.minimum(
+        (np.arange(g.resize_w) + 0.5) * array.shape[1] / g.resize_w, array.shape[1] - 1
+    ).astype(int)
+    moved = array[rows][:, columns]
+    moved = moved[:, ::-1] if g.flip else moved
+    piece = moved[g.crop_y : g.crop_y + g.crop_h, g.crop_x : g.crop_x + g.crop_w]
+    out = np.empty((g.crop_h, g.crop_w, *array.shape[2:]), dtype=array.dtype)
+    out[...] = fill
+    out[: piece.shape[0], : piece.shape[1]] = piece
+    return out
+
+
+def assert_close(found: Tensor, wanted: Tensor, bound: Tensor) -> None:
+    """Within the codec's bound, and a little for convolutions over batches of another size."""
+    slack = 1e-5 * wanted.abs().amax()
+    assert bool(((found - wanted).abs() <= bound + slack).all())
+
+
+@torch.no_grad()
+def assert_crop_targets(cache: Cache, stream: StoredStream, teacher: Network) -> None:
+    """Every target of every row is the teacher's answer to the stream's own pixels."""
+    for batch in epochs_of(stream):
+        taps = teacher(batch.images_BHWC, list(STRIDE))
+        for name, target_BCHW in stream.targets(batch).items():
+            assert target_BCHW.shape == taps[name].shape
+            assert_close(target_BCHW, taps[name], cache.codec(name).bound(taps[name]))
+
+
+@torch.no_grad()
+def assert_window_targets(cache: Cache, stream: StoredStream, teacher: Network) -> None:
+    """Every target is the teacher's answer to the whole image, cut where the stream's pixels are."""
+    for batch in epochs_of(stream):
+        targets = stream.targets(batch)
+        for place, position in enumerate(stream.layout.positions(batch.micro_step)):
+            row = Row(cache, "full", position)
+            whole_HWC = row.image_HWC[:, ::-1] if row.mirrored else row.image_HWC
+            y, x = find_corner(whole_HWC, batch.images_BHWC[place].numpy())
+            taps = teacher(torch.from_numpy(whole_HWC.copy())[None], list(STRIDE))
+            h, w = batch.images_BHWC.shape[1:3]
+            for name, stride in STRIDE.items():
+                rows = slice(y // stride, y // stride + ceil_div(h, stride))
+                columns = slice(x // stride, x // stride + ceil_div(w, stride))
+                bound = cache.codec(name).bound(taps[name]).expand_as(taps[name])
+                wanted = taps[name][:, :, rows, columns]
+                assert targets[name][place].shape == wanted.shape[1:]
+                assert_close(targets[name][place : place + 1], wanted, bound[:, :, rows, columns])
+
+
+def find_corner(whole_HWC: np.ndarray, window_HWC: np.ndarray) -> tuple[int, int]:
+    """Where a window lies in a (padded) image, from the pixels alone; on whole cells of the coarsest map."""
+    h, w = window_HWC.shape[:2]
+    padded = np.empty((whole_HWC.shape[0] + 8, whole_HWC.shape[1] + 8, 3), dtype=np.uint8)
+    padded[...] = FILL_RGB
+    padded[: whole_HWC.shape[0], : whole_HWC.shape[1]] = whole_HWC
+    found = [
+        (y, x)
+        for y in range(0, padded.shape[0] - h + 1, 8)
+        for x in range(0, padded.shape[1] - w + 1, 8)
+        if (padded[y : y + h, x : x + w] == window_HWC).all()
+    ]
+    assert len(found) == 1, f"the window's pixels are at {found} of the whole image"
+    return found[0]
+
+
+def assert_labels(cache: Cache, stream: StoredStream, family: str) -> None:
+    """Every label is numpy's own cut of the stored label; so are the pixels where nothing was resized."""
+    for batch in epochs_of(stream):
+        geometry = geometry_of(stream, batch)
+        for place, position in enumerate(stream.layout.positions(batch.micro_step)):
+            row = Row(cache, family, position)
+            if family == "crops":
+                assert geometry[place] == cache.geometry(row.sample, row.view)
+            wanted_HW = cut(row.label_HW, geometry[place], IGNORE)
+            assert np.array_equal(batch.labels_BHW[place].numpy(), wanted_HW)
+            if family == "full":
+                wanted_HWC = cut(row.image_HWC, geometry[place], FILL_RGB)
+                assert np.array_equal(batch.images_BHWC[place].numpy(), wanted_HWC)
+
+
+def epochs_of(stream: StoredStream) -> Iterator[Batch]:
+    """The batches of STEPS steps; the stream is closed afterwards, also when a check fails."""
+    batches = stream.run()
+    try:
+        for _ in range(STEPS):
+            yield next(batches)
+    finally:
+        stream.close()
+
+
+def layouts(world: int) -> list[BatchLayout]:
+    return [BatchLayout(seed=0, global_batch=GLOBAL_BATCH, world=world, rank=r) for r in range(world)]
+
+
+def make(cache: Cache, layout: BatchLayout, family: str, crop: tuple[int, int] | None = None) -> StoredStream:
+    return stored_stream(cache, needs=NEEDS, layout=layout, views=family, crop=crop)

@@ -1,0 +1,211 @@
+"""Fences: who may import whom and what, how large a piece of code may be, what a wheel must hold.
+
+The tree of imports is read from the sources, so that an import inside a function counts like any other.
+Every fence is a pure function over imports; below each stands a test that it can fail.
+"""
+
+import ast
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("cache", "losses", "trainer", "cli")
+# Folder -> what it may import of this project. A name allows itself and everything below it.
+ALLOWED: Mapping[str, tuple[str, ...]] = {
+    "cache": ("kdcache.cache",),
+    "losses": ("kdcache.losses", "kdcache.cache.spec"),
+    "trainer": ("kdcache.trainer", "kdcache.losses", "kdcache.cache"),
+    "cli": ("kdcache",),
+}
+# Library -> the only places that may import it (a folder ends in '/').
+FENCED: Mapping[str, tuple[str, ...]] = {
+    "click": ("cli/",),
+    "rich": ("cli/",),
+    "rich_click": ("cli/",),
+    "nvidia": ("cache/images.py",),
+    "zarr": ("cache/stores/",),
+    "numcodecs": ("cache/stores/",),
+    "webdataset": ("cache/stores/",),
+    "accelerate": ("trainer/",),
+    "torchmetrics": ("trainer/",),
+    "timm": ("cache/networks/",),
+    "segmentation_models_pytorch": ("cache/networks/",),
+    "torchvision": ("cache/networks/",),
+    "torch.optim": ("trainer/",),
+}
+# A loss computes: it reads no file, starts no process, asks no environment.
+NO_IO = ("os", "io", "pathlib", "shutil", "subprocess", "tempfile", "socket", "urllib")
+MAX_FILE_LINES, MAX_FUNCTION_LINES = 250, 40
+LARGER: Mapping[str, str] = {}  # 'file' or 'file:function' -> why it may be larger
+
+
+class Import(NamedTuple):
+    """One imported thing by its full dotted name: `from a.b import c` is 'a.b.c'."""
+
+    file: str  # posix, relative to the repository
+    line: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} imports {self.name}"
+
+
+@cache
+def sources() -> list[tuple[str, ast.Module, int]]:
+    """(file, syntax tree, number of lines) of every module in the four folders."""
+    paths = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
+    texts = [(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")) for path in paths]
+    return [(name, ast.parse(text), len(text.splitlines())) for name, text in texts]
+
+
+def imports_of(file: str, tree: ast.AST) -> Iterator[Import]:
+    """Statements anywhere in the file, and import_module with a literal name. A relative one keeps its
+    dots."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (Import(file, node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            yield from (Import(file, node.lineno, f"{base}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if called in ("import_module", "__import__"):
+                yield Import(file, node.lineno, str(node.args[0].value))
+
+
+def below(name: str, parent: str) -> bool:
+    return name == parent or name.startswith(f"{parent}.")
+
+
+def bare_or_relative(found: Import) -> bool:
+    """`import cache.spec` works from the repository's root and gives every class a second time."""
+    return found.name.startswith(".") or found.name.partition(".")[0] in FOLDERS
+
+
+def against_the_flow(found: Import) -> bool:
+    allowed = ALLOWED[found.file.partition("/")[0]]
+    return below(found.name, "kdcache") and not any(below(found.name, name) for name in allowed)
+
+
+def over_a_fence(found: Import) -> bool:
+    return any(
+        below(found.name, library) and not found.file.startswith(places) for library, places in FENCED.items()
+    )
+
+
+def reads_or_writes(found: Import) -> bool:
+    return found.file.startswith("losses/") and any(below(found.name, name) for name in NO_IO)
+
+
+RULES = (bare_or_relative, against_the_flow, over_a_fence, reads_or_writes)
+
+
+def too_large(file: str, tree: ast.AST, num_lines: int) -> Iterator[str]:
+    """What is over a limit. A function counts from its `def` line: decorators of a command are its table."""
+    if num_lines > MAX_FILE_LINES:
+        yield file
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
+            if node.end_lineno - node.lineno + 1 > MAX_FUNCTION_LINES:
+                yield f"{file}:{node.name}"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_no_import_breaks_a_rule(rule: object) -> None:
+    assert callable(rule)
+    found = [one for file, tree, _ in sources() for one in imports_of(file, tree)]
+    assert len(found) > 500, "the sources were not found"
+    assert [str(one) for one in found if rule(one)] == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "file", "statement"),
+    [
+        (bare_or_relative, "losses/kd.py", "from cache.spec import Need"),
+        (bare_or_relative, "losses/kd.py", "from .contract import LossTerm"),
+        (bare_or_relative, "cache/cache.py", "import importlib\nimportlib.import_module('trainer.loop')"),
+        (against_the_flow, "cache/cache.py", "def f():\n    from kdcache.losses.table import needs_of"),
+        (against_the_flow, "losses/kd.py", "from kdcache.cache.errors import BadOption"),
+        (against_the_flow, "losses/kd.py", "from kdcache.cache import manifest"),
+        (against_the_flow, "trainer/loop.py", "import kdcache.cli.shared"),
+        (over_a_fence, "cache/peek.py", "import nvidia.dali.fn"),
+        (over_a_fence, "cache/cache.py", "import zarr"),
+        (over_a_fence, "trainer/loop.py", "from rich.console import Console"),
+        (over_a_fence, "losses/kd.py", "from torch.optim import SGD"),
+        (over_a_fence, "cli/kdcache.py", "import timm"),
+        (reads_or_writes, "losses/kd.py", "from pathlib import Path"),
+    ],
+)
+def test_a_rule_catches_what_it_is_for(rule: object, file: str, statement: str) -> None:
+    assert callable(rule)
+    assert any(rule(one) for one in imports_of(file, ast.parse(statement)))
+
+
+def test_what_the_design_allows_passes_every_rule() -> None:
+    legal = {
+        "losses/kd.py": "from kdcache.cache.spec import Need\nfrom kdcache.losses.table import LOSSES",
+        "cache/stores/zarr_format.py": "import zarr.codecs",
+        "trainer/loop.py": "from accelerate import Accelerator\nfrom kdcache.losses.plan import LossPlan",
+        "cli/kdtrain.py": "import click\nfrom kdcache.trainer.run import train_run",
+    }
+    for file, text in legal.items():
+        for one in imports_of(file, ast.parse(text)):
+            assert not any(rule(one) for rule in RULES), str(one)
+
+
+def test_no_file_and_no_function_is_too_large() -> None:
+    found = [one for source in sources() for one in too_large(*source)]
+    assert found == sorted(LARGER), "split it, or list it in LARGER with a reason"
+
+
+def test_the_limits_of_size_can_be_broken() -> None:
+    text = "def f():\n" + "    pass\n" * MAX_FUNCTION_LINES + "x = 1\n" * MAX_FILE_LINES
+    assert list(too_large("a.py", ast.parse(text), len(text.splitlines()))) == ["a.py", "a.py:f"]
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    """At import time; an import inside a function may point back."""
+    trees = {
+        f"kdcache.{file.removesuffix('.py').removesuffix('/__init__').replace('/', '.')}": tree
+        for file, tree, _ in sources()
+    }
+    graph: dict[str, set[str]] = {}
+    for name, tree in trees.items():
+        top = [s for s in tree.body if isinstance(s, ast.Import | ast.ImportFrom)]
+        found = [one.name for statement in top for one in imports_of(name, statement)]
+        graph[name] = {m for m in trees for f in found if m == f or m == f.rpartition(".")[0]}
+    order = list(TopologicalSorter(graph).static_order())  # raises CycleError and shows the circle
+    assert order.index("kdcache.cache.spec") < order.index("kdcache.losses.plan")
+
+
+def test_only_the_command_line_prints() -> None:
+    printed = [
+        f"{file}:{node.lineno}"
+        for file, tree, _ in sources()
+        if not file.startswith("cli/")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+    assert printed == []
+
+
+def test_every_package_folder_is_declared() -> None:
+    """An undeclared one works in an editable install and is missing from the wheel."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {path.parent for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
+    names = {f"kdcache.{folder.relative_to(ROOT).as_posix().replace('/', '.')}" for folder in folders}
+    assert sorted(declared) == sorted(names)
+    assert [str(f) for f in folders if not (f / "__init__.py").is_file()] == []
+
+
+def test_every_folder_says_that_it_is_typed() -> None:
+    """kdcache is a namespace without a folder of its own, so each of the four carries its marker."""
+    package_data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert package_data == {"*": ["py.typed"]}
+    assert [folder for folder in FOLDERS if not (ROOT / folder / "py.typed").is_file()] == []

@@ -1,0 +1,96 @@
+"""Options: refused with a useful text when they cannot work, kept in config.toml, protected on resume."""
+
+from pathlib import Path
+
+import pytest
+
+from kdcache.cache.errors import BadOption, Missing
+from kdcache.trainer.config import TrainConfig, merge_for_resume, parse_crop, read_config, write_config
+
+
+def config(**options: object) -> TrainConfig:
+    return TrainConfig(**{"run": "r", **options})  # type: ignore[arg-type]
+
+
+def test_config_file_gives_the_options_back(tmp_path: Path) -> None:
+    written = config(data="camvid:/d", crop=(36, 48), aux=False, ema=0.99, epochs=2.5, weights=None)
+    write_config(tmp_path, written, {"loss": {"terms": [{"weight": 1.0, "preset": None}]}, "cache": None})
+    assert read_config(tmp_path) == written
+
+
+def test_data_and_cache_together_say_what_each_means() -> None:
+    with pytest.raises(BadOption, match="--data and --cache together") as error:
+        config(data="camvid:d", cache="c")
+    assert "fresh" in error.value.what and "stored" in error.value.what
+    assert "--online --teacher T --data D" in error.value.fix
+
+
+@pytest.mark.parametrize(
+    ("options", "what", "fix"),
+    [
+        ({"online": True}, "--online without a teacher", "--teacher"),
+        ({"teacher": "r50"}, "--teacher r50 without --online", "cache"),
+        ({"optimizer": "adam"}, "unknown value of --optimizer 'adam'", "did you mean 'adamw'"),
+        ({"steps": 0}, "--steps cannot be 0", "above 0"),
+        ({"momentum": -1.0}, "--momentum cannot be -1.0", "0 or more"),
+        ({"ema": 1.0}, "--ema cannot be 1.0", "between 0 and 1"),
+        ({"batch_size": 10, "accumulate": 4}, "--batch-size cannot be 10", "multiple of --accumulate 4"),
+        ({"run": "../x"}, "--run cannot be '../x'", "folder name"),
+        ({"views": "stored", "data": "camvid:d"}, "--views stored and --data", "--cache"),
+    ],
+)
+def test_each_impossible_option_is_named_with_its_remedy(
+    options: dict[str, object], what: str, fix: str
+) -> None:
+    with pytest.raises(BadOption) as error:
+        config(**options)
+    assert what in error.value.what
+    assert fix in error.value.fix
+
+
+def test_crop_is_height_before_width_or_one_number() -> None:
+    assert parse_crop("360,480") == parse_crop("360x480") == (360, 480)
+    assert parse_crop("64") == (64, 64)
+    with pytest.raises(BadOption, match="--crop cannot be big"):
+        parse_crop("big")
+
+
+def test_resume_with_another_option_is_refused_by_name() -> None:
+    stored = config(steps=100, lr=0.1)
+    with pytest.raises(
+        BadOption, match=r"--steps 200 differs from 100.*learning rate depends on it"
+    ) as error:
+        merge_for_resume(stored, {"steps": 200}, where="runs/r")
+    assert error.value.where == "runs/r" and "--steps" in error.value.fix
+    with pytest.raises(BadOption, match="--lr 0.2 differs from 0.1"):
+        merge_for_resume(stored, {"steps": 100, "lr": 0.2}, where="runs/r")
+
+
+def test_resume_may_move_to_other_threads_and_devices() -> None:
+    merged = merge_for_resume(config(), {"threads": 3, "device": "cpu", "save_every": 5}, where="")
+    assert (merged.threads, merged.device, merged.save_every) == (3, "cpu", 5)
+
+
+def test_unknown_option_in_a_config_file_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('[options]\nrun = "r"\nstep = 3\n')
+    with pytest.raises(BadOption, match="unknown option 'step'") as error:
+        read_config(tmp_path)
+    assert "did you mean 'steps'" in error.value.fix
+
+
+def test_resuming_a_run_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(Missing, match="no run in") as error:
+        read_config(tmp_path / "r")
+    assert "leave --resume out" in error.value.fix
+
+
+def test_a_config_file_that_is_not_toml_is_located(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("steps = = 3")
+    with pytest.raises(BadOption, match="config.toml cannot be read") as error:
+        read_config(tmp_path)
+    assert str(tmp_path) in error.value.where
+
+
+def test_epochs_become_the_fewest_steps_that_see_every_sample() -> None:
+    assert config(epochs=2, batch_size=4).with_steps(num_samples=11).steps == 6
+    assert config(steps=7).with_steps(num_samples=11).steps == 7

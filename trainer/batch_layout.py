@@ -1,0 +1,115 @@
+"""What flows from a stream to the training loop, and which positions of the order each rank reads.
+
+Axes: B batch (of one rank and one micro step), H W pixels or cells, C channels.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from torch import Tensor
+
+from kdcache.cache.errors import BadOption
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchLayout:
+    """How one global batch is split: first over accumulation steps, then over ranks, each part contiguous.
+
+    A step reads positions [step * B, (step + 1) * B) for any world size and any accumulation: the same step
+    means the same samples wherever it runs.
+    """
+
+    seed: int
+    global_batch: int  # samples per optimizer step, over all ranks and accumulation steps
+    world: int = 1
+    rank: int = 0
+    accumulation: int = 1
+
+    def __post_init__(self) -> None:
+        parts = self.world * self.accumulation
+        if not 0 <= self.rank < self.world or self.accumulation < 1 or self.global_batch < 1:
+            raise BadOption(
+                f"rank {self.rank} of {self.world}, accumulation {self.accumulation}, "
+                f"batch {self.global_batch}",
+                where="the batch layout",
+                fix="use 0 <= rank < world size, and at least 1 for accumulation and batch size",
+            )
+        if self.global_batch % parts:
+            raise BadOption(
+                f"a global batch of {self.global_batch} cannot be split into {parts} equal parts "
+                f"({self.world} ranks x {self.accumulation} accumulation steps)",
+                where="--batch-size",
+                fix=f"use --batch-size {max(1, self.global_batch // parts) * parts}, "
+                f"or change --accumulation or the number of processes",
+            )
+
+    @property
+    def micro_batch(self) -> int:
+        """Samples that one rank reads per micro step."""
+        return self.global_batch // (self.world * self.accumulation)
+
+    def positions(self, micro_step: int) -> range:
+        """The positions of this rank at `micro_step` = step * accumulation + a, for 0 <= a < accumulation."""
+        start = (micro_step * self.world + self.rank) * self.micro_batch
+        return range(start, start + self.micro_batch)
+
+
+class Batch(NamedTuple):
+    """One micro batch of one rank, on the stream's device. The tensors own their memory and may be held."""
+
+    images_BHWC: Tensor  # uint8 RGB
+    labels_BHW: Tensor  # uint8 train ids, 255 = ignore
+    parts: dict[str, dict[str, Tensor]]  # need name -> part name -> (B, *part shape), still encoded
+    micro_step: int
+    epoch: int  # of the first position; a batch may straddle two
+
+
+class Stream(Protocol):
+    """Batches in the order of `layout`, from any micro step on, and the teacher's answer to each of them."""
+
+    @property
+    def layout(self) -> BatchLayout: ...
+    @property
+    def num_samples(self) -> int:
+        """Valid samples: what one epoch visits."""
+        ...
+
+    def run(self, start_micro_step: int = 0) -> Iterator[Batch]:
+        """Endless batches from `start_micro_step` on; the same as the tail of a run from 0."""
+        ...
+
+    def targets(self, batch: Batch) -> dict[str, Tensor]:
+        """Need name -> float32 (B, C, H, W) or (B, C), on the batch's device, without gradient."""
+        ...
+
+    def close(self) -> None: ...
+    def describe(self) -> dict[str, object]:
+        """What a run records to say which pixels and targets it trained on; plain JSON values."""
+        ...
+
+
+@runtime_checkable
+class SampleSource(Protocol):
+    """Encoded samples by index: what a fresh stream and evaluation read. A Cache is one as it stands."""
+
+    @property
+    def num_samples(self) -> int: ...
+    @property
+    def invalid(self) -> np.ndarray:
+        """Sorted indices of samples that cannot be used."""
+        ...
+
+    def image(self, index: int) -> np.ndarray:
+        """The encoded image, 1-D uint8."""
+        ...
+
+    def label(self, index: int) -> np.ndarray:
+        """The encoded 8-bit grey PNG of train ids, 1-D uint8."""
+        ...
+
+    def key(self, index: int) -> str: ...
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of the image in pixels."""
+        ...

@@ -1,0 +1,85 @@
+"""A run from the options that a user wrote: start it, continue it, judge it. What the command line calls."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from kdcache.cache.errors import BadOption
+from kdcache.trainer.assemble import assemble
+from kdcache.trainer.config import TrainConfig, merge_for_resume, read_config
+from kdcache.trainer.evaluate import Metrics
+from kdcache.trainer.home import absolute_spec, cache_label, default_run_name, find_cache, find_run, runs_dir
+from kdcache.trainer.loop import train
+from kdcache.trainer.origin import open_origin, resolve_origin
+from kdcache.trainer.parts import Parts
+from kdcache.trainer.place import judge_alone, place_of
+from kdcache.trainer.progress_events import Listen, silent
+from kdcache.trainer.run_folder import check_free
+
+
+def train_run(
+    given: Mapping[str, Any], *, home: Path, resume: bool = False, listen: Listen = silent
+) -> Mapping[str, float]:
+    """Train from options by field name of `TrainConfig`, only those that the user wrote.
+
+    Returns the metrics of the run's card. Raises KdError for whatever options, data or cache do not allow.
+    """
+    config = continued(given, home) if resume else started(given, home)
+    run_dir = runs_dir(home) / config.run
+    if not resume:
+        check_free(run_dir)
+    origin = open_origin(config, home)
+    if not resume:
+        config = config.with_steps(origin.num_samples)
+
+    def build(accelerator: Accelerator) -> Parts:
+        return assemble(config, home=home, origin=origin, place=place_of(accelerator))
+
+    return train(config, run_dir, build, resume=resume, listen=listen)
+
+
+def started(given: Mapping[str, Any], home: Path) -> TrainConfig:
+    """The configuration of a new run, its origin and its name decided."""
+    config = resolve_origin(TrainConfig(**{"run": "unnamed", **given}), home)
+    return replace(config, run=given.get("run") or _name(config))
+
+
+def continued(given: Mapping[str, Any], home: Path) -> TrainConfig:
+    """The stored configuration of a run, checked against what the user wrote now."""
+    name = given.get("run") or _name(started(given, home))
+    stored = read_config(runs_dir(home) / name)
+    now = {key: value for key, value in given.items() if key != "run"}
+    if now.get("data"):
+        now["data"] = absolute_spec(now["data"])
+    if now.get("cache"):
+        now["cache"] = cache_label(home, find_cache(home, now["cache"]))
+    return merge_for_resume(stored, now, where=str(runs_dir(home) / name))
+
+
+def evaluate_run(
+    run: str, *, home: Path, data: str | None, split: str, device: str = "auto", threads: int = 1
+) -> tuple[Path, str, Metrics]:
+    """Judge an exported student on whole images of a split: (run folder, data spec, metrics)."""
+    from kdcache.cache.networks.run_folder import load_run_network, read_run_card
+    from kdcache.cache.sources.table import open_source
+
+    run_dir = find_run(home, run)
+    card = read_run_card(run_dir)
+    spec = absolute_spec(data) if data else card.data
+    source = open_source(spec, split)
+    if tuple(source.class_names) != tuple(card.class_names):
+        raise BadOption(
+            f"'{spec}' has {len(source.class_names)} classes, the run {len(card.class_names)}; names differ",
+            where=f"--data {spec}",
+            fix=f"judge it on data with the classes of {card.data}",
+        )
+    network = load_run_network(run_dir)
+    return run_dir, spec, judge_alone(network, source, device=device, num_threads=threads)
+
+
+def _name(config: TrainConfig) -> str:
+    fresh = config.data is not None
+    return default_run_name(config.student, config.loss, fresh=fresh, online=config.online, seed=config.seed)

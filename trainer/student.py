@@ -1,0 +1,32 @@
+"""The student of a run: which network, with which auxiliary head, from which weights."""
+
+import re
+
+from kdcache.cache.networks.build import NONE, build_network
+from kdcache.cache.networks.names import CUSTOM, parse_name
+from kdcache.cache.networks.network import Network
+from kdcache.trainer.config import TrainConfig
+
+# The methods' papers put the auxiliary head on stage 3 of ResNets; MobileNets have none.
+_RESNET = re.compile(r"^r\d+$|resne[xs]?t", re.IGNORECASE)
+
+
+def has_aux(config: TrainConfig) -> bool:
+    """--aux / --no-aux where given, otherwise on for ResNets."""
+    return bool(_RESNET.search(config.student)) if config.aux is None else config.aux
+
+
+def build_student(config: TrainConfig, *, num_classes: int, output_stride: int) -> Network:
+    """A student with its backbone from `--weights`: ImageNet's unless a factory of the user's own makes it.
+
+    The caller seeds torch beforehand. Raises BadOption, BadWeights, Missing.
+    """
+    own = parse_name(config.student).family == CUSTOM
+    return build_network(
+        config.student,
+        num_classes=num_classes,
+        output_stride=output_stride,
+        aux=has_aux(config),
+        weights=config.weights or (NONE if own else "imagenet"),
+        role="student",
+    )
