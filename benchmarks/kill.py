@@ -134,7 +134,7 @@ def kill_training(home: Path, args: argparse.Namespace, trial: Trial) -> None:
             left = args.steps - max(saved, default=0)
             cue = (
                 None
-                if trial.over(args.train_kills)
+                if trial.spare(args.train_kills)
                 else trial.cue({"checkpoint": left // 3, "other": left}, every)
             )
             process = start([*train_command(name, args), *resumed], home, log, args.warm)

@@ -1,7 +1,7 @@
 """Build a cache: once over a dataset with a teacher; again, to continue, grow, update or repair it.
 
 Steps: plan (nothing written) -> predict bytes and refuse a disk that is too small -> samples -> targets.
-Calling it twice does nothing the second time. A SIGKILL at any moment loses at most the shard in progress.
+Calling it twice does nothing the second time. A SIGKILL loses at most the three shards in flight.
 """
 
 import os

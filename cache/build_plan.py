@@ -18,7 +18,7 @@ from kdcache.cache.manifest import FILE_NAME, Manifest, TapEntry, cache_name, pa
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.resolve import resolve_teacher
 from kdcache.cache.networks.run_folder import RunCard, weights_digest
-from kdcache.cache.reduction import reduced_spec
+from kdcache.cache.reduction import load_reduction, reduced_spec
 from kdcache.cache.shard_size import shard_samples
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source
@@ -106,7 +106,7 @@ def _teacher_and_source(
                 fix="give --data NAME:DIR, such as --data camvid:DIR",
             )
         source = open_source(card.data, options.split)
-    if network.num_classes != len(source.class_names):
+    if network.num_classes not in (0, len(source.class_names)):  # 0: a backbone, features only
         raise BadOption(
             f"the teacher answers {network.num_classes} classes, {source.name} has {len(source.class_names)}",
             where=f"--teacher {teacher}",
@@ -191,13 +191,17 @@ def _fresh(
 
 def _grow(old: Manifest, options: BuildOptions, network: Network) -> Manifest:
     """The same manifest with more views and taps. What is there keeps its place, codec and numbers."""
+    entries = _entries(options.requests(), network)
+    for entry in old.taps:
+        if entry.reduction:
+            load_reduction(entry.reduction, may_import=False)  # refuse now, before anything is promised
     views = old.views
     if options.views or options.mirror:
         text = options.views or "full"
         wanted = parse_views(text, crop=options.crop or old.crop, seed=options.seed, mirror=options.mirror)
         views = tuple(extend_views(old.views, wanted))
     taps = {t.name: t for t in old.taps}
-    for entry, request in zip(_entries(options.requests(), network), options.requests(), strict=True):
+    for entry, request in zip(entries, options.requests(), strict=True):
         have = taps.get(entry.name)
         if have is None:
             taps[entry.name] = entry

@@ -4,9 +4,8 @@ Opening lists file names only; records, indexes and shards are opened when a row
 and their digests are checked then, once, not per read. Nothing here runs code from the cache.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,9 +13,10 @@ from kdcache.cache.block_views import BlockViews
 from kdcache.cache.codecs.contract import Codec
 from kdcache.cache.codecs.table import make_codec
 from kdcache.cache.errors import BadCache, BadOption, nearest
-from kdcache.cache.fingerprint import digest_file, digest_of
+from kdcache.cache.fingerprint import digest_of
 from kdcache.cache.layout import target_layout
 from kdcache.cache.manifest import Manifest, TapEntry, read_manifest
+from kdcache.cache.object_check import object_problem
 from kdcache.cache.records import Coverage, RecordKey, list_records, read_record
 from kdcache.cache.spec import TensorSpec
 from kdcache.cache.stores.contract import REPAIR, BlockRows
@@ -26,8 +26,8 @@ from kdcache.cache.stores.table import target_format
 from kdcache.cache.view import Geometry
 from kdcache.cache.view_draw import ViewSet
 
-# Shards kept open at once: each holds a memory map, of which the kernel allows a process 65530. The order of an
-# epoch returns to few of them, so starting over costs nothing that shows.
+# Shards kept open at once: each holds a memory map, of which the kernel allows a process 65530. The order
+# of an epoch returns to few of them, so starting over costs nothing that shows.
 MAX_OPEN = 4096
 
 
@@ -43,6 +43,7 @@ class Cache:
         self._check = check_digests
         self._checked: set[str] = set()
         self._blocks: dict[int, SampleBlock] = {}
+        self._tars: set[int] = set()  # blocks whose tar was checked
         self._views: dict[tuple[int, int], BlockViews] = {}
         self._rows: dict[tuple[str, int, int, str], BlockRows] = {}
         self._codecs: dict[str, Codec] = {}
@@ -95,12 +96,16 @@ class Cache:
         return self._block(block), row
 
     def image(self, index: int) -> np.ndarray:
-        block, row = self.samples(index)
-        return block.image(row)
+        """The encoded image, 1-D uint8: a view of the mapped tar, whose digest is checked on first touch."""
+        block, row = divmod(index, self.manifest.shard_samples)
+        self._check_tar(block)
+        return self._block(block).image(row)
 
     def label(self, index: int) -> np.ndarray:
-        block, row = self.samples(index)
-        return block.label(row)
+        """The encoded grey PNG of train ids, 1-D uint8, 255 = ignore."""
+        block, row = divmod(index, self.manifest.shard_samples)
+        self._check_tar(block)
+        return self._block(block).label(row)
 
     def key(self, index: int) -> str:
         block, row = self.samples(index)
@@ -168,9 +173,15 @@ class Cache:
 
     def _block(self, block: int) -> SampleBlock:
         if block not in self._blocks:
-            self._record(RecordKey(block))
+            # Only the index is checked here: whoever asks for keys and sizes must not read every image.
+            self._record(RecordKey(block), lambda name: name.endswith(".json"))
             self._blocks[block] = open_samples(self.store, block)
         return self._blocks[block]
+
+    def _check_tar(self, block: int) -> None:
+        if block not in self._tars:
+            self._record(RecordKey(block))
+            self._tars.add(block)
 
     def block_views(self, block: int, view: int) -> BlockViews:
         if (block, view) not in self._views:
@@ -210,12 +221,11 @@ class Cache:
             fix="run 'kdcache build' with the same options: it continues where it was",
         )
 
-    def _record(self, key: RecordKey) -> dict[str, Any]:
-        record = read_record(self.root, key)
-        if self._check:
-            for entry in record["objects"]:
+    def _record(self, key: RecordKey, checked: Callable[[str], bool] = lambda name: True) -> None:
+        """Check the digests of a shard's objects, those whose name `checked` accepts."""
+        for entry in read_record(self.root, key)["objects"]:
+            if self._check and checked(entry.name):
                 self.check_object(entry)
-        return record
 
     def check_object(self, entry: ObjectRecord) -> None:
         """Compare one object's size and digest with its record; remembered, so that each is paid once."""
@@ -225,20 +235,6 @@ class Cache:
         if problem:
             raise BadCache(problem, where=f"{self.root}/{entry.name}", fix=REPAIR)
         self._checked.add(entry.name)
-
-
-def object_problem(root: Path, entry: ObjectRecord) -> str | None:
-    """What is wrong with one stored object, or None: missing, of another size, or of another digest."""
-    path = root / entry.name
-    if not path.is_file():
-        return f"'{entry.name}' is missing"
-    found = path.stat().st_size
-    if found != entry.num_bytes:
-        return f"'{entry.name}' has {found} bytes, its record says {entry.num_bytes}"
-    digest = digest_file(path)
-    return (
-        None if digest == entry.digest else f"'{entry.name}' differs (stored {entry.digest}, found {digest})"
-    )
 
 
 def open_cache(path: Path, *, check_digests: bool = True) -> Cache:

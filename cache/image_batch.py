@@ -16,7 +16,10 @@ from kdcache.cache.errors import BadSample
 from kdcache.cache.view import Geometry
 
 # Grows whenever the same bytes and the same view would give other pixels: part of a cache's identity.
-PIPELINE_VERSION = 1
+PIPELINE_VERSION = 2
+# Nearest sampling at half or double size falls exactly between two label pixels; float32 would decide by its
+# rounding error. A thousandth of a pixel to the right and down decides it the same way everywhere.
+NUDGE_PX = 1e-3
 
 NameOf = Callable[[int, int], str]  # (batch number, row) -> what to call that sample in an error
 _FIX = (
@@ -121,20 +124,42 @@ def _decode_failure(encoded: np.ndarray, *, grey: bool) -> str:
     return ""
 
 
-def spread(geometry: Sequence[Geometry]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Geometries as arrays: size (B,2) float32; crop start (B,2), crop shape (B,2), flip (B,) int32.
+class Spread(NamedTuple):
+    """Geometries as arrays, one row a sample: what the pipeline's operators take."""
+
+    roi_start: np.ndarray  # (B, 2) float32, share of the image's height and width
+    roi_end: np.ndarray
+    size: np.ndarray  # (B, 2) float32 pixels that the region is resized to; DALI takes sizes as floats
+    start: np.ndarray  # (B, 2) int32, where the crop starts in the resized region; negative is padding
+    shape: np.ndarray  # (B, 2) int32
+    flip: np.ndarray  # (B,) int32
+
+
+def spread(geometry: Sequence[Geometry]) -> Spread:
+    """Only the part of the image that the crop shows is resized: a crop at scale 2 shows a small part of it.
 
     The pipeline crops before it flips, so that it flips the crop and not the whole image: the start of a
     flipped crop is counted from the other side, and padding that will be right lies left of the image (a
     negative start).
     """
     table = np.array(geometry, dtype=np.int32).reshape(-1, len(Geometry._fields))
-    resize_h, resize_w, flip, y, x, crop_h, crop_w = table.T
-    start_x = np.where(flip == 1, resize_w - x - crop_w, x)
-    size = np.stack([resize_h, resize_w], axis=1).astype(np.float32)  # DALI takes sizes as floats
-    return (
-        size,
-        np.stack([y, start_x], axis=1),
-        np.stack([crop_h, crop_w], axis=1),
-        np.ascontiguousarray(flip),
+    resized = table[:, 0:2]
+    flip, crop = np.ascontiguousarray(table[:, 2]), table[:, 5:7]
+    corner = table[:, 3:5].copy()
+    corner[:, 1] = np.where(flip == 1, resized[:, 1] - corner[:, 1] - crop[:, 1], corner[:, 1])
+    low = np.maximum(corner, 0)
+    high = np.minimum(corner + crop, resized)
+    return Spread(
+        (low / resized).astype(np.float32),
+        (high / resized).astype(np.float32),
+        (high - low).astype(np.float32),
+        corner - low,
+        np.ascontiguousarray(crop),
+        flip,
     )
+
+
+def label_nudge(geometry: Sequence[Geometry]) -> np.ndarray:
+    """(B, 2) float32, added to both ends of a label's region: `NUDGE_PX` as a share of the image."""
+    resized = np.array([g[:2] for g in geometry], dtype=np.float64).reshape(-1, 2)
+    return (NUDGE_PX / resized).astype(np.float32)

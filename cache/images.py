@@ -12,11 +12,13 @@ rejects fp16 in most operators. Arrays go in without a copy and come out stacked
 thread; torch then takes the buffer over through DLPack. Measured (11 MB of targets per batch): 2.5 ms
 against 3.8 ms with one more copy.
 
-Cost on one core, image and label of 360x480, decoding included: 7 ms at scale 1, 12 ms at scale 2.
+Only the part of an image that its crop shows is resized. Cost on one core, image and label of 360x480 to a
+crop of 176x240, decoding included: 2 ms a sample.
 """
 
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any
 from weakref import WeakSet
 
 import nvidia.dali as dali
@@ -30,13 +32,11 @@ from kdcache.cache.image_batch import PIPELINE_VERSION as PIPELINE_VERSION
 from kdcache.cache.image_batch import Feed as Feed
 from kdcache.cache.image_batch import ImageBatch as ImageBatch
 from kdcache.cache.image_batch import NameOf as NameOf
-from kdcache.cache.image_batch import check_feed, find_undecodable, spread, undecodable
+from kdcache.cache.image_batch import check_feed, find_undecodable, label_nudge, spread, undecodable
 from kdcache.cache.image_batch import pixel_digest as pixel_digest
 from kdcache.cache.spec import FILL_RGB, IGNORE
 
-_NUM_FIXED = (
-    5  # encoded, size, crop start, crop shape, flip: what every feed gives before labels and passengers
-)
+_NUM_FIXED = 7  # encoded and the fields of Spread: what a feed gives before labels and passengers
 
 
 def pipeline_facts(device_id: int | None) -> dict[str, str | int]:
@@ -181,7 +181,7 @@ class _Source:
         check_feed(
             feed, batch_size=self.owner.batch_size, with_labels=with_labels, num_passengers=num_passengers
         )
-        labels = (feed.labels,) if with_labels else ()
+        labels = (feed.labels, label_nudge(feed.geometry)) if with_labels else ()
         arrays = (feed.encoded, *spread(feed.geometry), *labels, *feed.passengers)
         self.in_flight[number] = (feed, arrays)
         return arrays
@@ -198,29 +198,43 @@ def _build(owner: ImagePipeline, source: _Source) -> Pipeline:
         exec_dynamic=True,  # its output buffers are counted, so torch can keep them
     )
     with pipe:
-        num_outputs = _NUM_FIXED + int(owner.with_labels) + owner.num_passengers
+        num_outputs = _NUM_FIXED + 2 * int(owner.with_labels) + owner.num_passengers
         given = fn.external_source(source=source.give, num_outputs=num_outputs, batch=True, no_copy=True)
-        encoded, size, start, shape, flip, *rest = given
-
-        def move(pixels: object, interpolation: object, fill: tuple[int, ...]) -> object:
-            pixels = fn.resize(pixels, size=size, interp_type=interpolation, antialias=False)
-            pixels = fn.slice(
-                pixels,
-                start=start,
-                shape=shape,
-                axes=(0, 1),
-                out_of_bounds_policy="pad",
-                fill_values=[float(value) for value in fill],
-            )
-            return fn.flip(pixels, horizontal=flip)
-
+        encoded, *numbers = given[:_NUM_FIXED]
+        rest = list(given[_NUM_FIXED:])
         decoder = {"device": "mixed", "hw_decoder_load": 0.0} if gpu else {"device": "cpu"}
         images = fn.decoders.image(encoded, output_type=types.RGB, adjust_orientation=False, **decoder)
-        outputs = [move(images, types.INTERP_LINEAR, FILL_RGB)]
+        outputs = [_move(images, numbers, types.INTERP_LINEAR, FILL_RGB, None)]
         if owner.with_labels:
             # ANY_DATA: GRAY would turn a palette into brightness, which looks like train ids
             labels = fn.decoders.image(rest.pop(0), output_type=types.ANY_DATA, adjust_orientation=False)
-            outputs.append(move(labels.gpu() if gpu else labels, types.INTERP_NN, (IGNORE,)))
+            labels = labels.gpu() if gpu else labels
+            outputs.append(_move(labels, numbers, types.INTERP_NN, (IGNORE,), rest.pop(0)))
         pipe.set_outputs(*outputs, *[one.gpu() if gpu else one for one in rest])
     pipe.build()
     return pipe
+
+
+def _move(
+    pixels: Any, numbers: Sequence[Any], interpolation: Any, fill: Sequence[int], nudge: Any | None
+) -> Any:
+    """Resize the region that the crop shows, pad it to the crop, flip it. `numbers` are the fields of `Spread`."""
+    roi_start, roi_end, size, start, shape, flip = numbers
+    pixels = fn.resize(
+        pixels,
+        size=size,
+        roi_start=roi_start if nudge is None else roi_start + nudge,
+        roi_end=roi_end if nudge is None else roi_end + nudge,
+        roi_relative=True,
+        interp_type=interpolation,
+        antialias=False,
+    )
+    pixels = fn.slice(
+        pixels,
+        start=start,
+        shape=shape,
+        axes=(0, 1),
+        out_of_bounds_policy="pad",
+        fill_values=[float(value) for value in fill],
+    )
+    return fn.flip(pixels, horizontal=flip)

@@ -25,7 +25,7 @@ def load_reduction(path: str, *, may_import: bool = True) -> Reduction:
         raise BadOption(
             f"the reduction '{path}' is code of your own, and a cache may not import code",
             where=f"module '{module}' is not loaded",
-            fix="name the loss that needs it again with --for",
+            fix="name the loss that needs it again: kdcache build --for LOSS",
         )
     try:
         found: Reduction = getattr(importlib.import_module(module), name)

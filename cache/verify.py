@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import torch
 
-from kdcache.cache.cache import Cache, object_problem, open_cache
+from kdcache.cache.cache import Cache, open_cache
 from kdcache.cache.errors import BadCache
 from kdcache.cache.images import Feed, ImagePipeline
 from kdcache.cache.manifest import read_manifest
 from kdcache.cache.networks.network import Network
+from kdcache.cache.object_check import object_problem
 from kdcache.cache.records import RecordKey, list_records, read_record
 from kdcache.cache.reduction import load_reduction
 

@@ -18,11 +18,11 @@ from rich.table import Table
 
 from kdcache.cli.sizes import size_text
 
-TEACHER, STUDENT = "deeplabv3:resnet18", "deeplabv3:resnet10t"
-TEACHER_STEPS, STUDENT_STEPS = 400, 200
+TEACHER, STUDENT = "deeplabv3:resnet18", "deeplabv3:test_resnet"  # 13 and 1 million weights
+TEACHER_STEPS, STUDENT_STEPS = 450, 400
 VIEWS = "crops:4"
 LOSS = "afdcd"
-COMMON = ["--weights", "none", "--batch-size", "8", "--lr", "0.02", "--log", "none"]
+COMMON = ["--weights", "none", "--batch-size", "8", "--lr", "0.02", "--output-stride", "16", "--log", "none"]
 RUNS = {
     "teacher": "teacher",
     "none, fresh views": "none-fresh",

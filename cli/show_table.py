@@ -87,4 +87,8 @@ def _count(shape: tuple[int, ...]) -> int:
 def _losses(targets: tuple[str, ...]) -> list[str]:
     from kdcache.losses.table import loss_names, needs_of
 
-    return [name for name in loss_names() if all(need.name in targets for need in needs_of(name))]
+    return [
+        name
+        for name in loss_names()
+        if name != "task" and all(need.name in targets for need in needs_of(name))
+    ]

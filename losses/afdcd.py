@@ -6,7 +6,7 @@
 4. ctr = omni-contrast of y against the teacher (`afdcd_contrast.py`), after max-pooling large maps by 4;
 5. L = lambda_fd * fd + lambda_ctr * ctr; companion kd(T=1).
 The gradient of align and generator is clipped to norm 15.
-Yuan et al. 2023, https://arxiv.org/abs/2312.04168; OSVAI/Af-DCD 5b086a7 `losses/ocmgd.py`, `train_ocmgd.py`.
+Fan et al. 2023, https://arxiv.org/abs/2312.04168; OSVAI/Af-DCD 5b086a7 `losses/ocmgd.py`, `train_ocmgd.py`.
 Defaults are the class's and the argument parser's; `presets.py` has the datasets'. Differences by intent:
 equal channels need no align (the published class fails there), and CamVid's cut to 44 cells is the largest
 multiple of the patch for any size.

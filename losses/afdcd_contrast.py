@@ -9,7 +9,7 @@ Cost: B H W N M C absolute differences, and as many again for the gradient. The 
 once would take B H W N M^2 numbers (0.5 GB at 44 x 44, 16 images, M 16; the GPU's gradient kernel D times
 that), so patches go through in blocks and each block leaves its gradient behind: memory stays at one block
 plus one map.
-Yuan et al. 2023, https://arxiv.org/abs/2312.04168; OSVAI/Af-DCD 5b086a7 `losses/ocmgd.py`. Vectors of the
+Fan et al. 2023, https://arxiv.org/abs/2312.04168; OSVAI/Af-DCD 5b086a7 `losses/ocmgd.py`. Vectors of the
 same group at other cells are in neither set in that code; negatives='all' counts them too.
 """
 

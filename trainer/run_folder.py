@@ -19,8 +19,13 @@ METRICS_NAME = "metrics.jsonl"
 
 
 def check_free(run_dir: Path) -> None:
-    """Refuse a folder that already holds something: results are never overwritten."""
-    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+    """Refuse a folder that already holds something: results are never overwritten.
+
+    A run that was killed before it wrote its configuration leaves only its lock and temporary files: nothing.
+    """
+    if run_dir.exists() and (
+        not run_dir.is_dir() or any(not p.name.startswith(".") for p in run_dir.iterdir())
+    ):
         raise BadOption(
             f"run '{run_dir.name}' exists",
             where=str(run_dir),

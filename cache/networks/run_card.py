@@ -54,7 +54,7 @@ def save_run_network(run_dir: Path, network: Network, card: RunCard) -> RunCard:
     _sync(waiting)
     saved = replace(card, network=network.config.to_dict(), weights_digest=file_digest(waiting))
     draft = run_dir / f"{CARD}.next"
-    draft.write_text(json.dumps({"format": FORMAT, **asdict(saved)}, indent=1) + "\n")
+    draft.write_text(json.dumps({"format": FORMAT, **asdict(saved)}, indent=1, sort_keys=True) + "\n")
     _sync(draft)
     draft.replace(run_dir / CARD)
     waiting.replace(run_dir / STUDENT)

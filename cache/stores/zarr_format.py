@@ -181,7 +181,7 @@ def _array_meta(size: tuple[int, int], shard_samples: int, part: PartSpec, zstd:
         shards=(1, shard_samples, *part.shape),
         chunks=(1, 1, *part.shape),
         dtype=part.dtype,
-        fill_value=0 if part.dtype == "uint8" else float("nan"),
+        fill_value=0 if np.dtype(part.dtype).kind in "iub" else float("nan"),
         compressors=zarr.codecs.ZstdCodec(level=ZSTD_LEVEL, checksum=False) if zstd else None,
         filters=None,
         zarr_format=3,
