@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 import torch.distributed as dist
 
 from kdcache.cache.build_lock import build_lock
@@ -77,8 +78,8 @@ def build_cache(options: BuildOptions, events: BuildEvents | None = None) -> Bui
             todo = missing_work(plan.root, plan.manifest)[rank::world]
             _meet(world)
             rows = _targets(plan, options, todo, events)
-            _meet(world)
-    return BuildReport(plan.root, plan.manifest, len(todo), rows, tuple(skipped))
+            shards, rows = _over_ranks(world, len(todo), rows)
+    return BuildReport(plan.root, plan.manifest, shards, rows, tuple(skipped))
 
 
 def _targets(plan: Plan, options: BuildOptions, todo: list[Work], events: BuildEvents) -> int:
@@ -180,3 +181,11 @@ def _group() -> Iterator[tuple[int, int]]:
 def _meet(world: int) -> None:
     if world > 1:
         dist.barrier()
+
+
+def _over_ranks(world: int, *counts: int) -> list[int]:
+    """Each count summed over the ranks; also where they meet at the end."""
+    total = torch.tensor(counts)
+    if world > 1:
+        dist.all_reduce(total)
+    return [int(n) for n in total]

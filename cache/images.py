@@ -218,7 +218,7 @@ def _build(owner: ImagePipeline, source: _Source) -> Pipeline:
 def _move(
     pixels: Any, numbers: Sequence[Any], interpolation: Any, fill: Sequence[int], nudge: Any | None
 ) -> Any:
-    """Resize the region that the crop shows, pad it to the crop, flip it. `numbers` are the fields of `Spread`."""
+    """Resize the region the crop shows, pad it to the crop, flip it. `numbers` are the fields of `Spread`."""
     roi_start, roi_end, size, start, shape, flip = numbers
     pixels = fn.resize(
         pixels,
