@@ -41,7 +41,9 @@ def print_cache(cache: Cache, console: Console) -> None:
 def _tap_table(cache: Cache) -> Table:
     m = cache.manifest
     stored = _bytes_by_tap(cache)
-    table = Table("tap", "module", "H x W x C", "codec", "shards", "bytes", "bytes a value", "digest")
+    table = Table("tap", "H x W x C", "codec", "shards", "bytes", "bytes a value", box=None)
+    for column in ("module", "digest"):
+        table.add_column(column, overflow="fold")
     for tap in m.taps:
         spec = tap.spec(*(m.views[0].crop or m.crop))
         done = sum(
@@ -51,9 +53,9 @@ def _tap_table(cache: Cache) -> Table:
         )
         num_bytes, values = stored.get(tap.name, (0, 0))
         table.add_row(
-            tap.name, tap.module, " x ".join(map(str, spec.shape)), tap.codec,
+            tap.name, " x ".join(map(str, spec.shape)), tap.codec,
             f"{done}/{m.num_views * m.num_blocks}", size_text(num_bytes),
-            f"{num_bytes / values:.3f}" if values else "-", tap.digest,
+            f"{num_bytes / values:.3f}" if values else "-", tap.module, tap.digest,
         )  # fmt: skip
     return table
 
