@@ -19,10 +19,10 @@ from rich.table import Table
 from kdcache.cli.sizes import size_text
 
 TEACHER, STUDENT = "deeplabv3:resnet18", "deeplabv3:test_resnet"  # 13 and 1 million weights
-TEACHER_STEPS, STUDENT_STEPS = 450, 400
+TEACHER_STEPS, STUDENT_STEPS = 700, 400
 VIEWS = "crops:4"
 LOSS = "afdcd"
-COMMON = ["--weights", "none", "--batch-size", "8", "--lr", "0.02", "--output-stride", "16", "--log", "none"]
+COMMON = "--weights none --batch-size 8 --optimizer adamw --lr 0.001 --output-stride 16 --log none".split()
 RUNS = {
     "teacher": "teacher",
     "none, fresh views": "none-fresh",
@@ -45,21 +45,9 @@ def demo(out: Path) -> None:
     start_s = time.monotonic()
     data = f"demo:{home / 'data'}"
     student = ["--student", STUDENT, "--steps", str(STUDENT_STEPS), *COMMON]
+    teacher = ["--student", TEACHER, "--steps", str(TEACHER_STEPS), *COMMON]
     steps = [
-        [
-            "kdtrain",
-            "--student",
-            TEACHER,
-            "--loss",
-            "none",
-            "--data",
-            data,
-            "--run",
-            "teacher",
-            "--steps",
-            str(TEACHER_STEPS),
-            *COMMON,
-        ],
+        ["kdtrain", "--loss", "none", "--data", data, "--run", "teacher", *teacher],
         ["kdcache", "build", "--teacher", "teacher", "--views", VIEWS],
         ["kdtrain", "--loss", "none", "--data", data, "--run", "none-fresh", *student],
         ["kdtrain", "--loss", "none", "--run", "none-stored", *student],
