@@ -54,13 +54,15 @@ def build_cache(options: BuildOptions, events: BuildEvents | None = None) -> Bui
     plan = make_plan(options)
     with _group() as (rank, world):
         with build_lock(plan.root) if rank == 0 else nullcontext():
+            if rank > 0:
+                _meet(world)  # rank 0 decides first what is there: every rank must see the same records
             order, plan = _begin(plan, options, rank)
-            prediction = predict(plan, order)
             if rank == 0:
+                prediction = predict(plan, order)
                 events.planned(plan, prediction)
                 _refuse_full_disk(plan.root, prediction)
                 _write_manifest(plan)
-            _meet(world)
+                _meet(world)
             blocks = list(range(plan.manifest.num_blocks))
             skipped = pack_blocks(
                 plan,

@@ -95,9 +95,8 @@ def _unchanged(
         return False
     record = read_record(plan.root, key)
     old = open_samples(store, block)
-    if list(old.keys) != list(keys):
-        return False  # the last block grew
-    for row, (name, index) in enumerate(zip(keys, indices, strict=True)):
+    # What is stored keeps its places, so a block that grew begins with the old keys.
+    for row, (name, index) in enumerate(zip(old.keys, indices, strict=False)):
         if not old.valid[row] and index < 0:
             continue
         if _stamp(plan.source, index) == record["stamps"][row]:
@@ -111,7 +110,7 @@ def _unchanged(
             where=str(plan.source.image_path(index)),
             fix="put the file back, or run 'kdcache build --update' to re-make its shard",
         )
-    return True
+    return list(old.keys) == list(keys)
 
 
 def _pack(
@@ -165,9 +164,12 @@ def _entry(source: Source, key: str, index: int, *, skip_bad: bool) -> SampleEnt
 def _drop_stale(plan: Plan, store: LocalStore, block: int, digest: str, *, update: bool) -> None:
     """Remove records of targets that were made from other samples than the block now holds."""
     for key in sorted(list_records(plan.root)):
-        if key.block != block or key.view < 0 or read_record(plan.root, key)["samples"] == digest:
+        if key.block != block or key.view < 0:
             continue
-        grew = plan.existed and block == plan.manifest.num_blocks - 1
+        record = read_record(plan.root, key)
+        if record["samples"] == digest:
+            continue
+        grew = record["rows"] < plan.manifest.block_rows(block)
         if not update and not grew:
             raise BadCache(
                 f"the targets of {key.title} were made from other samples than the source now has",
