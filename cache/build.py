@@ -112,9 +112,7 @@ def _begin(plan: Plan, options: BuildOptions, rank: int) -> tuple[list[str], Pla
         if options.repair:
             for key in damaged(plan.root):
                 store.remove(key.name)
-    order = sample_order(
-        plan.root, plan.manifest if plan.existed else None, plan.source, update=options.update
-    )
+    order = sample_order(plan.root, plan.manifest, plan.source, update=options.update)
     manifest = plan.manifest.grown(num_samples=len(order))
     taps = {t.name: t for t in manifest.taps}
     passes = dict(manifest.passes)

@@ -56,7 +56,7 @@ class BuildOptions:
     crop: tuple[int, int] | None = None  # (height, width) in pixels
     taps: tuple[TapRequest, ...] = ()
     needs: tuple[Need, ...] = ()
-    target_format: str = "zarr"
+    target_format: str | None = None  # zarr
     zstd: bool = False
     batch_size: int = 8
     amp: str = "no"
@@ -74,7 +74,7 @@ class BuildOptions:
     def __post_init__(self) -> None:
         if self.amp not in AMP:
             raise BadOption(f"'{self.amp}' is no precision", where="--amp", fix=f"legal: {', '.join(AMP)}")
-        if self.target_format not in FORMATS:
+        if self.target_format not in (None, *FORMATS):
             raise BadOption(
                 f"'{self.target_format}' is no format", where="--format", fix=f"legal: {', '.join(FORMATS)}"
             )

@@ -5,25 +5,25 @@ Nothing here writes; nothing here runs a forward of full size.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from kdcache.cache.build_grow import grown_manifest, passes_with, tap_entries
 from kdcache.cache.build_options import DEFAULT_TARGETS, DEFAULT_VIEWS, BuildOptions, TapRequest
-from kdcache.cache.codecs.table import default_codec, make_codec
-from kdcache.cache.errors import BadCache, BadOption, unknown
+from kdcache.cache.errors import BadCache, BadOption, TornManifest
 from kdcache.cache.images import PIPELINE_VERSION, pipeline_facts
-from kdcache.cache.manifest import FILE_NAME, Manifest, TapEntry, cache_name, pass_id, read_manifest
+from kdcache.cache.manifest import FILE_NAME, Manifest, cache_name, read_manifest
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.resolve import resolve_teacher
 from kdcache.cache.networks.run_folder import RunCard, weights_digest
-from kdcache.cache.reduction import load_reduction, reduced_spec
+from kdcache.cache.records import stored_shard_samples
 from kdcache.cache.shard_size import shard_samples
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source
 from kdcache.cache.view import VIEW_VERSION
-from kdcache.cache.view_draw import extend_views, parse_views
+from kdcache.cache.view_draw import parse_views
 
 _FAMILIES = ("deeplabv3:", "pspnet:", "timm:", "tv:")  # names that are built from libraries alone
 
@@ -59,10 +59,11 @@ def make_plan(options: BuildOptions) -> Plan:
     name = cache_name(source.name, _label(teacher), identity)
     root = options.cache or options.caches_dir / name
     if old is None and (root / FILE_NAME).is_file():
-        old = read_manifest(root)
+        with suppress(TornManifest):  # the options say again what it said; the shards are kept
+            old = read_manifest(root)
     if old is not None:
         _same_identity(old, identity, network, root)
-        return Plan(root, _grow(old, options, network), source, network, choice, True)
+        return Plan(root, grown_manifest(old, options, network), source, network, choice, True)
     fresh = _fresh(options, name, teacher, identity, network, card, source)
     return Plan(root, fresh, source, network, choice, False)
 
@@ -164,7 +165,7 @@ def _fresh(
         parse_views(options.views or DEFAULT_VIEWS, crop=crop, seed=options.seed, mirror=options.mirror)
     )
     wanted = options.requests() or tuple(TapRequest(t) for t in DEFAULT_TARGETS if t in network.taps)
-    entries = _entries(wanted, network)
+    entries = tap_entries(wanted, network)
     manifest = Manifest(
         name=name,
         identity=identity,
@@ -178,68 +179,13 @@ def _fresh(
         output_stride=network.output_stride,
         precision=_precision(options.amp),
         pipeline=pipeline_facts(None if options.device == "cpu" else 0),
-        target_format=options.target_format,
+        target_format=options.target_format or "zarr",
         zstd=options.zstd,
         shard_samples=1,
         num_samples=len(source.keys),
         views=views,
         taps=entries,
     )
-    rows = options.shard_rows or shard_samples(manifest, source, options.memory_bytes)
-    return manifest.grown(shard_samples=rows, passes=_passes({}, [manifest.tap_names], entries))
-
-
-def _grow(old: Manifest, options: BuildOptions, network: Network) -> Manifest:
-    """The same manifest with more views and taps. What is there keeps its place, codec and numbers."""
-    entries = _entries(options.requests(), network)
-    for entry in old.taps:
-        if entry.reduction:
-            load_reduction(entry.reduction, may_import=False)  # refuse now, before anything is promised
-    views = old.views
-    if options.views or options.mirror:
-        text = options.views or "full"
-        wanted = parse_views(text, crop=options.crop or old.crop, seed=options.seed, mirror=options.mirror)
-        views = tuple(extend_views(old.views, wanted))
-    taps = {t.name: t for t in old.taps}
-    for entry, request in zip(entries, options.requests(), strict=True):
-        have = taps.get(entry.name)
-        if have is None:
-            taps[entry.name] = entry
-        elif request.codec and entry.codec != have.codec or entry.module != have.module:
-            raise BadOption(
-                f"'{have.name}' is stored as {have.codec} from {have.module}, not as {entry.codec} "
-                f"from {entry.module}",
-                where=f"cache {old.name}",
-                fix="leave the codec out, or keep the other form in a cache of its own (--caches DIR)",
-            )
-    return old.grown(views=views, taps=tuple(taps.values()))
-
-
-def _entries(requests: Sequence[TapRequest], network: Network) -> tuple[TapEntry, ...]:
-    for request in requests:
-        if request.tap not in network.taps:
-            raise unknown("tap", request.tap, network.taps, where=f"teacher {network.name}")
-    taps = network.tap_specs([r.tap for r in requests], 64, 64) if requests else {}
-    found = []
-    for r in requests:
-        spec = reduced_spec(r.reduction, taps[r.tap]) if r.reduction else taps[r.tap]
-        codec = make_codec(r.codec or default_codec(r.name, spec), may_import=True)
-        found.append(
-            TapEntry(
-                name=r.name,
-                tap=r.tap,
-                module=network.taps[r.tap],
-                stride=spec.stride,
-                channels=spec.channels,
-                codec=codec.name,
-                reduction=r.reduction,
-            )
-        )
-    return tuple(found)
-
-
-def _passes(
-    old: dict[str, tuple[str, ...]], groups: Iterable[tuple[str, ...]], taps: Sequence[TapEntry]
-) -> dict[str, tuple[str, ...]]:
-    by_name = {t.name: t for t in taps}
-    return old | {pass_id(group, by_name): tuple(sorted(group)) for group in groups if group}
+    kept = stored_shard_samples(options.caches_dir / name)  # of a cache whose manifest was lost
+    rows = kept or options.shard_rows or shard_samples(manifest, source, options.memory_bytes)
+    return manifest.grown(shard_samples=rows, passes=passes_with({}, [manifest.tap_names], entries))

@@ -25,24 +25,24 @@ Stamp = list[
 ]  # size and modification time (ns) of image and label: equal stamps spare reading the files again
 
 
-def sample_order(root: Path, manifest: Manifest | None, source: Source, *, update: bool) -> list[str]:
+def sample_order(root: Path, manifest: Manifest, source: Source, *, update: bool) -> list[str]:
     """Keys in cache order: those already there keep their places, new ones follow in the source's order."""
-    have = stored_keys(root, manifest) if manifest else []
+    have = stored_keys(root)
     known = set(have)
     gone = sorted(known - set(source.keys))
     if gone and not update:
         raise BadSample(
             f"{len(gone)} stored samples are no longer in the source, the first is '{gone[0]}'",
-            where=f"{source.name} split '{source.split}'",
+            where=f"{source.name}:{source.root}; the cache was made from {manifest.data_spec}",
             fix=(
                 "put the files back, or run 'kdcache build --update': their rows keep their places and "
-                "are marked invalid"
+                "are marked invalid. Another dataset of the same kind needs another $KDCACHE_HOME"
             ),
         )
     return have + [k for k in source.keys if k not in known]
 
 
-def stored_keys(root: Path, manifest: Manifest) -> list[str]:
+def stored_keys(root: Path) -> list[str]:
     store = LocalStore(root)
     blocks = sorted(k.block for k in list_records(root) if k.view < 0)
     if blocks != list(range(len(blocks))):
@@ -139,6 +139,7 @@ def _pack(
         "kind": "samples",
         "block": block,
         "digest": digest,
+        "shard_samples": plan.manifest.shard_samples,
         "objects": objects,
         "stamps": [_stamp(plan.source, i) for i in indices],
     }

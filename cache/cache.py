@@ -83,15 +83,18 @@ class Cache:
         for name in targets:
             if name not in self.manifest.tap_names:
                 have = ", ".join(self.manifest.tap_names)
+                add = f"--tap {name}" if "." not in name else "--for with the loss's name"
                 raise BadOption(
                     f"the loss needs '{name}', the cache keeps {have}",
                     where=f"cache {self.manifest.name}",
-                    fix=f"add it with: kdcache build --cache {self.manifest.name} --tap {name}",
+                    fix=f"add it with: kdcache build --cache {self.manifest.name} {add}",
                 )
 
     # ---- samples -------------------------------------------------------------------------------------------
 
     def samples(self, index: int) -> tuple[SampleBlock, int]:
+        if not 0 <= index < self.num_samples:
+            raise IndexError(f"sample {index} of {self.num_samples}")
         block, row = divmod(index, self.manifest.shard_samples)
         return self._block(block), row
 

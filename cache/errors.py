@@ -46,6 +46,10 @@ class BadCache(KdError, RuntimeError):
     teacher."""
 
 
+class TornManifest(BadCache):
+    """A manifest that is no manifest. A build with the options that made the cache writes it anew."""
+
+
 class BadWeights(KdError, ValueError):
     """A weights file that does not fit the network or may not be loaded."""
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from kdcache.cache.errors import BadCache, Missing
+from kdcache.cache.errors import BadCache, Missing, TornManifest, unknown
 from kdcache.cache.fingerprint import digest_of
 from kdcache.cache.spec import TensorSpec, ceil_div
 from kdcache.cache.view_draw import ViewSet
@@ -90,7 +90,10 @@ class Manifest:
         return tuple(t.name for t in self.taps)
 
     def tap(self, name: str) -> TapEntry:
-        return next(t for t in self.taps if t.name == name)
+        found = next((t for t in self.taps if t.name == name), None)
+        if found is None:
+            raise unknown("target", name, self.tap_names, where=f"cache {self.name}")
+        return found
 
     def view_set(self, number: int) -> ViewSet:
         """The set that holds global view number `number`."""
@@ -133,19 +136,26 @@ def read_manifest(root: Path) -> Manifest:
         plain = json.loads(path.read_text())
         written = int(plain["format"])
     except (ValueError, KeyError, TypeError) as error:
-        raise BadCache(
-            f"{FILE_NAME} cannot be read: {error}",
-            where=str(path),
-            fix="run 'kdcache build' with the same options: it is written anew",
-        ) from error
+        raise _torn(path, error) from error
     if written > FORMAT:
         raise BadCache(
             f"the cache has format {written}, this kdcache reads up to {FORMAT}",
             where=str(path),
             fix="install a newer kdcache",
         )
-    plain["views"] = tuple(ViewSet.from_dict(v) for v in plain["views"])
-    plain["taps"] = tuple(TapEntry(**t) for t in plain["taps"])
-    plain["passes"] = {k: tuple(v) for k, v in plain["passes"].items()}
-    plain["crop"] = tuple(plain["crop"])
-    return Manifest(**plain)
+    try:
+        plain["views"] = tuple(ViewSet.from_dict(v) for v in plain["views"])
+        plain["taps"] = tuple(TapEntry(**t) for t in plain["taps"])
+        plain["passes"] = {k: tuple(v) for k, v in plain["passes"].items()}
+        plain["crop"] = tuple(plain["crop"])
+        return Manifest(**plain)
+    except (KeyError, TypeError) as error:
+        raise _torn(path, error) from error
+
+
+def _torn(path: Path, error: Exception) -> TornManifest:
+    return TornManifest(
+        f"{FILE_NAME} cannot be read: {type(error).__name__} {error}",
+        where=str(path),
+        fix="run 'kdcache build --teacher T --data D' as when the cache was made: shards are kept",
+    )

@@ -48,6 +48,12 @@ def list_records(root: Path) -> set[RecordKey]:
     return {RecordKey(int(m[1]), int(m[2]) if m[2] else -1, m[3] or "") for m in matches}
 
 
+def stored_shard_samples(root: Path) -> int | None:
+    """Samples per shard as the records have it; None without a record."""
+    first = RecordKey(0)
+    return int(read_record(root, first)["shard_samples"]) if (root / first.name).is_file() else None
+
+
 def read_record(root: Path, key: RecordKey) -> dict[str, Any]:
     """The record's JSON. Raises BadCache when it is torn or missing."""
     try:

@@ -10,7 +10,15 @@ from rich.console import Console
 from kdcache.cache.spec import Need
 from kdcache.cli.demo import demo
 from kdcache.cli.look import peek, show, taps, verify
-from kdcache.cli.shared import CAPTION, KdGroup, crop_option, home_folder, parse_crop, parse_size
+from kdcache.cli.shared import (
+    CAPTION,
+    EXIT_INTERRUPTED,
+    KdGroup,
+    crop_option,
+    home_folder,
+    parse_crop,
+    parse_size,
+)
 
 CONSOLE = Console()
 _HELP = dict(help_option_names=["-h", "--help"])
@@ -50,9 +58,7 @@ for command in (demo, show, verify, peek, taps):
     "--format",
     "target_format",
     type=click.Choice(["zarr", "webdataset"]),
-    default="zarr",
-    show_default=True,
-    help="How targets are stored.",
+    help="How targets are stored. [default: zarr]",
 )
 @click.option("--zstd", is_flag=True, help="Compress targets with zstd level 1: smaller, slower to read.")
 @click.option(
@@ -95,10 +101,10 @@ for command in (demo, show, verify, peek, taps):
 @click.option("--update", is_flag=True, help="Re-make shards whose samples changed or went away.")
 @click.option("--repair", is_flag=True, help="Check every digest first and re-make damaged shards.")
 def build(
-    teacher: str | None, data: str | None, split: str, cache: str | None, taps: tuple[str, ...], losses: str |
-    None, views: str | None, mirror: bool, crop: str | None, target_format: str, zstd: bool, batch_size: int,
-    amp: str, device: str, shard_rows: str, memory: str, threads: int, output_stride: int | None, weights: str
-    | None, seed: int, skip_bad: bool, update: bool, repair: bool,
+    teacher: str | None, data: str | None, split: str, cache: str | None, taps: tuple[str, ...],
+    losses: str | None, views: str | None, mirror: bool, crop: str | None, target_format: str | None,
+    zstd: bool, batch_size: int, amp: str, device: str, shard_rows: str, memory: str, threads: int,
+    output_stride: int | None, weights: str | None, seed: int, skip_bad: bool, update: bool, repair: bool,
 ) -> None:  # fmt: skip
     """Run the teacher once and keep its taps. Again: continue, grow (--tap, --for, --views), update or
     repair."""
@@ -123,7 +129,11 @@ def build(
     )  # fmt: skip
     quiet = int(os.environ.get("RANK", "0")) > 0
     with BuildDisplay(Console(quiet=quiet)) as display:
-        report = build_cache(options, display.events())
+        try:
+            report = build_cache(options, display.events())
+        except KeyboardInterrupt:
+            click.echo("stopped; finished shards are kept, the same command continues", err=True)
+            raise SystemExit(EXIT_INTERRUPTED) from None
     if report.shards:
         Console(quiet=quiet).print(f"wrote {report.rows} rows; the cache is [bold]{report.root}[/bold]")
     else:

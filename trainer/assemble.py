@@ -13,6 +13,7 @@ import torch
 from kdcache.cache.errors import BadOption, Missing
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.resolve import resolve_teacher
+from kdcache.cache.networks.run_folder import weights_digest
 from kdcache.cache.sources.table import open_source, splits
 from kdcache.losses.plan import LossPlan, TermRow, parse_losses
 from kdcache.trainer.batch_layout import BatchLayout, Stream
@@ -93,6 +94,10 @@ def _live_teacher(config: TrainConfig, home: Path, origin: Origin) -> tuple[Netw
         weights=config.teacher_weights,
         taps=None,
     )
+    if origin.cache is not None:
+        then, now = str(origin.cache.manifest.identity["weights"]), weights_digest(teacher)
+        if then != now:
+            line += f"; it is NOT the teacher of the cache (weights {now[:8]}, the cache's {then[:8]})"
     return teacher, line
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from kdcache.cache.cache import Cache, open_cache
 from kdcache.cache.errors import BadOption
+from kdcache.cache.networks.run_folder import read_run_card
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.home import absolute_spec, cache_label, find_cache
+from kdcache.trainer.home import absolute_spec, cache_label, find_cache, runs_dir
 
 DEFAULT_OUTPUT_STRIDE = 8
 
@@ -45,6 +46,14 @@ class Origin:
         return len(self.source.keys)
 
 
+def _live_stride(config: TrainConfig, home: Path) -> int:
+    """The stride of the live teacher's run, so that its maps and the student's have one size."""
+    folder = runs_dir(home) / config.teacher if config.teacher else None
+    if folder is None or not (folder / "network.json").is_file():
+        return DEFAULT_OUTPUT_STRIDE
+    return read_run_card(folder).output_stride
+
+
 def open_origin(config: TrainConfig, home: Path) -> Origin:
     """Open what `resolve_origin` chose. Whether a cache has views of that crop is the stream's to say."""
     if config.data:
@@ -56,7 +65,7 @@ def open_origin(config: TrainConfig, home: Path) -> Origin:
             dataset=source.name,
             class_names=tuple(source.class_names),
             crop=config.crop or source.default_crop,
-            output_stride=config.output_stride or DEFAULT_OUTPUT_STRIDE,
+            output_stride=config.output_stride or _live_stride(config, home),
         )
     cache = open_cache(find_cache(home, config.cache))
     manifest = cache.manifest

@@ -196,5 +196,5 @@ def _crops_of_size(cache: Cache, sets: Sequence[ViewSet], crop: tuple[int, int] 
     raise BadOption(
         f"the cache keeps crops of {have}, not of {wanted[0]}x{wanted[1]}",
         where=f"cache {cache.manifest.name}",
-        fix="leave --crop out to train on the stored crops, or build a cache with that --crop",
+        fix="leave --crop out for the stored crops, or build with that --crop under another $KDCACHE_HOME",
     )

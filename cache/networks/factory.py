@@ -24,7 +24,14 @@ def assemble_custom(spec: str, num_classes: int | None) -> Assembly:
     if not callable(factory):
         legal = [name for name in vars(module) if callable(vars(module)[name]) and not name.startswith("_")]
         raise unknown("factory", attribute, legal, where=f"module {module_name}")
-    built = factory(num_classes)
+    try:
+        built = factory(num_classes)
+    except Exception as error:  # code of somebody's own may fail in any way
+        raise BadOption(
+            f"the factory failed: {type(error).__name__}: {error}",
+            where=spec,
+            fix="it is called as factory(num_classes) and returns (torch.nn.Module, {tap: module path})",
+        ) from error
     if not _is_pair(built):
         raise BadOption(
             f"factory returned {type(built).__name__}, not (module, {{tap: module path}})",

@@ -280,3 +280,37 @@ def test_a_cache_does_not_import_the_code_it_names(tmp_path: Path, data: Path) -
     root = build(options(tmp_path)).root
     with pytest.raises(BadOption, match="code of your own, 'tiny_teacher:make'"):
         build(options(tmp_path, teacher=None, data=None, cache=root))
+
+
+def test_a_torn_manifest_is_written_anew_and_its_shards_are_kept(tmp_path: Path, data: Path) -> None:
+    root = build(options(tmp_path)).root
+    whole = tree(root)
+    (root / "manifest.json").write_text("{")
+    with pytest.raises(BadCache, match="cannot be read") as error:
+        open_cache(root)
+    assert "kdcache build --teacher T --data D" in str(error.value)
+    assert build(options(tmp_path)).rows == 0
+    assert tree(root) == whole
+
+
+def test_samples_keep_their_places_when_the_manifest_was_lost(tmp_path: Path, data: Path) -> None:
+    root = build(options(tmp_path, shard_rows=None)).root
+    (root / "manifest.json").unlink()
+    draw_sample(data, "train", "a_new_one", (75, 100), seed=50)  # sorts before everything that is stored
+    grown = build(options(tmp_path, shard_rows=None))
+    cache = open_cache(grown.root)
+    assert [cache.key(i) for i in (0, 6)] == ["scene00", "a_new_one"] and grown.manifest.shard_samples == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "flag"),
+    [({"crop": (48, 48), "views": None}, "--crop"), ({"shard_rows": 3}, "--shard-rows"),
+     ({"zstd": True}, "--zstd"), ({"target_format": "webdataset"}, "--format")],
+)  # fmt: skip
+def test_what_a_cache_cannot_change_is_refused_not_ignored(
+    tmp_path: Path, data: Path, change: dict[str, object], flag: str
+) -> None:
+    build(options(tmp_path))
+    with pytest.raises(BadOption, match=f"was built with {flag}") as error:
+        build(options(tmp_path, **change))
+    assert "KDCACHE_HOME" in str(error.value)
