@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 
+from kdcache.cache.build_grow import passes_with
 from kdcache.cache.build_lock import build_lock
 from kdcache.cache.build_options import BuildOptions
 from kdcache.cache.build_plan import Plan, Work, make_plan
@@ -21,7 +22,7 @@ from kdcache.cache.build_samples import pack_blocks, sample_order
 from kdcache.cache.build_targets import TargetBuilder
 from kdcache.cache.errors import DiskFull
 from kdcache.cache.layout import target_layout
-from kdcache.cache.manifest import FILE_NAME, Manifest, pass_id
+from kdcache.cache.manifest import FILE_NAME, Manifest
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.sample_tars import open_samples
 from kdcache.cache.stores.table import target_format
@@ -114,10 +115,8 @@ def _begin(plan: Plan, options: BuildOptions, rank: int) -> tuple[list[str], Pla
                 store.remove(key.name)
     order = sample_order(plan.root, plan.manifest, plan.source, update=options.update)
     manifest = plan.manifest.grown(num_samples=len(order))
-    taps = {t.name: t for t in manifest.taps}
-    passes = dict(manifest.passes)
-    for work in missing_work(plan.root, manifest):
-        passes[pass_id(work.targets, taps)] = tuple(sorted(work.targets))
+    groups = [work.targets for work in missing_work(plan.root, manifest)]
+    passes = passes_with(dict(manifest.passes), groups, manifest.taps)
     manifest = manifest.grown(passes=passes)
     return order, Plan(plan.root, manifest, plan.source, plan.network, plan.choice, plan.existed)
 

@@ -44,7 +44,7 @@ def _refuse_other_layout(old: Manifest, options: BuildOptions) -> None:
     """What a cache cannot change once it is there must not be ignored when it is asked for."""
     sizes = {v.crop for v in old.views if v.crop} or {old.crop}
     asked: list[tuple[str, object, object]] = [
-        ("--crop", options.crop, next(iter(sizes)) if options.crop not in sizes else options.crop),
+        ("--crop", options.crop, options.crop if options.crop in sizes else min(sizes)),
         ("--shard-rows", options.shard_rows, old.shard_samples),
         ("--format", options.target_format, old.target_format),
         ("--zstd", options.zstd or None, old.zstd),

@@ -93,20 +93,24 @@ class Cache:
     # ---- samples -------------------------------------------------------------------------------------------
 
     def samples(self, index: int) -> tuple[SampleBlock, int]:
+        block, row = self._place(index)
+        return self._block(block), row
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """The block of a sample and its row there. Raises IndexError."""
         if not 0 <= index < self.num_samples:
             raise IndexError(f"sample {index} of {self.num_samples}")
-        block, row = divmod(index, self.manifest.shard_samples)
-        return self._block(block), row
+        return divmod(index, self.manifest.shard_samples)
 
     def image(self, index: int) -> np.ndarray:
         """The encoded image, 1-D uint8: a view of the mapped tar, whose digest is checked on first touch."""
-        block, row = divmod(index, self.manifest.shard_samples)
+        block, row = self._place(index)
         self._check_tar(block)
         return self._block(block).image(row)
 
     def label(self, index: int) -> np.ndarray:
         """The encoded grey PNG of train ids, 1-D uint8, 255 = ignore."""
-        block, row = divmod(index, self.manifest.shard_samples)
+        block, row = self._place(index)
         self._check_tar(block)
         return self._block(block).label(row)
 
@@ -136,12 +140,12 @@ class Cache:
     # ---- targets -------------------------------------------------------------------------------------------
 
     def geometry(self, index: int, view: int) -> Geometry:
-        block, row = divmod(index, self.manifest.shard_samples)
+        block, row = self._place(index)
         return self.block_views(block, view).geometry(row)
 
     def parts(self, target: str, index: int, view: int) -> dict[str, np.ndarray]:
         """One row's stored parts, channels last, as views of the mapped shard (decoded copies under zstd)."""
-        block, row = divmod(index, self.manifest.shard_samples)
+        block, row = self._place(index)
         geometry = self.block_views(block, view).geometry(row)
         spec = self.tap(target).spec(geometry.crop_h, geometry.crop_w)
         rows = self._rows.get((target, block, view, spec.size_key)) or self._open(target, block, view, spec)
