@@ -95,7 +95,9 @@ class Steps:
         return measure
 
     def teacher_forward(self) -> float:
-        batch = Batch(self.images_BHWC, self.images_BHWC[..., 0], {}, 0, 0)
+        batch = Batch(
+            self.images_BHWC, self.images_BHWC[..., 0], {}, 0, 0, torch.arange(len(self.images_BHWC))
+        )
         self.teacher.targets(batch)
         began = time.perf_counter()
         for _ in range(TIMED):

@@ -7,6 +7,7 @@ Calling it twice does nothing the second time. A SIGKILL loses at most the three
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from kdcache.cache.build_plan import Plan, Work, make_plan
 from kdcache.cache.build_predict import Prediction, missing_work, predict
 from kdcache.cache.build_samples import pack_blocks, sample_order
 from kdcache.cache.build_targets import TargetBuilder
+from kdcache.cache.classifier import CLASSIFIER_FILE, classifier_problem
 from kdcache.cache.errors import DiskFull
 from kdcache.cache.layout import target_layout
 from kdcache.cache.manifest import FILE_NAME, Manifest
@@ -62,7 +64,7 @@ def build_cache(options: BuildOptions, events: BuildEvents | None = None) -> Bui
                 prediction = predict(plan, order)
                 events.planned(plan, prediction)
                 _refuse_full_disk(plan.root, prediction)
-                _write_manifest(plan)
+                _write_claims(plan)
                 _meet(world)
             blocks = list(range(plan.manifest.num_blocks))
             skipped = pack_blocks(
@@ -118,7 +120,7 @@ def _begin(plan: Plan, options: BuildOptions, rank: int) -> tuple[list[str], Pla
     groups = [work.targets for work in missing_work(plan.root, manifest)]
     passes = passes_with(dict(manifest.passes), groups, manifest.taps)
     manifest = manifest.grown(passes=passes)
-    return order, Plan(plan.root, manifest, plan.source, plan.network, plan.choice, plan.existed)
+    return order, replace(plan, manifest=manifest)
 
 
 def _refuse_full_disk(root: Path, prediction: Prediction) -> None:
@@ -134,10 +136,12 @@ def _refuse_full_disk(root: Path, prediction: Prediction) -> None:
         )
 
 
-def _write_manifest(plan: Plan) -> None:
-    """Manifest and array descriptions, before any shard: a killed build leaves a cache that says what it
-    will hold."""
+def _write_claims(plan: Plan) -> None:
+    """Manifest and what it alone stands for, before any shard: a killed build leaves a cache that says what
+    it will hold."""
     store = LocalStore(plan.root)
+    if classifier_problem(plan.root, plan.manifest):
+        store.put(CLASSIFIER_FILE, plan.classifier)
     text = plan.manifest.to_json()
     path = plan.root / FILE_NAME
     if not path.is_file() or path.read_text() != text:

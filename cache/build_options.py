@@ -1,15 +1,19 @@
 """What `kdcache build` was asked to do, as plain values."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.spec import Need
+from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Need, Task
 
 DEFAULT_VIEWS = "crops:8"
-DEFAULT_TARGETS = ("stage4", "logits")  # what the published dense methods read
+DEFAULT_TARGETS: dict[Task, tuple[str, ...]] = {  # what most of the published methods read
+    SEGMENTATION: ("stage4", "logits"),
+    CLASSIFICATION: ("embedding", "logits"),
+}
 GIB = 1 << 30
 AMP = ("no", "bf16", "fp16")
 FORMATS = ("zarr", "webdataset")
@@ -55,7 +59,9 @@ class BuildOptions:
     mirror: bool = False
     crop: tuple[int, int] | None = None  # (height, width) in pixels
     taps: tuple[TapRequest, ...] = ()
-    needs: tuple[Need, ...] = ()
+    needs_of: Callable[[Task], tuple[Need, ...]] | None = None  # what the losses of --for read
+    augment: str | None = None  # recipe text; None: the source's own
+    mean: bool = False  # of several teachers: keep the mean of their logits instead of each one's
     target_format: str | None = None  # zarr
     zstd: bool = False
     batch_size: int = 8
@@ -92,9 +98,32 @@ class BuildOptions:
                 fix="give --teacher NAME, or --cache NAME to grow an existing cache",
             )
 
-    def requests(self) -> tuple[TapRequest, ...]:
-        """`--tap` and `--for` together; an explicit tap wins over the same need of a loss."""
+    def resolved(self, task: Task, taps: Sequence[str]) -> "BuildOptions":
+        """The same with `--for` turned into taps of a teacher that has `taps`.
+
+        An explicit tap wins over the same need of a loss. A tap that only the members of an ensemble have,
+        'logits' beside 'a.logits' and 'b.logits', is one tap of each.
+        """
         named = {r.name: r for r in self.taps}
-        for need in self.needs:
+        for need in self.needs_of(task) if self.needs_of else ():
             named.setdefault(need.name, TapRequest(need.tap, reduction=need.reduction))
-        return tuple(named.values())
+        each = (one for request in named.values() for one in _of_members(request, taps))
+        return replace(self, taps=tuple(each), needs_of=None)
+
+    def requests(self) -> tuple[TapRequest, ...]:
+        """What to keep, after `resolved`."""
+        assert self.needs_of is None, "losses become taps once task and teacher are known"
+        return self.taps
+
+
+def default_requests(task: Task, taps: Sequence[str]) -> tuple[TapRequest, ...]:
+    """The targets that nobody had to name, of a teacher that has `taps`."""
+    wanted = [one for tap in DEFAULT_TARGETS[task] for one in _of_members(TapRequest(tap), taps)]
+    return tuple(request for request in wanted if request.tap in taps)
+
+
+def _of_members(request: TapRequest, taps: Sequence[str]) -> list[TapRequest]:
+    members = [tap for tap in taps if tap.endswith(f".{request.tap}")]
+    if request.tap in taps or not members:
+        return [request]
+    return [request._replace(tap=tap) for tap in members]

@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdcache.cache.build_grow import grown_manifest, passes_with, tap_entries
-from kdcache.cache.build_options import DEFAULT_TARGETS, DEFAULT_VIEWS, BuildOptions, TapRequest
+from kdcache.cache.build_options import DEFAULT_VIEWS, BuildOptions, default_requests
+from kdcache.cache.classifier import classifier_digest, pack_classifier
 from kdcache.cache.errors import BadCache, BadOption, TornManifest
 from kdcache.cache.images import PIPELINE_VERSION, pipeline_facts
 from kdcache.cache.manifest import FILE_NAME, Manifest, cache_name, read_manifest
 from kdcache.cache.networks.network import Network
-from kdcache.cache.networks.resolve import resolve_teacher
-from kdcache.cache.networks.run_folder import RunCard, weights_digest
+from kdcache.cache.networks.resolve import member_names, resolve_teacher, run_folder
+from kdcache.cache.networks.run_folder import RunCard, read_run_card, weights_digest
+from kdcache.cache.recipe import parse_recipe
 from kdcache.cache.records import stored_shard_samples
 from kdcache.cache.shard_size import shard_samples
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source
+from kdcache.cache.spec import CLASSIFICATION
 from kdcache.cache.view import VIEW_VERSION
 from kdcache.cache.view_draw import parse_views
 
@@ -48,6 +51,7 @@ class Plan:
     network: Network
     choice: str  # the sentence that says which teacher was taken
     existed: bool
+    classifier: bytes = b""  # the object `classifier.safetensors`; empty without one
 
 
 def make_plan(options: BuildOptions) -> Plan:
@@ -55,6 +59,9 @@ def make_plan(options: BuildOptions) -> Plan:
     old = read_manifest(options.cache) if options.cache else None
     teacher = options.teacher or own_teacher(old)
     network, card, choice, source = _teacher_and_source(options, teacher, old)
+    options = options.resolved(source.task, tuple(network.taps))
+    weight_KD = network.classifier_weight() if source.task == CLASSIFICATION else None
+    classifier = pack_classifier(weight_KD)
     identity = _identity(options, network, source, old)
     name = cache_name(source.name, _label(teacher), identity)
     root = options.cache or options.caches_dir / name
@@ -63,16 +70,19 @@ def make_plan(options: BuildOptions) -> Plan:
             old = read_manifest(root)
     if old is not None:
         _same_identity(old, identity, network, root)
-        return Plan(root, grown_manifest(old, options, network), source, network, choice, True)
-    fresh = _fresh(options, name, teacher, identity, network, card, source)
-    return Plan(root, fresh, source, network, choice, False)
+        manifest = grown_manifest(old, options, network, source.augment)
+    else:
+        manifest = _fresh(options, name, teacher, identity, network, card, source)
+    manifest = manifest.grown(classifier=classifier_digest(classifier))
+    return Plan(root, manifest, source, network, choice, old is not None, classifier)
 
 
 def own_teacher(old: Manifest | None) -> str:
     """The teacher a manifest names. Code of somebody's own must be named again: a cache may not import
     code."""
     origin = old.teacher_origin if old else ""
-    if ":" in origin and not origin.startswith(_FAMILIES):
+    members = origin.split(",")  # of an ensemble; one teacher is its only member
+    if any(":" in member and not member.strip().startswith(_FAMILIES) for member in members):
         raise BadOption(
             f"the cache's teacher is code of your own, '{origin}'",
             where=f"cache {old.name if old else ''}",
@@ -89,24 +99,17 @@ def _teacher_and_source(
         modules = {t.tap: t.module for t in old.taps} | modules
     weights = options.weights or (old.teacher_weights or None if old else None)
     stride = options.output_stride or (old.output_stride if old else None)
-    data = options.data or (old.data_spec if old else None)
-    source = open_source(data, options.split) if data else None
+    source = _source_of(options, teacher, old)
     network, card, choice = resolve_teacher(
         teacher,
         options.runs_dir,
-        num_classes=len(source.class_names) if source else None,
+        task=source.task,
+        num_classes=len(source.class_names),
         output_stride=stride,
         weights=weights,
         taps=modules or None,
+        mean=options.mean or (old is not None and bool(old.network.get("mean"))),
     )
-    if source is None:
-        if card is None:
-            raise BadOption(
-                f"no data was named, and '{teacher}' is not a run that would name them",
-                where="kdcache build",
-                fix="give --data NAME:DIR, such as --data camvid:DIR",
-            )
-        source = open_source(card.data, options.split)
     if network.num_classes not in (0, len(source.class_names)):  # 0: a backbone, features only
         raise BadOption(
             f"the teacher answers {network.num_classes} classes, {source.name} has {len(source.class_names)}",
@@ -114,6 +117,22 @@ def _teacher_and_source(
             fix="name a teacher that was trained on this dataset's classes",
         )
     return network, card, choice, source
+
+
+def _source_of(options: BuildOptions, teacher: str, old: Manifest | None) -> Source:
+    """The data that were named, else the cache's, else those that the teacher was trained on."""
+    data = options.data or (old.data_spec if old else None)
+    if data is not None:
+        return open_source(data, options.split)
+    folders = [run_folder(name, options.runs_dir) for name in member_names(teacher, options.runs_dir)]
+    runs = [folder for folder in folders if folder is not None]
+    if not runs:
+        raise BadOption(
+            f"no data was named, and '{teacher}' is not a run that would name them",
+            where="kdcache build",
+            fix="give --data NAME:DIR, such as --data camvid:DIR",
+        )
+    return open_source(read_run_card(runs[0]).data, options.split)
 
 
 def _label(teacher: str) -> str:
@@ -161,10 +180,11 @@ def _fresh(
     source: Source,
 ) -> Manifest:
     crop = options.crop or (card.crop if card else source.default_crop)
-    views = tuple(
-        parse_views(options.views or DEFAULT_VIEWS, crop=crop, seed=options.seed, mirror=options.mirror)
+    recipe = parse_recipe(source.augment if options.augment is None else options.augment, task=source.task)
+    views = parse_views(
+        options.views or DEFAULT_VIEWS, crop=crop, seed=options.seed, mirror=options.mirror, augment=recipe
     )
-    wanted = options.requests() or tuple(TapRequest(t) for t in DEFAULT_TARGETS if t in network.taps)
+    wanted = options.requests() or default_requests(source.task, tuple(network.taps))
     entries = tap_entries(wanted, network)
     manifest = Manifest(
         name=name,
@@ -183,7 +203,7 @@ def _fresh(
         zstd=options.zstd,
         shard_samples=1,
         num_samples=len(source.keys),
-        views=views,
+        views=tuple(views),
         taps=entries,
     )
     kept = stored_shard_samples(options.caches_dir / name)  # of a cache whose manifest was lost

@@ -10,6 +10,9 @@ from kdcache.cache.layout import row_bytes, target_layout
 from kdcache.cache.manifest import Manifest, pass_id
 from kdcache.cache.records import Coverage, list_records
 from kdcache.cache.shard_size import CRC_BYTES, INDEX_BYTES, flight_bytes, header_size
+from kdcache.cache.stores.tar_pack import BLOCK
+
+TAR_BYTES = 3 * (BLOCK + BLOCK // 2) + BLOCK  # three headers, padding, key and size: most of a tiny image
 
 
 class Prediction(NamedTuple):
@@ -51,7 +54,7 @@ def predict(plan: Plan, order: Sequence[str]) -> Prediction:
         targets += sum(_shard_bytes(manifest, name, inputs) for name in work.targets)
     have = Coverage(list_records(plan.root), manifest.passes).samples
     new = [k for i, k in enumerate(order) if i // manifest.shard_samples not in have and k in index_of]
-    samples = sum(_file_bytes(plan, index_of[k]) for k in new)
+    samples = sum(plan.source.num_bytes(index_of[k]) + TAR_BYTES for k in new)
     free = shutil.disk_usage(_existing(plan.root)).free
     return Prediction(
         targets, samples, free, flight_bytes(manifest, sizes or [plan.source.default_crop]), rows
@@ -68,11 +71,6 @@ def _shard_bytes(manifest: Manifest, name: str, inputs: Sequence[tuple[int, int]
     layout = target_layout(manifest, {name: specs})
     files = sum(len(parts) for parts in layout.taps[name].parts.values())
     return values + files * (manifest.shard_samples * INDEX_BYTES + CRC_BYTES)
-
-
-def _file_bytes(plan: Plan, index: int) -> int:
-    paths = (plan.source.image_path(index), plan.source.label_path(index))
-    return sum(p.stat().st_size for p in paths if p.is_file())
 
 
 def _existing(path: Path) -> Path:

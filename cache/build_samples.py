@@ -16,13 +16,13 @@ from kdcache.cache.fingerprint import digest_bytes, digest_of
 from kdcache.cache.manifest import Manifest
 from kdcache.cache.records import RecordKey, list_records, read_record
 from kdcache.cache.sources.contract import Source
+from kdcache.cache.spec import CLASSIFICATION
 from kdcache.cache.stores.contract import REPAIR
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.sample_tars import SampleEntry, bad_entry, image_suffix, open_samples, write_samples
 
-Stamp = list[
-    int
-]  # size and modification time (ns) of image and label: equal stamps spare reading the files again
+# Size and modification time (ns) of a sample's files: equal stamps spare reading the files again.
+Stamp = list[int]
 
 
 def sample_order(root: Path, manifest: Manifest, source: Source, *, update: bool) -> list[str]:
@@ -77,12 +77,15 @@ def pack_blocks(
 def _stamp(source: Source, index: int) -> Stamp:
     if index < 0:
         return []
-    stats = [path.stat() for path in (source.image_path(index), source.label_path(index)) if path.exists()]
+    stats = [path.stat() for path in source.files(index) if path.exists()]
     return [number for s in stats for number in (s.st_size, s.st_mtime_ns)]
 
 
-def _source_digest(source: Source, index: int) -> str:
-    return digest_bytes(source.image_path(index).read_bytes(), source.label_path(index).read_bytes())
+def _has_content(source: Source, index: int, digest: str) -> bool:
+    try:
+        return digest_bytes(*source.content(index)) == digest
+    except BadSample:  # a file is gone: packing says so, or skips the sample
+        return False
 
 
 def _unchanged(
@@ -101,13 +104,13 @@ def _unchanged(
             continue
         if _stamp(plan.source, index) == record["stamps"][row]:
             continue
-        if index >= 0 and _source_digest(plan.source, index) == old.digests[row]:
+        if index >= 0 and _has_content(plan.source, index, old.digests[row]):
             continue
         if update:
             return False
         raise BadSample(
             f"the bytes of sample '{name}' changed since the cache was built",
-            where=str(plan.source.image_path(index)),
+            where=str(plan.source.files(index)[0]) if index >= 0 else str(plan.source.root),
             fix="put the file back, or run 'kdcache build --update' to re-make its shard",
         )
     return list(old.keys) == list(keys)
@@ -148,18 +151,21 @@ def _pack(
 
 
 def _entry(source: Source, key: str, index: int, *, skip_bad: bool) -> SampleEntry:
+    classified = source.task == CLASSIFICATION
     if index < 0:
-        return bad_entry(key)
+        return bad_entry(key, classified=classified)
     try:
         height, width = source.check(index)
         image = source.image_bytes(index)
-        label = source.label_png(index)
+        label = source.label_bytes(index)
         suffix = image_suffix(image, key=key)
-        return SampleEntry(key, suffix, image, label, height, width, True, _source_digest(source, index))
+        digest = digest_bytes(*source.content(index))
+        class_id = int(label) if classified else None
+        return SampleEntry(key, suffix, image, label, height, width, True, digest, class_id)
     except BadSample:
         if not skip_bad:
             raise
-        return bad_entry(key)
+        return bad_entry(key, classified=classified)
 
 
 def _drop_stale(plan: Plan, store: LocalStore, block: int, digest: str, *, update: bool) -> None:

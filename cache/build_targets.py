@@ -5,14 +5,15 @@ writer thread packs, writes and commits the shard before. Batches never cross a 
 depend on which rank makes which shard, nor on where a build was killed.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from queue import Queue
 from threading import Thread
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
+from kdcache.cache.build_batches import Batch, Shard, batches
 from kdcache.cache.build_plan import Plan, Work
 from kdcache.cache.codecs.table import make_codec
 from kdcache.cache.errors import BadSample
@@ -21,63 +22,10 @@ from kdcache.cache.layout import target_layout
 from kdcache.cache.manifest import Manifest
 from kdcache.cache.records import RecordKey, read_record
 from kdcache.cache.reduction import load_reduction
-from kdcache.cache.spec import Parts, TensorSpec
+from kdcache.cache.spec import TensorSpec
 from kdcache.cache.stores.contract import TargetFormat
 from kdcache.cache.stores.local import LocalStore
-from kdcache.cache.stores.sample_tars import SampleBlock, open_samples
 from kdcache.cache.stores.table import target_format
-from kdcache.cache.view import Geometry, View
-
-
-class Shard(NamedTuple):
-    """One shard's rows before and after the teacher: views in sample order, None where the sample is
-    invalid."""
-
-    work: Work
-    views: list[View | None]
-    geometry: list[Geometry | None]
-    targets: dict[str, list[Parts | None]]
-    sizes: dict[str, list[TensorSpec | None]]
-
-
-class Batch(NamedTuple):
-    """Rows of one shard that go through the teacher together: equal input sizes, never from two shards."""
-
-    shard: Shard
-    samples: SampleBlock
-    rows: list[int]
-    last: bool  # the shard is complete after this batch
-
-
-def draw_shard(manifest: Manifest, samples: SampleBlock, work: Work) -> Shard:
-    """The views of every row of a shard, drawn from (seed, key, view number) alone."""
-    views: list[View | None] = []
-    geometry: list[Geometry | None] = []
-    chosen = manifest.view_set(work.view)
-    for key, h, w, valid in zip(samples.keys, samples.heights, samples.widths, samples.valid, strict=True):
-        view = chosen.view(key, work.view, int(h), int(w)) if valid else None
-        views.append(view)
-        geometry.append(view.geometry(int(h), int(w)) if view else None)
-    empty = [None] * len(views)
-    return Shard(
-        work, views, geometry, {t: list(empty) for t in work.targets}, {t: list(empty) for t in work.targets}
-    )
-
-
-def batches(store: LocalStore, manifest: Manifest, todo: Sequence[Work], batch_size: int) -> Iterator[Batch]:
-    """The batches of a build in order; a shard whose samples are all invalid gives one empty batch."""
-    for work in todo:
-        samples = open_samples(store, work.block)
-        shard = draw_shard(manifest, samples, work)
-        groups: dict[tuple[int, int], list[int]] = {}
-        for row, g in enumerate(shard.geometry):
-            if g is not None:
-                groups.setdefault((g.crop_h, g.crop_w), []).append(row)
-        pieces = [
-            rows[i : i + batch_size] for rows in groups.values() for i in range(0, len(rows), batch_size)
-        ]
-        for number, rows in enumerate(pieces or [[]]):
-            yield Batch(shard, samples, rows, number >= len(pieces) - 1)
 
 
 class TargetBuilder:
@@ -105,13 +53,17 @@ class TargetBuilder:
                     empty.append(batch.shard)
                     continue
                 queued[number] = batch
-                geometry = [g for r in batch.rows if (g := batch.shard.geometry[r]) is not None]
-                return Feed([batch.samples.image(r) for r in batch.rows], [], geometry, [])
+                return batch.feed()
             return None
 
         device_id = None if self.device.type == "cpu" else self.device.index or 0
         pipeline = ImagePipeline(
-            feed, batch_size=self.batch_size, with_labels=False, num_threads=self.threads, device_id=device_id
+            feed,
+            batch_size=self.batch_size,
+            with_labels=False,
+            mixes=any(views.recipe.mixes for views in self.manifest.views),
+            num_threads=self.threads,
+            device_id=device_id,
         )
         with ShardWriter(self.store, self.manifest) as writer:
             for number, images in enumerate(pipeline.run()):

@@ -4,24 +4,24 @@ Opening lists file names only; records, indexes and shards are opened when a row
 and their digests are checked then, once, not per read. Nothing here runs code from the cache.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from kdcache.cache.block_views import BlockViews
+from kdcache.cache.classifier import read_classifier
 from kdcache.cache.codecs.contract import Codec
 from kdcache.cache.codecs.table import make_codec
-from kdcache.cache.errors import BadCache, BadOption, nearest
+from kdcache.cache.errors import BadCache, BadOption
 from kdcache.cache.fingerprint import digest_of
 from kdcache.cache.layout import target_layout
-from kdcache.cache.manifest import Manifest, TapEntry, read_manifest
-from kdcache.cache.object_check import object_problem
+from kdcache.cache.manifest import TapEntry
 from kdcache.cache.records import Coverage, RecordKey, list_records, read_record
 from kdcache.cache.spec import TensorSpec
-from kdcache.cache.stores.contract import REPAIR, BlockRows
-from kdcache.cache.stores.local import LocalStore, ObjectRecord
-from kdcache.cache.stores.sample_tars import SampleBlock, open_samples
+from kdcache.cache.stored_samples import StoredSamples
+from kdcache.cache.stores.contract import BlockRows
 from kdcache.cache.stores.table import target_format
 from kdcache.cache.view import Geometry
 from kdcache.cache.view_draw import ViewSet
@@ -31,38 +31,18 @@ from kdcache.cache.view_draw import ViewSet
 MAX_OPEN = 4096
 
 
-class Cache:
+class Cache(StoredSamples):
     """An opened cache. All reads return views of mapped files where the store is raw; never write to them."""
 
     def __init__(self, root: Path, *, check_digests: bool = True) -> None:
-        self.root = root
-        self.manifest: Manifest = read_manifest(root)
-        self.store = LocalStore(root)
+        super().__init__(root, check_digests=check_digests)
         self.coverage = Coverage(list_records(root), self.manifest.passes)
         self._format = target_format(self.manifest.target_format)
-        self._check = check_digests
-        self._checked: set[str] = set()
-        self._blocks: dict[int, SampleBlock] = {}
-        self._tars: set[int] = set()  # blocks whose tar was checked
         self._views: dict[tuple[int, int], BlockViews] = {}
         self._rows: dict[tuple[str, int, int, str], BlockRows] = {}
         self._codecs: dict[str, Codec] = {}
 
     # ---- what is there -------------------------------------------------------------------------------------
-
-    @property
-    def num_samples(self) -> int:
-        return self.manifest.num_samples
-
-    @property
-    def shard_samples(self) -> int:
-        return self.manifest.shard_samples
-
-    @property
-    def invalid(self) -> np.ndarray:
-        """Sorted indices of samples that no epoch visits (marked by 'build --skip-bad')."""
-        bad = [self._block(b).valid for b in range(self.manifest.num_blocks)]
-        return np.flatnonzero(~np.concatenate(bad)) if bad else np.zeros(0, dtype=np.int64)
 
     def complete_views(self, targets: Iterable[str]) -> list[ViewSet]:
         """View sets for which every block holds every one of `targets`."""
@@ -83,59 +63,13 @@ class Cache:
         for name in targets:
             if name not in self.manifest.tap_names:
                 have = ", ".join(self.manifest.tap_names)
-                add = f"--tap {name}" if "." not in name else "--for with the loss's name"
+                member = name.rpartition(".")[2] in {t.tap.rpartition(".")[2] for t in self.manifest.taps}
+                add = f"--tap {name}" if "." not in name or member else "--for with the loss's name"
                 raise BadOption(
                     f"the loss needs '{name}', the cache keeps {have}",
                     where=f"cache {self.manifest.name}",
                     fix=f"add it with: kdcache build --cache {self.manifest.name} {add}",
                 )
-
-    # ---- samples -------------------------------------------------------------------------------------------
-
-    def samples(self, index: int) -> tuple[SampleBlock, int]:
-        block, row = self._place(index)
-        return self._block(block), row
-
-    def _place(self, index: int) -> tuple[int, int]:
-        """The block of a sample and its row there. Raises IndexError."""
-        if not 0 <= index < self.num_samples:
-            raise IndexError(f"sample {index} of {self.num_samples}")
-        return divmod(index, self.manifest.shard_samples)
-
-    def image(self, index: int) -> np.ndarray:
-        """The encoded image, 1-D uint8: a view of the mapped tar, whose digest is checked on first touch."""
-        block, row = self._place(index)
-        self._check_tar(block)
-        return self._block(block).image(row)
-
-    def label(self, index: int) -> np.ndarray:
-        """The encoded grey PNG of train ids, 1-D uint8, 255 = ignore."""
-        block, row = self._place(index)
-        self._check_tar(block)
-        return self._block(block).label(row)
-
-    def key(self, index: int) -> str:
-        block, row = self.samples(index)
-        return block.keys[row]
-
-    def key_hash(self, index: int) -> int:
-        block, row = self.samples(index)
-        return int(block.key_hashes[row])
-
-    def size(self, index: int) -> tuple[int, int]:
-        """(height, width) of the stored image in pixels."""
-        block, row = self.samples(index)
-        return int(block.heights[row]), int(block.widths[row])
-
-    def find(self, key: str) -> int:
-        """The index of a key. Raises BadOption naming the nearest key."""
-        for block in range(self.manifest.num_blocks):
-            keys = list(self._block(block).keys)
-            if key in keys:
-                return block * self.shard_samples + keys.index(key)
-        close = nearest(key, [k for b in range(self.manifest.num_blocks) for k in self._block(b).keys])
-        hint = f"did you mean '{close}'?" if close else "'kdcache show --keys' lists them"
-        raise BadOption(f"no sample has the key '{key}'", where=f"cache {self.manifest.name}", fix=hint)
 
     # ---- targets -------------------------------------------------------------------------------------------
 
@@ -153,6 +87,10 @@ class Cache:
 
     def tap(self, target: str) -> TapEntry:
         return self.manifest.tap(target)
+
+    def classifier(self) -> torch.Tensor | None:
+        """(K, D) float32: the weight of the teacher's last linear layer; None when it has none."""
+        return read_classifier(self.root, self.manifest, check=self._check)
 
     def codec(self, target: str) -> Codec:
         if target not in self._codecs:
@@ -177,18 +115,6 @@ class Cache:
         return found | {f"tap/{t.name}": t.digest for t in m.taps}
 
     # ---- opening, once per shard ---------------------------------------------------------------------------
-
-    def _block(self, block: int) -> SampleBlock:
-        if block not in self._blocks:
-            # Only the index is checked here: whoever asks for keys and sizes must not read every image.
-            self._record(RecordKey(block), lambda name: name.endswith(".json"))
-            self._blocks[block] = open_samples(self.store, block)
-        return self._blocks[block]
-
-    def _check_tar(self, block: int) -> None:
-        if block not in self._tars:
-            self._record(RecordKey(block))
-            self._tars.add(block)
 
     def block_views(self, block: int, view: int) -> BlockViews:
         if (block, view) not in self._views:
@@ -227,21 +153,6 @@ class Cache:
             where=str(self.root),
             fix="run 'kdcache build' with the same options: it continues where it was",
         )
-
-    def _record(self, key: RecordKey, checked: Callable[[str], bool] = lambda name: True) -> None:
-        """Check the digests of a shard's objects, those whose name `checked` accepts."""
-        for entry in read_record(self.root, key)["objects"]:
-            if self._check and checked(entry.name):
-                self.check_object(entry)
-
-    def check_object(self, entry: ObjectRecord) -> None:
-        """Compare one object's size and digest with its record; remembered, so that each is paid once."""
-        if entry.name in self._checked:
-            return
-        problem = object_problem(self.root, entry)
-        if problem:
-            raise BadCache(problem, where=f"{self.root}/{entry.name}", fix=REPAIR)
-        self._checked.add(entry.name)
 
 
 def open_cache(path: Path, *, check_digests: bool = True) -> Cache:

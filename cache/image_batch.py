@@ -4,6 +4,7 @@ Legend: B batch, H W height and width of the crop in pixels.
 """
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
@@ -12,8 +13,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from kdcache.cache.colour import apply_effects
 from kdcache.cache.errors import BadSample
-from kdcache.cache.view import Geometry
+from kdcache.cache.view import Geometry, Op
 
 # Grows whenever the same bytes and the same view would give other pixels: part of a cache's identity.
 PIPELINE_VERSION = 2
@@ -25,6 +27,14 @@ NameOf = Callable[[int, int], str]  # (batch number, row) -> what to call that s
 _FIX = (
     "replace the file by one that opens in an image viewer, or build with --skip-bad to leave the sample out"
 )
+
+
+class Partner(NamedTuple):
+    """What is mixed into a row: another sample in its own view, without that view's mixing."""
+
+    encoded: np.ndarray
+    geometry: Geometry
+    effects: tuple[Op, ...]
 
 
 class Feed(NamedTuple):
@@ -44,6 +54,8 @@ class Feed(NamedTuple):
     passengers: list[
         list[np.ndarray]
     ]  # per kind B arrays of one shape, of any dtype; they pass through untouched
+    effects: Sequence[tuple[Op, ...]] = ()  # per row what follows the crop; none at all is cheapest
+    partners: Sequence[Partner | None] = ()  # per row, for a pipeline that mixes
 
 
 class ImageBatch(NamedTuple):
@@ -70,6 +82,8 @@ def check_feed(feed: Feed, *, batch_size: int, with_labels: bool, num_passengers
     assert 0 < num_samples <= batch_size, f"a feed of {num_samples} samples for batch size {batch_size}"
     assert len(feed.geometry) == num_samples, "one geometry per sample"
     assert not with_labels or len(feed.labels) == num_samples, "one label per sample"
+    assert len(feed.effects) in (0, num_samples), "effects for every row or for none"
+    assert len(feed.partners) in (0, num_samples), "a partner or None for every row, or none at all"
     assert len(feed.passengers) == num_passengers, (
         f"{len(feed.passengers)} passengers, {num_passengers} announced"
     )
@@ -98,11 +112,38 @@ def find_undecodable(
         reason = _decode_failure(feed.labels[row], grey=True) if with_labels else ""
         if reason:
             return undecodable("label", reason, number, row, name_of)
+        partner = feed.partners[row] if feed.partners else None
+        reason = _decode_failure(partner.encoded, grey=False) if partner else ""
+        if reason:
+            return undecodable("image mixed in", reason, number, row, name_of)
     return None
 
 
+def explained(
+    error: RuntimeError, feed: Feed, number: int, name_of: NameOf | None, *, with_labels: bool
+) -> Exception:
+    """DALI's failure in the user's words, or the failure itself when no sample is to blame for it."""
+    found = find_undecodable(feed, number, name_of, with_labels=with_labels)
+    if found is not None:
+        return found
+    # Pillow reads formats that DALI does not (GIF, grey with alpha): then only DALI's text can tell.
+    row = re.search(r"decode sample #(\d+)", str(error))
+    if row:
+        reason = "DALI cannot read its format"
+        return undecodable("image or label", reason, number, int(row[1]), name_of)
+    if "nvImageCodec" in str(error):
+        rows = range(len(feed.encoded))
+        names = [name_of(number, row) if name_of else f"row {row}" for row in rows]
+        return BadSample(
+            "an image or label has a format that DALI cannot read",
+            where=f"batch {number}, one of {', '.join(names)}",
+            fix="convert images to JPEG or PNG, labels to 8-bit grey PNG",
+        )
+    return error
+
+
 def undecodable(part: str, reason: str, number: int, row: int, name_of: NameOf | None) -> BadSample:
-    """The error for one sample: `part` is 'image' or 'label'."""
+    """The error for one sample: `part` is 'image', 'label' or 'image mixed in'."""
     place = f"row {row} of batch {number}"
     where = f"{name_of(number, row)} ({place})" if name_of else place
     return BadSample(f"{part} cannot be decoded: {reason}", where=where, fix=_FIX)
@@ -163,3 +204,18 @@ def label_nudge(geometry: Sequence[Geometry]) -> np.ndarray:
     """(B, 2) float32, added to both ends of a label's region: `NUDGE_PX` as a share of the image."""
     resized = np.array([g[:2] for g in geometry], dtype=np.float64).reshape(-1, 2)
     return (NUDGE_PX / resized).astype(np.float32)
+
+
+def mixed_in(feed: Feed) -> tuple[object, ...]:
+    """Images to mix in and their `spread`: rows without a partner show themselves, which nobody reads."""
+    partners = feed.partners or [None] * len(feed.encoded)
+    own = zip(feed.encoded, feed.geometry, strict=True)
+    found = [p or Partner(*pair, ()) for p, pair in zip(partners, own, strict=True)]
+    return [p.encoded for p in found], *spread([p.geometry for p in found])
+
+
+def with_effects(feed: Feed, images_BHWC: Tensor, mixed_BHWC: Tensor | None) -> Tensor:
+    """The finished pixels of a feed: partners first get effects of their own, then each row gets its."""
+    if mixed_BHWC is not None:
+        mixed_BHWC = apply_effects(mixed_BHWC, [p.effects if p else () for p in feed.partners])
+    return apply_effects(images_BHWC, feed.effects, mixed_BHWC)

@@ -4,7 +4,8 @@ Build, training and evaluation all use it, so it defines the pixels that teacher
 1. decode the whole image (EXIF rotation is not applied: labels were drawn on the stored pixels);
 2. resize: images linear without antialias, labels nearest, both on one grid,
    src = (dst + 0.5) * in / out - 0.5; at equal size both are the identity, bit for bit;
-3. flip left-right, crop; cells outside the image are FILL_RGB, and IGNORE in labels.
+3. flip left-right, crop; cells outside the image are FILL_RGB, and IGNORE in labels;
+4. the view's effects, colour and mixing, after DALI in `colour`: images only.
 
 Everything of a batch enters through one external source, a pure function of the batch number, so pixels,
 labels and passengers (stored targets, view numbers) cannot get out of step. Passengers pass through: DALI
@@ -16,7 +17,6 @@ Only the part of an image that its crop shows is resized. Cost on one core, imag
 crop of 176x240, decoding included: 2 ms a sample.
 """
 
-import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 from weakref import WeakSet
@@ -27,12 +27,21 @@ from nvidia.dali import Pipeline, fn, types
 from nvidia.dali.tensors import TensorListCPU
 from torch.utils.dlpack import from_dlpack
 
-from kdcache.cache.errors import BadSample
 from kdcache.cache.image_batch import PIPELINE_VERSION as PIPELINE_VERSION
 from kdcache.cache.image_batch import Feed as Feed
 from kdcache.cache.image_batch import ImageBatch as ImageBatch
 from kdcache.cache.image_batch import NameOf as NameOf
-from kdcache.cache.image_batch import check_feed, find_undecodable, label_nudge, spread, undecodable
+from kdcache.cache.image_batch import Partner as Partner
+from kdcache.cache.image_batch import (
+    check_feed,
+    explained,
+    find_undecodable,
+    label_nudge,
+    mixed_in,
+    spread,
+    undecodable,
+    with_effects,
+)
 from kdcache.cache.image_batch import pixel_digest as pixel_digest
 from kdcache.cache.spec import FILL_RGB, IGNORE
 
@@ -56,7 +65,7 @@ class ImagePipeline:
     `feed(n)` is a pure function of the batch number n; None ends the stream. It is called on the thread
     that iterates, ahead of what was delivered (by up to `prefetch` batches). An exception that it raises
     reaches the iterating caller as it is, after the batches before it. `name_of(n, row)` names a sample in
-    errors.
+    errors. With `mixes` rows may have a partner, whose image is decoded beside theirs.
     """
 
     def __init__(
@@ -66,6 +75,7 @@ class ImagePipeline:
         batch_size: int,
         with_labels: bool,
         num_passengers: int = 0,
+        mixes: bool = False,
         num_threads: int = 1,
         prefetch: int = 2,
         device_id: int | None = None,
@@ -75,6 +85,7 @@ class ImagePipeline:
         self.batch_size = batch_size
         self.with_labels = with_labels
         self.num_passengers = num_passengers
+        self.mixes = mixes
         self.num_threads = num_threads
         self.prefetch = prefetch
         self.device_id = device_id
@@ -109,7 +120,8 @@ class ImagePipeline:
             except StopIteration:
                 break
             except RuntimeError as error:  # DALI has no finer type
-                raise self._explain(source.in_flight[number][0], number, error) from error
+                feed = source.in_flight[number][0]
+                raise explained(error, feed, number, self.name_of, with_labels=self.with_labels) from error
             feed, _ = source.in_flight.pop(number)
             yield self._batch(outputs, feed, number)
             number += 1
@@ -120,6 +132,8 @@ class ImagePipeline:
         """DALI's lists as torch tensors. DLPack keeps each buffer alive for as long as its tensor lives."""
         labels_BHW = None
         rest = list(outputs[1:])
+        mixed_BHWC = from_dlpack(rest.pop(0).as_tensor()) if self.mixes else None
+        images_BHWC = with_effects(feed, from_dlpack(outputs[0].as_tensor()), mixed_BHWC)
         if self.with_labels:
             labels = rest.pop(0)
             # A palette or colour PNG decodes without error to three channels that are no train ids.
@@ -128,27 +142,7 @@ class ImagePipeline:
                 raise found or undecodable("label", "not an 8-bit grey PNG", number, 0, self.name_of)
             labels_BHW = from_dlpack(labels.as_tensor()).squeeze(-1)
         passengers = [from_dlpack(one.as_tensor()) for one in rest]
-        return ImageBatch(from_dlpack(outputs[0].as_tensor()), labels_BHW, passengers)
-
-    def _explain(self, feed: Feed, number: int, error: RuntimeError) -> Exception:
-        """DALI's failure in the user's words, or the failure itself when no sample is to blame for it."""
-        found = find_undecodable(feed, number, self.name_of, with_labels=self.with_labels)
-        if found is not None:
-            return found
-        # Pillow reads formats that DALI does not (GIF, grey with alpha): then only DALI's text can tell.
-        row = re.search(r"decode sample #(\d+)", str(error))
-        if row:
-            reason = "DALI cannot read its format"
-            return undecodable("image or label", reason, number, int(row[1]), self.name_of)
-        if "nvImageCodec" in str(error):
-            rows = range(len(feed.encoded))
-            names = [self.name_of(number, row) if self.name_of else f"row {row}" for row in rows]
-            return BadSample(
-                "an image or label has a format that DALI cannot read",
-                where=f"batch {number}, one of {', '.join(names)}",
-                fix="convert images to JPEG or PNG, labels to 8-bit grey PNG",
-            )
-        return error
+        return ImageBatch(images_BHWC, labels_BHW, passengers)
 
 
 class _Source:
@@ -181,8 +175,9 @@ class _Source:
         check_feed(
             feed, batch_size=self.owner.batch_size, with_labels=with_labels, num_passengers=num_passengers
         )
+        mixed = mixed_in(feed) if self.owner.mixes else ()
         labels = (feed.labels, label_nudge(feed.geometry)) if with_labels else ()
-        arrays = (feed.encoded, *spread(feed.geometry), *labels, *feed.passengers)
+        arrays = (feed.encoded, *spread(feed.geometry), *mixed, *labels, *feed.passengers)
         self.in_flight[number] = (feed, arrays)
         return arrays
 
@@ -198,13 +193,16 @@ def _build(owner: ImagePipeline, source: _Source) -> Pipeline:
         exec_dynamic=True,  # its output buffers are counted, so torch can keep them
     )
     with pipe:
-        num_outputs = _NUM_FIXED + 2 * int(owner.with_labels) + owner.num_passengers
+        num_images = 1 + int(owner.mixes)
+        num_outputs = _NUM_FIXED * num_images + 2 * int(owner.with_labels) + owner.num_passengers
         given = fn.external_source(source=source.give, num_outputs=num_outputs, batch=True, no_copy=True)
-        encoded, *numbers = given[:_NUM_FIXED]
-        rest = list(given[_NUM_FIXED:])
+        rest = list(given)
         decoder = {"device": "mixed", "hw_decoder_load": 0.0} if gpu else {"device": "cpu"}
-        images = fn.decoders.image(encoded, output_type=types.RGB, adjust_orientation=False, **decoder)
-        outputs = [_move(images, numbers, types.INTERP_LINEAR, FILL_RGB, None)]
+        outputs = []
+        for _ in range(num_images):
+            (encoded, *numbers), rest = rest[:_NUM_FIXED], rest[_NUM_FIXED:]
+            images = fn.decoders.image(encoded, output_type=types.RGB, adjust_orientation=False, **decoder)
+            outputs.append(_move(images, numbers, types.INTERP_LINEAR, FILL_RGB, None))
         if owner.with_labels:
             # ANY_DATA: GRAY would turn a palette into brightness, which looks like train ids
             labels = fn.decoders.image(rest.pop(0), output_type=types.ANY_DATA, adjust_orientation=False)

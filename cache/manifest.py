@@ -14,7 +14,7 @@ from typing import Any
 
 from kdcache.cache.errors import BadCache, Missing, TornManifest, unknown
 from kdcache.cache.fingerprint import digest_of
-from kdcache.cache.spec import TensorSpec, ceil_div
+from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task, TensorSpec, ceil_div
 from kdcache.cache.view_draw import ViewSet
 
 FORMAT = 1
@@ -71,7 +71,13 @@ class Manifest:
     passes: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
     )  # pass id -> target names written together
+    classifier: str = ""  # digest of classifier.safetensors, the teacher's last linear layer; '' without one
     format: int = FORMAT
+
+    @property
+    def task(self) -> Task:
+        """Manifests of before there were two tasks do not name theirs."""
+        return CLASSIFICATION if self.data.get("task") == CLASSIFICATION else SEGMENTATION
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ Sizes are exact before the first forward: every map's shape follows from its vie
 
 from collections.abc import Iterable
 
+from kdcache.cache.errors import BadSample
 from kdcache.cache.layout import row_bytes
 from kdcache.cache.manifest import Manifest
 from kdcache.cache.sources.contract import Source
@@ -46,12 +47,9 @@ def image_sizes(manifest: Manifest, source: Source) -> list[tuple[int, int]]:
 def header_size(source: Source, index: int) -> tuple[int, int]:
     """(height, width) from an image's header alone; (0, 0) when it cannot be read (reported when it is
     packed)."""
-    from PIL import Image, UnidentifiedImageError
-
     try:
-        with Image.open(source.image_path(index)) as image:
-            return image.height, image.width
-    except (OSError, UnidentifiedImageError):
+        return source.size(index)
+    except BadSample:
         return 0, 0
 
 

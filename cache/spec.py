@@ -5,7 +5,7 @@ Light on purpose: `kdcache.losses` may import this file and nothing else of `kdc
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from kdcache.cache.errors import nearest as nearest
 from kdcache.cache.errors import unknown as unknown
 
 IGNORE = 255  # label of pixels that no loss and no metric counts
+Task = Literal["segmentation", "classification"]
+SEGMENTATION: Task = "segmentation"
+CLASSIFICATION: Task = "classification"
 FILL_RGB = (124, 116, 104)  # colour of padding: the ImageNet mean, so that it normalises to about zero
 
 

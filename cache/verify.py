@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from kdcache.cache.cache import Cache, open_cache
+from kdcache.cache.classifier import classifier_problem
 from kdcache.cache.errors import BadCache
 from kdcache.cache.images import Feed, ImagePipeline
 from kdcache.cache.manifest import read_manifest
@@ -15,13 +16,18 @@ from kdcache.cache.networks.network import Network
 from kdcache.cache.object_check import object_problem
 from kdcache.cache.records import RecordKey, list_records, read_record
 from kdcache.cache.reduction import load_reduction
+from kdcache.cache.view_rows import mixes, pixel_feed
 
 
 class Problem(NamedTuple):
-    """One object that is not what its record says."""
+    """One object that is not what its record, or the manifest, says."""
 
-    key: RecordKey
+    key: RecordKey | None  # None: the classifier, which belongs to no shard
     text: str
+
+    @property
+    def title(self) -> str:
+        return self.key.title if self.key else "classifier"
 
 
 class DeepError(NamedTuple):
@@ -38,7 +44,9 @@ class DeepError(NamedTuple):
 def problems(root: Path, seen: Callable[[int], None] = lambda num_bytes: None) -> Iterator[Problem]:
     """Every damaged or missing object of every committed shard. `seen(bytes)` is called as objects are
     read."""
-    read_manifest(root)
+    manifest = read_manifest(root)
+    if text := classifier_problem(root, manifest):
+        yield Problem(None, text)
     for key in sorted(list_records(root)):
         try:
             record = read_record(root, key)
@@ -46,15 +54,16 @@ def problems(root: Path, seen: Callable[[int], None] = lambda num_bytes: None) -
             yield Problem(key, error.what)
             continue
         for entry in record["objects"]:
-            text = object_problem(root, entry)
-            if text:
+            if text := object_problem(root, entry):
                 yield Problem(key, text)
             seen(entry.num_bytes)
 
 
 def damaged(root: Path) -> list[RecordKey]:
-    """Shards that 'build --repair' must re-make."""
-    return sorted({p.key for p in problems(root)}) if (root / "manifest.json").is_file() else []
+    """Shards that 'build --repair' must re-make; a build writes a damaged classifier anew by itself."""
+    if not (root / "manifest.json").is_file():
+        return []
+    return sorted({p.key for p in problems(root) if p.key is not None})
 
 
 def deep_check(root: Path, teacher: Network, num_rows: int = 8) -> list[DeepError]:
@@ -66,10 +75,9 @@ def deep_check(root: Path, teacher: Network, num_rows: int = 8) -> list[DeepErro
     def feed(number: int) -> Feed | None:
         if number >= len(rows):
             return None
-        index, view = rows[number]
-        return Feed([cache.image(index)], [], [cache.geometry(index, view)], [])
+        return pixel_feed(cache, [rows[number]])
 
-    pipeline = ImagePipeline(feed, batch_size=1, with_labels=False)
+    pipeline = ImagePipeline(feed, batch_size=1, with_labels=False, mixes=mixes(cache))
     teacher.eval()
     for (index, view), batch in zip(rows, pipeline.run(), strict=False):
         with torch.no_grad():

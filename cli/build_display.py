@@ -17,12 +17,11 @@ PLAIN_EVERY_S = 10.0  # a log file gets a line this often instead of a bar
 
 
 def view_title(views: ViewSet) -> str:
-    """'crops 360x360 (numbers 0..7, scale 0.5..2, flip, seed 0)' and the like."""
+    """'crops 360x360 (numbers 0..7, scale=0.5x2,flip, seed 0)' and the like."""
     numbers = f"{views.first}..{views.first + views.count - 1}" if views.count > 1 else str(views.first)
     if views.crop is None:
         return f"{views.kind} (number {numbers})"
-    flip = "flip" if views.flip else "no flip"
-    drawn = f"numbers {numbers}, scale {views.min_scale:g}..{views.max_scale:g}, {flip}, seed {views.seed}"
+    drawn = f"numbers {numbers}, {views.recipe.text}, seed {views.seed}"
     return f"{views.kind} {views.crop[0]}x{views.crop[1]} ({drawn})"
 
 

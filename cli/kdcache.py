@@ -2,12 +2,13 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from kdcache.cache.spec import Need
+from kdcache.cache.spec import Need, Task
 from kdcache.cli.demo import demo
 from kdcache.cli.look import peek, show, taps, verify
 from kdcache.cli.shared import (
@@ -37,9 +38,14 @@ for command in (demo, show, verify, peek, taps):
 @main.command()  # type: ignore[untyped-decorator]
 @click.option(
     "--teacher",
-    help="A run's name, else a network: r50, deeplabv3:resnet101, tv:deeplabv3_resnet101, pkg.mod:factory.",
+    help="A run's name, else a network: r50, timm:NAME, deeplabv3:resnet101, resnet32x4, pkg.mod:factory. "
+    "Several, a,b,c: targets of each side by side.",
 )
-@click.option("--data", help="NAME:DIR, such as camvid:DIR. Left out, the teacher run's data.")
+@click.option("--mean", is_flag=True, help="Of several teachers, keep the mean of their logits instead.")
+@click.option(
+    "--data",
+    help="NAME:DIR, such as camvid:DIR, imagefolder:DIR, npz:FILE. Left out, the teacher run's data.",
+)
 @click.option(
     "--split", default="train", show_default=True, help="Split of the data to run the teacher over."
 )
@@ -48,10 +54,15 @@ for command in (demo, show, verify, peek, taps):
     "--tap",
     "taps",
     multiple=True,
-    help="NAME, NAME=CODEC, NAME@MODULE.PATH; may be repeated. [default: stage4, logits]",
+    help="NAME, NAME=CODEC, NAME@MODULE.PATH; may be repeated. [default: stage4, logits; classification: "
+    "embedding, logits]",
 )
 @click.option("--for", "losses", help="Losses, comma separated: cache what they need.")
-@click.option("--views", help="crops:K, full, or both joined by '+'. [default: crops:8]")
+@click.option("--views", help="crops:K, full, or both joined by '+'; turns:K. [default: crops:8]")
+@click.option(
+    "--augment",
+    help="What crop views draw, such as rrc=0.08,flip,jitter=0.4,mixup=0.2 or none. [default: the dataset's]",
+)
 @click.option("--mirror", is_flag=True, help="With full views, also store the mirrored pass.")
 @crop_option
 @click.option(
@@ -101,10 +112,11 @@ for command in (demo, show, verify, peek, taps):
 @click.option("--update", is_flag=True, help="Re-make shards whose samples changed or went away.")
 @click.option("--repair", is_flag=True, help="Check every digest first and re-make damaged shards.")
 def build(
-    teacher: str | None, data: str | None, split: str, cache: str | None, taps: tuple[str, ...],
-    losses: str | None, views: str | None, mirror: bool, crop: str | None, target_format: str | None,
-    zstd: bool, batch_size: int, amp: str, device: str, shard_rows: str, memory: str, threads: int,
-    output_stride: int | None, weights: str | None, seed: int, skip_bad: bool, update: bool, repair: bool,
+    teacher: str | None, mean: bool, data: str | None, split: str, cache: str | None, taps: tuple[str, ...],
+    losses: str | None, views: str | None, augment: str | None, mirror: bool, crop: str | None,
+    target_format: str | None, zstd: bool, batch_size: int, amp: str, device: str, shard_rows: str,
+    memory: str, threads: int, output_stride: int | None, weights: str | None, seed: int, skip_bad: bool,
+    update: bool, repair: bool,
 ) -> None:  # fmt: skip
     """Run the teacher once and keep its taps. Again: continue, grow (--tap, --for, --views), update or
     repair."""
@@ -119,13 +131,13 @@ def build(
     if cache is not None or (teacher is None and list_caches(home / "caches")):
         found = find_cache(cache, home / "caches")
     options = BuildOptions(
-        runs_dir=home / "runs", caches_dir=home / "caches", teacher=teacher, data=data, split=split,
-        cache=found,        taps=tuple(parse_tap(t) for t in taps), needs=_needs(losses), views=views,
-        mirror=mirror, crop=parse_crop(crop), target_format=target_format, zstd=zstd, batch_size=batch_size,
-        amp=amp, device=pick_device(device), shard_rows=None if shard_rows == "auto" else
-        parse_count(shard_rows, "--shard-rows"), memory_bytes=parse_size(memory), threads=threads,
-        output_stride=output_stride, weights=weights, seed=seed, skip_bad=skip_bad, update=update,
-        repair=repair,
+        runs_dir=home / "runs", caches_dir=home / "caches", teacher=teacher, mean=mean, data=data,
+        split=split, cache=found, taps=tuple(parse_tap(t) for t in taps), needs_of=_needs_of(losses),
+        views=views, augment=augment, mirror=mirror, crop=parse_crop(crop), target_format=target_format,
+        zstd=zstd, batch_size=batch_size, amp=amp, device=pick_device(device), threads=threads,
+        shard_rows=None if shard_rows == "auto" else parse_count(shard_rows, "--shard-rows"),
+        memory_bytes=parse_size(memory), output_stride=output_stride, weights=weights, seed=seed,
+        skip_bad=skip_bad, update=update, repair=repair,
     )  # fmt: skip
     quiet = int(os.environ.get("RANK", "0")) > 0
     with BuildDisplay(Console(quiet=quiet)) as display:
@@ -140,12 +152,18 @@ def build(
         Console(quiet=quiet).print(f"nothing to do: [bold]{report.root}[/bold] is complete")
 
 
-def _needs(losses: str | None) -> tuple[Need, ...]:
-    """What the comma-separated losses read; commas inside parentheses separate options."""
-    from kdcache.losses.table import needs_of
+def _needs_of(losses: str | None) -> Callable[[Task], tuple[Need, ...]] | None:
+    """What the comma-separated losses read on a task; commas inside parentheses separate options."""
+    if not losses:
+        return None
+    names = re.split(r",(?![^(]*\))", losses)
 
-    names = re.split(r",(?![^(]*\))", losses) if losses else []
-    return tuple(need for name in names for need in needs_of(name.strip()))
+    def needs(task: Task) -> tuple[Need, ...]:
+        from kdcache.losses.table import needs_of
+
+        return tuple(need for name in names for need in needs_of(name.strip(), task=task))
+
+    return needs
 
 
 if __name__ == "__main__":

@@ -1,84 +1,36 @@
-"""`kdtrain`: train a student from a cache, on fresh views or beside a live teacher; `kdtrain eval` judges.
+"""`kdtrain`: train a student from a cache, on fresh views or beside a live teacher.
 
-The bare command trains. Only what the user wrote is passed on; every default lives in `TrainConfig`.
+The bare command trains; `eval` judges a run, `chain` lets students teach each other, `methods` lists losses.
 """
 
 import json
-import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich_click import RichOptionPanel
 
+from kdcache.cli.chain import chain
+from kdcache.cli.eval_display import judged_record, show_judged
+from kdcache.cli.methods import methods
 from kdcache.cli.shared import (
     CAPTION,
     EXIT_INTERRUPTED,
     KdGroup,
-    crop_option,
     device_option,
     home_folder,
     option,
-    parse_crop,
     threads_option,
     written,
 )
+from kdcache.cli.train_options import panels, train_options, typed
 
 _HELP = dict(help_option_names=["-h", "--help"])
-_OPTIONS: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
-    option("--student", text="r18, r50, mbv2, pspnet:resnet18, package.module:factory ... [r18]"),
-    option(
-        "--loss", text="none, kd, cwd, mgd, afdcd, 'cwd(tau=4,weight=3)+kd', package.module:Class. [none]"
-    ),
-    option("--data", text="Train on fresh views of NAME:FOLDER, such as camvid:DIR."),
-    option("--cache", text="Train on stored views: a path, or a name under caches/. [the only one]"),
-    option("--run", "--name", "run", text="Name of the folder under runs/. [from student and loss]"),
-    option("--online", is_flag=True, text="Targets from a live teacher instead of the cache."),
-    option("--teacher", text="With --online: a run's name, then a network's."),
-    option("--teacher-weights", text="With --online: weights file of a teacher that is no run."),
-    option(
-        "--views",
-        type=click.Choice(["fresh", "stored"]),
-        text="With --online: which views. [by --data/--cache]",
-    ),
-    option("--steps", type=int, text="Optimizer steps. [40000]"),
-    option("--epochs", type=float, text="Passes over the training samples, instead of --steps."),
-    option("--batch-size", type=int, text="Samples per step over all processes. [16]"),
-    option("--accumulate", type=int, text="Micro batches per step. [1]"),
-    option("--optimizer", type=click.Choice(["sgd", "adamw"]), text="[sgd]"),
-    option("--lr", type=float, text="[0.02 for sgd, 0.0002 for adamw]"),
-    option("--weight-decay", type=float, text="[0.0001 for sgd, 0.01 for adamw]"),
-    option("--momentum", type=float, text="[0.9]"),
-    option("--poly-power", type=float, text="Rate = lr * (1 - step/steps) ** power. [0.9]"),
-    option("--warmup-steps", type=int, text="[0]"),
-    option("--clip", type=float, text="Largest norm of the student's gradient."),
-    option("--ema", type=float, text="Decay of averaged weights, which are then judged and exported."),
-    crop_option,
-    option("--output-stride", type=int, text="[the cached teacher's, otherwise 8]"),
-    option("--weights", text="Student backbone: none, imagenet or a file. [default: imagenet]"),
-    option("--aux/--no-aux", default=None, text="Auxiliary head on stage 3. [on for ResNets]"),
-    option("--seed", type=int, text="[0]"),
-    option("--amp", type=click.Choice(["no", "bf16", "fp16"]), text="[no]"),
-    option("--compile", "compile", is_flag=True, text="Compile the student with torch.compile."),
-    option("--sync-bn/--no-sync-bn", default=None, text="[on for several GPU processes]"),
-    option("--eval-every", type=int, text="Steps between validations. [only at the end]"),
-    option("--save-every", type=int, text="Steps between checkpoints. [1000]"),
-    option("--log", text="tensorboard, wandb, both with a comma, or none. [tensorboard]"),
-    device_option,
-    threads_option,
-)
-
-
-def _train_options(function: Callable[..., None]) -> Callable[..., None]:
-    for decorate in reversed(_OPTIONS):
-        function = decorate(function)
-    return function
 
 
 @click.group(cls=KdGroup, epilog=CAPTION, invoke_without_command=True, context_settings=_HELP)
-@_train_options
+@train_options()
 @option("--resume", is_flag=True, text="Continue the run exactly where its last checkpoint is.")
 @click.pass_context
 def kdtrain(context: click.Context, /, **_: Any) -> None:
@@ -88,6 +40,7 @@ def kdtrain(context: click.Context, /, **_: Any) -> None:
     kdtrain --student r50 --loss none --data camvid:DIR --run r50
     kdtrain --loss afdcd
     kdtrain --loss cwd+kd --student mbv2
+    kdtrain --loss dkd --student resnet20 --lr-schedule multistep
     kdtrain --loss afdcd --online --teacher r50 --data camvid:DIR
     """
     given = written(context)
@@ -100,8 +53,7 @@ def _train(given: dict[str, Any], *, resume: bool) -> None:
     from kdcache.cli.train_display import TrainDisplay
     from kdcache.trainer.run import train_run
 
-    if "crop" in given:
-        given["crop"] = parse_crop(given["crop"])
+    given = typed(given)
     with TrainDisplay(Console()) as display:
         try:
             train_run(given, home=home_folder(), resume=resume, listen=display)
@@ -114,35 +66,38 @@ def _train(given: dict[str, Any], *, resume: bool) -> None:
 @click.argument("run")
 @option("--data", text="NAME:FOLDER to judge on. [what the run was trained on]")
 @option("--split", default="val", text="val, test or train. [val]")
+@option("--teacher", text="A run's name, then a network's: how far do both agree? Classification.")
+@option("--teacher-weights", text="Weights file of a teacher that is no run.")
+@option("--exit", "exit_number", type=int, text="Judge exit N, from 1, of a student with exits (byot).")
 @option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), text="Also write the figures here, as JSON."
 )
 @device_option
 @threads_option
-def eval_command(
-    run: str, data: str | None, split: str, out: Path | None, device: str | None, threads: int | None
-) -> None:
-    """Judge the exported student of RUN on whole images at native size."""
+@click.pass_context
+def eval_command(context: click.Context, /, run: str, split: str, out: Path | None, **_: Any) -> None:
+    """Judge the exported student of RUN: segmentation on whole images at native size, classification on
+    centre crops.
+
+    \b
+    kdtrain eval r18-afdcd --split test
+    kdtrain eval resnet20-kd --teacher resnet56
+    kdtrain eval resnet18-byot --exit 2
+    """
     from kdcache.trainer.run import evaluate_run
 
-    run_dir, spec, metrics = evaluate_run(
-        run, home=home_folder(), data=data, split=split, device=device or "auto", threads=threads or 1
-    )
+    given = {"data": None, "device": "auto", "threads": 1, **written(context)}
+    given = {name: value for name, value in given.items() if name not in ("run", "split", "out")}
+    judged = evaluate_run(run, home=home_folder(), split=split, **given)
     if out is not None:
-        out.write_text(json.dumps({"data": spec, "split": split, **metrics._asdict()}, indent=1) + "\n")
-    console = Console()
-    console.print(
-        f"{run_dir.name} on {spec}, {split}: {metrics.num_images} images",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
-    table = Table("class", "IoU %", box=None)
-    for name, iou in metrics.per_class_iou.items():
-        table.add_row(name, "absent" if math.isnan(iou) else f"{100 * iou:.2f}")
-    console.print(table)
-    for name in ("miou", "miou_absent_zero", "pixel_accuracy"):
-        console.print(f"{name} {100 * getattr(metrics, name):.2f} %", highlight=False, markup=False)
+        out.write_text(json.dumps(judged_record(judged, split, given.get("exit_number")), indent=1) + "\n")
+    show_judged(Console(), judged, split, given.get("exit_number"))
+
+
+for _command in (chain, methods):
+    kdtrain.add_command(_command)
+for _title, _flags in panels():
+    kdtrain.add_panel(RichOptionPanel(_title, options=list(_flags)))
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ def verify(cache: str | None, deep: bool, rows: int, weights: str | None, teache
     root = find_cache(cache, home / "caches")
     bad = list(problems(root))
     for problem in bad:
-        CONSOLE.print(f"[red]{problem.key.title}[/red]: {problem.text}", highlight=False)
+        CONSOLE.print(f"[red]{problem.title}[/red]: {problem.text}", highlight=False)
     CONSOLE.print(f"{len(list_records(root))} shards checked, {len(bad)} damaged objects")
     if bad:
         CONSOLE.print(f"run: kdcache build --cache {root.name} --repair", highlight=False)

@@ -1,11 +1,16 @@
 """`kdcache show`: what a cache holds, as tables."""
 
+from contextlib import suppress
+
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from kdcache.cache.cache import Cache
+from kdcache.cache.errors import BadOption
+from kdcache.cache.mean_need import members_of
 from kdcache.cache.records import RecordKey, list_records, read_record
+from kdcache.cache.spec import Task
 from kdcache.cli.build_display import view_title
 from kdcache.cli.sizes import size_text
 
@@ -22,8 +27,11 @@ def print_cache(cache: Cache, console: Console) -> None:
     )
     facts.add_row(
         "data",
-        f"{m.data['name']} split '{m.data['split']}', {m.num_samples} samples, {len(m.class_names)} classes",
+        f"{m.data['name']} split '{m.data['split']}', {m.num_samples} samples, {len(m.class_names)} classes, "
+        f"{m.task}",
     )
+    if m.classifier:
+        facts.add_row("classifier", f"the teacher's last linear layer, digest {m.classifier}")
     facts.add_row("pixels", ", ".join(f"{k} {v}" for k, v in m.pipeline.items()))
     facts.add_row(
         "format", f"{m.target_format}{' + zstd' if m.zstd else ''}, shards of {m.shard_samples} samples"
@@ -35,7 +43,7 @@ def print_cache(cache: Cache, console: Console) -> None:
         facts.add_row("invalid", f"{invalid} samples, skipped when built")
     console.print(facts, highlight=False)
     console.print(_tap_table(cache))
-    console.print(f"losses it can serve: {', '.join(_losses(m.tap_names))}", highlight=False)
+    console.print(f"losses it can serve: {', '.join(_losses(m.tap_names, m.task))}", highlight=False)
 
 
 def _tap_table(cache: Cache) -> Table:
@@ -86,11 +94,14 @@ def _count(shape: tuple[int, ...]) -> int:
     return total
 
 
-def _losses(targets: tuple[str, ...]) -> list[str]:
+def _losses(targets: tuple[str, ...], task: Task) -> list[str]:
+    """Losses of this task whose every need is kept, or is the mean of what is kept of several teachers."""
     from kdcache.losses.table import loss_names, needs_of
 
-    return [
-        name
-        for name in loss_names()
-        if name != "task" and all(need.name in targets for need in needs_of(name))
-    ]
+    found = []
+    for name in loss_names():
+        with suppress(BadOption):  # a loss of the other task
+            needs = [need.name for need in needs_of(name, task=task)]
+            if name != "task" and all(n in targets or members_of(targets, n) for n in needs):
+                found.append(name)
+    return found

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from kdcache.trainer.metrics import shown
 from kdcache.trainer.progress_events import Evaluated, Event, RunFinished, RunStarted, Saved, StepsDone
 
 PLAIN_EVERY_S = 10.0  # a log file gets a line this often instead of a live one
@@ -86,12 +87,12 @@ class TrainDisplay:
 
     def _finished(self, event: RunFinished) -> None:
         self._bar.stop()
-        shown = metrics_text({k: v for k, v in event.metrics.items() if k.endswith(("step", "miou"))})
+        figures = {k: v for k, v in event.metrics.items() if k.endswith(("step", "miou", "top1"))}
         self.console.print(
             f"finished {event.steps} steps: {event.run_dir}", style="bold", markup=False, soft_wrap=True
         )
-        if shown:
-            self.console.print(f"  {shown}", highlight=False, markup=False, soft_wrap=True)
+        if figures:
+            self.console.print(f"  {metrics_text(figures)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def loss_table(rows: tuple[tuple[str, ...], ...]) -> Table:
@@ -112,8 +113,5 @@ def state_text(event: StepsDone) -> str:
 
 
 def metrics_text(metrics: Mapping[str, float]) -> str:
-    """Ratios as percent, steps as they are."""
-    return ", ".join(
-        f"{name} {value:.0f}" if name.endswith("step") else f"{name} {100 * value:.2f} %"
-        for name, value in metrics.items()
-    )
+    """Ratios as percent, the others in their unit, steps as they are."""
+    return ", ".join(f"{name} {shown(name, value)}" for name, value in metrics.items())

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from kdcache.cache.spec import BadOption
+from kdcache.cache.spec import BadOption, Task
+from kdcache.losses.options import written
+from kdcache.losses.table import TASK
 from kdcache.losses.term_plan import Choice, TermPlan, companion, differences
 
-TASK = "task"
 
-
-def with_companions(choices: Sequence[Choice], where: str) -> tuple[list[TermPlan], list[str]]:
+def with_companions(choices: Sequence[Choice], where: str, task: Task) -> tuple[list[TermPlan], list[str]]:
     """Each term followed by the companions that stay, and sentences about those that do not."""
     explicit = {choice.term.name: choice.term for choice in choices}
     terms: list[TermPlan] = []
@@ -17,7 +17,7 @@ def with_companions(choices: Sequence[Choice], where: str) -> tuple[list[TermPla
     for choice in choices:
         terms.append(choice.term)
         for name, published in choice.companions.items():
-            brought = companion(name, published, of=choice.term.name, where=where)
+            brought = companion(name, published, of=choice.term.name, where=where, task=task)
             if name in explicit:
                 notes += _replaced(explicit[name], brought)
             elif brought.weight == 0:
@@ -53,11 +53,25 @@ def _already_there(brought: TermPlan, terms: Iterable[TermPlan], notes: list[str
     return False
 
 
-def task_first(terms: Sequence[TermPlan], where: str) -> list[TermPlan]:
-    """The task loss in front, with its defaults where the expression does not name it."""
+def task_first(terms: Sequence[TermPlan], where: str, task: Task) -> tuple[list[TermPlan], list[str]]:
+    """The task loss in front; where the expression does not name it, with the weight the methods publish."""
     named = [term for term in terms if term.name == TASK]
-    first = named or [companion(TASK, {}, of="", where=where)]
-    return [*first, *(term for term in terms if term.name != TASK)]
+    rest = [term for term in terms if term.name != TASK]
+    if named:
+        return [*named, *rest], []
+    setters = [term for term in rest if term.weight > 0 and not term.companion_of]
+    weights = {term.name: term.loss_class.task_weight(term.options) for term in setters}
+    note = []
+    weight = 1.0
+    if len(set(weights.values())) == 1:
+        weight = next(iter(weights.values()))
+    elif weights:
+        listed = ", ".join(f"{name} {written(value)}" for name, value in weights.items())
+        note = [f"published weights of the task loss differ ({listed}): 1 is used; task(weight=...) chooses"]
+    stops = [term.schedule.stop for term in setters]
+    restored = max(stops) if stops and all(stops) else 0.0
+    first = companion(TASK, {"weight": weight}, of="", where=where, task=task)
+    return [replace(first, restored_at=restored), *rest], note
 
 
 def labelled(terms: Sequence[TermPlan], where: str) -> list[TermPlan]:

@@ -6,21 +6,38 @@ A new loss is one file with one `LossTerm` child, one line in `table.py` and one
         needs = (Need(tap="stage4"),)
         student_taps = ("stage4",)
 
-        def __init__(self, maps: Maps, *, tau: Positive = 1.0) -> None: ...
+        def __init__(self, maps: Maps, *, tau: Annotated[Positive, About("temperature")] = 1.0) -> None: ...
         def forward(self, inputs: StepInputs) -> Tensor: ...
 
-The keyword-only parameters of `__init__` are its options (see `options.py`); `weight` belongs to every loss
-and is applied outside the module.
+The keyword-only parameters of `__init__` are its options (see `options.py`); `weight` and the schedules of
+`schedules.py` belong to every loss and are applied outside the module. Buffers that a loss fills (memories,
+queues) must be equal on all ranks: gather what enters them (`gather.py`).
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from kdcache.cache.spec import Need, TensorSpec
+from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Need, Task, TensorSpec
 from kdcache.losses.options import OptionValue
 from kdcache.losses.step_inputs import StepInputs
+
+
+class Facts(NamedTuple):
+    """What is known of the data before the first step, for memories, class counts and checks."""
+
+    task: Task = SEGMENTATION
+    num_classes: int = 0
+    num_samples: int = 0
+    labels_N: Tensor | None = None  # int64 class of every sample, -1 where invalid; classification only
+    classifier_KD: Tensor | None = None  # float32 weight of the teacher's last linear layer
+    steps_per_epoch: float = 1.0
+    input_size: tuple[int, int] = (0, 0)  # pixels, (height, width)
+
+
+NO_FACTS = Facts()
 
 
 class Maps(NamedTuple):
@@ -28,6 +45,7 @@ class Maps(NamedTuple):
 
     student: Mapping[str, TensorSpec]  # tap -> spec
     teacher: Mapping[str, TensorSpec]  # name of a need -> spec
+    facts: Facts = NO_FACTS
 
 
 class Reads(NamedTuple):
@@ -35,7 +53,50 @@ class Reads(NamedTuple):
 
     student_taps: tuple[str, ...]
     needs: tuple[Need, ...]
-    optional_taps: tuple[str, ...] = ()  # read where the student has them
+    optional_taps: tuple[str, ...] = ()  # read where the students have them
+    optional_needs: tuple[Need, ...] = ()  # read where the cache keeps them, or the live teacher has them
+
+
+@dataclass(frozen=True, slots=True)
+class StudentForm:
+    """What is trained: one student, one with exits, several branches of one, or several students.
+
+    Taps that the form adds: `exit1.logits`, `exit1.embedding` ...; `peer0.logits`, `peer0.embedding` ...;
+    `trunk` with branches.
+    """
+
+    kind: Literal["plain", "exits", "branches", "peers"] = "plain"
+    count: int = 1
+    deployed: int = 0  # which of several is judged and exported
+    option: str = ""  # a variant of the form
+
+
+PLAIN = StudentForm()
+StepForm = Literal["joint", "in_turn", "generator"]
+
+
+class Rival(NamedTuple):
+    """Learned parts that play against the student, with an optimizer of their own (critics, generators)."""
+
+    module: nn.Module
+    optimizer: Literal["sgd", "adam"]
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    poly_power: float = 0.0  # rate = lr * (1 - step / steps) ** power
+
+
+class Method(NamedTuple):
+    """The entry of a method in `kdtrain methods` and docs/methods.md."""
+
+    title: str
+    source: str  # authors, year, link
+    code: str  # repository, commit, file
+    cacheable: str = "yes"  # or 'no: why'
+    modules: str = "none"  # learned parts, dropped after training
+    defaults: str = ""  # per dataset, where they differ
+    published: str = ""  # result that the authors report
 
 
 class Weighted(NamedTuple):
@@ -53,16 +114,20 @@ class LossTerm(nn.Module):
     that.
     """
 
+    method: ClassVar[Method | None] = None
+    tasks: ClassVar[tuple[Task, ...]] = (SEGMENTATION, CLASSIFICATION)
     needs: ClassVar[tuple[Need, ...]] = ()
     student_taps: ClassVar[tuple[str, ...]] = ()
     optional_taps: ClassVar[tuple[str, ...]] = ()
-    companions: ClassVar[
-        Mapping[str, Mapping[str, OptionValue]]
-    ] = {}  # terms the published method comes with
+    # Terms the published method comes with.
+    companions: ClassVar[Mapping[str, Mapping[str, OptionValue]]] = {}
+    # Published options per task, also 'weight', a schedule, or a companion's weight.
+    task_settings: ClassVar[Mapping[Task, Mapping[str, OptionValue]]] = {}
     published_weight: ClassVar[float] = 1.0
-    clip_norm: ClassVar[float | None] = (
-        None  # L2 norm to which the method clips the gradient of its own weights
-    )
+    # L2 norm to which the method clips the gradient of its own weights.
+    clip_norm: ClassVar[float | None] = None
+    same_size: ClassVar[bool] = True  # False: takes maps of different sizes on the two sides
+    turns: ClassVar[bool] = False  # True: reads the four quarter turns of every image
     notes: tuple[str, ...] = ()  # set by __init__ when something was decided from the map sizes; said once
 
     @classmethod
@@ -75,7 +140,38 @@ class LossTerm(nn.Module):
         """The published weight of a term with these options."""
         return cls.published_weight
 
+    @classmethod
+    def task_weight(cls, options: Mapping[str, OptionValue]) -> float:
+        """The published weight of the task loss beside this term; 0 where the method has its own."""
+        return 1.0
+
+    @classmethod
+    def published_schedule(cls, options: Mapping[str, OptionValue]) -> Mapping[str, float]:
+        """Schedule options (`schedules.py`) that the method publishes for these options."""
+        return {}
+
+    @classmethod
+    def student_form(cls, options: Mapping[str, OptionValue]) -> StudentForm:
+        return PLAIN
+
+    @classmethod
+    def step_form(cls, options: Mapping[str, OptionValue]) -> StepForm:
+        """joint: one optimizer moves everything. in_turn: one network learns per step, each with its own.
+        generator: images come from a generator that learns against the teacher.
+        """
+        return "joint"
+
     def forward(self, inputs: StepInputs) -> LossOutput:
+        raise NotImplementedError
+
+    def rival(self) -> Rival | None:
+        """Parts that learn against the student; kept out of the student's optimizer."""
+        return None
+
+    def rival_loss(self, inputs: StepInputs) -> Tensor:
+        """What the rival minimises after the student's step; student tensors are detached, as they were
+        before it.
+        """
         raise NotImplementedError
 
 
@@ -83,3 +179,14 @@ def same_tap(options: Mapping[str, OptionValue]) -> Reads:
     """For losses with an option `tap` that names the student's and the teacher's map alike."""
     tap = str(options["tap"])
     return Reads((tap,), (Need(tap=tap),))
+
+
+def same_taps(options: Mapping[str, OptionValue]) -> Reads:
+    """For losses with an option `taps` that lists maps of both sides: 'stage1/stage2/stage3'."""
+    taps = tap_list(options["taps"])
+    return Reads(taps, tuple(Need(tap=tap) for tap in taps))
+
+
+def tap_list(value: OptionValue) -> tuple[str, ...]:
+    """'stage1/stage2' -> ('stage1', 'stage2')."""
+    return tuple(part for part in str(value).split("/") if part)

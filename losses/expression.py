@@ -12,7 +12,7 @@ from typing import NamedTuple
 from kdcache.cache.spec import BadOption
 
 _TERM = re.compile(
-    r"(?P<name>[A-Za-z_][\w.:]*)\s*(?:@\s*(?P<preset>[\w-]+))?\s*(?:\((?P<options>[^()]*)\))?", re.ASCII
+    r"(?P<name>[A-Za-z_][\w.:-]*)\s*(?:@\s*(?P<preset>[\w-]+))?\s*(?:\((?P<options>[^()]*)\))?", re.ASCII
 )
 _EXAMPLE = "write terms like 'cwd(tau=4,weight=3)+kd' or 'afdcd@cityscapes'"
 

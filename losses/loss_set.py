@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kdcache.losses.contract import LossOutput, LossTerm, Weighted
+from kdcache.losses.contract import LossOutput, LossTerm, Rival, Weighted
+from kdcache.losses.schedules import ALWAYS, TermSchedule
 from kdcache.losses.step_inputs import LossValues, StepInputs
 
 
@@ -14,6 +15,8 @@ class WeightedTerm(NamedTuple):
     label: str
     weight: float
     module: LossTerm
+    schedule: TermSchedule = ALWAYS
+    restored_at: float = 0.0  # epoch from which the weight is 1, 0 = never; of the task loss
 
 
 class LossSet(nn.Module):
@@ -27,6 +30,8 @@ class LossSet(nn.Module):
     def __init__(self, terms: tuple[WeightedTerm, ...]) -> None:
         super().__init__()
         self.weights = {term.label: term.weight for term in terms}
+        self._schedules = {term.label: term.schedule for term in terms}
+        self._restored_at = {term.label: term.restored_at for term in terms}
         self.terms = nn.ModuleDict({term.label: term.module for term in terms})
         self.notes = tuple(note for term in terms for note in term.module.notes)
 
@@ -48,11 +53,27 @@ class LossSet(nn.Module):
         weighted: dict[str, Tensor] = {}
         unweighted: dict[str, Tensor] = {}
         for label, module in self.terms.items():
-            for name, value in _named(label, module(inputs)).items():
+            factor = self.weight_at(label, inputs.epoch)
+            # A dropped term is still reported. With learned parts it keeps a gradient of 0: DDP waits for it.
+            with torch.set_grad_enabled(torch.is_grad_enabled() and (factor > 0 or _learns(module))):
+                output = module(inputs)
+            for name, value in _named(label, output).items():
                 unweighted[name] = value.value.detach()
-                weighted[name] = value.value * (value.weight * self.weights[label])
+                weighted[name] = value.value * (value.weight * factor)
         total = torch.stack(list(weighted.values())).sum()
         return LossValues(total, {name: value.detach() for name, value in weighted.items()}, unweighted)
+
+    def weight_at(self, label: str, epoch: int) -> float:
+        """The weight of a term in `epoch`, its schedule applied."""
+        restored = self._restored_at[label]
+        if restored and epoch >= restored:
+            return 1.0
+        return self.weights[label] * self._schedules[label].factor(epoch)
+
+    def rivals(self) -> dict[str, Rival]:
+        """Parts with an optimizer of their own, by the label of their term."""
+        pairs = zip(self.terms, self._modules_in_order(), strict=True)
+        return {label: rival for label, module in pairs if (rival := module.rival()) is not None}
 
     def _modules_in_order(self) -> Iterator[LossTerm]:
         for module in self.terms.values():
@@ -64,3 +85,7 @@ def _named(label: str, output: LossOutput) -> Mapping[str, Weighted]:
     if isinstance(output, Tensor):
         return {label: Weighted(output, 1.0)}
     return {f"{label}.{name}": value for name, value in output.items()}
+
+
+def _learns(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())

@@ -1,8 +1,9 @@
 """Options of a loss, read from the keyword-only parameters of its `__init__`.
 
 The annotation is the whole declaration: `float`, `int`, `bool`, `str`, `tuple[int, int]` (written 4 or 2x4),
-`Literal["a", "b"]`, unions of these, and ranges by `Annotated` (`Positive`, `Share`, ...). Every option has
-a default.
+`Literal["a", "b"]`, unions of these; ranges (`Positive`, `Share`, ...) and a sentence with the unit (`About`)
+by `Annotated`, as in `tau: Annotated[Positive, About("temperature, divides the logits")] = 4.0`. Every option
+has a default.
 """
 
 import inspect
@@ -38,14 +39,21 @@ Count = Annotated[int, Range(1)]
 Pair = Annotated[tuple[int, int], Range(1)]
 
 
+class About(NamedTuple):
+    """What an option means, with its unit: a line of `kdtrain methods NAME`."""
+
+    text: str
+
+
 class OptionSpec(NamedTuple):
     name: str
     kinds: tuple[Any, ...]  # float, int, bool, str, tuple, or a Literal's members as strings
     default: OptionValue
     legal: Range | None
+    about: str = ""
 
 
-WEIGHT = OptionSpec("weight", (float,), 1.0, Range(0.0))
+WEIGHT = OptionSpec("weight", (float,), 1.0, Range(0.0), "multiplies the whole term")
 
 
 def option_specs(loss_class: type) -> dict[str, OptionSpec]:
@@ -53,7 +61,30 @@ def option_specs(loss_class: type) -> dict[str, OptionSpec]:
     init: Callable[..., object] = loss_class.__init__  # type: ignore[misc]
     hints = get_type_hints(init, include_extras=True)
     keywords = [p for p in inspect.signature(init).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    return {p.name: _declared(loss_class, p, hints.get(p.name)) for p in keywords}
+    where = f"{loss_class.__module__}:{loss_class.__qualname__}"
+    return {p.name: declared(p.name, hints.get(p.name), p.default, where=where) for p in keywords}
+
+
+def declared(name: str, hint: Any, default: Any, *, where: str) -> OptionSpec:
+    """One option from its annotation and default. BadOption for its author where either is missing."""
+    notes: tuple[Any, ...] = ()
+    if get_origin(hint) is Annotated:
+        hint, *rest = get_args(hint)
+        notes = tuple(rest)
+    kinds = tuple(_kinds(hint))
+    if default is inspect.Parameter.empty:
+        raise BadOption(
+            f"option '{name}' has no default", where=where, fix="give the keyword a default value"
+        )
+    if not kinds:
+        raise BadOption(
+            f"option '{name}' is annotated {hint!r}, which no expression can spell",
+            where=where,
+            fix="annotate it float, int, bool, str, tuple[int, int] or Literal[...]",
+        )
+    legal = next((note for note in notes if isinstance(note, Range)), None)
+    about = next((note.text for note in reversed(notes) if isinstance(note, About)), "")
+    return OptionSpec(name, kinds, default, legal, about)
 
 
 def read_options(
@@ -78,25 +109,6 @@ def written(value: OptionValue) -> str:
     return str(value)
 
 
-def _declared(loss_class: type, parameter: inspect.Parameter, hint: Any) -> OptionSpec:
-    legal = None
-    if get_origin(hint) is Annotated:
-        hint, legal = get_args(hint)
-    kinds = tuple(_kinds(hint))
-    where = f"{loss_class.__module__}:{loss_class.__qualname__}"
-    if parameter.default is parameter.empty:
-        raise BadOption(
-            f"option '{parameter.name}' has no default", where=where, fix="give the keyword a default value"
-        )
-    if not kinds:
-        raise BadOption(
-            f"option '{parameter.name}' is annotated {hint!r}, which no expression can spell",
-            where=where,
-            fix="annotate it float, int, bool, str, tuple[int, int] or Literal[...]",
-        )
-    return OptionSpec(parameter.name, kinds, parameter.default, legal)
-
-
 def _kinds(hint: Any) -> Iterable[Any]:
     """Flat list of what an annotation allows; words of a Literal first, so that they win over `str`."""
     if get_origin(hint) in (Union, types.UnionType):
@@ -115,7 +127,7 @@ def _read(name: str, spec: OptionSpec, text: str, where: str) -> OptionValue:
         if value is not None and _in_range(value, spec.legal):
             return value
     raise BadOption(
-        f"option '{spec.name}' of '{name}' takes {_legal_words(spec)}, not '{text}'",
+        f"option '{spec.name}' of '{name}' takes {legal_words(spec)}, not '{text}'",
         where=where,
         fix=f"for example {name}({spec.name}={written(spec.default)})",
     )
@@ -144,7 +156,8 @@ def _in_range(value: OptionValue, legal: Range | None) -> bool:
     return all(legal.holds(n) for n in (value if isinstance(value, tuple) else (value,)))
 
 
-def _legal_words(spec: OptionSpec) -> str:
+def legal_words(spec: OptionSpec) -> str:
+    """'a number above 0', \"'plain' or 'enhanced'\": what an option takes."""
     names = {
         float: "a number",
         int: "a whole number",

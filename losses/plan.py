@@ -7,17 +7,17 @@ dropped, with what they read.
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar, cast
 
-from kdcache.cache.spec import BadOption, Need, TensorSpec
-from kdcache.losses.companions import TASK, labelled, task_first, with_companions
-from kdcache.losses.contract import LossTerm, Maps
+from kdcache.cache.spec import SEGMENTATION, BadOption, Need, Task, TensorSpec
+from kdcache.losses.companions import labelled, task_first, with_companions
+from kdcache.losses.contract import NO_FACTS, PLAIN, Facts, LossTerm, Maps, StepForm, StudentForm
 from kdcache.losses.expression import ParsedTerm, parse_expression, where_in
 from kdcache.losses.loss_set import LossSet, WeightedTerm
 from kdcache.losses.options import written
 from kdcache.losses.shapes import check_same_size
-from kdcache.losses.table import NONE
+from kdcache.losses.table import NONE, TASK
 from kdcache.losses.term_plan import TermPlan, choose
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,33 @@ class LossPlan:
         """What is read where the student has it: 'aux'."""
         return _unique(tap for term in self.terms for tap in term.reads.optional_taps)
 
+    @property
+    def student_form(self) -> StudentForm:
+        """What is trained: the form that a term asks for, or one plain student."""
+        forms = (term.loss_class.student_form(term.options) for term in self.terms)
+        return next((form for form in forms if form.kind != "plain"), PLAIN)
+
+    @property
+    def step_form(self) -> StepForm:
+        """How a step is made, where a term has its own way."""
+        forms = (term.loss_class.step_form(term.options) for term in self.terms)
+        return next((form for form in forms if form != "joint"), "joint")
+
+    @property
+    def turns(self) -> bool:
+        """True when a term reads the four quarter turns of every image."""
+        return any(term.loss_class.turns for term in self.terms)
+
+    def given(self, available: Iterable[str]) -> "LossPlan":
+        """The plan where the teacher gives `available`: optional needs among them are needs from here on."""
+        there = set(available)
+        terms = []
+        for term in self.terms:
+            found = tuple(need for need in term.reads.optional_needs if need.name in there)
+            reads = term.reads._replace(needs=(*term.reads.needs, *found), optional_needs=())
+            terms.append(replace(term, reads=reads))
+        return replace(self, terms=tuple(terms))
+
     def written(self) -> str:
         """An expression that resolves to the same terms under any preset."""
         kept = {term.name for term in self.terms}
@@ -76,6 +103,7 @@ class LossPlan:
                 "name": term.name,
                 "weight": term.weight,
                 "options": {k: list(v) if isinstance(v, tuple) else v for k, v in term.options.items()},
+                "schedule": term.schedule.written(),
                 "companion_of": term.companion_of,
             }
             for term in self.terms
@@ -94,45 +122,64 @@ class LossPlan:
             TermRow(
                 term.label,
                 written(term.weight),
-                ", ".join(f"{name}={written(value)}" for name, value in term.options.items()),
+                ", ".join(f"{name}={written(value)}" for name, value in term.shown_options.items()),
                 ", ".join((*term.reads.student_taps, *(f"[{tap}]" for tap in term.reads.optional_taps))),
                 ", ".join(need.name for need in term.reads.needs) or "-",
             )
             for term in self.terms
         ]
 
-    def build(self, *, student: Mapping[str, TensorSpec], teacher: Mapping[str, TensorSpec]) -> LossSet:
+    def build(
+        self, *, student: Mapping[str, TensorSpec], teacher: Mapping[str, TensorSpec], facts: Facts = NO_FACTS
+    ) -> LossSet:
         """Modules for maps of these sizes, initialised from torch's global generator. BadOption when sizes
         do not fit.
         """
-        maps = Maps(student, teacher)
+        maps = Maps(student, teacher, facts)
         built = []
         for term in self.terms:
             _check_maps(term, maps)
             factory = cast(Callable[..., LossTerm], term.loss_class)
-            built.append(WeightedTerm(term.label, term.weight, factory(maps, **term.options)))
+            module = factory(maps, **term.options)
+            built.append(WeightedTerm(term.label, term.weight, module, term.schedule, term.restored_at))
         losses = LossSet(tuple(built))
         for note in losses.notes:
             log.info(note)
         return losses
 
 
-def parse_losses(expression: str, *, preset: str | None) -> LossPlan:
+def parse_losses(expression: str, *, preset: str | None, task: Task = SEGMENTATION) -> LossPlan:
     """Resolve an expression. `preset` is the dataset's name; one without published settings leaves the
     defaults.
 
     Raises BadOption for a text of another shape, an unknown loss, option or preset, a value of another type
-    or range, a term given twice, companions that contradict each other, and when nothing is left to train on.
+    or range, a method of another task, a term given twice, companions or forms of the student that contradict
+    each other, and when nothing is left to train on.
     """
     where = where_in(expression)
     parsed = parse_expression(expression)
-    choices = [choose(term, preset=preset, where=where) for term in _without_none(parsed, where)]
-    terms, notes = with_companions(choices, where)
-    terms = task_first(terms, where)
+    choices = [choose(term, preset=preset, task=task, where=where) for term in _without_none(parsed, where)]
+    terms, notes = with_companions(choices, where, task)
+    terms, task_notes = task_first(terms, where, task)
+    notes += task_notes
     kept = tuple(term for term in labelled(terms, where) if term.weight > 0)
     if not kept:
         raise BadOption("every term has weight 0", where=where, fix="'none' trains on the task loss alone")
+    _check_forms(kept, where)
     return LossPlan(expression, kept, (*(note for choice in choices for note in choice.notes), *notes))
+
+
+def _check_forms(terms: Iterable[TermPlan], where: str) -> None:
+    """One run trains one form of student in one form of step."""
+    forms = {t.name: t.loss_class.student_form(t.options) for t in terms}
+    wanted = {name: form for name, form in forms.items() if form.kind != "plain"}
+    if len(set(wanted.values())) > 1:
+        raise BadOption(
+            f"{' and '.join(wanted)} train different forms of a student: "
+            + ", ".join(f"{form.count} {form.kind}" for form in wanted.values()),
+            where=where,
+            fix="name one of them",
+        )
 
 
 def _without_none(parsed: Sequence[ParsedTerm], where: str) -> list[ParsedTerm]:
@@ -154,7 +201,7 @@ def _check_maps(term: TermPlan, maps: Maps) -> None:
     for need in term.reads.needs:
         if need.name not in maps.teacher:
             raise _no_tap(term, f"the teacher gives no '{need.name}'", maps.teacher)
-        if not need.reduction and need.tap in term.reads.student_taps:
+        if term.loss_class.same_size and not need.reduction and need.tap in term.reads.student_taps:
             check_same_size(
                 term.label, need.tap, maps.student[need.tap], maps.teacher[need.name], choose=_other_tap(term)
             )
@@ -170,7 +217,8 @@ def _no_tap(term: TermPlan, what: str, there: Mapping[str, TensorSpec]) -> BadOp
 
 
 def _other_tap(term: TermPlan) -> str:
-    return f"; or name a tap that fits with {term.name}(tap=...)" if "tap" in term.options else ""
+    option = next((name for name in ("tap", "taps") if name in term.options), "")
+    return f"; or name one that fits with {term.name}({option}=...)" if option else ""
 
 
 def _with_silenced(text: str, companions: Sequence[str]) -> str:

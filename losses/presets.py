@@ -1,6 +1,7 @@
 """Published settings per dataset: dataset -> loss -> options, as the authors' training scripts pass them.
 
 Af-DCD: OSVAI/Af-DCD 5b086a7, `train_scripts/`; the DeepLabV3-R18 and -MBV2 scripts agree on these numbers.
+CIRKD: winycg/CIRKD 2d8ad0f, 0.1 for both memories and 0.01 on VOC.
 Elsewhere (folder, demo, a source of one's own) the defaults of the class hold, which are those of the
 authors' argument parser. `fit=exact` refuses maps on which the published form is undefined; `kd=0.5` is the
 weight of the companion.
@@ -8,12 +9,28 @@ weight of the companion.
 
 from kdcache.losses.options import OptionValue
 
+_MEMORY: dict[str, OptionValue] = {"lambda_pixel": 0.1, "lambda_region": 0.1}
 PRESETS: dict[str, dict[str, dict[str, OptionValue]]] = {
-    "camvid": {"afdcd": {"lambda_fd": 8e-6, "lambda_ctr": 1e-2, "pool": 0, "fit": "cut"}},
-    "cityscapes": {"afdcd": {"lambda_fd": 2e-6, "lambda_ctr": 5e-3, "pool": 4, "fit": "exact"}},
-    "voc": {"afdcd": {"lambda_fd": 1e-6, "lambda_ctr": 5e-3, "pool": 4, "fit": "exact"}},
-    "ade20k": {"afdcd": {"lambda_fd": 1e-6, "lambda_ctr": 4e-2, "pool": 4, "fit": "exact", "kd": 0.5}},
-    "cocostuff": {"afdcd": {"lambda_fd": 5e-6, "lambda_ctr": 5e-3, "pool": 4, "fit": "exact", "kd": 0.5}},
+    "camvid": {
+        "afdcd": {"lambda_fd": 8e-6, "lambda_ctr": 1e-2, "pool": 0, "fit": "cut"},
+        "cirkd": _MEMORY,
+    },
+    "cityscapes": {
+        "afdcd": {"lambda_fd": 2e-6, "lambda_ctr": 5e-3, "pool": 4, "fit": "exact"},
+        "cirkd": _MEMORY,
+    },
+    "voc": {
+        "afdcd": {"lambda_fd": 1e-6, "lambda_ctr": 5e-3, "pool": 4, "fit": "exact"},
+        "cirkd": {"lambda_pixel": 0.01, "lambda_region": 0.01},
+    },
+    "ade20k": {
+        "afdcd": {"lambda_fd": 1e-6, "lambda_ctr": 4e-2, "pool": 4, "fit": "exact", "kd": 0.5},
+        "cirkd": _MEMORY,
+    },
+    "cocostuff": {
+        "afdcd": {"lambda_fd": 5e-6, "lambda_ctr": 5e-3, "pool": 4, "fit": "exact", "kd": 0.5},
+        "cirkd": _MEMORY,
+    },
 }
 
 

@@ -1,5 +1,6 @@
-"""The supervised loss of segmentation: cross-entropy at label size, plus the auxiliary head's.
+"""The supervised loss, of segmentation and of classification.
 
+Segmentation: cross-entropy at label size, plus the auxiliary head's.
 1. logits are upsampled to the label's size, bilinear with aligned corners;
 2. cross-entropy, mean over the pixels whose label is not 255;
 3. + 0.4 times the same on the student's `aux` logits.
@@ -7,15 +8,16 @@ As in winycg/CIRKD dab64db `losses/task.py` and OSVAI/Af-DCD 5b086a7 `losses/tas
 """
 
 from collections.abc import Mapping
+from typing import Annotated
 
 from torch import Tensor
 from torch.nn import functional
 
 from kdcache.cache.spec import IGNORE
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Reads, Weighted
-from kdcache.losses.options import NotNegative, OptionValue
+from kdcache.losses.options import About, NotNegative, OptionValue, Share
 from kdcache.losses.precision import in_float32
-from kdcache.losses.step_inputs import StepInputs
+from kdcache.losses.step_inputs import Mixed, StepInputs
 
 
 @in_float32
@@ -34,10 +36,13 @@ def segmentation_ce(logits_BKhw: Tensor, labels_BHW: Tensor, *, ignore: int = IG
 class SegmentationTask(LossTerm):
     """Always present; `task(weight=...)` scales it, `task(aux_weight=...)` the auxiliary head within it."""
 
+    tasks = ("segmentation",)
     student_taps = ("logits",)
     optional_taps = ("aux",)
 
-    def __init__(self, maps: Maps, *, aux_weight: NotNegative = 0.4) -> None:
+    def __init__(
+        self, maps: Maps, *, aux_weight: Annotated[NotNegative, About("weight of the auxiliary head")] = 0.4
+    ) -> None:
         super().__init__()
         self.aux_weight = aux_weight
         self.has_aux = "aux" in maps.student and aux_weight > 0
@@ -48,8 +53,46 @@ class SegmentationTask(LossTerm):
         return Reads(cls.student_taps, cls.needs, cls.optional_taps if options["aux_weight"] else ())
 
     def forward(self, inputs: StepInputs) -> LossOutput:
-        main = segmentation_ce(inputs.student["logits"], inputs.labels_BHW)
+        main = segmentation_ce(inputs.student["logits"], inputs.labels)
         if not self.has_aux:
             return main
-        aux = segmentation_ce(inputs.student["aux"], inputs.labels_BHW)
+        aux = segmentation_ce(inputs.student["aux"], inputs.labels)
         return {"logits": Weighted(main, 1.0), "aux": Weighted(aux, self.aux_weight)}
+
+
+@in_float32
+def classification_ce(
+    logits_BK: Tensor, labels_B: Tensor, mixed: Mixed | None = None, *, smoothing: float = 0.0
+) -> Tensor:
+    """Mean cross-entropy in nats; of a mixed image the shares of its two labels weigh the two entropies.
+
+    `smoothing` spreads that much probability over all classes alike.
+    """
+    own = functional.cross_entropy(logits_BK, labels_B, reduction="none", label_smoothing=smoothing)
+    if mixed is None:
+        return own.mean()
+    other = functional.cross_entropy(logits_BK, mixed.labels_B, reduction="none", label_smoothing=smoothing)
+    share_B = mixed.share_B.to(own.dtype)
+    return (share_B * own + (1 - share_B) * other).mean()
+
+
+class ClassificationTask(LossTerm):
+    """Cross-entropy of an image's class. With quarter turns only the plain rows count, as in SSKD."""
+
+    tasks = ("classification",)
+    student_taps = ("logits",)
+
+    def __init__(
+        self,
+        maps: Maps,
+        *,
+        smoothing: Annotated[Share, About("probability spread over all classes alike")] = 0.0,
+    ) -> None:
+        super().__init__()
+        self.smoothing = smoothing
+
+    def forward(self, inputs: StepInputs) -> Tensor:
+        plain = slice(None, None, inputs.rows_per_sample)
+        return classification_ce(
+            inputs.student["logits"][plain], inputs.labels[plain], inputs.mixed, smoothing=self.smoothing
+        )

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from kdcache.cache.spec import unknown
+from kdcache.cache.spec import BadOption, Task, unknown
 from kdcache.losses.contract import LossTerm, Reads
 from kdcache.losses.expression import ParsedTerm
 from kdcache.losses.options import WEIGHT, OptionSpec, OptionValue, option_specs, read_options, written
 from kdcache.losses.presets import has_presets, preset_names, preset_options
+from kdcache.losses.schedules import ALWAYS, TermSchedule, read_schedule, schedule_specs
 from kdcache.losses.table import load_loss
 
 
@@ -23,10 +24,17 @@ class TermPlan:
     reads: Reads
     loss_class: type[LossTerm]
     companion_of: str = ""
+    schedule: TermSchedule = ALWAYS
+    restored_at: float = 0.0  # of the task loss: the epoch from which its weight is 1 again, 0 = never
 
     def written(self) -> str:
         """The term as an expression that says everything."""
-        return _call(self.name, {**self.options, "weight": self.weight})
+        return _call(self.name, {**self.options, "weight": self.weight, **self.schedule.written()})
+
+    @property
+    def shown_options(self) -> dict[str, OptionValue]:
+        """Options and the schedules that are on, for a table."""
+        return {**self.options, **self.schedule.written()}
 
 
 class Choice(NamedTuple):
@@ -39,36 +47,50 @@ class Choice(NamedTuple):
     notes: tuple[str, ...]
 
 
-def choose(parsed: ParsedTerm, *, preset: str | None, where: str) -> Choice:
-    """Resolve defaults < preset of the dataset (or of '@') < options of the expression. BadOption as
-    `expression` says.
+def choose(parsed: ParsedTerm, *, preset: str | None, task: Task, where: str) -> Choice:
+    """Resolve defaults < the method's settings for the task < preset of the dataset (or of '@') < options of
+    the expression. BadOption as `expression` says.
     """
-    loss_class = load_loss(parsed.name, where=where)
+    loss_class = load_loss(parsed.name, where=where, task=task)
     if parsed.preset is not None and parsed.preset not in preset_names():
         raise unknown("preset", parsed.preset, preset_names(), where=where)
+    _check_task(parsed.name, loss_class, task, where)
     specs = option_specs(loss_class)
     shares = {name: WEIGHT._replace(name=name) for name in loss_class.companions}
-    legal: dict[str, OptionSpec] = {**specs, "weight": WEIGHT, **shares}
+    legal: dict[str, OptionSpec] = {**schedule_specs(), **specs, "weight": WEIGHT, **shares}
     settings = preset_options(parsed.name, parsed.preset or preset)
-    chosen = {**settings, **read_options(parsed.name, legal, parsed.options, where=where)}
+    published = dict(loss_class.task_settings.get(task, {}))
+    chosen = {**published, **settings, **read_options(parsed.name, legal, parsed.options, where=where)}
     options = {name: chosen.get(name, spec.default) for name, spec in specs.items()}
     weight = float(chosen.get("weight", loss_class.default_weight(options)))  # type: ignore[arg-type]
     companions = {
-        name: {**published, **({"weight": chosen[name]} if name in chosen else {})}
-        for name, published in loss_class.companions.items()
+        name: {**given, **({"weight": chosen[name]} if name in chosen else {})}
+        for name, given in loss_class.companions.items()
     }
     notes = _preset_notes(parsed, parsed.preset or preset, settings)
-    return Choice(make_term(parsed.name, loss_class, options, weight), companions, notes)
+    schedule = read_schedule({**loss_class.published_schedule(options), **chosen})
+    term = make_term(parsed.name, loss_class, options, weight, schedule=schedule)
+    return Choice(term, companions, notes)
 
 
-def companion(name: str, published: Mapping[str, OptionValue], *, of: str, where: str) -> TermPlan:
+def companion(
+    name: str, published: Mapping[str, OptionValue], *, of: str, where: str, task: Task
+) -> TermPlan:
     """The term that a published method brings along; `published` may leave options at their defaults."""
-    loss_class = load_loss(name, where=where)
-    options = {
-        option: published.get(option, spec.default) for option, spec in option_specs(loss_class).items()
-    }
-    weight = float(published.get("weight", loss_class.default_weight(options)))  # type: ignore[arg-type]
+    loss_class = load_loss(name, where=where, task=task)
+    given = {**loss_class.task_settings.get(task, {}), **published}
+    options = {option: given.get(option, spec.default) for option, spec in option_specs(loss_class).items()}
+    weight = float(given.get("weight", loss_class.default_weight(options)))  # type: ignore[arg-type]
     return make_term(name, loss_class, options, weight, of)
+
+
+def _check_task(name: str, loss_class: type[LossTerm], task: Task, where: str) -> None:
+    if task not in loss_class.tasks:
+        raise BadOption(
+            f"'{name}' is a method for {' and '.join(loss_class.tasks)}, and this is {task}",
+            where=where,
+            fix=f"'kdtrain methods' lists those for {task}",
+        )
 
 
 def make_term(
@@ -77,6 +99,7 @@ def make_term(
     options: Mapping[str, OptionValue],
     weight: float,
     companion_of: str = "",
+    schedule: TermSchedule = ALWAYS,
 ) -> TermPlan:
     return TermPlan(
         name=name,
@@ -86,6 +109,7 @@ def make_term(
         reads=loss_class.reads(options),
         loss_class=loss_class,
         companion_of=companion_of,
+        schedule=schedule,
     )
 
 

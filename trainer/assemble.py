@@ -1,8 +1,8 @@
 """From options to the parts of a run: stream, student, losses, validation, and what is printed before step 0.
 
-Steps: where the pixels come from (`--data`, `--cache`, the only cache) -> classes, crop and output stride ->
-the loss expression with the preset of the dataset -> the teacher, only with --online -> student and learned
-parts of the losses from the run's seed -> the stream.
+Steps: where the pixels come from (`--data`, `--cache`, the only cache) -> task, classes, crop and output
+stride -> the loss expression with the preset of the dataset -> the teacher, only with --online -> student (in
+the form that the losses ask for) and learned parts of the losses from the run's seed -> the stream.
 """
 
 from pathlib import Path
@@ -15,15 +15,22 @@ from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.resolve import resolve_teacher
 from kdcache.cache.networks.run_folder import weights_digest
 from kdcache.cache.sources.table import open_source, splits
+from kdcache.losses.loss_set import LossSet
 from kdcache.losses.plan import LossPlan, TermRow, parse_losses
-from kdcache.trainer.batch_layout import BatchLayout, Stream
+from kdcache.trainer.batch_layout import BatchLayout
+from kdcache.trainer.checkpoint import list_checkpoints
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.home import runs_dir
+from kdcache.trainer.home import find_run, runs_dir
+from kdcache.trainer.initial import take_over
+from kdcache.trainer.mean_targets import sources_of
 from kdcache.trainer.origin import Origin
 from kdcache.trainer.parts import Evaluate, Parts
+from kdcache.trainer.pixels import choose_stream
 from kdcache.trainer.place import Place
-from kdcache.trainer.stream import fresh_stream, online, stored_stream
 from kdcache.trainer.student import build_student
+from kdcache.trainer.students.contract import SeveralStudents
+from kdcache.trainer.students.export import in_any_form
+from kdcache.trainer.students.wrap import wrap_student
 from kdcache.trainer.summary import exporter, resolved, summary
 
 
@@ -36,43 +43,87 @@ def assemble(config: TrainConfig, *, home: Path, origin: Origin, place: Place) -
         rank=place.rank,
         accumulation=config.accumulate,
     )
-    plan = parse_losses(config.loss, preset=origin.dataset)
+    plan = parse_losses(config.loss, preset=origin.dataset, task=origin.task)
     _check_targets(config, origin, plan)
     teacher, teacher_line = _live_teacher(config, home, origin)
+    plan = plan.given(_available(origin, teacher))
     torch.manual_seed(config.seed)  # initial weights: equal on every rank and in every repetition
-    student = build_student(config, num_classes=len(origin.class_names), output_stride=origin.output_stride)
+    student = _student(config, origin, plan)
     taps = student_taps(plan, student)
-    losses = plan.build(
-        student=student.tap_specs(taps, *origin.crop), teacher=_target_specs(origin, plan, teacher)
-    )
+    losses = _losses(config, origin, plan, teacher, student, taps)
+    init_line = _begin_with(config, home, student, losses)
     evaluate, eval_note = _validation(origin, place, config)
-    stream = _stream(config, origin, plan, layout, teacher, place)
-    notes = (*plan.notes, *getattr(losses, "notes", ()), teacher_line, eval_note)
+    notes = (*plan.notes, *getattr(losses, "notes", ()), teacher_line, init_line, eval_note)
     return Parts(
         student=student,
         losses=losses,
         taps=taps,
-        stream=stream,
+        stream=choose_stream(config, origin, plan, layout, teacher, place),
         evaluate=evaluate,
-        export=exporter(origin),
+        export=in_any_form(exporter(origin)),
         summary=summary(config, origin, student, plan, place),
         resolved=resolved(origin, student, plan, taps),
         loss_rows=(TermRow._fields, *plan.table()),
         notes=tuple(note for note in dict.fromkeys(notes) if note),
+        step_form=plan.step_form,
+        teacher=teacher if plan.step_form == "generator" else None,
     )
 
 
-def student_taps(plan: LossPlan, student: Network) -> tuple[str, ...]:
+def student_taps(plan: LossPlan, student: Network | SeveralStudents) -> tuple[str, ...]:
     """What the losses read of this student; a head that nothing reads stays out, or DDP would wait for it."""
     optional = [tap for tap in plan.optional_student_taps if tap in student.taps]
     return tuple(dict.fromkeys((*plan.student_taps, *optional)))
 
 
+def _student(config: TrainConfig, origin: Origin, plan: LossPlan) -> Network | SeveralStudents:
+    def make() -> Network:
+        classes = len(origin.class_names)
+        return build_student(
+            config, num_classes=classes, output_stride=origin.output_stride, task=origin.task
+        )
+
+    student = wrap_student(plan.student_form, make)
+    if config.compile and isinstance(student, SeveralStudents):
+        raise BadOption(
+            f"--compile with a student of {plan.student_form.count} {plan.student_form.kind}",
+            where=f"--compile --loss {config.loss}",
+            fix="leave --compile out; only a single network is compiled",
+        )
+    return student
+
+
+def _losses(
+    config: TrainConfig,
+    origin: Origin,
+    plan: LossPlan,
+    teacher: Network | None,
+    student: Network | SeveralStudents,
+    taps: tuple[str, ...],
+) -> LossSet:
+    weight = None if teacher is None else teacher.classifier_weight()
+    classifier_KD = None if weight is None else weight.detach().float()
+    return plan.build(
+        student=student.tap_specs(taps, *origin.crop),
+        teacher=_target_specs(origin, plan, teacher),
+        facts=origin.facts(batch_size=config.batch_size, classifier_KD=classifier_KD),
+    )
+
+
 def _check_targets(config: TrainConfig, origin: Origin, plan: LossPlan) -> None:
-    if config.online or not plan.needs:
+    if config.online:
+        return
+    if plan.step_form == "generator":
+        raise BadOption(
+            f"loss '{config.loss}' asks the teacher about images that it invents: a cache has no answers",
+            where=f"--loss {config.loss}",
+            fix="add --online --teacher RUN_OR_NETWORK",
+        )
+    if not plan.needs:
         return
     if origin.cache is not None:
-        origin.cache.require([need.name for need in plan.needs])
+        sources = sources_of(origin.cache.manifest.tap_names, [need.name for need in plan.needs])
+        origin.cache.require([name for found in sources.values() for name in found])
         return
     needs = ", ".join(need.name for need in plan.needs)
     raise BadOption(
@@ -82,6 +133,13 @@ def _check_targets(config: TrainConfig, origin: Origin, plan: LossPlan) -> None:
     )
 
 
+def _available(origin: Origin, teacher: Network | None) -> tuple[str, ...]:
+    """What the teacher gives beyond what the losses must have."""
+    if teacher is not None:
+        return tuple(teacher.taps)
+    return origin.cache.manifest.tap_names if origin.cache is not None else ()
+
+
 def _live_teacher(config: TrainConfig, home: Path, origin: Origin) -> tuple[Network | None, str]:
     """The teacher in memory and the sentence that says which; nothing without --online."""
     if not config.online or config.teacher is None:
@@ -89,6 +147,7 @@ def _live_teacher(config: TrainConfig, home: Path, origin: Origin) -> tuple[Netw
     teacher, _, line = resolve_teacher(
         config.teacher,
         runs_dir(home),
+        task=origin.task,
         num_classes=len(origin.class_names),
         output_stride=None,
         weights=config.teacher_weights,
@@ -102,44 +161,26 @@ def _live_teacher(config: TrainConfig, home: Path, origin: Origin) -> tuple[Netw
 
 
 def _target_specs(origin: Origin, plan: LossPlan, teacher: Network | None) -> dict[str, Any]:
-    """Need name -> TensorSpec at the crop, from the cache's manifest or the live teacher."""
+    """Need name -> TensorSpec at the crop, from the cache's manifest or the live teacher. An ensemble's mean
+    has the size of its members' maps.
+    """
     if teacher is not None:
-        specs = teacher.tap_specs([need.tap for need in plan.needs], *origin.crop)
-        return {need.name: specs[need.tap] for need in plan.needs}
+        sources = sources_of(teacher.taps, [need.tap for need in plan.needs])
+        first = {tap: names[0] for tap, names in sources.items()}
+        specs = teacher.tap_specs(tuple(first.values()), *origin.crop)
+        return {need.name: specs[first[need.tap]] for need in plan.needs}
     if origin.cache is None:
         return {}
-    return {need.name: origin.cache.tap(need.name).spec(*origin.crop) for need in plan.needs}
+    cache = origin.cache
+    sources = sources_of(cache.manifest.tap_names, [need.name for need in plan.needs])
+    return {name: cache.tap(found[0]).spec(*origin.crop) for name, found in sources.items()}
 
 
-def _stream(
-    config: TrainConfig,
-    origin: Origin,
-    plan: LossPlan,
-    layout: BatchLayout,
-    teacher: Network | None,
-    place: Place,
-) -> Stream:
-    stream: Stream
-    if origin.cache is not None:
-        needs = () if teacher is not None else plan.needs
-        stream = stored_stream(
-            origin.cache,
-            needs=needs,
-            layout=layout,
-            num_threads=config.threads,
-            device_id=place.device_id,
-            crop=config.crop,
-        )
-    else:
-        assert origin.source is not None
-        stream = fresh_stream(
-            origin.source,
-            layout=layout,
-            crop=origin.crop,
-            num_threads=config.threads,
-            device_id=place.device_id,
-        )
-    return stream if teacher is None else online(stream, teacher, plan.needs, place.device, amp=place.amp)
+def _begin_with(config: TrainConfig, home: Path, student: Network | SeveralStudents, losses: LossSet) -> str:
+    """--init, unless the run has a checkpoint of its own; the sentence that says what was taken."""
+    if config.init is None or list_checkpoints(runs_dir(home) / config.run):
+        return ""
+    return take_over(student, losses, find_run(home, config.init))
 
 
 def _validation(origin: Origin, place: Place, config: TrainConfig) -> tuple[Evaluate | None, str]:
@@ -154,4 +195,5 @@ def _validation(origin: Origin, place: Place, config: TrainConfig) -> tuple[Eval
         source = open_source(origin.spec, "val")
     except Missing as error:
         return None, f"no validation: {error.what} ({error.where}): {missing}"
-    return place.evaluation(source, origin.class_names, num_threads=config.threads), ""
+    classes = origin.class_names
+    return place.evaluation(source, classes, input_size=origin.crop, num_threads=config.threads), ""

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from kdcache.cache.errors import BadOption
+from kdcache.cache.spec import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +57,28 @@ class BatchLayout:
         return range(start, start + self.micro_batch)
 
 
+class Mixed(NamedTuple):
+    """Two samples in one image: the other one's class, and how much of the image is the row's own."""
+
+    labels_B: Tensor  # int64, the partner's class; the row's own where nothing was mixed
+    share_B: Tensor  # float32 in [0, 1], the share of the row's own class
+
+
 class Batch(NamedTuple):
-    """One micro batch of one rank, on the stream's device. The tensors own their memory and may be held."""
+    """One micro batch of one rank, on the stream's device. The tensors own their memory and may be held.
+
+    With turned views B is 4 x the samples: rows 4i .. 4i + 3 show sample i turned by 0, 90, 180 and 270
+    degrees counter-clockwise, and `rows_per_sample` is 4.
+    """
 
     images_BHWC: Tensor  # uint8 RGB
-    labels_BHW: Tensor  # uint8 train ids, 255 = ignore
-    parts: dict[str, dict[str, Tensor]]  # need name -> part name -> (B, *part shape), still encoded
+    labels: Tensor  # segmentation (B, H, W) uint8, 255 = ignore; classification (B,) int64, the own class
+    parts: dict[str, dict[str, Tensor]]  # target name -> part name -> (B, *part shape), still encoded
     micro_step: int
     epoch: int  # of the first position; a batch may straddle two
+    samples_B: Tensor  # int64 index of each row's sample
+    mixed: Mixed | None = None  # only where the recipe mixes
+    rows_per_sample: int = 1
 
 
 class Stream(Protocol):
@@ -95,6 +110,8 @@ class SampleSource(Protocol):
     """Encoded samples by index: what a fresh stream and evaluation read. A Cache is one as it stands."""
 
     @property
+    def task(self) -> Task: ...
+    @property
     def num_samples(self) -> int: ...
     @property
     def invalid(self) -> np.ndarray:
@@ -106,7 +123,8 @@ class SampleSource(Protocol):
         ...
 
     def label(self, index: int) -> np.ndarray:
-        """The encoded 8-bit grey PNG of train ids, 1-D uint8."""
+        """Segmentation: the encoded 8-bit grey PNG of train ids, 1-D uint8. Classification: the class id,
+        (1,) int64."""
         ...
 
     def key(self, index: int) -> str: ...

@@ -15,30 +15,14 @@ import tomli_w
 
 from kdcache.cache.errors import BadOption, Missing, unknown
 from kdcache.trainer.atomic_file import write_text
+from kdcache.trainer.config_checks import LR_DROP, MILESTONES, POLY_POWER, bad, check_config
+from kdcache.trainer.config_checks import flag as flag
 
 FILE_NAME = "config.toml"
 # These change where and how fast a run computes, or what it keeps, not what it computes.
 FREE_ON_RESUME = frozenset({"device", "threads", "log", "save_every"})
 _DEFAULT_LR = {"sgd": 0.02, "adamw": 2e-4}
 _DEFAULT_WEIGHT_DECAY = {"sgd": 1e-4, "adamw": 0.01}
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "optimizer": ("sgd", "adamw"),
-    "amp": ("no", "bf16", "fp16"),
-    "device": ("auto", "cpu", "cuda"),
-    "views": ("fresh", "stored"),
-}
-_POSITIVE = (
-    "steps",
-    "epochs",
-    "batch_size",
-    "lr",
-    "accumulate",
-    "threads",
-    "eval_every",
-    "save_every",
-    "clip",
-)
-_NOT_NEGATIVE = ("weight_decay", "momentum", "poly_power", "warmup_steps", "seed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +49,19 @@ class TrainConfig:
     lr: float | None = None
     weight_decay: float | None = None
     momentum: float = 0.9
-    poly_power: float = 0.9
+    nesterov: bool = False
+    lr_schedule: str = "poly"
+    poly_power: float = POLY_POWER
+    milestones: tuple[float, ...] = MILESTONES  # shares of the run after which the rate drops
+    lr_drop: float = LR_DROP  # factor of each drop
     warmup_steps: int = 0
     clip: float | None = None  # largest norm of the student's gradient
     ema: float | None = None
     crop: tuple[int, int] | None = None  # (h, w) pixels
+    augment: str | None = None  # recipe of fresh views, such as 'pad=4,flip'
     output_stride: int | None = None
     weights: str | None = None
+    init: str | None = None  # a run whose student and learned parts this one begins with
     aux: bool | None = None
     seed: int = 0
     amp: str = "no"
@@ -84,20 +74,7 @@ class TrainConfig:
     log: str = "tensorboard"
 
     def __post_init__(self) -> None:
-        for name, legal in _CHOICES.items():
-            value = getattr(self, name)
-            if value is not None and value not in legal:
-                raise unknown(f"value of {flag(name)}", str(value), legal, where=f"{flag(name)} {value}")
-        for name in _POSITIVE + _NOT_NEGATIVE:
-            _check_sign(name, getattr(self, name))
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise _bad("ema", self.ema, "a decay between 0 and 1, such as 0.999")
-        if self.crop is not None and min(self.crop) < 1:
-            raise _bad("crop", self.crop, "H,W in pixels, such as 360,360")
-        if self.batch_size % self.accumulate:
-            raise _bad("batch_size", self.batch_size, f"a multiple of --accumulate {self.accumulate}")
-        _check_run_name(self.run)
-        _check_origin(self)
+        check_config(self)
 
     @property
     def base_lr(self) -> float:
@@ -116,11 +93,6 @@ class TrainConfig:
         if self.epochs is None:
             return self
         return replace(self, steps=max(1, -int(-self.epochs * num_samples // self.batch_size)))
-
-
-def flag(name: str) -> str:
-    """'batch_size' -> '--batch-size': the way a user wrote the option."""
-    return "--" + name.replace("_", "-")
 
 
 def write_config(run_dir: Path, config: TrainConfig, resolved: Mapping[str, Any]) -> None:
@@ -149,8 +121,7 @@ def read_config(run_dir: Path) -> TrainConfig:
     for name in options:
         if name not in legal:
             raise unknown("option", name, legal, where=str(path))
-    if "crop" in options:
-        options["crop"] = tuple(options["crop"])
+    options |= {name: tuple(options[name]) for name in ("crop", "milestones") if name in options}
     return TrainConfig(**options)
 
 
@@ -175,52 +146,20 @@ def parse_crop(text: str) -> tuple[int, int]:
     """'360' -> (360, 360); '360,480' or '360x480' -> (360, 480): height before width, pixels."""
     parts = text.lower().replace("x", ",").split(",")
     if len(parts) > 2 or not all(part.strip().isdecimal() for part in parts):
-        raise _bad("crop", text, "H,W in pixels, such as 360,480, or one number for a square")
+        raise bad("crop", text, "H,W in pixels, such as 360,480, or one number for a square")
     sizes = [int(part) for part in parts]
     return sizes[0], sizes[-1]
 
 
-def _check_sign(name: str, value: float | None) -> None:
-    if value is None:
-        return
-    if name in _POSITIVE and not value > 0:
-        raise _bad(name, value, "a number above 0")
-    if name in _NOT_NEGATIVE and not value >= 0:
-        raise _bad(name, value, "0 or more")
-
-
-def _check_run_name(run: str) -> None:
-    if not run or run.startswith(".") or "/" in run or "\\" in run:
-        raise _bad("run", repr(run), "a plain folder name; it is made under runs/")
-
-
-def _check_origin(config: TrainConfig) -> None:
-    """Which of --data, --cache, --online, --teacher, --views go together."""
-    if config.data and config.cache:
-        raise BadOption(
-            "--data and --cache together: the first trains on fresh views, the second on stored ones",
-            where=f"--data {config.data} --cache {config.cache}",
-            fix="give one of them; '--online --teacher T --data D' is a live teacher on fresh views",
+def parse_milestones(text: str) -> tuple[float, ...]:
+    """'0.5,0.75' or '50%,75%' -> (0.5, 0.75): shares of the run."""
+    try:
+        return tuple(
+            float(part[:-1]) / 100 if part.endswith("%") else float(part)
+            for part in text.replace(" ", "").split(",")
         )
-    if config.online and not config.teacher:
-        raise BadOption("--online without a teacher", where="--online", fix="add --teacher RUN_OR_NETWORK")
-    if config.teacher and not config.online:
-        raise BadOption(
-            f"--teacher {config.teacher} without --online: a cached run loads no teacher",
-            where=f"--teacher {config.teacher}",
-            fix="add --online, or leave --teacher out to read its answers from the cache",
-        )
-    clash = {"stored": "data", "fresh": "cache"}.get(config.views or "")
-    if clash and getattr(config, clash):
-        raise BadOption(
-            f"--views {config.views} and {flag(clash)} exclude each other",
-            where=f"--views {config.views} {flag(clash)} {getattr(config, clash)}",
-            fix="--views stored needs --cache, --views fresh needs --data",
-        )
-
-
-def _bad(name: str, value: object, legal: str) -> BadOption:
-    return BadOption(f"{flag(name)} cannot be {value}", where=f"{flag(name)} {value}", fix=f"give {legal}")
+    except ValueError:
+        raise bad("milestones", text, "shares of the run, such as 0.625,0.75,0.875 or 50%,75%") from None
 
 
 def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:

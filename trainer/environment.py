@@ -17,6 +17,7 @@ FILE_NAME = "environment.json"
 _PACKAGES = (
     "kdcache",
     "torch",
+    "torchvision",
     "timm",
     "segmentation-models-pytorch",
     "accelerate",

@@ -9,9 +9,8 @@ enlarged logits.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,23 +23,11 @@ from kdcache.cache.sources.contract import Source
 from kdcache.cache.spec import IGNORE
 from kdcache.cache.view import Geometry
 from kdcache.trainer.batch_layout import SampleSource
+from kdcache.trainer.metrics import SegmentationMetrics
 from kdcache.trainer.source_samples import as_samples
 
-LogitsOf = Callable[[Tensor], Tensor]  # images_BHWC uint8 -> logits (B, C, h, w) of any size
-
-
-class Metrics(NamedTuple):
-    """Quality of one network on one split. Ratios in 0..1; a class's IoU is nan when it never occurs.
-
-    `miou` averages the classes that occur in labels or predictions. `miou_absent_zero` is the published
-    form of the methods compared here: classes that never occur count as 0, so it is the smaller of the two.
-    """
-
-    miou: float
-    per_class_iou: Mapping[str, float]
-    pixel_accuracy: float
-    num_images: int
-    miou_absent_zero: float
+Reduce = Callable[[Tensor], Tensor]  # sum over the ranks
+LogitsOf = Callable[[Tensor], Tensor]  # images_BHWC uint8 -> logits (B, C, h, w) of any size, or (B, C)
 
 
 def evaluate(
@@ -54,20 +41,15 @@ def evaluate(
     amp: torch.dtype | None = None,
     rank: int = 0,
     world: int = 1,
-    reduce: Callable[[Tensor], Tensor] | None = None,
-) -> Metrics:
+    reduce: Reduce | None = None,
+) -> SegmentationMetrics:
     """Metrics of `network` (a Network with a 'logits' tap, or images -> logits) on every valid image of
     `source`.
 
     With several ranks each counts its own images, none twice; `reduce` must sum a tensor over the ranks.
     Raises BadOption when there is no image or no reduction, BadSample for a label outside the classes.
     """
-    if world > 1 and reduce is None:
-        raise BadOption(
-            f"rank {rank} of {world} would report its own share only",
-            where="evaluation",
-            fix="pass a `reduce` that sums a tensor over ranks",
-        )
+    check_ranks(rank, world, reduce)
     samples = as_samples(source)
     groups = equal_size_groups(samples, batch_size)[rank::world]
     device = torch.device(device)
@@ -83,8 +65,18 @@ def evaluate(
     return metrics_of(counts[:-1].reshape(len(class_names), -1).cpu(), class_names, int(counts[-1]))
 
 
-def equal_size_groups(samples: SampleSource, batch_size: int) -> list[list[int]]:
-    """Valid sample indices in groups of at most `batch_size` images of one size; index order when it is 1."""
+def check_ranks(rank: int, world: int, reduce: Reduce | None) -> None:
+    """Raises BadOption for several ranks without a reduction."""
+    if world > 1 and reduce is None:
+        raise BadOption(
+            f"rank {rank} of {world} would report its own share only",
+            where="evaluation",
+            fix="pass a `reduce` that sums a tensor over ranks",
+        )
+
+
+def valid_samples(samples: SampleSource) -> list[int]:
+    """Indices of the samples that can be used. Raises BadOption when there are none."""
     invalid = set(samples.invalid.tolist())
     valid = [i for i in range(samples.num_samples) if i not in invalid]
     if not valid:
@@ -93,6 +85,12 @@ def equal_size_groups(samples: SampleSource, batch_size: int) -> list[list[int]]
             where="evaluation",
             fix="choose a split that holds images",
         )
+    return valid
+
+
+def equal_size_groups(samples: SampleSource, batch_size: int) -> list[list[int]]:
+    """Valid sample indices in groups of at most `batch_size` images of one size; index order when it is 1."""
+    valid = valid_samples(samples)
     if batch_size == 1:
         return [[i] for i in valid]
     by_size: dict[tuple[int, int], list[int]] = {}
@@ -176,14 +174,14 @@ def confusion(predicted_BHW: Tensor, labels_BHW: Tensor, num_classes: int) -> Te
     return counts
 
 
-def metrics_of(counts_CC: Tensor, class_names: Sequence[str], num_images: int) -> Metrics:
+def metrics_of(counts_CC: Tensor, class_names: Sequence[str], num_images: int) -> SegmentationMetrics:
     """Metrics of a confusion matrix. Everything is nan when no pixel was counted."""
     counts = counts_CC.double()
     hits = counts.diagonal()
     union = counts.sum(0) + counts.sum(1) - hits
     iou = hits / union  # 0 / 0 = nan marks a class that never occurs
     nothing = bool(union.sum() == 0)
-    return Metrics(
+    return SegmentationMetrics(
         miou=float(iou.nanmean()),
         per_class_iou=dict(zip(class_names, iou.tolist(), strict=True)),
         pixel_accuracy=float(hits.sum() / counts.sum()),

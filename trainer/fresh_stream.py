@@ -1,28 +1,36 @@
-"""Fresh views: every epoch draws a new crop of every sample from its encoded bytes. No targets.
+"""Fresh views: every epoch draws a new view of every sample from its encoded bytes. No targets.
 
 Per micro step: positions -> (sample, epoch) -> view number FRESH_VIEW + epoch, drawn from (seed, key,
 number) -> pixels. Nothing is remembered, so a stream started at step n gives what an uninterrupted one
 gives from n on.
+
+A recipe that mixes takes the other sample from the same run of MIX_BLOCK consecutive ones, in its own view of
+the same number. With turned views every sample gives four rows: numbers 4n .. 4n + 3, n = FRESH_VIEW + epoch.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from torch import Tensor
 
-from kdcache.cache.images import Feed, ImagePipeline
+from kdcache.cache.images import Feed, ImagePipeline, Partner
+from kdcache.cache.recipe import Recipe, parse_recipe
+from kdcache.cache.recipe_draw import QUARTERS, draw_view
 from kdcache.cache.sources.contract import Source
-from kdcache.cache.view import VIEW_VERSION, Geometry
-from kdcache.cache.view_draw import draw_crop
+from kdcache.cache.view import VIEW_VERSION, Geometry, View, partner_key, without_mixing
+from kdcache.cache.view_draw import check_turns
 from kdcache.trainer.batch_layout import Batch, BatchLayout, SampleSource
+from kdcache.trainer.batch_rows import BatchRow, RowFeed
 from kdcache.trainer.order import Placed, samples_at
 from kdcache.trainer.source_samples import as_samples
 
 FRESH_VIEW = 1 << 20  # first view number of fresh views: no cache stores so many, so none is ever drawn twice
+MIX_BLOCK = 256  # samples among which one finds the other that is mixed in
 
 
 class FreshStream:
-    """Random crops of `samples`, drawn anew in every epoch. See `Stream`."""
+    """Random views of `samples`, drawn anew in every epoch. See `Stream`."""
 
     def __init__(
         self,
@@ -30,9 +38,8 @@ class FreshStream:
         *,
         layout: BatchLayout,
         crop: tuple[int, int],
-        min_scale: float = 0.5,
-        max_scale: float = 2.0,
-        flip: bool = True,
+        augment: str = "",
+        turns: bool = False,
         num_threads: int = 1,
         device_id: int | None = None,
         shard_samples: int = 1,
@@ -40,10 +47,15 @@ class FreshStream:
         self.layout = layout
         self._samples = samples
         self._invalid = np.asarray(samples.invalid, dtype=np.int64)
-        self._crop, self._scales, self._flip = crop, (min_scale, max_scale), flip
+        self._crop, self._recipe = crop, parse_recipe(augment, task=samples.task)
+        self._per_sample = QUARTERS if turns else 1
+        if turns:
+            check_turns(crop, self._recipe, "turned views of a fresh stream")
+        self._rows = RowFeed(samples, mixes=self._recipe.mixes)
         self._shard_samples = shard_samples
         self._num_threads, self._device_id = num_threads, device_id
         self._pipeline: ImagePipeline | None = None
+        self._mates = lru_cache(maxsize=64)(self._read_mates)
 
     @property
     def num_samples(self) -> int:
@@ -60,47 +72,71 @@ class FreshStream:
         )
 
     def feed(self, micro_step: int) -> Feed:
-        """Encoded bytes and geometry of one micro batch; a pure function of its number."""
+        """Encoded bytes and numbers of one micro batch; a pure function of its number."""
         placed = self.placed(micro_step)
-        rows = list(zip(placed.samples.tolist(), placed.epochs.tolist(), strict=True))
-        return Feed(
-            encoded=[self._samples.image(i) for i, _ in rows],
-            labels=[self._samples.label(i) for i, _ in rows],
-            geometry=[self.geometry(i, epoch) for i, epoch in rows],
-            passengers=[],
+        pairs = zip(placed.samples.tolist(), placed.epochs.tolist(), strict=True)
+        turns = range(self._per_sample)
+        return self._rows.feed([self._row(index, epoch, turn) for index, epoch in pairs for turn in turns])
+
+    def _row(self, index: int, epoch: int, turn: int) -> BatchRow:
+        view = self.view(index, epoch, turn)
+        row = BatchRow(index, view.geometry(*self._samples.size(index)), view.effects)
+        key = partner_key(view.effects)
+        if key is None:
+            return row
+        partner = self._mates(index // MIX_BLOCK)[key]
+        other = self.view(partner, epoch)
+        geometry = other.geometry(*self._samples.size(partner))
+        mixed_in = Partner(self._samples.image(partner), geometry, without_mixing(other.effects))
+        return row._replace(partner=partner, mixed_in=mixed_in)
+
+    def view(self, index: int, epoch: int, turn: int = 0) -> View:
+        """The view of one sample in one epoch."""
+        height, width = self._samples.size(index)
+        mixes = self._recipe.mixes
+        return draw_view(
+            self._recipe,
+            seed=self.layout.seed,
+            key=self._samples.key(index),
+            number=(FRESH_VIEW + epoch) * self._per_sample + turn,
+            height=height,
+            width=width,
+            crop=self._crop,
+            turned=self._per_sample > 1,
+            partners=tuple(self._mates(index // MIX_BLOCK)) if mixes else (),
         )
 
     def geometry(self, index: int, epoch: int) -> Geometry:
         """The crop of one sample in one epoch."""
-        height, width = self._samples.size(index)
-        view = draw_crop(
-            seed=self.layout.seed,
-            key=self._samples.key(index),
-            number=FRESH_VIEW + epoch,
-            height=height,
-            width=width,
-            crop=self._crop,
-            min_scale=self._scales[0],
-            max_scale=self._scales[1],
-            flip=self._flip,
-        )
-        return view.geometry(height, width)
+        return self.view(index, epoch).geometry(*self._samples.size(index))
+
+    def _read_mates(self, block: int) -> dict[str, int]:
+        """Key -> index of the valid samples that may be mixed with each other."""
+        end = min(self._samples.num_samples, (block + 1) * MIX_BLOCK)
+        valid = np.setdiff1d(np.arange(block * MIX_BLOCK, end), self._invalid).tolist()
+        return {self._samples.key(index): index for index in valid}
 
     def run(self, start_micro_step: int = 0) -> Iterator[Batch]:
         """Endless batches from `start_micro_step` on. A second run ends the first."""
         self.close()
         self._pipeline = ImagePipeline(
             self.feed,
-            batch_size=self.layout.micro_batch,
-            with_labels=True,
+            batch_size=self.layout.micro_batch * self._per_sample,
+            with_labels=self._rows.with_labels,
+            num_passengers=self._rows.num_passengers,
+            mixes=self._rows.mixes,
             num_threads=self._num_threads,
             device_id=self._device_id,
-            name_of=lambda step, row: self._samples.key(int(self.placed(step).samples[row])),
+            name_of=lambda step, row: self._samples.key(
+                int(self.placed(step).samples[row // self._per_sample])
+            ),
         )
-        for step, pixels in enumerate(self._pipeline.run(start_micro_step), start_micro_step):
-            assert pixels.labels_BHW is not None
+        for step, found in enumerate(self._pipeline.run(start_micro_step), start_micro_step):
+            rows = self._rows.labelled(found)
             epoch = self.layout.positions(step).start // self.num_samples
-            yield Batch(pixels.images_BHWC, pixels.labels_BHW, {}, step, epoch)
+            yield Batch(
+                found.images_BHWC, rows.labels, {}, step, epoch, rows.samples_B, rows.mixed, self._per_sample
+            )
 
     def targets(self, batch: Batch) -> dict[str, Tensor]:
         """None: nobody has seen these pixels before. Wrap the stream in `online` for a live teacher."""
@@ -117,10 +153,16 @@ class FreshStream:
             "views": "fresh",
             "view_version": VIEW_VERSION,
             "crop": list(self._crop),
-            "scale": list(self._scales),
-            "flip": self._flip,
+            **self._drawn(),
             "samples": self.num_samples,
         }
+
+    def _drawn(self) -> dict[str, object]:
+        """What is drawn: scale and flip by their names, as before there were recipes; any other as text."""
+        recipe = self._recipe
+        if recipe == Recipe(scale=recipe.scale, flip=recipe.flip) and recipe.scale:
+            return {"scale": list(recipe.scale), "flip": recipe.flip}
+        return {"augment": recipe.text, "rows_per_sample": self._per_sample}
 
 
 def fresh_stream(
@@ -128,24 +170,25 @@ def fresh_stream(
     *,
     layout: BatchLayout,
     crop: tuple[int, int],
-    min_scale: float = 0.5,
-    max_scale: float = 2.0,
-    flip: bool = True,
+    augment: str = "",
+    turns: bool = False,
     num_threads: int = 1,
     device_id: int | None = None,
     shard_samples: int = 1,
 ) -> FreshStream:
     """Fresh views of a Source's files or of a cache's stored samples; crop = (height, width) in pixels.
 
-    `shard_samples` > 1 shuffles by blocks of so many samples (for samples in tars); 1 shuffles in full.
+    `augment` is a recipe (`kdcache.cache.recipe`), '' the task's default: scale 0.5 to 2 and flip for
+    segmentation, nothing for classification. `turns`: each sample in four turns. `shard_samples` > 1 shuffles
+    by blocks of so many samples (for samples in tars); 1 shuffles in full. Raises BadOption for a recipe that
+    the task cannot have.
     """
     return FreshStream(
         as_samples(source),
         layout=layout,
         crop=crop,
-        min_scale=min_scale,
-        max_scale=max_scale,
-        flip=flip,
+        augment=augment,
+        turns=turns,
         num_threads=num_threads,
         device_id=device_id,
         shard_samples=shard_samples,

@@ -32,7 +32,7 @@ from kdcache.trainer.progress_events import (
 from kdcache.trainer.reporter import Reporter
 from kdcache.trainer.run_folder import MetricsLog, check_free, held
 from kdcache.trainer.schedule import due
-from kdcache.trainer.step import Distiller, Stepper
+from kdcache.trainer.steps.choose import make_stepper
 
 Assemble = Callable[[Accelerator], Parts]
 
@@ -90,9 +90,7 @@ class Run:
         self.place = place_of(accelerator)
         sync_bn, note = uses_sync_bn(config, self.place)
         self.notes = (*parts.notes, *([note] if note else []))
-        self.stepper = Stepper(
-            config, Distiller(parts.student, parts.losses, parts.taps), accelerator, sync_bn=sync_bn
-        )
+        self.stepper = make_stepper(config, parts, accelerator, sync_bn=sync_bn)
         self.first = start.step if start else 0
         self.best: dict[str, float] | None = None  # 'step' and the metrics of the best student so far
         self.last: dict[str, float] = {}  # metrics of the latest validation
@@ -152,16 +150,13 @@ class Run:
         training = network.training
         found = self.parts.evaluate(network)
         network.train(training)
-        self.last = {
-            "miou": found.miou,
-            "miou_absent_zero": found.miou_absent_zero,
-            "pixel_accuracy": found.pixel_accuracy,
-        }
-        better = self.best is None or found.miou > self.best["miou"]
+        self.last = found.named()
+        better = self.best is None or found.score > self.best[found.score_name]
         if better:
             self.best = {"step": step, **self.last}
-        iou = {name: None if math.isnan(value) else value for name, value in found.per_class_iou.items()}
-        self._write(step, {"split": "val", **self.last, "per_class_iou": iou, "num_images": found.num_images})
+        classes = {name: None if math.isnan(value) else value for name, value in found.per_class.items()}
+        per_class = "per_class_iou" if found.score_name == "miou" else "per_class_accuracy"
+        self._write(step, {"split": "val", **self.last, per_class: classes, "num_images": found.num_images})
         self.accelerator.log({f"val/{name}": value for name, value in self.last.items()}, step)
         self.listen(Evaluated(step=step, split="val", metrics=self.last, best=better))
         return better
@@ -178,7 +173,7 @@ class Run:
         self.accelerator.wait_for_everyone()
 
     def _export(self, metrics: Mapping[str, float]) -> None:
-        self.parts.export(self.run_dir, self.stepper.network, {f"best/{k}": v for k, v in metrics.items()})
+        self.parts.export(self.run_dir, self.stepper.student, {f"best/{k}": v for k, v in metrics.items()})
 
     def _finish(self) -> Mapping[str, float]:
         """Write the card with best and final metrics.
@@ -189,7 +184,7 @@ class Run:
         card = {f"best/{name}": value for name, value in (self.best or {}).items()}
         card |= {f"final/{name}": value for name, value in {"step": steps, **self.last}.items()}
         if self.main:
-            kept: nn.Module | None = None if self.best is not None else self.stepper.network
+            kept: nn.Module | None = None if self.best is not None else self.stepper.student
             self.parts.export(self.run_dir, kept, card)
         self.accelerator.wait_for_everyone()
         self.listen(RunFinished(run_dir=str(self.run_dir), steps=steps, metrics=card, notes=self.notes))

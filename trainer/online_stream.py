@@ -11,6 +11,7 @@ from kdcache.cache.networks.run_folder import weights_digest
 from kdcache.cache.reduction import load_reduction
 from kdcache.cache.spec import Need
 from kdcache.trainer.batch_layout import Batch, BatchLayout, Stream
+from kdcache.trainer.mean_targets import mean_of, sources_of
 
 
 class OnlineStream:
@@ -25,14 +26,15 @@ class OnlineStream:
         *,
         amp: torch.dtype | None = None,
     ) -> None:
-        for need in needs:
-            if need.tap not in teacher.taps:
-                raise unknown("tap", need.tap, teacher.taps, where=f"live teacher {teacher.name}")
+        self._sources = sources_of(teacher.taps, [need.tap for need in needs])
+        self._taps = tuple(dict.fromkeys(tap for found in self._sources.values() for tap in found))
+        for tap in self._taps:
+            if tap not in teacher.taps:
+                raise unknown("tap", tap, teacher.taps, where=f"live teacher {teacher.name}")
         self._stream = stream
         self._device = torch.device(device)
         self._teacher = teacher.to(self._device).eval().requires_grad_(False)
         self._needs = tuple(needs)
-        self._taps = tuple(dict.fromkeys(need.tap for need in needs))
         self._reductions = {n.name: load_reduction(n.reduction) for n in needs if n.reduction}
         self._amp = amp
         self._digest = weights_digest(self._teacher)
@@ -56,12 +58,12 @@ class OnlineStream:
         images_BHWC = batch.images_BHWC.to(self._device, non_blocking=True)
         with torch.no_grad(), torch.autocast(self._device.type, self._amp, enabled=self._amp is not None):
             values = self._teacher(images_BHWC, self._taps)
-            found = {}
+            found: dict[str, Tensor] = {}
             for need in self._needs:
                 reduce = self._reductions.get(need.name)
-                value = values[need.tap]
-                found[need.name] = (reduce(value) if reduce else value).float()
-        return found
+                read = {t: reduce(values[t]) if reduce else values[t] for t in self._sources[need.tap]}
+                found |= mean_of(read, {need.name: self._sources[need.tap]})
+        return {name: value.float() for name, value in found.items()}
 
     def close(self) -> None:
         self._stream.close()

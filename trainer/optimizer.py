@@ -8,12 +8,21 @@ from torch import nn
 from kdcache.trainer.config import TrainConfig
 
 
-def make_optimizer(modules: Iterable[nn.Module], config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD (momentum) or AdamW over all trainable parameters of `modules`."""
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+def make_optimizer(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+    """SGD (momentum, with --nesterov Nesterov's) or AdamW over the trainable ones of `parameters`.
+
+    Who moves what is the step's to say: parts with an optimizer of their own are not among them.
+    """
+    trained = [p for p in parameters if p.requires_grad]
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=config.base_lr, weight_decay=config.decay)
-    return torch.optim.SGD(parameters, lr=config.base_lr, momentum=config.momentum, weight_decay=config.decay)
+        return torch.optim.AdamW(trained, lr=config.base_lr, weight_decay=config.decay)
+    return torch.optim.SGD(
+        trained,
+        lr=config.base_lr,
+        momentum=config.momentum,
+        weight_decay=config.decay,
+        nesterov=config.nesterov,
+    )
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 
 from torch import nn
 
+from kdcache.cache.networks.network import Network
+from kdcache.losses.contract import StepForm
 from kdcache.losses.loss_set import LossSet
 from kdcache.trainer.batch_layout import Stream
-from kdcache.trainer.evaluate import Metrics
+from kdcache.trainer.metrics import Metrics
 
 Evaluate = Callable[[nn.Module], Metrics]
 Export = Callable[[Path, nn.Module | None, Mapping[str, float]], None]
@@ -19,13 +21,15 @@ Export = Callable[[Path, nn.Module | None, Mapping[str, float]], None]
 class Parts:
     """What the loop runs on. Tests give their own."""
 
-    student: nn.Module  # forward(images_BHWC, taps) -> maps
+    student: nn.Module  # forward(images_BHWC, taps) -> maps; one network, or several (students/contract.py)
     losses: LossSet
     taps: tuple[str, ...]  # student taps that the losses read
     stream: Stream
     evaluate: Evaluate | None  # on the validation split; None when there is none
-    export: Export  # (run_dir, network or None to keep its weights, metrics)
+    export: Export  # (run_dir, student or None to keep its weights, metrics)
     summary: Mapping[str, str]
     resolved: Mapping[str, Any]  # goes into config.toml
     loss_rows: tuple[tuple[str, ...], ...] = ()
     notes: tuple[str, ...] = ()
+    step_form: StepForm = "joint"
+    teacher: Network | None = None  # only where images come from a generator: it is asked within the step

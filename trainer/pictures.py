@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.run_folder import load_run_network
 from kdcache.cache.peek import colour_classes
 from kdcache.cache.sources.contract import Source
+from kdcache.cache.spec import CLASSIFICATION
 from kdcache.trainer.evaluate import evaluating, predict, whole_images
 from kdcache.trainer.source_samples import as_samples
 
@@ -19,6 +21,12 @@ TITLE_PX = 18
 
 def draw_predictions(runs: Mapping[str, Path], source: Source, indices: Sequence[int], out: Path) -> None:
     """One row per image of `source`, one column per run (title -> run folder), written to `out` as PNG."""
+    if source.task == CLASSIFICATION:
+        raise BadOption(
+            f"pictures of what networks say are of segmentation, and {source.name} has one class an image",
+            where=str(out),
+            fix="look at 'kdtrain eval RUN', which lists the classes",
+        )
     networks = {title: load_run_network(path).eval() for title, path in runs.items()}
     rows = []
     for index in indices:

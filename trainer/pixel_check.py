@@ -9,6 +9,7 @@ Cost: one decode and crop per digest (a few in all).
 from kdcache.cache.cache import Cache
 from kdcache.cache.errors import BadCache
 from kdcache.cache.images import Feed, ImagePipeline, pipeline_facts, pixel_digest
+from kdcache.cache.view_rows import mixes, pixel_feed
 
 
 def check_pixels(cache: Cache, *, num_threads: int = 1, device_id: int | None = None) -> None:
@@ -18,11 +19,15 @@ def check_pixels(cache: Cache, *, num_threads: int = 1, device_id: int | None = 
     def feed(number: int) -> Feed | None:
         if number >= len(stored):
             return None
-        index, view, _ = stored[number]
-        return Feed([cache.image(index)], [], [cache.geometry(index, view)], [])
+        return pixel_feed(cache, [stored[number][:2]])
 
     pipeline = ImagePipeline(
-        feed, batch_size=1, with_labels=False, num_threads=num_threads, device_id=device_id
+        feed,
+        batch_size=1,
+        with_labels=False,
+        mixes=mixes(cache),
+        num_threads=num_threads,
+        device_id=device_id,
     )
     try:
         for (index, view, digest), batch in zip(stored, pipeline.run(), strict=True):

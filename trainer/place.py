@@ -15,7 +15,9 @@ from torch import nn
 from kdcache.cache.errors import BadOption, unknown
 from kdcache.cache.sources.contract import Source
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.evaluate import Metrics, evaluate
+from kdcache.trainer.evaluate import LogitsOf
+from kdcache.trainer.evaluate_any import evaluate_any
+from kdcache.trainer.metrics import Metrics
 
 TRACKERS = ("tensorboard", "wandb")
 _DTYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -36,16 +38,26 @@ class Place(NamedTuple):
         return (self.device.index or 0) if self.device.type == "cuda" else None
 
     def evaluation(
-        self, source: Source, class_names: tuple[str, ...], *, num_threads: int
+        self,
+        source: Source,
+        class_names: tuple[str, ...],
+        *,
+        input_size: tuple[int, int] | None = None,
+        num_threads: int,
     ) -> Callable[[nn.Module], Metrics]:
-        """A function that judges a network on `source`, each rank counting its share."""
+        """A function that judges a network on `source`, each rank counting its share.
+
+        `input_size` is (height, width) in pixels of a classifier's input; None is the source's own.
+        """
 
         def judge(network: nn.Module) -> Metrics:
-            return evaluate(
+            return evaluate_any(
                 network,
                 source,
+                task=source.task,
                 device=self.device,
                 class_names=class_names,
+                input_size=input_size or source.default_crop,
                 num_threads=num_threads,
                 amp=self.amp,
                 rank=self.rank,
@@ -149,11 +161,27 @@ def _installed(package: str) -> bool:
     return find_spec(package) is not None
 
 
-def judge_alone(network: nn.Module, source: Source, *, device: str, num_threads: int) -> Metrics:
+def judge_alone(
+    network: nn.Module | LogitsOf,
+    source: Source,
+    *,
+    input_size: tuple[int, int],
+    device: str,
+    num_threads: int,
+    teacher: nn.Module | None = None,
+) -> Metrics:
     """Judge a network in this process, without Accelerate, in float32."""
     check_device(device)
     found = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    network = network.to(found)
-    return evaluate(
-        network, source, device=found, class_names=tuple(source.class_names), num_threads=num_threads
+    if isinstance(network, nn.Module):
+        network = network.to(found)
+    return evaluate_any(
+        network,
+        source,
+        task=source.task,
+        device=found,
+        class_names=tuple(source.class_names),
+        input_size=input_size,
+        num_threads=num_threads,
+        teacher=None if teacher is None else teacher.to(found),
     )

@@ -3,21 +3,26 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from accelerate import Accelerator
+from torch import nn
 
 from kdcache.cache.errors import BadOption
+from kdcache.cache.networks.resolve import resolve_teacher
+from kdcache.cache.networks.run_folder import RunCard, load_run_network, read_run_card
+from kdcache.cache.sources.table import open_source
 from kdcache.trainer.assemble import assemble
 from kdcache.trainer.config import TrainConfig, merge_for_resume, read_config
-from kdcache.trainer.evaluate import Metrics
 from kdcache.trainer.home import absolute_spec, cache_label, default_run_name, find_cache, find_run, runs_dir
 from kdcache.trainer.loop import train
+from kdcache.trainer.metrics import Metrics
 from kdcache.trainer.origin import open_origin, resolve_origin
 from kdcache.trainer.parts import Parts
 from kdcache.trainer.place import judge_alone, place_of
 from kdcache.trainer.progress_events import Listen, silent
 from kdcache.trainer.run_folder import check_free
+from kdcache.trainer.students.exits import load_exit
 
 
 def train_run(
@@ -59,13 +64,32 @@ def continued(given: Mapping[str, Any], home: Path) -> TrainConfig:
     return merge_for_resume(stored, now, where=str(runs_dir(home) / name))
 
 
-def evaluate_run(
-    run: str, *, home: Path, data: str | None, split: str, device: str = "auto", threads: int = 1
-) -> tuple[Path, str, Metrics]:
-    """Judge an exported student on whole images of a split: (run folder, data spec, metrics)."""
-    from kdcache.cache.networks.run_folder import load_run_network, read_run_card
-    from kdcache.cache.sources.table import open_source
+class Judged(NamedTuple):
+    """What was judged on which data, and by which teacher."""
 
+    run_dir: Path
+    data: str
+    metrics: Metrics
+    teacher: str = ""  # the sentence that says which teacher was asked
+
+
+def evaluate_run(
+    run: str,
+    *,
+    home: Path,
+    data: str | None,
+    split: str,
+    exit_number: int | None = None,
+    teacher: str | None = None,
+    teacher_weights: str | None = None,
+    device: str = "auto",
+    threads: int = 1,
+) -> Judged:
+    """Judge an exported student on a split, or exit `exit_number` (from 1) of a student with exits.
+
+    A classifier may be compared with a teacher, a run's name or a network's. Raises KdError for what is not
+    there and for data of other classes.
+    """
     run_dir = find_run(home, run)
     card = read_run_card(run_dir)
     spec = absolute_spec(data) if data else card.data
@@ -76,8 +100,33 @@ def evaluate_run(
             where=f"--data {spec}",
             fix=f"judge it on data with the classes of {card.data}",
         )
-    network = load_run_network(run_dir)
-    return run_dir, spec, judge_alone(network, source, device=device, num_threads=threads)
+    asked, line = _teacher(teacher, teacher_weights, card, home)
+    metrics = judge_alone(
+        load_run_network(run_dir) if exit_number is None else load_exit(run_dir, exit_number),
+        source,
+        input_size=card.crop,
+        device=device,
+        num_threads=threads,
+        teacher=asked,
+    )
+    return Judged(run_dir, spec, metrics, line)
+
+
+def _teacher(
+    name: str | None, weights: str | None, card: RunCard, home: Path
+) -> tuple[nn.Module | None, str]:
+    if name is None:
+        if weights is not None:
+            raise BadOption(
+                "--teacher-weights without a teacher",
+                where=f"--teacher-weights {weights}",
+                fix="add --teacher NETWORK",
+            )
+        return None, ""
+    teacher, _, line = resolve_teacher(
+        name, runs_dir(home), task=card.task, num_classes=len(card.class_names), weights=weights
+    )
+    return teacher, line
 
 
 def _name(config: TrainConfig) -> str:

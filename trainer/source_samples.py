@@ -1,10 +1,9 @@
 """A source's original files as encoded samples: what fresh views and evaluation read."""
 
 import numpy as np
-from PIL import Image
 
-from kdcache.cache.errors import BadSample
 from kdcache.cache.sources.contract import Source
+from kdcache.cache.spec import CLASSIFICATION, Task
 from kdcache.trainer.batch_layout import SampleSource
 
 LABEL_MEMO_BYTES = 1 << 30  # 1 GiB: every label of the usual datasets; encoded PNGs are a few kB each
@@ -18,6 +17,7 @@ class SourceSamples:
 
     def __init__(self, source: Source, *, label_memo_bytes: int = LABEL_MEMO_BYTES) -> None:
         self.source = source
+        self.task: Task = source.task
         self.num_samples = len(source.keys)
         self.invalid = np.zeros(0, dtype=np.int64)
         self._labels: dict[int, np.ndarray] = {}
@@ -29,14 +29,23 @@ class SourceSamples:
         return np.frombuffer(self.source.image_bytes(index), dtype=np.uint8)
 
     def label(self, index: int) -> np.ndarray:
-        """The encoded label of train ids, 1-D uint8."""
+        """Segmentation: the encoded label of train ids, 1-D uint8. Classification: the class, (1,) int64."""
         if index in self._labels:
             return self._labels[index]
-        encoded = np.frombuffer(self.source.label_png(index), dtype=np.uint8)
-        if encoded.nbytes <= self._room:
-            self._room -= encoded.nbytes
-            self._labels[index] = encoded
-        return encoded
+        encoded = self.source.label_bytes(index)
+        if self.task == CLASSIFICATION:
+            label = np.array([int(encoded)], dtype=np.int64)
+        else:
+            label = np.frombuffer(encoded, dtype=np.uint8)
+        if label.nbytes <= self._room:
+            self._room -= label.nbytes
+            self._labels[index] = label
+        return label
+
+    def class_labels(self) -> np.ndarray:
+        """(num_samples,) int64, the class of every sample. Of classification only."""
+        every = [self.label(index) for index in range(self.num_samples)]
+        return np.concatenate(every) if every else np.zeros(0, dtype=np.int64)
 
     def key(self, index: int) -> str:
         return self.source.keys[index]
@@ -44,20 +53,8 @@ class SourceSamples:
     def size(self, index: int) -> tuple[int, int]:
         """(height, width) in pixels, from the file's header. Raises BadSample when it is not an image."""
         if index not in self._sizes:
-            self._sizes[index] = self._read_size(index)
+            self._sizes[index] = self.source.size(index)
         return self._sizes[index]
-
-    def _read_size(self, index: int) -> tuple[int, int]:
-        path = self.source.image_path(index)
-        try:
-            with Image.open(path) as image:
-                return image.height, image.width
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise BadSample(
-                f"image of '{self.key(index)}' cannot be read: {error}",
-                where=str(path),
-                fix="restore the file from the dataset's archive",
-            ) from error
 
 
 def as_samples(source: Source | SampleSource) -> SampleSource:

@@ -21,7 +21,10 @@ from torch import Tensor
 from kdcache.cache.cache import Cache
 from kdcache.cache.images import Feed, ImagePipeline
 from kdcache.cache.spec import Need, PartSpec
+from kdcache.cache.view_rows import partner_of
 from kdcache.trainer.batch_layout import Batch, BatchLayout
+from kdcache.trainer.batch_rows import BatchRow, RowFeed
+from kdcache.trainer.mean_targets import check_alike, mean_of, sources_of
 from kdcache.trainer.order import samples_at
 from kdcache.trainer.pixel_check import check_pixels
 from kdcache.trainer.stored_views import StoredRow, StoredViews, cells, choose_views
@@ -30,12 +33,12 @@ PREFETCH = 2  # batches the pipeline prepares ahead
 
 
 class PartReader:
-    """One part of one need: a row's array, whole or cut to the window, in memory that outlives the batch."""
+    """One part of one target: a row's array, whole or cut to the window, in memory that outlasts a batch."""
 
     def __init__(
-        self, need: str, part: str, spec: PartSpec, stride: int, batch_size: int, *, cut: bool
+        self, target: str, part: str, spec: PartSpec, stride: int, batch_size: int, *, cut: bool
     ) -> None:
-        self.need, self.part = need, part
+        self.target, self.part = target, part
         self._stride = stride
         self._ring: list[np.ndarray] = []
         if cut and spec.spatial:
@@ -68,22 +71,32 @@ class StoredStream:
     ) -> None:
         self.layout = layout
         self._cache = cache
-        self._needs = tuple(dict.fromkeys(need.name for need in needs))
-        cache.require(self._needs)
+        self._sources = sources_of(cache.manifest.tap_names, [need.name for need in needs])
+        self._stored = tuple(dict.fromkeys(name for found in self._sources.values() for name in found))
+        cache.require(self._stored)
+        check_alike(self._sources, lambda n: cache.tap(n).spec(*cache.manifest.crop), cache.manifest.name)
         self._invalid = np.asarray(cache.invalid, dtype=np.int64)
         self.views: StoredViews = choose_views(
-            cache, self._needs, family=views, crop=crop, seed=layout.seed, invalid=self._invalid
+            cache, self._stored, family=views, crop=crop, seed=layout.seed, invalid=self._invalid
         )
-        self._readers = [r for need in self._needs for r in self._part_readers(need)]
+        self._rows = RowFeed(cache, mixes=any(s.recipe.mixes for s in self.views.sets))
+        self._readers = [r for target in self._stored for r in self._part_readers(target)]
         self._num_threads, self._device_id = num_threads, device_id
         self._pipeline: ImagePipeline | None = None
         self._checked = False
 
-    def _part_readers(self, need: str) -> list[PartReader]:
-        tap = self._cache.tap(need)
-        parts = self._cache.codec(need).parts(tap.spec(*self.views.crop))
-        size, cut = self.layout.micro_batch, self.views.sets[0].kind != "crops"
-        return [PartReader(need, name, spec, tap.stride, size, cut=cut) for name, spec in parts.items()]
+    def _part_readers(self, target: str) -> list[PartReader]:
+        tap = self._cache.tap(target)
+        parts = self._cache.codec(target).parts(tap.spec(*self.views.crop))
+        cut = self.views.sets[0].crop is None
+        return [
+            PartReader(target, name, spec, tap.stride, self._batch_rows, cut=cut)
+            for name, spec in parts.items()
+        ]
+
+    @property
+    def _batch_rows(self) -> int:
+        return self.layout.micro_batch * self.views.rows_per_sample
 
     @property
     def num_samples(self) -> int:
@@ -99,22 +112,22 @@ class StoredStream:
             invalid=self._invalid,
         )
         pairs = zip(placed.samples.tolist(), placed.epochs.tolist(), strict=True)
-        return [self.views.row(index, epoch) for index, epoch in pairs]
+        turns = range(self.views.rows_per_sample)
+        return [self.views.row(index, epoch, turn) for index, epoch in pairs for turn in turns]
 
     def feed(self, micro_step: int) -> Feed:
         """Encoded bytes, geometry and target parts of one micro batch."""
         rows = self.rows(micro_step)
         passengers: list[list[np.ndarray]] = [[] for _ in self._readers]
         for place, row in enumerate(rows):
-            stored = {need: self._cache.parts(need, row.sample, row.view) for need in self._needs}
+            stored = {name: self._cache.parts(name, row.sample, row.view) for name in self._stored}
             for column, reader in zip(passengers, self._readers, strict=True):
-                column.append(reader.read(row, stored[reader.need][reader.part], micro_step, place))
-        return Feed(
-            encoded=[self._cache.image(row.sample) for row in rows],
-            labels=[self._cache.label(row.sample) for row in rows],
-            geometry=[row.geometry for row in rows],
-            passengers=passengers,
-        )
+                column.append(reader.read(row, stored[reader.target][reader.part], micro_step, place))
+        return self._rows.feed([self._pixels(row) for row in rows], passengers)
+
+    def _pixels(self, row: StoredRow) -> BatchRow:
+        mixed_in = partner_of(self._cache, row.partner, row.view)
+        return BatchRow(row.sample, row.geometry, row.effects, row.partner, mixed_in)
 
     def run(self, start_micro_step: int = 0) -> Iterator[Batch]:
         """Endless batches from `start_micro_step` on. A second run ends the first.
@@ -127,26 +140,31 @@ class StoredStream:
             self._checked = True
         self._pipeline = ImagePipeline(
             self.feed,
-            batch_size=self.layout.micro_batch,
-            with_labels=True,
-            num_passengers=len(self._readers),
+            batch_size=self._batch_rows,
+            with_labels=self._rows.with_labels,
+            num_passengers=self._rows.num_passengers + len(self._readers),
+            mixes=self._rows.mixes,
             num_threads=self._num_threads,
             prefetch=PREFETCH,
             device_id=self._device_id,
             name_of=lambda step, row: self._cache.key(self.rows(step)[row].sample),
         )
         for step, found in enumerate(self._pipeline.run(start_micro_step), start_micro_step):
-            assert found.labels_BHW is not None
-            parts: dict[str, dict[str, Tensor]] = {need: {} for need in self._needs}
-            for reader, tensor in zip(self._readers, found.passengers, strict=True):
-                parts[reader.need][reader.part] = tensor
+            rows = self._rows.labelled(found)
+            parts: dict[str, dict[str, Tensor]] = {name: {} for name in self._stored}
+            for reader, tensor in zip(self._readers, rows.passengers, strict=True):
+                parts[reader.target][reader.part] = tensor
             epoch = self.layout.positions(step).start // self.num_samples
-            yield Batch(found.images_BHWC, found.labels_BHW, parts, step, epoch)
+            per_sample = self.views.rows_per_sample
+            yield Batch(
+                found.images_BHWC, rows.labels, parts, step, epoch, rows.samples_B, rows.mixed, per_sample
+            )
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> dict[str, Tensor]:
         """Decoded on the device where the parts are; move the batch first to decode elsewhere."""
-        return {need: self._cache.codec(need).decode(parts) for need, parts in batch.parts.items()}
+        values = {name: self._cache.codec(name).decode(parts) for name, parts in batch.parts.items()}
+        return mean_of(values, self._sources)
 
     def close(self) -> None:
         if self._pipeline is not None:
@@ -160,7 +178,7 @@ class StoredStream:
             "cache",
             "samples",
             *(f"views/{s.first}" for s in self.views.sets),
-            *(f"tap/{n}" for n in self._needs),
+            *(f"tap/{n}" for n in self._stored),
         }
         return {
             "views": "stored",
@@ -182,8 +200,8 @@ def stored_stream(
 ) -> StoredStream:
     """Stored views of `cache` with the targets that `needs` name; no needs: pixels and labels only.
 
-    `views` is 'crops' or 'full' (default: the family of the cache's first view set), `crop` the size of
-    the batch in pixels: of stored crops it selects, of full views it is the window's (default: the
+    `views` is 'crops', 'full' or 'turns' (default: the family of the cache's first view set), `crop` the
+    size of the batch in pixels: of stored crops it selects, of full views it is the window's (default: the
     manifest's). Raises BadOption for a need, a view or a window the cache cannot give, BadCache when its
     pixels cannot be re-made.
     """

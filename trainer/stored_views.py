@@ -1,6 +1,7 @@
 """Which stored row a sample shows in an epoch, and which part of it: crops are replayed, full views are cut.
 
 Crops: view (epoch + hash of key) mod K of the cache's K stored crops, whole.
+Turns: likewise one of K stored fours, whose rows are the sample turned by 0, 90, 180 and 270 degrees.
 Full views: the whole image was seen once, and once mirrored with `--mirror`. In each epoch a window is
 drawn, without scale, its corner on a cell of every map that the cache keeps: its cells are cells of the maps.
 With a mirrored view the parity of (epoch + hash of key) chooses which of the two is cut.
@@ -14,11 +15,13 @@ import numpy as np
 
 from kdcache.cache.cache import Cache
 from kdcache.cache.errors import BadCache, BadOption
+from kdcache.cache.recipe_draw import QUARTERS
 from kdcache.cache.spec import ceil_div
-from kdcache.cache.view import Geometry
+from kdcache.cache.view import Geometry, Op
 from kdcache.cache.view_draw import ViewSet, window_view
+from kdcache.cache.view_rows import view_row
 
-FAMILIES = ("crops", "full")
+FAMILIES = ("crops", "full", "turns")
 
 
 class Window(NamedTuple):
@@ -37,32 +40,41 @@ class StoredRow(NamedTuple):
     view: int
     geometry: Geometry
     window: Window | None  # None: the whole stored map
+    effects: tuple[Op, ...] = ()
+    partner: int | None = None  # index of the sample that is mixed in
 
 
 class StoredViews(Protocol):
     crop: tuple[int, int]  # height, width of every batch in pixels
     sets: tuple[ViewSet, ...]
+    rows_per_sample: int  # rows of a batch that show one sample, one after another
 
-    def row(self, index: int, epoch: int) -> StoredRow: ...
+    def row(self, index: int, epoch: int, turn: int = 0) -> StoredRow:
+        """Row `turn` of the sample's rows."""
+        ...
 
 
 class CropViews:
-    """Stored crops of one size, replayed."""
+    """Stored crops of one size, replayed; of turned views the four that belong together."""
 
     def __init__(self, cache: Cache, sets: Sequence[ViewSet]) -> None:
         assert sets and sets[0].crop is not None
         self._cache = cache
         self.sets = tuple(sets)
         self.crop = sets[0].crop
-        self._numbers = [n for s in sets for n in range(s.first, s.first + s.count)]
+        self.rows_per_sample = QUARTERS if sets[0].kind == "turns" else 1
+        self._numbers = [n for s in sets for n in range(s.first, s.first + s.count, self.rows_per_sample)]
 
-    def row(self, index: int, epoch: int) -> StoredRow:
-        view = self._numbers[(epoch + self._cache.key_hash(index)) % len(self._numbers)]
-        return StoredRow(index, view, self._cache.geometry(index, view), None)
+    def row(self, index: int, epoch: int, turn: int = 0) -> StoredRow:
+        view = self._numbers[(epoch + self._cache.key_hash(index)) % len(self._numbers)] + turn
+        found = view_row(self._cache, index, view)
+        return StoredRow(index, view, found.geometry, None, found.effects, found.partner)
 
 
 class WindowViews:
     """Windows of whole stored images, drawn in every epoch from (seed, key, epoch)."""
+
+    rows_per_sample = 1
 
     def __init__(
         self,
@@ -82,7 +94,8 @@ class WindowViews:
         self._numbers = [s.first for s in sets]
         self._mirrored = [s.kind == "mirror" for s in sets]
 
-    def row(self, index: int, epoch: int) -> StoredRow:
+    def row(self, index: int, epoch: int, turn: int = 0) -> StoredRow:
+        assert turn == 0, "windows are not turned"
         chosen = (epoch + self._cache.key_hash(index)) % len(self._numbers)
         height, width = self._cache.size(index)
         view, window = window_view(
@@ -117,7 +130,7 @@ def choose_views(
     """
     family = family or _family(cache.manifest.views[0])
     sets = _complete_sets(cache, needs, family)
-    if family == "crops":
+    if family != "full":
         return CropViews(cache, _crops_of_size(cache, sets, crop))
     # Of all taps, not of the needed ones: runs with different losses then see the same windows.
     strides = [t.stride for t in cache.manifest.taps if t.stride] or [1]
@@ -179,11 +192,11 @@ def cells(window: Window, stride: int) -> tuple[slice, slice]:
 
 
 def _family(views: ViewSet) -> str:
-    return "crops" if views.kind == "crops" else "full"
+    return "full" if views.crop is None else views.kind
 
 
 def _spelled(family: str) -> str:
-    return "crops:8" if family == "crops" else "full"
+    return {"crops": "crops:8", "turns": "turns:2"}.get(family, family)
 
 
 def _crops_of_size(cache: Cache, sets: Sequence[ViewSet], crop: tuple[int, int] | None) -> list[ViewSet]:

@@ -7,6 +7,7 @@ on.
 
 from kdcache.trainer.batch_layout import Batch as Batch
 from kdcache.trainer.batch_layout import BatchLayout as BatchLayout
+from kdcache.trainer.batch_layout import Mixed as Mixed
 from kdcache.trainer.batch_layout import SampleSource as SampleSource
 from kdcache.trainer.batch_layout import Stream as Stream
 from kdcache.trainer.fresh_stream import fresh_stream as fresh_stream

@@ -5,6 +5,7 @@ import re
 from kdcache.cache.networks.build import NONE, build_network
 from kdcache.cache.networks.names import CUSTOM, parse_name
 from kdcache.cache.networks.network import Network
+from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task
 from kdcache.trainer.config import TrainConfig
 
 # The methods' papers put the auxiliary head on stage 3 of ResNets; MobileNets have none.
@@ -16,17 +17,21 @@ def has_aux(config: TrainConfig) -> bool:
     return bool(_RESNET.search(config.student)) if config.aux is None else config.aux
 
 
-def build_student(config: TrainConfig, *, num_classes: int, output_stride: int) -> Network:
-    """A student with its backbone from `--weights`: ImageNet's unless a factory of the user's own makes it.
+def build_student(
+    config: TrainConfig, *, num_classes: int, output_stride: int | None, task: Task = SEGMENTATION
+) -> Network:
+    """A segmentation student has its backbone from `--weights`: ImageNet's unless a factory of the user's
+    own makes it. A classifier starts from random weights unless `--weights` names some.
 
     The caller seeds torch beforehand. Raises BadOption, BadWeights, Missing.
     """
-    own = parse_name(config.student).family == CUSTOM
+    own = parse_name(config.student, task=task).family == CUSTOM
     return build_network(
         config.student,
+        task=task,
         num_classes=num_classes,
         output_stride=output_stride,
-        aux=has_aux(config),
-        weights=config.weights or (NONE if own else "imagenet"),
+        aux=task == SEGMENTATION and has_aux(config),
+        weights=config.weights or (NONE if own or task == CLASSIFICATION else "imagenet"),
         role="student",
     )

@@ -44,7 +44,8 @@ def make_codec(name: str, *, may_import: bool = False) -> Codec:
 def default_codec(tap: str, spec: TensorSpec) -> str:
     """Vectors and logits of up to 32 classes: fp16. Every other map: int8."""
     is_vector = len(spec.shape) == 1
-    return "fp16" if is_vector or (tap == "logits" and spec.channels <= FEW_CLASSES) else "int8"
+    few = tap.rpartition(".")[2] == "logits" and spec.channels <= FEW_CLASSES  # also a member's: 'a.logits'
+    return "fp16" if is_vector or few else "int8"
 
 
 def _foreign(name: str, module_name: str, class_name: str, may_import: bool) -> Codec:

@@ -2,15 +2,17 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from kdcache.cache.errors import BadOption, KdError
 from kdcache.cache.networks.factory import assemble_custom
-from kdcache.cache.networks.names import CUSTOM, NetworkName, parse_name
+from kdcache.cache.networks.names import CIFAR, CUSTOM, TIMM, NetworkName, parse_name
 from kdcache.cache.networks.network import Assembly, Network, NetworkConfig
 from kdcache.cache.networks.run_card import student_weights
 from kdcache.cache.networks.weights import SUFFIXES, WeightsFile, fit_weights, read_weights
+from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task
 
 SEGMENTATION_STRIDE = 8
 BACKBONE_STRIDE = 32
@@ -22,6 +24,7 @@ Role = Literal["teacher", "student"]
 def build_network(
     name: str,
     *,
+    task: Task = SEGMENTATION,
     num_classes: int | None,
     output_stride: int | None = None,
     aux: bool = False,
@@ -31,21 +34,23 @@ def build_network(
 ) -> Network:
     """A network by name (names.py lists the forms).
 
-    `output_stride` None is 8 for segmentation and 32 for a backbone alone. `weights`: None or 'none' for
-    random ones, 'imagenet' or another tag to download, a file, or a run folder. A backbone's file goes into
-    the encoder and leaves the head untrained. `aux` asks for an auxiliary head where the network has one.
-    `taps` adds places by hand. `role` names the option in error texts. Raises BadOption, BadWeights, Missing.
+    `output_stride` None is 8 for segmentation and 32 for a backbone alone; classifiers have the one they
+    have. `weights`: None or 'none' for random ones, 'imagenet' or another tag to download, a file, or a run
+    folder. A backbone's file goes into the encoder and leaves the head untrained; of weights for other
+    classes a student takes all but the classifier, a teacher nothing. `aux` asks for an auxiliary head where
+    the network has one. `taps` adds places by hand. Raises BadOption, BadWeights, Missing.
     """
-    parsed = parse_name(name, where=f"--{role}")
-    classes = _num_classes(parsed, num_classes, role)
-    stride = output_stride or (BACKBONE_STRIDE if parsed.family == "timm" else SEGMENTATION_STRIDE)
+    parsed = parse_name(name, where=f"--{role}", task=task)
+    classes = _num_classes(parsed, num_classes, role, task)
+    stride = output_stride or (BACKBONE_STRIDE if parsed.family == TIMM else SEGMENTATION_STRIDE)
     # Read before building: a wrong path is said at once, a ResNet-101 takes seconds.
     file = None if weights in (None, NONE) else find_weights(parsed, str(weights), classes)
-    assembly = _assemble(parsed, classes, stride, aux)
+    assembly = _assemble(parsed, task, classes, stride, aux)
     config = NetworkConfig(
         name=str(parsed),
         num_classes=classes,
-        output_stride=stride,
+        output_stride=assembly.output_stride or stride,
+        task=task,
         aux="aux" in assembly.taps,
         taps=dict(taps or {}),
     )
@@ -53,14 +58,23 @@ def build_network(
     network = Network(config, assembly, trained_head=parsed.family == CUSTOM)
     _try_out(network, role)
     if file is not None:
-        network.trained_head = fit_weights(network, file) or network.trained_head
+        fits = fit_weights(network, file, fresh_head=task == CLASSIFICATION and role == "student")
+        network.trained_head = fits or network.trained_head
     return network
 
 
 def rebuild(config: NetworkConfig) -> Network:
     """A run folder's network, weights still random. A custom factory is imported by its name and called."""
-    parsed = parse_name(config.name)
-    assembly = _assemble(parsed, config.num_classes, config.output_stride, config.aux)
+    if config.members:
+        from kdcache.cache.networks.ensemble import Ensemble, member_taps
+
+        by_hand = member_taps(config.taps, list(config.members))
+        members = {
+            label: rebuild(replace(member, taps=by_hand[label])) for label, member in config.members.items()
+        }
+        return Ensemble(config.name, members, mean=config.mean)
+    parsed = parse_name(config.name, task=config.task)
+    assembly = _assemble(parsed, config.task, config.num_classes, config.output_stride, config.aux)
     return Network(config, assembly, trained_head=False)
 
 
@@ -79,22 +93,27 @@ def find_weights(name: NetworkName, weights: str, num_classes: int) -> WeightsFi
 def _try_out(network: Network, role: Role) -> None:
     """One pass over a few pixels with every tap: finds networks of one input size and useless taps."""
     try:
-        network.tap_specs(list(network.taps), 1, 1)
+        network.try_out()
     except KdError:
         raise
     except Exception as failure:  # whatever a foreign module raises for a size it does not take
+        fix = f"take a convolutional network; sides are padded to multiples of {network.pad_multiple}"
+        if network.task == CLASSIFICATION:
+            fix = "give the module an attribute input_size = (height, width) when it takes one size only"
         raise BadOption(
-            f"{network.name} does not take images of any size: {failure}",
-            where=f"--{role}",
-            fix=f"take a convolutional network; sides are padded to multiples of {network.pad_multiple}",
+            f"{network.name} does not take images of any size: {failure}", where=f"--{role}", fix=fix
         ) from failure
 
 
-def _num_classes(name: NetworkName, num_classes: int | None, role: Role) -> int:
-    if name.family == "timm":
+def _num_classes(name: NetworkName, num_classes: int | None, role: Role, task: Task) -> int:
+    if name.family == TIMM and task == SEGMENTATION:
         return 0
     if num_classes is not None:
         return num_classes
+    if name.family == TIMM:
+        from kdcache.cache.networks.classifiers import default_classes
+
+        return default_classes(name)
     if name.family == "tv":
         return 21  # VOC
     if name.family == CUSTOM:
@@ -102,15 +121,23 @@ def _num_classes(name: NetworkName, num_classes: int | None, role: Role) -> int:
     raise BadOption(
         f"{name} needs the number of classes",
         where=f"--{role}",
-        fix="name the data: --data camvid:DIR",
+        fix=f"name the data: --data {'cifar10' if name.family == CIFAR else 'camvid'}:DIR",
     )
 
 
-def _assemble(name: NetworkName, num_classes: int, output_stride: int, aux: bool) -> Assembly:
+def _assemble(name: NetworkName, task: Task, num_classes: int, output_stride: int, aux: bool) -> Assembly:
     """One branch per family; the libraries behind them load only here."""
     if name.family == CUSTOM:
-        return assemble_custom(name.body, num_classes or None)
-    if name.family == "timm":
+        return assemble_custom(name.body, num_classes or None, task)
+    if name.family == CIFAR:
+        from kdcache.cache.networks.cifar_resnets import assemble_cifar
+
+        return assemble_cifar(name, num_classes=num_classes)
+    if name.family == TIMM and task == CLASSIFICATION:
+        from kdcache.cache.networks.classifiers import assemble_classifier
+
+        return assemble_classifier(name, num_classes=num_classes)
+    if name.family == TIMM:
         from kdcache.cache.networks.backbones import assemble_backbone
 
         return assemble_backbone(name, output_stride=output_stride)

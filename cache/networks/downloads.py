@@ -7,8 +7,8 @@ import torchvision
 from torch import Tensor
 
 from kdcache.cache.errors import BadOption, BadWeights, unknown
-from kdcache.cache.networks.encoders import SAME, check_tag, statistics
-from kdcache.cache.networks.names import NetworkName
+from kdcache.cache.networks.encoders import check_tag, statistics
+from kdcache.cache.networks.names import CIFAR, CUSTOM, SAME, NetworkName
 from kdcache.cache.networks.torchvision_models import NUM_VOC_CLASSES
 from kdcache.cache.networks.weights import WeightsFile
 
@@ -19,11 +19,13 @@ def download(name: NetworkName, tag: str, num_classes: int) -> WeightsFile:
     """Weights named by a tag. Raises BadWeights when they cannot be had, BadOption when there are none."""
     if name.family == "tv":
         return _torchvision(name, tag, num_classes)
-    if name.family == "custom":
+    if name.family in (CUSTOM, CIFAR):
+        whose = "a network of yours" if name.family == CUSTOM else "a CIFAR network"
+        inside = ", or load them inside the factory" if name.family == CUSTOM else ", or --weights none"
         raise BadOption(
-            f"'{tag}' is no file, and a network of yours has no pretrained tags",
+            f"'{tag}' is no file, and {whose} has no pretrained tags",
             where=f"weights of {name}",
-            fix="pass --weights FILE.safetensors, or load them inside the factory",
+            fix=f"pass --weights FILE.safetensors{inside}",
         )
     timm_name = name.body.removesuffix(SAME)
     if tag != IMAGENET:

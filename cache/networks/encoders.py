@@ -14,10 +14,9 @@ from timm.models import FeatureListNet
 from timm.models.efficientnet import EfficientNetFeatures
 
 from kdcache.cache.errors import BadOption, unknown
-from kdcache.cache.networks.names import NetworkName, unknown_network
+from kdcache.cache.networks.names import SAME, NetworkName, unknown_network
 from kdcache.cache.networks.normalise import IMAGENET_MEAN, IMAGENET_STD
 
-SAME = ".same"
 NUM_STAGES = 4
 
 

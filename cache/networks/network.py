@@ -1,59 +1,22 @@
 """A network as every part of the project sees it: uint8 pixels in, named maps out, sizes known beforehand.
  Input is padded right and bottom to `pad_multiple`, maps are cut back to ceil(size / stride): the map of an
 image does not depend on how far it was padded except through the network's own reach. Logits are never
-upsampled here. Axes: B batch, H and W pixels or cells, C channels.
+upsampled here. Classifiers are not padded: their maps must have ceil(size / stride) cells by themselves.
+Axes: B batch, H and W pixels or cells, C channels, K classes, D channels of the embedding.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from kdcache.cache.errors import BadOption
+from kdcache.cache.networks.network_config import NetworkConfig as NetworkConfig
 from kdcache.cache.networks.normalise import IMAGENET_MEAN, IMAGENET_STD, Normalise, pad_to_multiple
 from kdcache.cache.networks.taps import find_module, read_places, select_item
-from kdcache.cache.spec import TensorSpec, ceil_div, unknown
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkConfig:
-    """What rebuilds a network, weights apart. `taps` holds only the places named by hand."""
-
-    name: str
-    num_classes: int  # 0 for a backbone alone
-    output_stride: int
-    aux: bool = False
-    taps: Mapping[str, str] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, object]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, raw: Mapping[str, object], *, where: str = "network configuration") -> "NetworkConfig":
-        """Raises BadOption for an unknown, absent or wrongly typed field: `raw` comes from a file."""
-        legal = [entry.name for entry in fields(cls)]
-        for name in raw:
-            if name not in legal:
-                raise unknown("field of a network", name, legal, where=where)
-        taps = raw.get("taps", {})
-        numbers = [raw.get("num_classes"), raw.get("output_stride")]
-        if not (
-            isinstance(raw.get("name"), str)
-            and all(type(n) is int for n in numbers)
-            and isinstance(taps, dict)
-        ):
-            raise BadOption(
-                f"not a network configuration: {dict(raw)}", where=where, fix="train the run again"
-            )
-        return cls(
-            name=str(raw["name"]),
-            num_classes=int(str(raw["num_classes"])),
-            output_stride=int(str(raw["output_stride"])),
-            aux=bool(raw.get("aux", False)),
-            taps={str(tap): str(path) for tap, path in taps.items()},
-        )
+from kdcache.cache.spec import Task, TensorSpec, ceil_div, unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +36,12 @@ class Assembly:
     side_heads: Mapping[str, str] = field(default_factory=dict)  # head outside the pass: tap -> path it reads
     backbone_path: str = ""  # where a file with plain backbone keys goes; '' when there is no such place
     backbone_extras: frozenset[str] = frozenset()  # keys of such a file without a place here: its classifier
+    # What follows is of classifiers.
+    output_stride: int = 0  # the network's own; 0: the one that was asked for
+    input_px: tuple[int, int] | None = None  # the size it is usually given
+    probe_px: tuple[int, int] | None = None  # for the dry run; None: two by three times the padding
+    fixed_size: bool = False  # takes input_px and no other size
+    heads: tuple[str, ...] = ()  # paths of the modules whose size is the number of classes
 
 
 class Network(nn.Module):
@@ -87,6 +56,13 @@ class Network(nn.Module):
         self.num_classes = config.num_classes
         self.output_stride = config.output_stride
         self.pad_multiple = assembly.pad_multiple
+        self.input_px = assembly.input_px
+        self.fixed_px = assembly.input_px if assembly.fixed_size else None
+        self.heads = assembly.heads
+        # Two by three multiples: a pooled map of constant size shows two different strides and is found out.
+        multiples = (2 * self.pad_multiple, 3 * self.pad_multiple)
+        self.probe_px = self.fixed_px or assembly.probe_px or multiples
+        self._unpadded = bool(assembly.probe_px or self.fixed_px) and self.pad_multiple == 1
         self.trained_head = trained_head
         self.taps: dict[str, str] = {**assembly.taps, **config.taps}
         self.backbone_path = assembly.backbone_path
@@ -96,9 +72,14 @@ class Network(nn.Module):
             tap: path for tap, path in assembly.side_heads.items() if self.taps[tap] == assembly.taps[tap]
         }
         self._returns = dict(assembly.returns)
+        self._tried_px: set[tuple[int, int]] = set()  # sizes that an unpadded network was seen to take
         self._known_tap: dict[str, tuple[int, int]] = {}  # tap -> (channels, stride), filled by dry runs
         for tap, path in self.taps.items():
             find_module(self.model, path, where=f"tap '{tap}' of {self.name}")
+
+    @property
+    def task(self) -> Task:
+        return self.config.task
 
     def forward(self, images_BHWC: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
         """Images (B, H, W, 3), uint8 or float of 0..255, to maps (B, C, ceil(H/stride), ceil(W/stride)) by
@@ -110,13 +91,42 @@ class Network(nn.Module):
         self._check_names(taps)
         height, width = images_BHWC.shape[1:3]
         padded_BHWC = pad_to_multiple(images_BHWC, self.pad_multiple)
-        values = self._read(self.normalise(padded_BHWC), taps)
-        padded = (padded_BHWC.shape[1], padded_BHWC.shape[2])
-        return {tap: _cut(values[tap], tap, padded, height, width) for tap in taps}
+        return self._cut(self.normalise(padded_BHWC), taps, height, width)
+
+    def read_normalised(self, pixels_BCHW: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
+        """Float (B, 3, H, W), normalised already, to taps as `forward` gives them, with a gradient to the
+        pixels.
+
+        Nothing is padded: sides must be multiples of `pad_multiple`.
+        """
+        self._check_names(taps)
+        height, width = pixels_BCHW.shape[2:]
+        if height % self.pad_multiple or width % self.pad_multiple:
+            raise BadOption(
+                f"sides of {height}x{width} pixels are no multiples of {self.pad_multiple}",
+                where=f"normalised input of {self.name}",
+                fix="make images of a size that needs no padding",
+            )
+        return self._cut(pixels_BCHW, taps, height, width)
+
+    def classifier_weight(self) -> Tensor | None:
+        """(K, D) of the linear layer that gives the logits; None where they come from anything else."""
+        last = self.model.get_submodule(self.heads[0]) if len(self.heads) == 1 else None
+        if isinstance(last, nn.Conv2d) and last.kernel_size == (1, 1):
+            return last.weight.flatten(1)  # some networks of timm pool first and convolve one cell
+        return last.weight if isinstance(last, nn.Linear) else None
 
     def tap_specs(self, taps: Sequence[str], height: int, width: int) -> dict[str, TensorSpec]:
-        """Exact shapes for an image of this size, from one pass over a few pixels (kept for later calls)."""
+        """Exact shapes for an image of this size, from one pass over a few pixels (kept for later calls).
+
+        An unpadded network is run once at the size itself: raises BadOption where it gives other maps.
+        """
         self._check_names(taps)
+        if self._unpadded and (height, width) not in self._tried_px:
+            self._try_size(height, width)
+        return self._specs(taps, height, width)
+
+    def _specs(self, taps: Sequence[str], height: int, width: int) -> dict[str, TensorSpec]:
         unseen = [tap for tap in taps if tap not in self._known_tap]
         if unseen:
             self._known_tap.update(self._dry_run(unseen))
@@ -138,14 +148,52 @@ class Network(nn.Module):
                 values[tap] = self.model.get_submodule(self.taps[tap])(values[tap])
         return values
 
+    def _cut(self, inputs_BCHW: Tensor, taps: Sequence[str], height: int, width: int) -> dict[str, Tensor]:
+        """One pass; maps without the cells that see only padding."""
+        size_px = (inputs_BCHW.shape[2], inputs_BCHW.shape[3])
+        if self.fixed_px:
+            self._check_size(size_px)
+        values = self._read(inputs_BCHW, taps)
+        if self._unpadded:
+            specs = self._specs(taps, height, width)
+            for tap in taps:
+                _check_cells(values[tap], specs[tap], f"tap '{tap}' of {self.name}", size_px)
+            return {tap: values[tap] for tap in taps}
+        return {tap: _cut(values[tap], tap, size_px, height, width) for tap in taps}
+
+    def try_out(self) -> None:
+        """Every tap once, at the size of the dry run. Raises BadOption for a place that gives no map."""
+        self._known_tap.update(self._dry_run(list(self.taps)))
+        self._tried_px.add(self.probe_px)
+
     def _dry_run(self, taps: Sequence[str]) -> dict[str, tuple[int, int]]:
-        # Two by three multiples: a pooled map of constant size shows two different strides and is found out.
-        size_px = (2 * self.pad_multiple, 3 * self.pad_multiple)
         device = self.normalise.mean.device
         with _resting(self), torch.no_grad():
-            blank_BHWC = torch.zeros((1, *size_px, 3), dtype=torch.uint8, device=device)
+            blank_BHWC = torch.zeros((1, *self.probe_px, 3), dtype=torch.uint8, device=device)
             values = self._read(self.normalise(blank_BHWC), taps)
-        return {tap: (values[tap].shape[1], _stride(values[tap], tap, size_px)) for tap in taps}
+        return {tap: (values[tap].shape[1], _stride(values[tap], tap, self.probe_px)) for tap in taps}
+
+    def _try_size(self, height: int, width: int) -> None:
+        blank_BCHW = torch.zeros((1, 3, height, width), device=self.normalise.mean.device)
+        with _resting(self), torch.no_grad():
+            try:
+                self._cut(blank_BCHW.to(self.normalise.mean.dtype), list(self.taps), height, width)
+            except RuntimeError as failure:
+                raise BadOption(
+                    f"{self.name} does not take images of {height}x{width} pixels: {failure}",
+                    where="input of a network",
+                    fix="take larger images (--crop), or a network made for small ones (resnet20, wrn-16-2)",
+                ) from failure
+        self._tried_px.add((height, width))
+
+    def _check_size(self, size_px: tuple[int, int]) -> None:
+        if self.fixed_px and size_px != self.fixed_px:
+            height, width = self.fixed_px
+            raise BadOption(
+                f"{self.name} takes images of {height}x{width} pixels only, not {size_px[0]}x{size_px[1]}",
+                where="input of a network",
+                fix=f"pass --crop {height}x{width}, or take a convolutional network",
+            )
 
     def _check_names(self, taps: Sequence[str]) -> None:
         for tap in taps:
@@ -180,6 +228,17 @@ def _stride(value: Tensor, tap: str, padded_px: tuple[int, int]) -> int:
         fix="name a module that returns (batch, channels, height, width) at a stride that divides the "
         "padding, or a vector (batch, channels)",
     )
+
+
+def _check_cells(value: Tensor, spec: TensorSpec, where: str, size_px: tuple[int, int]) -> None:
+    found = (*value.shape[2:], value.shape[1])
+    if found != spec.shape:
+        raise BadOption(
+            f"a map of {found[0]}x{found[1]} cells for {size_px[0]}x{size_px[1]} pixels, not the "
+            f"{spec.shape[0]}x{spec.shape[1]} of stride {spec.stride}",
+            where=where,
+            fix=f"take images whose sides are multiples of {spec.stride} (--crop)",
+        )
 
 
 def _cut(value: Tensor, tap: str, padded_px: tuple[int, int], height: int, width: int) -> Tensor:

@@ -1,15 +1,19 @@
-"""--teacher X: a run named X first, then a network named X; the choice is a sentence to print."""
+"""--teacher X: a run named X first, then a network named X; 'a,b,c' is an ensemble. The choice is a sentence
+to print.
+"""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.networks.build import build_network
-from kdcache.cache.networks.names import NetworkName, parse_name
+from kdcache.cache.networks.build import NONE, build_network
+from kdcache.cache.networks.ensemble import Ensemble, member_labels, member_taps
+from kdcache.cache.networks.names import CUSTOM, TIMM, NetworkName, parse_name
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.run_folder import RunCard, load_run_network, read_run_card
 from kdcache.cache.networks.weights import SUFFIXES
+from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task
 
 PRETRAINED_TORCHVISION = (
     "COCO_WITH_VOC_LABELS_V1"  # what makes a torchvision network a teacher without training
@@ -20,42 +24,42 @@ def resolve_teacher(
     name: str,
     runs_dir: Path,
     *,
+    task: Task | None = None,
     num_classes: int | None,
     output_stride: int | None = None,
     weights: str | None = None,
     taps: Mapping[str, str] | None = None,
+    mean: bool = False,
 ) -> tuple[Network, RunCard | None, str]:
-    """The teacher, the card of its run (None for a plain network), and the sentence that says which was
-    taken.
+    """The teacher, the card of its run (None for a plain network; an ensemble's first), and the sentence that
+    says which was taken.
 
-    `name` may also be the path of a run folder. Raises BadOption for an unknown name and for a segmentation
-    network whose head nobody trained: its logits would be noise.
+    `name` may also be the path of a run folder. `task` None is the run's own, and segmentation for a plain
+    network. `mean` adds the mean logits of an ensemble, whose `weights` are one entry per member. Raises
+    BadOption for an unknown name and for a network whose classifier nobody trained: its logits would be
+    noise.
     """
-    run_dir = _run_dir(name, runs_dir)
+    run_dir = run_folder(name, runs_dir)
+    if run_dir is None and "," in name:
+        return _ensemble(name, runs_dir, task, num_classes, output_stride, weights, taps or {}, mean)
+    if mean:
+        raise _no_mean(name)
     if run_dir is not None:
-        return _from_run(run_dir, num_classes, output_stride, weights, taps)
-    parsed = parse_name(name, where="--teacher (no run has this name)")
-    # Said before building: a ResNet-101 costs seconds.
-    if parsed.segments and not _may_hold_head(weights):
-        raise _untrained(name, parsed)
-    if parsed.family == "timm" and weights in (None, "none"):
-        raise BadOption(
-            f"teacher '{name}' would have random weights",
-            where="--teacher",
-            fix="pass --weights imagenet or --weights FILE.safetensors",
-        )
-    if parsed.family == "tv" and weights is None:
-        weights = PRETRAINED_TORCHVISION
+        return _from_run(run_dir, task, num_classes, output_stride, weights, taps)
+    task = task or SEGMENTATION
+    parsed = parse_name(name, where="--teacher (no run has this name)", task=task)
+    weights = _teaching_weights(name, parsed, task, weights)
     network = build_network(
-        name, num_classes=num_classes, output_stride=output_stride, weights=weights, taps=taps, role="teacher"
+        name, task=task, num_classes=num_classes, output_stride=output_stride, weights=weights, taps=taps
     )
     if "logits" in network.taps and not network.trained_head:
-        raise _untrained(name, parsed)
+        raise _untrained(name, parsed, network.task)
     origin = f" with weights {weights}" if weights else ""
     return network, None, f"teacher '{name}' is the network {network.name}{origin} (no run has this name)"
 
 
-def _run_dir(name: str, runs_dir: Path) -> Path | None:
+def run_folder(name: str, runs_dir: Path) -> Path | None:
+    """The folder of the run that a teacher's name means; None for a network."""
     named = runs_dir / name
     if ":" not in name and named.is_dir():
         return named
@@ -63,8 +67,79 @@ def _run_dir(name: str, runs_dir: Path) -> Path | None:
     return path if os.sep in name and path.is_dir() else None
 
 
+def member_names(name: str, runs_dir: Path) -> list[str]:
+    """The teachers that 'a,b,c' names; one for a run whose name holds a comma. Raises BadOption for one named
+    twice."""
+    if run_folder(name, runs_dir) is not None:
+        return [name]
+    names = [member.strip() for member in name.split(",")]
+    folders = [run_folder(member, runs_dir) for member in names]
+    same = [str(f.resolve()) if f else n for f, n in zip(folders, names, strict=True)]
+    twice = next((n for index, n in enumerate(names) if folders[index] and same[index] in same[:index]), None)
+    if twice is not None or "" in names:
+        what = f"run '{twice}' is named twice" if twice else "a name is missing"
+        raise BadOption(
+            f"{what} in the ensemble '{name}'", where=f"--teacher {name}", fix="name every teacher once"
+        )
+    return names
+
+
+def _ensemble(
+    name: str,
+    runs_dir: Path,
+    task: Task | None,
+    num_classes: int | None,
+    output_stride: int | None,
+    weights: str | None,
+    taps: Mapping[str, str],
+    mean: bool,
+) -> tuple[Network, RunCard | None, str]:
+    names = member_names(name, runs_dir)
+    each = [entry.strip() or None for entry in (weights or "," * (len(names) - 1)).split(",")]
+    if len(each) != len(names):
+        raise BadOption(
+            f"{len(each)} weights for the {len(names)} members of '{name}'",
+            where=f"--weights {weights}",
+            fix="give one entry per member in the same order, empty for runs: --weights ,FILE,imagenet",
+        )
+    # A run's label is its folder's name: the path of it differs from machine to machine.
+    folders = [run_folder(member, runs_dir) for member in names]
+    labels = member_labels([f.name if f else n for f, n in zip(folders, names, strict=True)])
+    _check_twice(name, [str(f) if f else n for f, n in zip(folders, names, strict=True)], each)
+    by_hand = member_taps(taps, labels)
+    members, cards, lines = {}, [], []
+    for label, member, file in zip(labels, names, each, strict=True):
+        network, card, line = resolve_teacher(
+            member,
+            runs_dir,
+            task=task,
+            num_classes=num_classes,
+            output_stride=output_stride,
+            weights=file,
+            taps=by_hand[label] or None,
+        )
+        members[label] = network
+        cards += [card] if card else []
+        lines.append(line)
+    answer = " with their mean logits" if mean else ""
+    said = f"teacher '{name}' is an ensemble of {len(names)}{answer}: {'; '.join(lines)}"
+    return Ensemble(",".join(labels), members, mean=mean), cards[0] if cards else None, said
+
+
+def _check_twice(name: str, names: list[str], weights: list[str | None]) -> None:
+    pairs = list(zip(names, weights, strict=True))
+    twice = next((pair for index, pair in enumerate(pairs) if pair in pairs[:index]), None)
+    if twice is not None:
+        raise BadOption(
+            f"'{twice[0]}' is named twice with the same weights in the ensemble '{name}'",
+            where=f"--teacher {name}",
+            fix="name every teacher once, or give each weights of its own: --weights FILE,FILE",
+        )
+
+
 def _from_run(
     run_dir: Path,
+    task: Task | None,
     num_classes: int | None,
     output_stride: int | None,
     weights: str | None,
@@ -77,6 +152,12 @@ def _from_run(
             fix="leave --weights out, or name the network instead of the run (deeplabv3:ENCODER)",
         )
     card = read_run_card(run_dir)
+    if task not in (None, card.task):
+        raise BadOption(
+            f"run '{run_dir.name}' was trained for {card.task}, the data are for {task}",
+            where="--teacher and --data",
+            fix=f"use the data of the run: --data {card.data}",
+        )
     if num_classes not in (None, card.config.num_classes):
         raise BadOption(
             f"run '{run_dir.name}' tells {card.config.num_classes} classes apart, the data has {num_classes}",
@@ -90,6 +171,24 @@ def _from_run(
     return network, card, choice
 
 
+def _teaching_weights(name: str, parsed: NetworkName, task: Task, weights: str | None) -> str | None:
+    """The weights a plain network teaches with. Raises BadOption where there are none, before anything is
+    built: a ResNet-101 costs seconds."""
+    if parsed.segments and not _may_hold_head(weights):
+        raise _untrained(name, parsed, task)
+    if task == CLASSIFICATION and weights is None and parsed.tag:
+        return parsed.tag
+    if parsed.family == TIMM and weights in (None, NONE):
+        raise BadOption(
+            f"teacher '{name}' would have random weights",
+            where="--teacher",
+            fix="pass --weights imagenet or --weights FILE.safetensors",
+        )
+    if task == CLASSIFICATION and parsed.family != CUSTOM and weights in (None, NONE):
+        raise _untrained(name, parsed, task)
+    return PRETRAINED_TORCHVISION if parsed.family == "tv" and weights is None else weights
+
+
 def _may_hold_head(weights: str | None) -> bool:
     """False for no weights and for pretrained tags, which are of the encoder alone."""
     if weights is None:
@@ -98,10 +197,20 @@ def _may_hold_head(weights: str | None) -> bool:
     return path.suffix in SUFFIXES or os.sep in weights or path.exists()
 
 
-def _untrained(name: str, parsed: NetworkName) -> BadOption:
-    run = name.replace(":", "-")
+def _no_mean(name: str) -> BadOption:
     return BadOption(
-        f"teacher '{name}' is the network {parsed}, and nobody has trained its segmentation head",
+        f"'{name}' is one teacher, and --mean asks for the mean of several",
+        where="--teacher and --mean",
+        fix="leave --mean out, or name several: --teacher a,b,c",
+    )
+
+
+def _untrained(name: str, parsed: NetworkName, task: Task) -> BadOption:
+    run = name.replace(":", "-")
+    part = "segmentation head" if task == SEGMENTATION else "classifier"
+    return BadOption(
+        f"teacher '{name}' is the network {parsed}, and nobody has trained its {part}",
         where="--teacher (no run has this name)",
-        fix=f"kdtrain --loss none --student {name} --run {run} --data camvid:DIR",
+        fix=f"kdtrain --loss none --student {name} --run {run} "
+        f"--data {'camvid' if task == SEGMENTATION else 'cifar10'}:DIR",
     )

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from kdcache.cache.errors import BadWeights, Missing
 from kdcache.cache.networks.network import Network, NetworkConfig
+from kdcache.cache.spec import SEGMENTATION, Task
 
 CARD = "network.json"
 STUDENT = "student.safetensors"
@@ -33,6 +34,7 @@ class RunCard:
     output_stride: int
     weights_digest: str = ""  # SHA-256 of student.safetensors; filled in when saved
     metrics: Mapping[str, float] = field(default_factory=dict)
+    task: Task = SEGMENTATION  # the network's, when saved
 
     @property
     def config(self) -> NetworkConfig:
@@ -42,7 +44,7 @@ class RunCard:
 def save_run_network(run_dir: Path, network: Network, card: RunCard) -> RunCard:
     """Writes weights and card so that a reader sees both old or both new; returns the card with its digest.
 
-    `card.network` and `card.weights_digest` are taken from the network, whatever they held.
+    `card.network`, `card.task` and `card.weights_digest` are taken from the network, whatever they held.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     state = {
@@ -52,7 +54,9 @@ def save_run_network(run_dir: Path, network: Network, card: RunCard) -> RunCard:
     # One entry only: safetensors writes several in an order of its own mood, and the digest would change.
     save_file(state, waiting, metadata={"format": "pt"})
     _sync(waiting)
-    saved = replace(card, network=network.config.to_dict(), weights_digest=file_digest(waiting))
+    saved = replace(
+        card, network=network.config.to_dict(), task=network.task, weights_digest=file_digest(waiting)
+    )
     draft = run_dir / f"{CARD}.next"
     draft.write_text(json.dumps({"format": FORMAT, **asdict(saved)}, indent=1, sort_keys=True) + "\n")
     _sync(draft)
@@ -92,11 +96,13 @@ def file_digest(path: Path) -> str:
 
 def _parse(path: Path) -> RunCard:
     try:
-        raw = json.loads(path.read_text())
+        raw = {"task": SEGMENTATION, **json.loads(path.read_text())}  # cards of before do not say it
         if raw.pop("format") != FORMAT or set(raw) != {entry.name for entry in fields(RunCard)}:
             raise ValueError(f"not the fields of format {FORMAT}")
         height, width = raw["crop"]
         config = NetworkConfig.from_dict(raw["network"], where=str(path))
+        if config.task != raw["task"]:
+            raise ValueError(f"a network for {config.task} in a run of {raw['task']}")
         return RunCard(
             network=config.to_dict(),
             data=str(raw["data"]),
@@ -105,6 +111,7 @@ def _parse(path: Path) -> RunCard:
             output_stride=int(raw["output_stride"]),
             weights_digest=str(raw["weights_digest"]),
             metrics={name: float(value) for name, value in raw["metrics"].items()},
+            task=config.task,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as damage:
         raise BadWeights(

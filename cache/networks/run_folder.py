@@ -14,6 +14,7 @@ from kdcache.cache.networks.run_card import read_run_card as read_run_card
 from kdcache.cache.networks.run_card import save_run_network as save_run_network
 from kdcache.cache.networks.weights import fit_weights, read_weights
 from kdcache.cache.networks.weights import weights_digest as weights_digest
+from kdcache.cache.spec import CLASSIFICATION
 
 
 def load_run_network(
@@ -26,6 +27,8 @@ def load_run_network(
     describes.
     """
     config = read_run_card(run_dir).config
+    if config.task == CLASSIFICATION:
+        output_stride = None  # a classifier's is its own
     config = replace(
         config, output_stride=output_stride or config.output_stride, taps={**config.taps, **(taps or {})}
     )

@@ -51,9 +51,10 @@ def read_weights(path: Path) -> WeightsFile:
     return WeightsFile(state=_peel(_read_pickle(path), path), origin=str(path))
 
 
-def fit_weights(network: Network, file: WeightsFile) -> bool:
+def fit_weights(network: Network, file: WeightsFile, *, fresh_head: bool = False) -> bool:
     """Copies the tensors into the network, cast to its precision; True when the classifier was among them.
 
+    `fresh_head`: a classifier of other classes stays in the file, and the network's own is left as it is.
     Raises BadWeights listing missing, unexpected (with the nearest own name) and misshapen tensors; the
     network is then as it was.
     """
@@ -66,6 +67,12 @@ def fit_weights(network: Network, file: WeightsFile) -> bool:
         n: t for n, t in given.items() if n in own or not n.removeprefix("model.").startswith(SIDE_HEADS)
     }
     wanted = {n for n in own if n.startswith(prefix) and not n.endswith("num_batches_tracked")}
+    head = {n for n in own if n.startswith(tuple(f"model.{path}." for path in network.heads))}
+    if network.heads and not _agree(head, given, own):
+        if not fresh_head:
+            _check_classes(network, file, head, given)
+        else:
+            given, wanted = {n: t for n, t in given.items() if n not in head}, wanted - head
     _check_fit(network, file, wanted, given, own)
     with torch.no_grad():
         for name, tensor in given.items():
@@ -73,7 +80,7 @@ def fit_weights(network: Network, file: WeightsFile) -> bool:
         if file.mean is not None and file.std is not None:
             network.normalise.mean.copy_(torch.tensor(file.mean))
             network.normalise.std.copy_(torch.tensor(file.std))
-    return not is_backbone and "logits" in network.taps
+    return head <= set(given) if network.heads else not is_backbone and "logits" in network.taps
 
 
 def weights_digest(network: Network) -> str:
@@ -167,6 +174,23 @@ def _backbone_names(
         if target in own or name not in extras:
             renamed[target] = tensor
     return renamed
+
+
+def _agree(names: set[str], given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
+    return all(name in given and given[name].shape == own[name].shape for name in names)
+
+
+def _check_classes(network: Network, file: WeightsFile, head: set[str], given: Mapping[str, Tensor]) -> None:
+    """Raises BadWeights when the file's classifier is for another number of classes."""
+    found = {given[name].shape[0] for name in head if name in given}
+    if len(found) != 1 or found == {network.num_classes}:
+        return  # nothing that classes explain: the listing of names says it
+    raise BadWeights(
+        f"the weights tell {found.pop()} classes apart, the data have {network.num_classes}",
+        where=file.origin,
+        fix=f"train them on the data first: kdtrain --loss none --student {network.name} --weights FILE "
+        "--run RUN --data NAME:DIR, then --teacher RUN",
+    )
 
 
 def _check_fit(

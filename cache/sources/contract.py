@@ -1,20 +1,30 @@
-"""What a source gives: keys, encoded images, and labels as 8-bit grey PNGs of train ids.
+"""What a source gives: keys, encoded images, and labels: grey PNGs of train ids, or the image's class.
 
-`Source` is the contract. `FileSource` carries what all sources of this project share; a dataset adds where
-its folders are (`trees`), what its classes are called and which train id each stored value becomes
-(`class_map_of`). Opening lists one folder or reads one list file, and opens no image; `check` decodes both
-files of one sample.
+`Source` is the contract. `BaseSource` carries what all sources of this project share. `FileSource` is the
+base of segmentation datasets: a dataset adds where its folders are (`trees`), what its classes are called and
+which train id each stored value becomes (`class_map_of`). Classification lies in `arrays` and `imagefolder`.
+Opening lists one folder or reads one list or array file, and opens no image; `check` decodes one sample.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 from kdcache.cache.errors import BadSample, Missing
 from kdcache.cache.sources.labels import ClassMap, decode_label, train_id_png
-from kdcache.cache.sources.listing import find_images, image_size, listed_keys, read_bytes, transposed_by_exif
+from kdcache.cache.sources.listing import (
+    find_images,
+    header_size,
+    image_size,
+    listed_keys,
+    read_bytes,
+    transposed_by_exif,
+)
 from kdcache.cache.sources.tree import Tree
+from kdcache.cache.spec import SEGMENTATION, Task
+
+Described = dict[str, str | int | list[str]]
 
 
 class Source(Protocol):
@@ -23,51 +33,125 @@ class Source(Protocol):
     @property
     def name(self) -> str: ...  # as in SOURCES: 'camvid'
 
+    @property
+    def task(self) -> Task: ...
+
+    @property
+    def augment(self) -> str: ...  # recipe text of the published training; "" is the task's default
+
     root: Path  # absolute
     split: str
     class_names: tuple[str, ...]  # by train id
-    default_crop: tuple[int, int]  # (height, width) in pixels of a training crop
-    keys: Sequence[
-        str
-    ]  # relative posix path without suffix, unique; sorted, or in the order of the split's list
-
-    def image_path(self, index: int) -> Path: ...
-    def label_path(self, index: int) -> Path: ...
+    default_crop: tuple[int, int]  # (height, width) in pixels of a network's training input
+    keys: Sequence[str]  # unique: a posix path without suffix, or 'train/00012' for a row of an array
 
     def image_bytes(self, index: int) -> bytes:
-        """The file's own bytes, JPEG or PNG. Raises BadSample."""
+        """The file's own bytes, JPEG or PNG; a row of an array as a lossless PNG. Raises BadSample."""
 
-    def label_png(self, index: int) -> bytes:
-        """8-bit grey PNG of train ids, 255 = ignore. Raises BadSample, as `check` does for a label."""
+    def label_bytes(self, index: int) -> bytes:
+        """Segmentation: an 8-bit grey PNG of train ids, 255 = ignore. Classification: the class id in
+        ASCII, b"7". Raises BadSample, as `check` does for a label."""
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """The files whose size and time of change stand for the sample; rows of one array share theirs."""
+
+    def content(self, index: int) -> tuple[bytes, ...]:
+        """What the sample's digest is taken over. Raises BadSample when a file is missing."""
+
+    def size(self, index: int) -> tuple[int, int]:
+        """The image's (height, width) in pixels, from its header alone. Raises BadSample."""
+
+    def num_bytes(self, index: int) -> int:
+        """About the bytes that image and label take, without reading them; 0 where they are missing."""
 
     def check(self, index: int) -> tuple[int, int]:
         """Decode image and label completely; returns the image's (height, width) in pixels.
 
-        Raises BadSample,naming key and file,for an image or label that is missing or cannot be decoded,
-        for twodifferent sizes,and for a label value outside the class map.
+        Raises BadSample, naming key and file, for an image or label that is missing or cannot be decoded,
+        for two different sizes, and for a label value outside the class map.
         """
 
-    def describe(self) -> dict[str, str | int | list[str]]:
-        """What a cache's identity holds of its source: name, split, classes, class map. No directory."""
+    def describe(self) -> Described:
+        """What a cache's identity holds of its source: name, split, classes, class map, and the task where
+        it is not segmentation. No directory."""
 
 
-class FileSource(ABC):
-    """Shared by all sources. Raises Missing where the folder, the split or its label folder is not there."""
+class ClassSource(Source, Protocol):
+    """A source of classification: one class for a whole image."""
+
+    def class_of(self, index: int) -> int:
+        """The class id, 0 .. len(class_names) - 1."""
+
+
+class BaseSource(ABC):
+    """Shared by all sources. Raises Missing where the folder or the split is not there."""
 
     name: ClassVar[str]
-    layout: ClassVar[str]  # the folders that are expected, one per line, for the error of a missing one
+    layout: ClassVar[str]  # the files that are expected, one per line, for the error of a missing one
+    task: Task = SEGMENTATION
+    augment: str = ""
     class_names: tuple[str, ...]
     default_crop: tuple[int, int]
+    keys: Sequence[str]
 
     def __init__(self, root: Path, split: str) -> None:
         self.root = root.expanduser().absolute()
-        trees = self.trees(self.root) if self.root.is_dir() else {}
-        if not trees:
+        existing = self.splits_in(self.root) if self.root.exists() else ()
+        if not existing:
             raise self.missing_folder(self.root)
-        if split not in trees:
-            raise self._missing_split(split, trees)
+        if split not in existing:
+            raise self._missing_split(split, existing)
         self.split = split
-        self._tree = trees[split]
+
+    @classmethod
+    @abstractmethod
+    def splits_in(cls, root: Path) -> tuple[str, ...]:
+        """Splits that exist below `root`, 'train' first; empty when nothing is recognised."""
+
+    @classmethod
+    def missing_folder(cls, root: Path) -> Missing:
+        """The error for a root at which `splits_in` finds nothing; shows the expected layout."""
+        why = "holds nothing of the expected layout" if root.is_dir() else "does not exist"
+        return Missing(
+            f"no {cls.name} images: the folder {why}",
+            where=str(root),
+            fix=f"give the folder that holds\n{_indented(cls.layout)}",
+        )
+
+    @abstractmethod
+    def image_bytes(self, index: int) -> bytes: ...
+    @abstractmethod
+    def label_bytes(self, index: int) -> bytes: ...
+    @abstractmethod
+    def files(self, index: int) -> tuple[Path, ...]: ...
+    @abstractmethod
+    def content(self, index: int) -> tuple[bytes, ...]: ...
+    @abstractmethod
+    def size(self, index: int) -> tuple[int, int]: ...
+    @abstractmethod
+    def check(self, index: int) -> tuple[int, int]: ...
+    @abstractmethod
+    def describe(self) -> Described: ...
+
+    def num_bytes(self, index: int) -> int:
+        return sum(path.stat().st_size for path in self.files(index) if path.is_file())
+
+    def _missing_split(self, split: str, existing: Sequence[str]) -> Missing:
+        return Missing(
+            f"{self.name} has no split '{split}'",
+            where=str(self.root),
+            fix=f"splits that exist: {', '.join(existing)}; to add one, the layout is\n"
+            f"{_indented(self.layout)}",
+        )
+
+
+class FileSource(BaseSource):
+    """Segmentation: one image and one label file a sample. Raises Missing where the label folder is not
+    there."""
+
+    def __init__(self, root: Path, split: str) -> None:
+        super().__init__(root, split)
+        self._tree = self.trees(self.root)[split]
         if not self._tree.labels.is_dir():
             raise self._missing_labels()
         self._class_map = self.class_map_of(self._tree)
@@ -83,14 +167,8 @@ class FileSource(ABC):
         """Splits that exist below `root`, in the order train, val, test; empty when nothing is recognised."""
 
     @classmethod
-    def missing_folder(cls, root: Path) -> Missing:
-        """The error for a root below which `trees` finds nothing; shows the expected layout."""
-        why = "holds nothing of the expected layout" if root.is_dir() else "does not exist"
-        return Missing(
-            f"no {cls.name} images: the folder {why}",
-            where=str(root),
-            fix=f"give the folder that holds\n{_indented(cls.layout)}",
-        )
+    def splits_in(cls, root: Path) -> tuple[str, ...]:
+        return tuple(cls.trees(root))
 
     @abstractmethod
     def class_map_of(self, tree: Tree) -> ClassMap:
@@ -108,20 +186,29 @@ class FileSource(ABC):
     def image_bytes(self, index: int) -> bytes:
         return read_bytes(self.image_path(index), key=self.keys[index], kind="image")
 
-    def label_png(self, index: int) -> bytes:
+    def label_bytes(self, index: int) -> bytes:
         key, path = self.keys[index], self.label_path(index)
-        return train_id_png(self._label_bytes(index), self._class_map, key=key, path=path)
+        return train_id_png(self._stored_label(index), self._class_map, key=key, path=path)
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        return self.image_path(index), self.label_path(index)
+
+    def content(self, index: int) -> tuple[bytes, ...]:
+        return self.image_bytes(index), self._stored_label(index)
+
+    def size(self, index: int) -> tuple[int, int]:
+        return header_size(self.image_path(index), key=self.keys[index])
 
     def check(self, index: int) -> tuple[int, int]:
         key, path = self.keys[index], self.label_path(index)
         size = image_size(self.image_path(index), key=key)
-        ids_HW = decode_label(self._label_bytes(index), key=key, path=path).ids_HW
+        ids_HW = decode_label(self._stored_label(index), key=key, path=path).ids_HW
         if ids_HW.shape != size:
             raise self._sizes_differ(index, size, ids_HW.shape)
         self._class_map.require(ids_HW, key=key, path=path)
         return size
 
-    def describe(self) -> dict[str, str | int | list[str]]:
+    def describe(self) -> Described:
         return {
             "name": self.name,
             "split": self.split,
@@ -129,15 +216,8 @@ class FileSource(ABC):
             "class_map": self._class_map.text,
         }
 
-    def _label_bytes(self, index: int) -> bytes:
+    def _stored_label(self, index: int) -> bytes:
         return read_bytes(self.label_path(index), key=self.keys[index], kind="label")
-
-    def _missing_split(self, split: str, trees: Mapping[str, Tree]) -> Missing:
-        return Missing(
-            f"{self.name} has no split '{split}'",
-            where=str(self.root),
-            fix=f"splits that exist: {', '.join(trees)}; to add one, the layout is\n{_indented(self.layout)}",
-        )
 
     def _missing_labels(self) -> Missing:
         return Missing(

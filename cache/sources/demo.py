@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from kdcache.cache.errors import BadOption, DiskFull
-from kdcache.cache.sources.contract import FileSource
+from kdcache.cache.sources.contract import Described, FileSource
 from kdcache.cache.sources.demo_scenes import CLASSES, draw_scene
 from kdcache.cache.sources.labels import ClassMap, encode_label, identity_map
 from kdcache.cache.sources.tree import SPLITS, Tree
@@ -48,7 +48,7 @@ class Demo(FileSource):
     def class_map_of(self, tree: Tree) -> ClassMap:
         return identity_map(len(CLASSES))
 
-    def describe(self) -> dict[str, str | int | list[str]]:
+    def describe(self) -> Described:
         return super().describe() | {"drawing": DRAWING, "seed": SEED}
 
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from kdcache.cache.errors import BadOption, BadSample, Missing
-from kdcache.cache.sources.contract import FileSource
+from kdcache.cache.sources.contract import Described, FileSource
 from kdcache.cache.sources.labels import ClassMap, identity_map
 from kdcache.cache.sources.listing import image_size
 from kdcache.cache.sources.tree import SPLITS, Tree, split_folders
@@ -41,7 +41,7 @@ class Folder(FileSource):
         self.class_names = class_names_in(self.root)
         return identity_map(len(self.class_names))
 
-    def describe(self) -> dict[str, str | int | list[str]]:
+    def describe(self) -> Described:
         """With the title that dataset.json gives, so that two folders of equal classes are two datasets."""
         title = _record(self.root).get("name")
         return super().describe() | ({"title": title} if isinstance(title, str) else {})
@@ -55,19 +55,22 @@ class Folder(FileSource):
         return min(height, MAX_CROP), min(width, MAX_CROP)
 
 
-def class_names_in(root: Path) -> tuple[str, ...]:
-    """From classes.txt, else dataset.json, whose classes are names or objects with "name" and "id"."""
+def class_names_in(root: Path, *, limit: int = IGNORE) -> tuple[str, ...]:
+    """From classes.txt, else dataset.json, whose classes are names or objects with "name" and "id".
+
+    `limit`: how many there may be; of pixel labels, one less than an 8-bit map has values."""
     path = root / NAMES_FILE
     if path.is_file():
         names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     else:
         path = root / RECORD_FILE
         names = _recorded_names(_record(root).get("classes"), path)
-    if len(set(names)) != len(names) or not 1 <= len(names) <= IGNORE:
+    if len(set(names)) != len(names) or not 1 <= len(names) <= limit:
         raise BadOption(
             f"{len(names)} class names of which {len(set(names))} are different cannot number labels",
             where=str(path),
-            fix=f"give 1 to {IGNORE} different names, one per class; {IGNORE} is the value of ignored pixels",
+            fix=f"give 1 to {limit} different names, one per class"
+            + (f"; {IGNORE} is the value of ignored pixels" if limit == IGNORE else ""),
         )
     return tuple(names)
 

@@ -93,6 +93,17 @@ def image_size(path: Path, *, key: str) -> tuple[int, int]:
     return size
 
 
+def header_size(path: Path, *, key: str) -> tuple[int, int]:
+    """(height, width) in pixels from the header alone. Raises BadSample when the file is not an image."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except FileNotFoundError as error:
+        raise _missing_file("image", key, path) from error
+    except DECODE_ERRORS as error:
+        raise unreadable("image", key, path, error) from error
+
+
 def transposed_by_exif(path: Path) -> bool:
     """True when a viewer would turn this image by 90 degrees."""
     with Image.open(path) as image:

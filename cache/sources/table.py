@@ -6,16 +6,20 @@ from pathlib import Path
 from kdcache.cache.errors import BadOption, unknown
 from kdcache.cache.sources.ade20k import Ade20k
 from kdcache.cache.sources.camvid import CamVid
+from kdcache.cache.sources.cifar import Cifar10, Cifar100
 from kdcache.cache.sources.cityscapes import Cityscapes
 from kdcache.cache.sources.cocostuff import CocoStuff
-from kdcache.cache.sources.contract import FileSource, Source
+from kdcache.cache.sources.contract import BaseSource, Source
 from kdcache.cache.sources.demo import Demo, default_root
+from kdcache.cache.sources.fashion_mnist import FashionMnist
 from kdcache.cache.sources.folder import Folder
+from kdcache.cache.sources.imagefolder import ImageFolder
+from kdcache.cache.sources.npz import Npz
 from kdcache.cache.sources.voc import Voc
 
-SOURCES: Mapping[str, type[FileSource]] = {
-    kind.name: kind for kind in (Ade20k, CamVid, Cityscapes, CocoStuff, Demo, Folder, Voc)
-}
+_SEGMENTATION = (Ade20k, CamVid, Cityscapes, CocoStuff, Demo, Folder, Voc)
+_CLASSIFICATION = (Cifar10, Cifar100, FashionMnist, ImageFolder, Npz)
+SOURCES: Mapping[str, type[BaseSource]] = {kind.name: kind for kind in (*_SEGMENTATION, *_CLASSIFICATION)}
 
 
 def open_source(spec: str, split: str) -> Source:
@@ -32,13 +36,13 @@ def splits(spec: str) -> tuple[str, ...]:
     """Splits that exist, in the order train, val, test. Draws nothing. Raises BadOption and Missing."""
     kind, root = _parse(spec)
     root = root.expanduser().absolute()
-    trees = kind.trees(root)
-    if not trees:
+    found = kind.splits_in(root)
+    if not found:
         raise kind.missing_folder(root)
-    return tuple(trees)
+    return found
 
 
-def _parse(spec: str) -> tuple[type[FileSource], Path]:
+def _parse(spec: str) -> tuple[type[BaseSource], Path]:
     name, _, folder = spec.partition(":")
     kind = SOURCES.get(name)
     if kind is None:
@@ -46,7 +50,8 @@ def _parse(spec: str) -> tuple[type[FileSource], Path]:
             raise BadOption(
                 "a folder without the name of its dataset",
                 where=f"data '{spec}'",
-                fix=f"write 'folder:{spec}' for your own images, or one of {', '.join(sorted(SOURCES))}",
+                fix=f"write 'folder:{spec}' or 'imagefolder:{spec}' for your own images, or one of "
+                f"{', '.join(sorted(SOURCES))}",
             )
         raise unknown("dataset", name, SOURCES, where=f"data '{spec}'")
     if folder:

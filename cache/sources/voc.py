@@ -7,7 +7,7 @@ opens `val`: the labels of the test split are not public, and papers report val.
 
 from pathlib import Path
 
-from kdcache.cache.sources.contract import FileSource
+from kdcache.cache.sources.contract import Described, FileSource
 from kdcache.cache.sources.labels import ClassMap, identity_map
 from kdcache.cache.sources.tree import Tree
 
@@ -58,7 +58,7 @@ class Voc(FileSource):
     def class_map_of(self, tree: Tree) -> ClassMap:
         return identity_map(len(CLASSES))
 
-    def describe(self) -> dict[str, str | int | list[str]]:
+    def describe(self) -> Described:
         return {**super().describe(), "labels": self._tree.labels.name}
 
 

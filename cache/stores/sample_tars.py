@@ -1,9 +1,10 @@
 """Samples, each once: `samples/<block>.tar` for WebDataset readers, `samples/<block>.json` with offsets.
 
 Members of the sample at global index 12: `00000012.jpg` or `.png` (the source's own bytes),
-`00000012.label.png` (8-bit grey train ids), `00000012.json` (its key and size). The key is never a member's
-name: a dot in it would merge samples. A sample that '--skip-bad' marked invalid has no members, but keeps its
-place in the index.
+`00000012.label.png` (8-bit grey train ids) or `00000012.cls` (the class in ASCII), `00000012.json` (its key
+and size). The key is never a member's name: a dot in it would merge samples. A sample that '--skip-bad'
+marked invalid has no members, but keeps its place in the index. The index of classification has the classes
+as one more column, so that the class of every sample is known without touching a tar.
 """
 
 import json
@@ -33,6 +34,7 @@ class SampleEntry(NamedTuple):
     width: int
     valid: bool = True
     digest: str = ""
+    class_id: int | None = None  # of classification; -1 where the sample is invalid
 
 
 def image_suffix(image: bytes, *, key: str) -> str:
@@ -47,9 +49,9 @@ def image_suffix(image: bytes, *, key: str) -> str:
     )
 
 
-def bad_entry(key: str, digest: str = "") -> SampleEntry:
+def bad_entry(key: str, digest: str = "", *, classified: bool = False) -> SampleEntry:
     """The entry of a sample that cannot be used: keeps its place, holds nothing."""
-    return SampleEntry(key, "", b"", b"", 0, 0, False, digest)
+    return SampleEntry(key, "", b"", b"", 0, 0, False, digest, -1 if classified else None)
 
 
 def tar_name(block: int) -> str:
@@ -70,7 +72,7 @@ def pack_samples(first_index: int, entries: Sequence[SampleEntry]) -> tuple[list
         ours = [next(place), next(place), next(place)] if entry.valid else [0, 0, 0]
         images.append([ours[0], len(entry.image) if entry.valid else 0])
         labels.append([ours[1], len(entry.label) if entry.valid else 0])
-    index = {
+    index: dict[str, Any] = {
         "format": FORMAT,
         "first_index": first_index,
         "keys": [e.key for e in entries],
@@ -82,6 +84,8 @@ def pack_samples(first_index: int, entries: Sequence[SampleEntry]) -> tuple[list
         "images": images,
         "labels": labels,
     }
+    if any(e.class_id is not None for e in entries):
+        index["classes"] = [e.class_id for e in entries]
     return buffers, index
 
 
@@ -108,6 +112,8 @@ class SampleBlock:
         self.heights = np.asarray(index["heights"], dtype=np.int64)
         self.widths = np.asarray(index["widths"], dtype=np.int64)
         self.key_hashes = np.asarray([key_hash(key) for key in self.keys], dtype=np.uint64)
+        # Class of each sample, -1 where it is invalid; None in segmentation.
+        self.classes = _class_column(index)
         self._images = self._spans(index["images"])
         self._labels = self._spans(index["labels"])
 
@@ -119,19 +125,29 @@ class SampleBlock:
         return self._span(self._images, row)
 
     def label(self, row: int) -> np.ndarray:
-        """The encoded grey PNG of train ids, 1-D uint8. Raises BadSample when it is marked invalid."""
+        """The encoded grey PNG of train ids, or the class in ASCII, 1-D uint8. Raises BadSample when it is
+        marked invalid."""
         return self._span(self._labels, row)
 
+    def class_of(self, row: int) -> np.ndarray:
+        """The class, (1,) int64. Raises BadSample when the sample is marked invalid."""
+        self._require_valid(row)
+        assert self.classes is not None, "classification only"
+        return self.classes[row : row + 1]
+
     def _span(self, spans: np.ndarray, row: int) -> np.ndarray:
+        self._require_valid(row)
+        offset, num_bytes = spans[row]
+        view: np.ndarray = self._tar[offset : offset + num_bytes]
+        return view
+
+    def _require_valid(self, row: int) -> None:
         if not self.valid[row]:
             raise BadSample(
                 f"sample '{self.keys[row]}' is marked invalid: its image or label could not be used",
                 where=self.name,
                 fix="leave it out, or mend the files and run 'kdcache build --update'",
             )
-        offset, num_bytes = spans[row]
-        view: np.ndarray = self._tar[offset : offset + num_bytes]
-        return view
 
     def _spans(self, pairs: Sequence[Sequence[int]]) -> np.ndarray:
         spans = np.asarray(pairs, dtype=np.int64).reshape(len(self.keys), 2)
@@ -147,12 +163,23 @@ def open_samples(store: Store, block: int) -> SampleBlock:
         index = store.read_json(name)
         if index["format"] != FORMAT:
             raise ValueError(f"format {index['format']}, this kdcache reads {FORMAT}")
-        lengths = {len(index[column]) for column in _COLUMNS}
+        optional = ("classes",) if "classes" in index else ()
+        lengths = {len(index[column]) for column in (*_COLUMNS, *optional)}
         if len(lengths) != 1:
             raise ValueError("its columns differ in length")
         return SampleBlock(tar, index, name=tar_name(block))
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(f"'{name}' cannot be read: {error}", name) from error
+
+
+def _class_column(index: dict[str, Any]) -> np.ndarray | None:
+    """Raises ValueError unless exactly the valid samples have a class."""
+    if "classes" not in index:
+        return None
+    classes = np.asarray(index["classes"], dtype=np.int64)
+    if ((classes >= 0) != np.asarray(index["valid"], dtype=bool)).any():
+        raise ValueError("a valid sample without a class")
+    return classes
 
 
 def _members(first_index: int, entries: Sequence[SampleEntry]) -> Iterator[tuple[str, Buffer]]:
@@ -161,5 +188,5 @@ def _members(first_index: int, entries: Sequence[SampleEntry]) -> Iterator[tuple
             continue
         about = {"height": entry.height, "key": entry.key, "width": entry.width}
         yield f"{number:08d}.{entry.suffix}", entry.image
-        yield f"{number:08d}.label.png", entry.label
+        yield f"{number:08d}.{'label.png' if entry.class_id is None else 'cls'}", entry.label
         yield f"{number:08d}.json", json.dumps(about, sort_keys=True).encode()

@@ -265,7 +265,7 @@ def channel_mean(value: torch.Tensor) -> torch.Tensor:
 
 def test_a_reduction_is_stored_under_its_own_name(tmp_path: Path, data: Path) -> None:
     need = Need(tap="stage4", reduction=f"{__name__}:channel_mean")
-    report = build(options(tmp_path, taps=(parse_tap("stage4=fp32"),), needs=(need,)))
+    report = build(options(tmp_path, taps=(parse_tap("stage4=fp32"),), needs_of=lambda task: (need,)))
     cache = open_cache(report.root)
     whole = cache.parts("stage4", 2, 1)["values"]
     codec = cache.codec("stage4.channel_mean")

@@ -14,16 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from kdcache.cache.colour import apply_effects
+from kdcache.cache.errors import BadSample
 from kdcache.cache.images import (
     PIPELINE_VERSION,
     Feed,
     ImageBatch,
     ImagePipeline,
+    Partner,
     pipeline_facts,
     pixel_digest,
 )
 from kdcache.cache.spec import FILL_RGB, IGNORE
-from kdcache.cache.view import Geometry
+from kdcache.cache.view import Geometry, Op
 from kdcache.cache.view_draw import draw_crop
 
 
@@ -201,3 +204,86 @@ def test_the_gpu_pipeline_gives_equal_pixels_in_every_batch() -> None:
             assert np.array_equal(batch.labels_BHW[0].cpu().numpy(), painted()[1])
         found.append([d for b in batches for d in pixel_digest(b.images_BHWC)])
     assert found[0] == found[1] == found[2]
+
+
+# ---- effects -----------------------------------------------------------------------------------------------
+
+SQUARE = Geometry(HEIGHT, WIDTH, 0, -3, 5, 40, 40)
+EFFECTS: list[tuple[Op, ...]] = [
+    (("contrast", 1300), ("hue", 60), ("mixup", 300, "b")),
+    (("turn", 1),),
+    (),
+    (("equalize",), ("cutmix", 3, 4, 20, 30, "b")),
+    (("rotate", 12_000), ("erase", 1, 2, 9, 9, 0, 0, 0), ("mixup", 1000, "b")),
+]
+
+
+def with_effects(order: list[int], batch_size: int, num_threads: int = 1) -> dict[int, torch.Tensor]:
+    """Row -> pixels, the rows sent in `order`; row i is mixed with row i + 1 as that looks in grey."""
+    encoded = [encode(noise(i), "JPEG", quality=90) for i in range(len(EFFECTS))]
+
+    def feed(number: int) -> Feed | None:
+        rows = order[number * batch_size : (number + 1) * batch_size]
+        others = [(row + 1) % len(EFFECTS) for row in rows]
+        grey: tuple[Op, ...] = (("saturation", 0),)
+        return (
+            Feed(
+                [encoded[r] for r in rows],
+                [],
+                [SQUARE] * len(rows),
+                [],
+                [EFFECTS[r] for r in rows],
+                [
+                    Partner(encoded[o], SQUARE._replace(flip=1), grey) if r != 2 else None
+                    for r, o in zip(rows, others, strict=True)
+                ],
+            )
+            if rows
+            else None
+        )
+
+    pipeline = ImagePipeline(
+        feed, batch_size=batch_size, with_labels=False, mixes=True, num_threads=num_threads
+    )
+    pixels = torch.cat([b.images_BHWC for b in pipeline.run()])
+    return dict(zip(order, pixels, strict=True))
+
+
+def test_pixels_with_effects_do_not_depend_on_batch_size_threads_or_order_of_rows() -> None:
+    wanted = with_effects([0, 1, 2, 3, 4], 5)
+    for order, size, threads in (([0, 1, 2, 3, 4], 1, 1), ([4, 2, 0, 3, 1], 2, 2), ([3, 1, 4, 0, 2], 5, 2)):
+        found = with_effects(order, size, threads)
+        assert all(torch.equal(found[row], wanted[row]) for row in range(5))
+
+
+def test_effects_and_partners_are_executed_on_the_crops() -> None:
+    found = with_effects([0, 1, 2, 3, 4], 5)
+    plain = [
+        through([encode(noise(i), "JPEG", quality=90)], [encode(painted()[1])], [g])[0].images_BHWC[0]
+        for i in range(5)
+        for g in (SQUARE, SQUARE._replace(flip=1))
+    ]
+    own, flipped = plain[::2], plain[1::2]
+    assert torch.equal(found[1], torch.rot90(own[1], 1, (0, 1)))
+    assert torch.equal(found[2], own[2])
+    assert (found[2][:3] == torch.tensor(FILL_RGB)).all()  # a negative start is padding above
+    grey = apply_effects(flipped[4][None].clone(), [(("saturation", 0),)])[0]
+    assert torch.equal(found[3][3:23, 4:34], grey[3:23, 4:34])
+    changed = apply_effects(own[0][None].clone(), [EFFECTS[0][:2]])[0].int()
+    other = apply_effects(flipped[1][None].clone(), [(("saturation", 0),)])[0].int()
+    assert (found[0].int() - (0.3 * changed + 0.7 * other)).abs().max() <= 0.51
+
+
+def test_a_partner_that_cannot_be_decoded_is_named_with_the_row_it_was_for() -> None:
+    broken = Partner(np.frombuffer(b"no image", np.uint8), SQUARE, ())
+    good = encode(noise())
+
+    def feed(number: int) -> Feed:
+        return Feed([good] * 2, [], [SQUARE] * 2, [], [(), (("mixup", 5, "b"),)], [None, broken])
+
+    pipeline = ImagePipeline(
+        feed, batch_size=2, with_labels=False, mixes=True, name_of=lambda n, r: f"key-{r}"
+    )
+    with pytest.raises(BadSample, match="image mixed in cannot be decoded") as caught:
+        next(pipeline.run())
+    assert caught.value.where == "key-1 (row 1 of batch 0)"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdcache.cache.errors import BadCache, BadOption
-from kdcache.cache.view import Geometry, View
+from kdcache.cache.view import Geometry, Op, View, own_share, partner_key, without_mixing
 
 
 def test_no_operations_are_the_whole_image_as_it_is() -> None:
@@ -43,18 +43,50 @@ def test_another_order_or_an_operation_twice_is_refused(ops: tuple[tuple[str | i
 @pytest.mark.parametrize(
     ("op", "text"),
     [
-        (("rotate", 90), "unknown operation"),
+        (("swirl", 90), "unknown operation"),
         (("crop", 1, 2), "unknown operation"),
         (("resize", 4.5, 4), "whole pixels"),
         (("resize", 0, 4), "at least 1 pixel"),
         (("crop", 0, 0, 0, 4), "at least 1 pixel"),
         (("crop", 10, 0, 4, 4), r"starts at \(10, 0\), outside the image of 10x12 pixels"),
-        (("crop", 0, -1, 4, 4), "outside the image"),
+        (("crop", 0, -4, 4, 4), "outside the image"),
     ],
 )
 def test_numbers_that_leave_no_pixel_are_refused(op: tuple[str | int, ...], text: str) -> None:
     with pytest.raises(BadOption, match=text):
         View((op,)).geometry(10, 12)
+
+
+CROP = ("crop", -2, 0, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("ops", "text"),
+    [
+        ((("turn", 1), CROP), "cannot be executed"),
+        ((("mixup", 300, "b"), ("turn", 1)), "cannot be executed"),
+        ((("mixup", 300, "b"), ("cutmix", 0, 0, 2, 2, "c")), "cannot be executed"),
+        ((("mixup", 300),), "unknown operation"),
+        ((("mixup", 1001, "b"),), "takes whole pixels"),
+        ((("turn", 4),), "takes whole pixels"),
+        ((("brightness", 0.5),), "takes whole pixels"),
+    ],
+)
+def test_effects_follow_the_crop_and_a_mixing_one_ends_the_view(ops: tuple[Op, ...], text: str) -> None:
+    with pytest.raises(BadOption, match=text) as caught:
+        View(ops).geometry(10, 12)
+    assert "a mixing one is the last" in caught.value.fix
+
+
+def test_a_view_says_what_follows_its_crop_whom_it_is_mixed_with_and_how_much_is_its_own() -> None:
+    view = View((("resize", 8, 8), CROP, ("hue", -20), ("cutmix", 0, 2, 4, 6, "train/00012")))
+    assert view.geometry(9, 9).crop_y == -2
+    assert view.effects == view.ops[2:] and partner_key(view.effects) == "train/00012"
+    assert without_mixing(view.effects) == (("hue", -20),)
+    assert own_share(view.effects, 8, 8) == 1 - 24 / 64
+    assert own_share((("mixup", 123, "b"),), 8, 8) == 0.123 and own_share((("hue", 3),), 8, 8) == 1.0
+    assert partner_key(()) is None and View(()).effects == ()
+    assert View.from_json(json.loads(json.dumps(view.to_json()))) == view
 
 
 _size = st.integers(1, 5000)
@@ -73,7 +105,18 @@ def test_a_view_comes_back_from_json_as_it_was(view: View) -> None:
 
 
 @pytest.mark.parametrize(
-    "plain", [None, {"ops": []}, ["flip"], [[]], [["jitter", 3]], [["crop", 1, 2]], [["resize", 1.5, 2]]]
+    "plain",
+    [
+        None,
+        {"ops": []},
+        ["flip"],
+        [[]],
+        [["jitter", 3]],
+        [["crop", 1, 2]],
+        [["resize", 1.5, 2]],
+        [["mixup", 3]],
+        [["turn", 9]],
+    ],
 )
 def test_operations_of_another_version_or_torn_ones_are_named(plain: object) -> None:
     with pytest.raises(BadCache, match="no view operation that this kdcache knows") as caught:

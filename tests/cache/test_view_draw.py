@@ -3,14 +3,17 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdcache.cache.errors import BadCache, BadOption
-from kdcache.cache.spec import ceil_div
-from kdcache.cache.view import View
+from kdcache.cache.recipe import parse_recipe
+from kdcache.cache.recipe_draw import draw_view
+from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, ceil_div
+from kdcache.cache.view import View, partner_key
 from kdcache.cache.view_draw import (
     ViewSet,
     draw_crop,
@@ -194,6 +197,70 @@ def test_a_set_of_views_comes_back_from_json_with_its_digest() -> None:
         assert back == views and back.digest() == views.digest()
     first, second = parsed("crops:8")[0], parsed("crops:8", seed=1)[0]
     assert first.digest() != second.digest()
+
+
+def test_sets_of_before_there_were_recipes_keep_their_digests_and_their_fields() -> None:
+    # Written down from that version: runs have recorded these.
+    sets = parse_views("crops:8+full", crop=(360, 480), seed=3, mirror=True)
+    assert [s.digest() for s in sets] == ["6d486e742bc3246c", "be42c057c25e8edd", "a207f0ce5474d627"]
+    assert parse_views("crops:8", crop=(512, 512), seed=0, mirror=False)[0].digest() == "a49fca8cb01e4e4b"
+    plain = parse_recipe("scale=0.5x2,flip", task=SEGMENTATION)
+    same = parse_views("crops:8+full", crop=(360, 480), seed=3, mirror=True, augment=plain)
+    assert same == sets and all("augment" not in s.to_dict() for s in same)
+    old = {"kind": "crops", "first": 0, "count": 2, "crop": [64, 48], "seed": 0}
+    assert ViewSet.from_dict(old) == parsed("crops:2")[0]
+
+
+def augmented(text: str, views: str, crop: tuple[int, int] = (32, 32)) -> ViewSet:
+    recipe = parse_recipe(text, task=CLASSIFICATION)
+    return parse_views(views, crop=crop, seed=0, mirror=False, augment=recipe)[0]
+
+
+def test_a_set_with_a_recipe_comes_back_from_json_and_draws_what_the_recipe_says() -> None:
+    views = augmented("pad=4,flip,mixup=0.2", "crops:4")
+    back = ViewSet.from_dict(json.loads(json.dumps(views.to_dict())))
+    assert back == views and back.digest() == views.digest() != augmented("pad=4,flip", "crops:4").digest()
+    keys = ("a", "b", "c")
+    view = back.view("b", 2, 32, 32, keys)
+    assert view == draw_view(
+        views.recipe, seed=0, key="b", number=2, height=32, width=32, crop=(32, 32), partners=keys
+    )
+    assert view.effects[-1][0] == "mixup" and partner_key(view.effects) in ("a", "c")
+
+
+def test_turned_views_come_in_fours_with_one_flip_and_a_crop_each() -> None:
+    views = augmented("pad=4,flip", "turns:20")
+    assert (views.kind, views.count) == ("turns", 80)
+    fours = [[views.view("k", 4 * k + r, 32, 32) for r in range(4)] for k in range(20)]
+    for four in fours:
+        assert [v.effects for v in four] == [(), (("turn", 1),), (("turn", 2),), (("turn", 3),)]
+        assert len({v.geometry(32, 32).flip for v in four}) == 1
+    assert {four[0].geometry(32, 32).flip for four in fours} == {0, 1}
+    corners = {(g.crop_y, g.crop_x) for four in fours for v in four for g in [v.geometry(32, 32)]}
+    assert len(corners) > 40 and {y for y, _ in corners} == set(range(-4, 5))
+    grown = extend_views([replace(views, count=8)], [augmented("pad=4,flip", "turns:3")])
+    assert [(s.first, s.count, s.draw_first) for s in grown] == [(0, 8, 0), (8, 4, 8)]
+    assert grown[1].view("k", 9, 32, 32) == fours[2][1]
+
+
+@pytest.mark.parametrize(
+    ("text", "crop", "message"),
+    [
+        ("pad=4", (32, 28), "a crop of 32x28 pixels changes its size when it is turned"),
+        ("pad=4,mixup=1", (32, 32), "turned views are for classification without mixing"),
+    ],
+)
+def test_turned_views_that_cannot_be_are_refused(text: str, crop: tuple[int, int], message: str) -> None:
+    with pytest.raises(BadOption, match=message) as caught:
+        augmented(text, "turns:2", crop)
+    assert "--views turns:2" in caught.value.where
+    with pytest.raises(BadOption, match="turned views are for classification"):
+        parse_views("turns:2", crop=(32, 32), seed=0, mirror=False)
+
+
+def test_views_drawn_by_another_recipe_do_not_enter_a_cache() -> None:
+    with pytest.raises(BadOption, match="crops have augment pad=4,flip, these pad=2,flip"):
+        extend_views([augmented("pad=4,flip", "crops:2")], [augmented("pad=2,flip", "crops:4")])
 
 
 @pytest.mark.parametrize("change", [{"kind": "mosaic"}, {"min_scal": 0.25}])

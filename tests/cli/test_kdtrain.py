@@ -12,10 +12,11 @@ from click.testing import CliRunner, Result
 from kdcache.cli.kdtrain import kdtrain
 
 OPTIONS = {
-    "--accumulate", "--amp", "--aux", "--batch-size", "--cache", "--clip", "--compile", "--crop",
-    "--data", "--device", "--ema", "--epochs", "--eval-every", "--log", "--loss", "--lr", "--momentum",
-    "--name", "--no-aux", "--no-sync-bn", "--online", "--optimizer", "--output-stride", "--poly-power",
-    "--resume", "--run", "--save-every", "--seed", "--steps", "--student", "--sync-bn", "--teacher",
+    "--accumulate", "--amp", "--augment", "--aux", "--batch-size", "--cache", "--clip", "--compile", "--crop",
+    "--data", "--device", "--ema", "--epochs", "--eval-every", "--init", "--log", "--loss", "--lr",
+    "--lr-drop", "--lr-schedule", "--milestones", "--momentum", "--name", "--nesterov", "--no-aux",
+    "--no-sync-bn", "--online", "--optimizer", "--output-stride", "--poly-power", "--resume", "--run",
+    "--save-every", "--seed", "--steps", "--student", "--sync-bn", "--teacher",
     "--teacher-weights", "--threads", "--views", "--warmup-steps", "--weight-decay", "--weights",
 }  # fmt: skip
 NETWORK = """
@@ -79,7 +80,12 @@ def metrics(run_dir: Path) -> list[dict[str, object]]:
 def test_the_options_are_these_and_no_others() -> None:
     found = {name for option in kdtrain.params for name in (*option.opts, *option.secondary_opts)}
     assert found == OPTIONS
-    assert set(kdtrain.commands) == {"eval"}
+    assert set(kdtrain.commands) == {"chain", "eval", "methods"}
+    judging = {name for option in kdtrain.commands["eval"].params for name in option.opts}
+    assert judging == {
+        "run", "--data", "--device", "--exit", "--out", "--split", "--teacher", "--teacher-weights",
+        "--threads",
+    }  # fmt: skip
 
 
 def test_help_names_every_option_without_loading_torch() -> None:
@@ -109,6 +115,16 @@ def test_help_names_every_option_without_loading_torch() -> None:
         (["--data", "folder:drawn", "--amp", "fp16", "--device", "cpu"], ["--amp fp16", "--amp bf16"]),
         (["--run", "r", "--resume"], ["no run in", "config.toml", "leave --resume out"]),
         (["eval", "nothing"], ["no run 'nothing'", "runs there: none"]),
+        (
+            ["--data", "folder:drawn", "--augment", "flop"],
+            ["unknown augmentation 'flop'", "did you mean 'flip'"],
+        ),
+        (
+            ["--data", "folder:drawn", "--augment", "mixup=0.2"],
+            ["cannot have mixup", "--augment"],
+        ),
+        (["--data", "folder:drawn", "--milestones", "x"], ["--milestones cannot be x", "shares of the run"]),
+        (["--data", "folder:drawn", "--init", "r50", "--weights", "none"], ["--init and --weights", "fix:"]),
     ],
 )
 def test_a_wrong_command_exits_with_2_and_says_what_where_and_how(

@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from kdcache.cache.spec import BadOption, TensorSpec
-from kdcache.losses import afdcd_contrast
-from kdcache.losses.afdcd import DenseContrast
-from kdcache.losses.afdcd_contrast import (
+from kdcache.losses.contract import Maps
+from kdcache.losses.dense import afdcd_contrast
+from kdcache.losses.dense.afdcd import DenseContrast
+from kdcache.losses.dense.afdcd_contrast import (
     Region,
     block_contrast,
     contrast_region,
     omni_contrast,
     patch_vectors,
 )
-from kdcache.losses.contract import Maps
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -160,3 +160,45 @@ def test_channels_that_do_not_split_into_groups_are_refused_with_a_number_that_d
         DenseContrast(Maps(spec, spec), groups=16)
     assert caught.value.what == "30 teacher channels do not split into 16 equal groups"
     assert caught.value.fix == "for example afdcd(groups=15)"
+
+
+def afdcd(**options: object) -> DenseContrast:
+    spec = {"stage4": TensorSpec((8, 8, 32), 8)}
+    return DenseContrast(Maps(spec, spec), **options)  # type: ignore[arg-type]
+
+
+def test_the_modes_are_the_omni_form_with_other_patches_and_negatives() -> None:
+    student, teacher = drawn(2, 32, 8, 8, seed=1), drawn(2, 32, 8, 8, seed=2)
+    channel = omni_contrast(student, teacher, tau=0.07, groups=16, patch=(1, 1))
+    assert afdcd(mode="channel").contrast(student, teacher).item() == channel.item()
+    spatial = afdcd(mode="spatial", tau=2.0, patch=(2, 2)).contrast(student, teacher).item()
+    assert spatial == pytest.approx(slow_contrast(student, teacher, 2.0, 1, (2, 2), True), rel=1e-12)
+    assert spatial > 0, "the published class without negatives would give 0"
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (
+            {"mode": "channel", "patch": (2, 2)},
+            "mode=channel contrasts within single cells, not within 2x2 patches",
+        ),
+        ({"mode": "spatial", "groups": 8}, "mode=spatial contrasts whole vectors, not 8 groups"),
+        ({"mode": "spatial", "patch": (1, 1)}, "mode=spatial finds no negative in a patch of 1x1 cells"),
+    ],
+)
+def test_an_option_that_contradicts_its_mode_is_refused(options: dict[str, object], what: str) -> None:
+    with pytest.raises(BadOption) as caught:
+        afdcd(**options)
+    assert caught.value.what == what
+    assert caught.value.where == "loss term 'afdcd'"
+    assert "afdcd(" in caught.value.fix
+
+
+def test_the_gradient_of_the_contrast_is_that_of_its_value() -> None:
+    student, teacher = drawn(1, 4, 2, 4, seed=1).requires_grad_(), drawn(1, 4, 2, 4, seed=2)
+    for negatives in ("groups", "all"):
+        assert torch.autograd.gradcheck(
+            lambda s, n=negatives: omni_contrast(s, teacher, tau=1.0, groups=2, patch=(2, 2), negatives=n),
+            (student,),
+        )

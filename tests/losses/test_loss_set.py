@@ -102,7 +102,7 @@ def test_a_student_without_auxiliary_head_has_no_auxiliary_term() -> None:
 
 def test_a_crop_of_ignored_pixels_gives_zero_and_a_zero_gradient() -> None:
     inputs = inputs_for()
-    empty = inputs._replace(labels_BHW=torch.full_like(inputs.labels_BHW, 255))
+    empty = inputs._replace(labels=torch.full_like(inputs.labels, 255))
     total = build("none", empty)(empty).total
     assert total.item() == 0
     gradient = torch.autograd.grad(total, inputs.student["logits"])[0]
@@ -187,7 +187,7 @@ def test_a_gpu_gives_the_values_and_gradients_of_the_cpu() -> None:
     wanted = torch.autograd.grad(here, inputs.student["stage4"])[0]
     student = {tap: value.detach().cuda().requires_grad_() for tap, value in inputs.student.items()}
     teacher = {tap: value.cuda() for tap, value in inputs.teacher.items()}
-    device = StepInputs(student, teacher, inputs.labels_BHW.cuda(), torch.Generator("cuda"), 0, 0)
+    device = StepInputs(student, teacher, inputs.labels.cuda(), torch.Generator("cuda"), 0, 0)
     there = losses.cuda()(device).total
     torch.testing.assert_close(there.cpu(), here, rtol=1e-4, atol=1e-5)
     found = torch.autograd.grad(there, student["stage4"])[0]

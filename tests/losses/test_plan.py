@@ -134,7 +134,7 @@ def test_the_table_shows_every_resolved_term() -> None:
             {"logits": LOGITS},
             "student tap 'logits' is 6x8 (stride 16) but the teacher's is 12x16 (stride 8)",
             "train the student with --output-stride 8, or build the cache with --output-stride 16; "
-            "or name a tap that fits with cwd(tap=...)",
+            "or name one that fits with cwd(tap=...)",
         ),
         (
             "kd",

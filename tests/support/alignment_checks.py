@@ -47,7 +47,9 @@ def draw_lossless_folder(root: Path) -> Path:
     return root
 
 
-def build_aligned_cache(folder: Path, target_format: str, views: str = "crops:3+full") -> Cache:
+def build_aligned_cache(
+    folder: Path, target_format: str, views: str = "crops:3+full", augment: str | None = None
+) -> Cache:
     """Three crops, the whole image and its mirror image of every sample, by the tiny teacher."""
     report = build_cache(
         BuildOptions(
@@ -59,7 +61,8 @@ def build_aligned_cache(folder: Path, target_format: str, views: str = "crops:3+
             mirror="full" in views,
             crop=CROP,
             taps=tuple(parse_tap(t) for t in TAPS),
-            target_format=target_format,
+            target_format="zarr" if augment else target_format,
+            augment=augment,
             batch_size=2,
             shard_rows=3,
             skip_bad=True,
@@ -170,7 +173,7 @@ def assert_labels(cache: Cache, stream: StoredStream, family: str) -> None:
             if family == "crops":
                 assert geometry[place] == cache.geometry(row.sample, row.view)
             wanted_HW = cut(row.label_HW, geometry[place], IGNORE)
-            assert np.array_equal(batch.labels_BHW[place].numpy(), wanted_HW)
+            assert np.array_equal(batch.labels[place].numpy(), wanted_HW)
             if family == "full":
                 wanted_HWC = cut(row.image_HWC, geometry[place], FILL_RGB)
                 assert np.array_equal(batch.images_BHWC[place].numpy(), wanted_HWC)

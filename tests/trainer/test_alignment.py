@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from alignment_checks import (
     BAD,
     GLOBAL_BATCH,
@@ -99,6 +100,20 @@ def test_every_view_of_every_sample_was_visited(cache: Cache) -> None:
         }
 
 
+def test_crops_with_jitter_are_the_same_crops_and_labels_in_other_colours(
+    folder: Path, cache: Cache, teacher: Network
+) -> None:
+    jittered = build_aligned_cache(folder, "jittered", "crops:3", augment="scale=0.5x2,flip,jitter=0.5")
+    stream = make(jittered, layouts(1)[0], "crops")
+    assert_crop_targets(jittered, stream, teacher)
+    assert_labels(jittered, stream, "crops")
+    plain = make(cache, layouts(1)[0], "crops")
+    left, right = next(stream.run()), next(plain.run())
+    assert torch.equal(left.labels, right.labels) and not torch.equal(left.images_BHWC, right.images_BHWC)
+    stream.close()
+    plain.close()
+
+
 @pytest.mark.parametrize("family", ["crops", "full"])
 def test_a_live_teacher_on_stored_crops_gives_what_the_cache_gives(
     cache: Cache, teacher: Network, family: str
@@ -131,8 +146,8 @@ def changed_geometry(monkeypatch: pytest.MonkeyPatch, stream: StoredStream, chan
     """Pixels and labels of a crop one cell further down, or of the other flip; targets stay."""
     honest = stream.views.row
 
-    def row(sample: int, epoch: int) -> StoredRow:
-        found = honest(sample, epoch)
+    def row(sample: int, epoch: int, turn: int = 0) -> StoredRow:
+        found = honest(sample, epoch, turn)
         g = found.geometry
         cell = 8 if g.crop_y == 0 else -8
         moved = g._replace(crop_y=g.crop_y + cell) if change == "crop" else g._replace(flip=1 - g.flip)
@@ -145,8 +160,8 @@ def moved_window(monkeypatch: pytest.MonkeyPatch, stream: StoredStream) -> None:
     """The window of the stored map one cell further; pixels and labels stay."""
     honest = stream.views.row
 
-    def row(sample: int, epoch: int) -> StoredRow:
-        found = honest(sample, epoch)
+    def row(sample: int, epoch: int, turn: int = 0) -> StoredRow:
+        found = honest(sample, epoch, turn)
         w = found.window
         return found._replace(window=Window(w.y + (8 if w.y == 0 else -8), w.x, w.height, w.width))
 

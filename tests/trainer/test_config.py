@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from kdcache.cache.errors import BadOption, Missing
-from kdcache.trainer.config import TrainConfig, merge_for_resume, parse_crop, read_config, write_config
+from kdcache.trainer.config import (
+    TrainConfig,
+    merge_for_resume,
+    parse_crop,
+    parse_milestones,
+    read_config,
+    write_config,
+)
 
 
 def config(**options: object) -> TrainConfig:
@@ -13,7 +20,10 @@ def config(**options: object) -> TrainConfig:
 
 
 def test_config_file_gives_the_options_back(tmp_path: Path) -> None:
-    written = config(data="camvid:/d", crop=(36, 48), aux=False, ema=0.99, epochs=2.5, weights=None)
+    written = config(
+        data="camvid:/d", crop=(36, 48), aux=False, ema=0.99, epochs=2.5, weights=None, augment="pad=4,flip",
+        lr_schedule="multistep", milestones=(0.5, 0.8), lr_drop=0.2, nesterov=True, init="r50",
+    )  # fmt: skip
     write_config(tmp_path, written, {"loss": {"terms": [{"weight": 1.0, "preset": None}]}, "cache": None})
     assert read_config(tmp_path) == written
 
@@ -37,6 +47,19 @@ def test_data_and_cache_together_say_what_each_means() -> None:
         ({"batch_size": 10, "accumulate": 4}, "--batch-size cannot be 10", "multiple of --accumulate 4"),
         ({"run": "../x"}, "--run cannot be '../x'", "folder name"),
         ({"views": "stored", "data": "camvid:d"}, "--views stored and --data", "--cache"),
+        ({"lr_schedule": "multi"}, "unknown value of --lr-schedule 'multi'", "multistep"),
+        ({"milestones": (0.5, 1.0)}, "--milestones cannot be 0.5,1", "between 0 and 1"),
+        ({"milestones": (0.5, 0.5)}, "--milestones cannot be 0.5,0.5", "rising"),
+        ({"milestones": ()}, "--milestones cannot be empty", "0.5,0.75"),
+        ({"lr_drop": 0.0}, "--lr-drop cannot be 0.0", "above 0"),
+        ({"milestones": (0.5,)}, "--milestones with --lr-schedule poly", "--lr-schedule multistep"),
+        ({"lr_schedule": "cosine", "lr_drop": 0.2}, "--lr-drop with --lr-schedule cosine", "leave --lr-drop"),
+        ({"lr_schedule": "cosine", "poly_power": 2.0}, "--poly-power with --lr-schedule cosine", "poly"),
+        ({"nesterov": True, "optimizer": "adamw"}, "--nesterov without the momentum", "--optimizer sgd"),
+        ({"nesterov": True, "momentum": 0.0}, "--nesterov without the momentum", "above 0"),
+        ({"init": "r50", "weights": "none"}, "--init and --weights together", "a run's whole student"),
+        ({"augment": "flip"}, "--augment without --data", "kdcache build --augment"),
+        ({"augment": "flip", "cache": "c"}, "--augment without --data", "--data NAME:FOLDER"),
     ],
 )
 def test_each_impossible_option_is_named_with_its_remedy(
@@ -53,6 +76,26 @@ def test_crop_is_height_before_width_or_one_number() -> None:
     assert parse_crop("64") == (64, 64)
     with pytest.raises(BadOption, match="--crop cannot be big"):
         parse_crop("big")
+
+
+def test_a_config_file_of_before_the_schedules_still_resumes(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('[options]\nrun = "r"\nsteps = 3\n')
+    assert read_config(tmp_path) == config(steps=3, lr_schedule="poly", augment=None, init=None)
+
+
+def test_milestones_are_shares_or_percent() -> None:
+    assert parse_milestones("0.5, 0.75") == parse_milestones("50%,75%") == (0.5, 0.75)
+    with pytest.raises(BadOption, match="--milestones cannot be 30,x") as error:
+        parse_milestones("30,x")
+    assert "shares of the run" in error.value.fix
+
+
+@pytest.mark.parametrize(
+    "change", [{"lr_schedule": "cosine"}, {"augment": "flip"}, {"init": "r50"}, {"nesterov": True}]
+)
+def test_what_a_run_computes_cannot_change_on_resume(change: dict[str, object]) -> None:
+    with pytest.raises(BadOption, match="differs from"):
+        merge_for_resume(config(data="camvid:/d"), change, where="runs/r")
 
 
 def test_resume_with_another_option_is_refused_by_name() -> None:

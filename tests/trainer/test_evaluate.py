@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from kdcache.cache.errors import BadOption, BadSample
+from kdcache.cache.spec import SEGMENTATION, Task
 from kdcache.trainer.evaluate import confusion, equal_size_groups, evaluate, metrics_of, predict
 
 CLASSES = ("sky", "road", "car")
@@ -23,6 +24,8 @@ def png(array: np.ndarray) -> np.ndarray:
 
 class DrawnSamples:
     """Images whose red channel is 80 times a class, and labels of any content; sizes differ."""
+
+    task: Task = SEGMENTATION
 
     def __init__(
         self, labels: list[np.ndarray], shown: list[np.ndarray], invalid: tuple[int, ...] = ()

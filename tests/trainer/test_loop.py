@@ -4,82 +4,25 @@ Student, stream, validation and export are small fakes (tests/support/fake_run.p
 and random masks), step, checkpoint and loop are the real ones.
 """
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
-from fake_run import CHANNELS, CLASSES, SIZE, FakeStream, Killed, TinyStudent, export, judge
+from fake_run import CONFIG, Killed, TinyStudent, export, judge, parts, results, run
 from torch import nn
 
 from kdcache.cache.errors import BadOption, Busy
-from kdcache.cache.spec import TensorSpec
-from kdcache.losses.plan import parse_losses
 from kdcache.trainer import checkpoint
 from kdcache.trainer.batch_layout import BatchLayout
 from kdcache.trainer.checkpoint import list_checkpoints
-from kdcache.trainer.config import TrainConfig
 from kdcache.trainer.loop import train
 from kdcache.trainer.parts import Parts
-from kdcache.trainer.progress_events import Evaluated, Event, RunFinished, RunStarted, StepsDone
+from kdcache.trainer.progress_events import Evaluated, RunFinished, RunStarted, StepsDone
 from kdcache.trainer.reporter import NotFinite
 from kdcache.trainer.run_folder import held, read_metrics
-
-CONFIG = TrainConfig(
-    run="r", steps=7, batch_size=4, accumulate=2, lr=0.1, clip=1.0, ema=0.9, save_every=2, eval_every=3,
-    device="cpu", log="none",
-)  # fmt: skip
-
-
-def parts(
-    config: TrainConfig, *, validate: bool = True, **stream: int | None
-) -> Callable[[Accelerator], Parts]:
-    def assemble(accelerator: Accelerator) -> Parts:
-        torch.manual_seed(config.seed)
-        plan = parse_losses("mgd(cwd=0)", preset=None)
-        cells = (SIZE // 4, SIZE // 4)
-        maps = {"stage4": TensorSpec((*cells, CHANNELS), 4), "logits": TensorSpec((*cells, CLASSES), 4)}
-        layout = BatchLayout(seed=0, global_batch=config.batch_size, accumulation=config.accumulate)
-        return Parts(
-            student=TinyStudent(),
-            losses=plan.build(student=maps, teacher={"stage4": TensorSpec((*cells, 6), 4)}),
-            taps=("stage4", "logits"),
-            stream=FakeStream(layout, **stream),
-            evaluate=judge if validate else None,
-            export=export,
-            summary={"student": "tiny"},
-            resolved={"student": "tiny"},
-        )
-
-    return assemble
-
-
-def run(
-    run_dir: Path, config: TrainConfig = CONFIG, *, resume: bool = False, **stream: int | None
-) -> list[Event]:
-    events: list[Event] = []
-    train(config, run_dir, parts(config, **stream), resume=resume, listen=events.append)
-    return events
-
-
-def results(run_dir: Path) -> dict[str, Any]:
-    """Everything a run leaves behind that must not depend on interruptions."""
-    lines = [
-        {k: v for k, v in line.items() if k not in ("steps_per_s", "wait_share")}
-        for line in read_metrics(run_dir)
-    ]
-    last = list_checkpoints(run_dir)[-1]
-    digests = json.loads((last / "digests.json").read_text())
-    return {
-        "metrics": lines,
-        "student": (run_dir / "student.pt").read_bytes(),
-        "card": json.loads((run_dir / "card.json").read_text()),
-        "checkpoint": (last.name, digests),
-    }
 
 
 @pytest.fixture(scope="module")

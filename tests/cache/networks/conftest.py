@@ -65,6 +65,41 @@ def tiny_name(tiny_module: str) -> str:
     return f"{tiny_module}:build"
 
 
+CLASSES = """
+from torch import nn
+
+
+class Fixed(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 10, num_classes))
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def silent(num_classes):
+    return Fixed(num_classes), {"logits": "body.1"}
+
+
+def fixed(num_classes):
+    module, taps = silent(num_classes)
+    module.input_size = (8, 10)
+    return module, taps
+"""
+
+
+@pytest.fixture
+def tiny_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Name of an importable module with classifiers for images of 8 x 10 pixels."""
+    folder = tmp_path / "classifiers"
+    folder.mkdir()
+    (folder / "tiny_classes.py").write_text(CLASSES)
+    monkeypatch.syspath_prepend(folder)
+    yield "tiny_classes"
+    sys.modules.pop("tiny_classes", None)
+
+
 @pytest.fixture
 def images_BHWC() -> Tensor:
     """Two noise images of 9 x 14 pixels: neither side is a multiple of the tiny network's stride 4."""

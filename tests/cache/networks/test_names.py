@@ -25,6 +25,49 @@ def test_a_name_resolves_to_one_full_name(text: str, resolved: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "resolved"),
+    [
+        ("r18", "timm:resnet18"),
+        ("mbv2", "timm:mobilenetv2_100"),
+        ("timm:resnet50.a1_in1k", "timm:resnet50.a1_in1k"),
+        ("resnet20", "resnet20"),
+        ("resnet56a", "resnet56a"),
+        ("resnet8x4", "resnet8x4"),
+        ("wrn-40-2", "wrn-40-2"),
+        ("wrn-28-10", "wrn-28-10"),
+    ],
+)
+def test_a_name_for_classification_resolves_to_one_full_name(text: str, resolved: str) -> None:
+    assert str(parse_name(text, task="classification")) == resolved
+    parsed = parse_name(resolved, task="classification")
+    assert parse_name(str(parsed), task="classification") == parsed
+    assert parsed.tag == ("a1_in1k" if text.endswith("a1_in1k") else "")
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [("resnet57", "'resnet56"), ("wrn-41-2", "'wrn-40-2'"), ("resnet50", "resnet50'"), ("wrn-0-2", "'wrn-")],
+)
+def test_an_unknown_name_for_classification_offers_the_nearest(text: str, near: str) -> None:
+    with pytest.raises(BadOption, match=f"unknown network '{text}'") as caught:
+        parse_name(text, where="--student", task="classification")
+    assert near in caught.value.fix and "wrn-D-W" in caught.value.fix
+
+
+def test_a_network_for_the_other_task_is_refused() -> None:
+    with pytest.raises(
+        BadOption, match="'resnet20' is a network for classification, and the data are for seg"
+    ):
+        parse_name("resnet20")
+    for text in ("deeplabv3:r18", "tv:fcn_resnet50"):
+        with pytest.raises(
+            BadOption, match="is a network for segmentation, and the data are for class"
+        ) as caught:
+            parse_name(text, where="--student", task="classification")
+        assert caught.value.where == "--student" and "timm:NAME" in caught.value.fix
+
+
+@pytest.mark.parametrize(
     ("text", "near"),
     [
         ("r102", "r10"),

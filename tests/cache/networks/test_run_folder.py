@@ -96,7 +96,10 @@ def test_a_run_without_a_network_says_how_to_finish_it(tmp_path: Path) -> None:
     assert "kdtrain --run r50" in caught.value.fix
 
 
-@pytest.mark.parametrize("change", [{"format": 2}, {"crop": "360"}, {"extra": 1}, {"network": {"name": 3}}])
+@pytest.mark.parametrize(
+    "change",
+    [{"format": 2}, {"task": "classification"}, {"crop": "360"}, {"extra": 1}, {"network": {"name": 3}}],
+)
 def test_a_card_that_cannot_be_read_is_named(
     tiny_name: str, tmp_path: Path, change: dict[str, object]
 ) -> None:
@@ -107,6 +110,26 @@ def test_a_card_that_cannot_be_read_is_named(
     with pytest.raises(BadWeights, match="the run's description cannot be read") as caught:
         read_run_card(tmp_path)
     assert caught.value.where == str(path)
+
+
+def test_a_classifiers_run_says_its_task(tmp_path: Path) -> None:
+    network = build_network("resnet8", task="classification", num_classes=5)
+    saved = save_run_network(tmp_path, network, card_of(network))
+    assert saved.task == read_run_card(tmp_path).task == "classification"
+    again = load_run_network(tmp_path, output_stride=8)  # of a segmentation option: a classifier has its own
+    assert again.task == "classification" and again.output_stride == 4
+    assert weights_digest(again) == weights_digest(network)
+
+
+def test_a_card_of_before_is_of_segmentation(tiny_name: str, tmp_path: Path) -> None:
+    network = trained(tiny_name)
+    save_run_network(tmp_path, network, card_of(network))
+    path = tmp_path / "network.json"
+    raw = json.loads(path.read_text())
+    del raw["task"]
+    assert "task" not in raw["network"]  # or the names of older caches would change
+    path.write_text(json.dumps(raw))
+    assert read_run_card(tmp_path).task == "segmentation" == load_run_network(tmp_path).task
 
 
 def test_stride_and_taps_of_a_run_can_be_overridden(tmp_path: Path) -> None:

@@ -81,9 +81,9 @@ def test_every_drawn_sample_passes_the_check(tmp_path: Path) -> None:
         for i in range(count):
             scene = draw_scene(seed=demo.SEED, split=split, index=i)
             assert source.check(i) == scene.label_HW.shape
-            label = np.asarray(Image.open(io.BytesIO(source.label_png(i))))
+            label = np.asarray(Image.open(io.BytesIO(source.label_bytes(i))))
             np.testing.assert_array_equal(label, scene.label_HW)
-            assert source.label_png(i) == source.label_path(i).read_bytes()
+            assert source.label_bytes(i) == source.label_path(i).read_bytes()
 
 
 def test_the_drawing_is_part_of_the_identity_and_the_folder_is_not(tmp_path: Path) -> None:

@@ -79,6 +79,38 @@ def test_images_and_labels_come_back_as_views_of_the_tar(store: LocalStore) -> N
         assert block.image(row).ndim == 1 and block.image(row).dtype == np.uint8
 
 
+CLASSIFIED = [
+    ENTRIES[0]._replace(label=b"7", class_id=7),
+    bad_entry("city/broken", classified=True),
+    ENTRIES[2]._replace(label=b"0", class_id=0),
+]
+
+
+def test_classes_are_ascii_members_and_a_column(
+    tmp_path: Path, plain_webdataset: Callable[..., Samples]
+) -> None:
+    store = LocalStore(tmp_path)
+    write_samples(store, 0, 0, CLASSIFIED)
+    samples = plain_webdataset(tmp_path / tar_name(0))
+    assert [s["cls"] for s in samples] == [b"7", b"0"] and "label.png" not in samples[0]
+    assert plain_webdataset(tmp_path / tar_name(0), "rgb8")[0]["cls"] == 7
+    block = open_samples(store, 0)
+    assert block.classes is not None and block.classes.tolist() == [7, -1, 0]
+    assert block.class_of(2).tolist() == [0] and block.label(0).tobytes() == b"7"
+    with pytest.raises(BadSample, match="'city/broken' is marked invalid"):
+        block.class_of(1)
+
+
+@pytest.mark.parametrize("classes", [[7, -1], [7, 3, 0], [-1, -1, 0], ["a", -1, 0]])
+def test_a_column_of_classes_that_does_not_fit_is_damage(tmp_path: Path, classes: list[object]) -> None:
+    store = LocalStore(tmp_path)
+    write_samples(store, 0, 0, CLASSIFIED)
+    path = tmp_path / index_name(0)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": classes}))
+    with pytest.raises(BadCache, match=r"samples/00000\.json' cannot be read"):
+        open_samples(store, 0)
+
+
 def test_columns_say_what_every_place_holds(store: LocalStore) -> None:
     block = open_samples(store, 3)
     assert len(block) == 3 and block.first_index == 12

@@ -1,0 +1,69 @@
+"""What rebuilds a network, weights apart: a frozen record that manifests and run folders keep."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+from kdcache.cache.errors import BadOption
+from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task, unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkConfig:
+    """`taps` holds only the places named by hand. `members` is label -> config of an ensemble's networks."""
+
+    name: str
+    num_classes: int  # 0 for a backbone alone
+    output_stride: int
+    aux: bool = False
+    taps: Mapping[str, str] = field(default_factory=dict)
+    task: Task = SEGMENTATION
+    members: Mapping[str, "NetworkConfig"] = field(default_factory=dict)
+    mean: bool = False  # an ensemble answers the members' mean logits too
+
+    def to_dict(self) -> dict[str, object]:
+        """Without the fields of classification where they say nothing: what they are part of the name of a
+        cache, and the names of before must stay."""
+        later: dict[str, object] = {} if self.task == SEGMENTATION else {"task": self.task}
+        if self.members:
+            later["members"] = {label: member.to_dict() for label, member in self.members.items()}
+            later["mean"] = self.mean
+        return {
+            "name": self.name,
+            "num_classes": self.num_classes,
+            "output_stride": self.output_stride,
+            "aux": self.aux,
+            "taps": dict(self.taps),
+            **later,
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, object], *, where: str = "network configuration") -> "NetworkConfig":
+        """Raises BadOption for an unknown, absent or wrongly typed field: `raw` comes from a file."""
+        legal = [entry.name for entry in fields(cls)]
+        for name in raw:
+            if name not in legal:
+                raise unknown("field of a network", name, legal, where=where)
+        taps, members = raw.get("taps", {}), raw.get("members", {})
+        task = raw.get("task", SEGMENTATION)
+        numbers = [raw.get("num_classes"), raw.get("output_stride")]
+        if not (
+            isinstance(raw.get("name"), str)
+            and all(type(n) is int for n in numbers)
+            and isinstance(taps, dict)
+            and isinstance(members, dict)
+            and all(isinstance(member, dict) for member in members.values())
+            and task in (SEGMENTATION, CLASSIFICATION)
+        ):
+            raise BadOption(
+                f"not a network configuration: {dict(raw)}", where=where, fix="train the run again"
+            )
+        return cls(
+            name=str(raw["name"]),
+            num_classes=int(str(raw["num_classes"])),
+            output_stride=int(str(raw["output_stride"])),
+            aux=bool(raw.get("aux", False)),
+            taps={str(tap): str(path) for tap, path in taps.items()},
+            task=CLASSIFICATION if task == CLASSIFICATION else SEGMENTATION,
+            members={str(label): cls.from_dict(member, where=where) for label, member in members.items()},
+            mean=bool(raw.get("mean", False)),
+        )

@@ -1,0 +1,144 @@
+"""A recipe: the text that says which random numbers a view draws, 'rrc=0.08,flip,jitter=0.4,mixup=0.2'.
+
+scale=LOWxHIGH         segmentation: a scale of the whole image, then a crop of the input size
+rrc, rrc=AREA          a region of at least AREA (0.08) of the image, aspect 3/4 to 4/3, resized to the input
+pad=N                  N pixels of padding on every side, then a crop of the input size
+flip                   left-right, half of the time
+randaugment=NxM        N of 14 operations at magnitude M of 0..30
+jitter=B, jitter=BxCxSxH   brightness, contrast, saturation within 1 +- their number (B for all three), hue
+                       within +-H turns (0), in random order
+erase=P                with probability P a rectangle of 2 % to 33 % of the image becomes padding
+mixup=A, cutmix=A      another sample of the shard is mixed in, the own share drawn from Beta(A, A); with
+                       both, one of them at even odds
+none                   nothing: classification shows the centre, segmentation crops at scale 1
+
+Without `rrc` and `pad` a classification image is shown as in evaluation: as it is when it has the input
+size, else its centre. Whatever the text's order, operations happen in this order.
+"""
+
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import Any
+
+from kdcache.cache.errors import BadOption, unknown
+from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task
+
+DEFAULT: dict[Task, str] = {SEGMENTATION: "scale=0.5x2,flip", CLASSIFICATION: "none"}
+_SEGMENTATION_ITEMS = ("scale", "flip", "jitter")
+_GEOMETRIES = ("scale", "rrc", "pad")
+_FORMS = (
+    "legal items: scale=LOWxHIGH, rrc or rrc=MINAREA, pad=N, flip, randaugment=NxM, jitter=B or "
+    "jitter=BxCxSxH, erase=P, mixup=ALPHA, cutmix=ALPHA, or 'none' alone"
+)
+_LIMITS: dict[str, tuple[tuple[float, float], ...]] = {  # item -> (lowest, highest) of each of its numbers
+    "scale": ((0.01, 100), (0.01, 100)),
+    "rrc": ((0.001, 1),),
+    "pad": ((1, 1000),),
+    "randaugment": ((1, 14), (0, 30)),
+    "jitter": ((0, 2), (0, 2), (0, 2), (0, 0.5)),
+    "erase": ((0.001, 1),),
+    "mixup": ((0.01, 2),),
+    "cutmix": ((0.01, 2),),
+}
+_WHOLE = ("pad", "randaugment")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What is drawn for a view; None: the item is not in the recipe. Fields in the order of the text."""
+
+    scale: tuple[float, float] | None = None  # lowest and highest
+    rrc: float | None = None  # smallest share of the image's area
+    pad: int | None = None  # pixels on every side
+    flip: bool = False
+    randaugment: tuple[int, int] | None = None  # operations, magnitude of 30
+    jitter: tuple[float, float, float, float] | None = None  # brightness, contrast, saturation, hue
+    erase: float | None = None  # probability
+    mixup: float | None = None  # alpha
+    cutmix: float | None = None
+
+    @property
+    def mixes(self) -> bool:
+        return self.mixup is not None or self.cutmix is not None
+
+    @property
+    def text(self) -> str:
+        """The canonical text: equal recipes have equal texts."""
+        found = [(f.name, getattr(self, f.name)) for f in fields(self)]
+        return ",".join(_item(name, value) for name, value in found if value not in (None, False)) or "none"
+
+
+def parse_recipe(text: str, *, task: Task, where: str = "--augment") -> Recipe:
+    """The recipe of a text; '' is the task's default. Raises BadOption for an item that is not known, twice,
+    out of its limits, or that the task cannot have."""
+    recipe = read_recipe(text.strip() or DEFAULT[task], where)
+    used = [f.name for f in fields(recipe) if getattr(recipe, f.name) not in (None, False)]
+    if task == SEGMENTATION:
+        if wrong := [name for name in used if name not in _SEGMENTATION_ITEMS]:
+            raise BadOption(
+                f"segmentation cannot have {', '.join(wrong)}: labels of pixels do not follow",
+                where=f"{where} {text}",
+                fix=f"use {', '.join(_SEGMENTATION_ITEMS)}, such as --augment "
+                f"{DEFAULT[SEGMENTATION]},jitter=0.4",
+            )
+        return recipe if recipe.scale else replace(recipe, scale=(1.0, 1.0))
+    if recipe.scale:
+        raise BadOption(
+            "scale belongs to segmentation",
+            where=f"{where} {text}",
+            fix="use rrc (a random region, resized) or pad=N (a shifted image)",
+        )
+    return recipe
+
+
+@lru_cache(maxsize=64)
+def read_recipe(text: str, where: str = "--augment") -> Recipe:
+    """The recipe of a text whatever the task. Raises BadOption as `parse_recipe`."""
+    found: dict[str, Any] = {}
+    items = [item.strip() for item in text.split(",")]
+    if items == ["none"]:
+        return Recipe()
+    for item in items:
+        name, equals, given = item.partition("=")
+        if name not in {f.name for f in fields(Recipe)}:
+            raise unknown("augmentation", name, _LIMITS.keys() | {"flip", "none"}, where=f"{where} {text}")
+        if name in found:
+            raise BadOption(f"{name} twice", where=f"{where} {text}", fix="name each item once")
+        found[name] = _read(name, given if equals else None, f"{where} {text}")
+    if len(several := [name for name in _GEOMETRIES if name in found]) > 1:
+        raise BadOption(
+            f"{' and '.join(several)} both choose what is shown",
+            where=f"{where} {text}",
+            fix=f"keep one of them; {_FORMS}",
+        )
+    return Recipe(**found)
+
+
+def _read(name: str, given: str | None, where: str) -> Any:
+    """The value of one item: its numbers, checked against their limits."""
+    if name == "flip" and given is None:
+        return True
+    if name == "rrc" and given is None:
+        return 0.08
+    limits = _LIMITS.get(name, ())
+    try:
+        numbers = [float(word) for word in (given or "").split("x")]
+    except ValueError:
+        numbers = []
+    if name == "jitter" and len(numbers) == 1:
+        numbers = [*numbers * 3, 0.0]
+    whole = all(n.is_integer() for n in numbers) or name not in _WHOLE
+    inside = all(low <= n <= high for n, (low, high) in zip(numbers, limits, strict=False))
+    if len(numbers) != len(limits) or not limits or not whole or not inside:
+        ranges = " and ".join(f"{low:g}..{high:g}" for low, high in limits) or "no number"
+        raise BadOption(f"'{name}={given}' takes {ranges}", where=where, fix=_FORMS)
+    if name == "scale" and numbers[0] > numbers[1]:
+        raise BadOption(f"'{name}={given}' ends below its start", where=where, fix=_FORMS)
+    values = tuple(int(n) if name in _WHOLE else n for n in numbers)
+    return values if len(limits) > 1 else values[0]
+
+
+def _item(name: str, value: Any) -> str:
+    if value is True:
+        return name
+    return f"{name}={'x'.join(f'{n:g}' for n in (value if isinstance(value, tuple) else (value,)))}"

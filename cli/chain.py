@@ -1,0 +1,148 @@
+"""`kdtrain chain`: students that teach each other in turn, in the commands that a user would type."""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich_click import RichCommand, RichOptionPanel
+
+from kdcache.cache.errors import BadOption
+from kdcache.cli.shared import EXIT_INTERRUPTED, home_folder, option, written
+from kdcache.cli.train_options import panels, train_options, typed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kdcache.trainer.chain import Link
+
+# What the chain itself decides for each link.
+DECIDED = ("student", "cache", "online", "teacher", "teacher_weights", "views", "init")
+OF_FRESH_VIEWS = ("data", "crop", "augment")  # options of the first link; the others see its cache
+OF_BUILDING = ("augment", "device", "threads")
+OWN = ("networks", "build_views", "dry_run", "run", "loss")
+
+
+@click.command(
+    "chain",
+    cls=RichCommand,
+    context_settings=dict(help_option_names=["-h", "--help"]),
+)
+@click.argument("networks", nargs=-1, metavar="NETWORK[@EPOCHS]...")
+@option("--build-views", text="Views of each cache, as 'kdcache build --views'. [default: crops:8]")
+@option("--dry-run", is_flag=True, text="Print the commands and stop.")
+@train_options(without=DECIDED)
+@click.pass_context
+def chain(context: click.Context, /, **_: Any) -> None:
+    """Train the first network, cache it, train the second from that cache with --loss [kd], cache that one,
+    and so on. The same command continues a chain that was stopped; finished links are kept.
+
+    \b
+    kdtrain chain r101 r50 r18 --data camvid:DIR
+    kdtrain chain resnet110 resnet56 resnet20 --data cifar100:DIR --loss dkd --epochs 240
+
+    The order is yours: 'r18 r50' is reversed distillation. NETWORK@EPOCHS trains one link that long, under a
+    rate schedule of its own that ends there: 'r101@30 r18' has an early-stopped teacher, 'r101@1 r18' a
+    defective one. --epochs and --steps are for the other links. --run is the beginning of each run's name
+    [chain].
+    """
+    given = written(context)
+    networks = tuple(context.params["networks"])
+    try:
+        _chain(networks, {name: value for name, value in given.items() if name != "networks"})
+    except KeyboardInterrupt:
+        click.echo("stopped; the same command continues the chain", err=True)
+        raise SystemExit(EXIT_INTERRUPTED) from None
+
+
+for _title, _flags in panels(without=DECIDED):
+    chain.add_panel(RichOptionPanel(_title, options=list(_flags)))
+
+
+def _chain(networks: tuple[str, ...], given: Mapping[str, Any]) -> None:
+    from kdcache.trainer.chain import cache_of, check_chain, read_links, state_of
+
+    loss, home = str(given.get("loss", "kd")), home_folder()
+    _check_alone(given)
+    links = read_links(networks, prefix=given.get("run", "chain"), loss=loss, seed=given.get("seed", 0))
+    check_chain(links, data=given["data"], loss=loss)
+    dry = bool(given.get("dry_run"))
+    cache = ""
+    for place, link in enumerate(links):
+        options = _training(link, given, loss=loss if place else "none", cache=cache)
+        state = "new" if dry else state_of(home, link, typed(options))
+        click.echo(f"link {place + 1} of {len(links)}: {link.network}, run {link.run}, {state}")
+        if state != "finished":
+            resumed = ["--resume"] if state == "begun" else []
+            _run(["kdtrain", "--run", link.run, *_arguments(options), *resumed], dry=dry)
+        if place + 1 < len(links):
+            _run(_building(link, given, loss), dry=dry)
+            cache = f"CACHE_OF_{link.run}" if dry else cache_of(home, link).name
+    if not dry:
+        click.echo(f"the chain is complete: {_runs(home, links)}")
+
+
+def _check_alone(given: Mapping[str, Any]) -> None:
+    if "data" not in given:
+        raise BadOption(
+            "a chain begins with training on data, and none was named",
+            where="kdtrain chain",
+            fix="add --data NAME:FOLDER, such as --data camvid:DIR",
+        )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise BadOption(
+            "a chain is one process, and this one was started as one of several",
+            where=f"WORLD_SIZE={os.environ['WORLD_SIZE']}",
+            fix="run the commands that --dry-run prints under torchrun or accelerate launch",
+        )
+
+
+def _training(link: "Link", given: Mapping[str, Any], *, loss: str, cache: str) -> dict[str, Any]:
+    """Options of one link, as the user wrote their values."""
+    left_out = (*OWN, *(OF_FRESH_VIEWS if cache else ()), *(("epochs", "steps") if link.epochs else ()))
+    kept = {name: value for name, value in given.items() if name not in left_out}
+    pixels = {"cache": cache} if cache else {}
+    own = {"epochs": link.epochs} if link.epochs else {}
+    return {"student": link.network, "loss": loss, **pixels, **kept, **own}
+
+
+def _building(link: "Link", given: Mapping[str, Any], loss: str) -> list[str]:
+    views = {"views": given["build_views"]} if "build_views" in given else {}
+    kept = {name: given[name] for name in OF_BUILDING if name in given}
+    return ["kdcache", "build", "--teacher", link.run, "--for", loss, *_arguments({**views, **kept})]
+
+
+def _arguments(options: Mapping[str, Any]) -> list[str]:
+    """{'lr': 0.1, 'nesterov': True, 'aux': False} -> --lr 0.1 --nesterov --no-aux."""
+    words: list[str] = []
+    for name, value in options.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", f"{value:g}" if isinstance(value, float) else str(value)]
+    return words
+
+
+def _run(command: list[str], *, dry: bool) -> None:
+    """Run one command as a process of its own; its failure ends the chain with its exit status."""
+    click.echo(f"$ {shlex.join(command)}")
+    status = 0 if dry else execute(command)
+    if status:
+        click.echo("the chain stops here; the same command continues it", err=True)
+        raise SystemExit(status)
+
+
+def execute(command: list[str]) -> int:
+    """Exit status of 'kdtrain ...' or 'kdcache ...'. A process of its own gives its memory back."""
+    module = [sys.executable, "-m", f"kdcache.cli.{command[0]}", *command[1:]]
+    return subprocess.run(module, check=False).returncode
+
+
+def _runs(home: "Path", links: tuple["Link", ...]) -> str:
+    from kdcache.trainer.home import runs_dir
+
+    return ", ".join(str(runs_dir(home) / link.run) for link in links)

@@ -1,0 +1,104 @@
+"""`kdtrain methods`: every method as a table; `kdtrain methods NAME`: one entry with all its options."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from kdcache.cli.shared import option
+
+if TYPE_CHECKING:
+    from kdcache.losses.catalogue import Entry, OptionRow
+
+
+@click.command("methods", context_settings=dict(help_option_names=["-h", "--help"]))
+@click.argument("name", required=False)
+@option("--task", type=click.Choice(["segmentation", "classification"]), text="Only methods for this task.")
+@option("--markdown", is_flag=True, text="The table as docs/methods.md holds it.")
+def methods(name: str | None, task: str | None, markdown: bool) -> None:
+    """List what --loss can name, or show one method with every option, default and unit.
+
+    \b
+    kdtrain methods
+    kdtrain methods afdcd
+    kdtrain methods --task classification
+    """
+    # Imported here: help and usage errors should not wait seconds for torch.
+    from kdcache.losses.catalogue import entries, entry
+
+    console = Console(soft_wrap=False)
+    if name is not None:
+        _show(console, entry(name))
+        return
+    found = [e for e in entries() if task is None or task in e.tasks]
+    if markdown:
+        click.echo("\n".join(markdown_table(found)))
+        return
+    table = Table("method", "what it is", "teacher gives", "cacheable", "for", box=None, pad_edge=False)
+    for one in found:
+        short = " ".join(word[:3] for word in one.tasks)
+        table.add_row(one.name, one.method.title, _teacher(one), one.method.cacheable, short)
+    console.print(table)
+    console.print("one of them with every option: kdtrain methods NAME", highlight=False)
+
+
+def markdown_table(found: Iterable["Entry"]) -> list[str]:
+    """The lines of the table in docs/methods.md."""
+    lines = [
+        "| method | source | reads | cacheable | extra modules | weight and defaults | published |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for e in found:
+        defaults = "; ".join(part for part in (*e.weights, e.method.defaults) if part)
+        cells = (
+            f"`{e.name}`: {e.method.title}",
+            f"{e.method.source}; {e.method.code}",
+            "; ".join(e.reads),
+            e.method.cacheable,
+            e.method.modules,
+            defaults,
+            e.method.published or "-",
+        )
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return lines
+
+
+def _teacher(e: "Entry") -> str:
+    """'logits' rather than 'segmentation: teacher logits; student logits', where the tasks agree."""
+    parts = [line.partition("teacher ")[2].partition(";")[0] for line in e.reads]
+    return " | ".join(dict.fromkeys(parts))
+
+
+def _show(console: Console, e: "Entry") -> None:
+    from kdcache.losses.catalogue import common_options
+
+    m = e.method
+    console.print(f"[bold]{e.name}[/bold]: {m.title}", highlight=False)
+    facts = Table.grid(padding=(0, 2))
+    for label, text in (
+        ("source", m.source),
+        ("code", m.code),
+        ("tasks", ", ".join(e.tasks)),
+        ("reads", "\n".join(e.reads)),
+        ("weight", "\n".join(e.weights)),
+        ("companions", e.companions),
+        ("cacheable", m.cacheable),
+        ("modules", m.modules),
+        ("settings", "\n".join(part for part in (*e.settings, m.defaults) if part) or "none"),
+        ("published", m.published or "-"),
+    ):
+        facts.add_row(label, text)
+    console.print(facts, highlight=False, markup=False)
+    console.print(_options("options", e.options))
+    console.print(_options("options of every term", common_options()))
+
+
+def _options(title: str, rows: Iterable["OptionRow"]) -> Table:
+    table = Table(
+        "option", "default", "takes", "meaning and unit", box=None, title=title, title_justify="left"
+    )
+    for row in rows:
+        table.add_row(row.name, row.default or "-", row.legal, row.about)
+    return table

@@ -1,0 +1,56 @@
+"""Rows and shapes that the losses here share: plain views, vectors as maps, maps as vectors.
+
+B rows, C or D channels, H W cells.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from kdcache.cache.spec import BadOption, TensorSpec
+from kdcache.losses.contract import tap_list
+from kdcache.losses.options import OptionValue
+from kdcache.losses.step_inputs import StepInputs
+
+
+def plain_rows(values: Mapping[str, Tensor], name: str, inputs: StepInputs) -> Tensor:
+    """One tensor of a side without the rows of quarter turns."""
+    return values[name][:: inputs.rows_per_sample]
+
+
+def as_map(value: Tensor) -> Tensor:
+    """(B, D) as a map of one cell; a map as it is."""
+    return value[:, :, None, None] if value.ndim == 2 else value
+
+
+def as_vectors(value: Tensor) -> Tensor:
+    """(B, C, H, W) as the mean over its cells; (B, D) as it is."""
+    return value.mean((2, 3)) if value.ndim == 4 else value
+
+
+def cells_of(spec: TensorSpec) -> tuple[int, int]:
+    """(height, width) in cells; a vector is one cell."""
+    return (spec.shape[0], spec.shape[1]) if len(spec.shape) == 3 else (1, 1)
+
+
+def named_taps(term: str, value: OptionValue) -> tuple[str, ...]:
+    """The taps of an option 'stage1/stage2'. BadOption where it names none."""
+    taps = tap_list(value)
+    if not taps:
+        raise BadOption(
+            "the option names no tap",
+            where=f"loss term '{term}', option taps='{value}'",
+            fix=f"for example {term}(taps=stage1/stage2)",
+        )
+    return taps
+
+
+def check_statistics(term: str, tap: str, map_BCHW: Tensor) -> None:
+    """BadOption unless a channel has two values to take batch statistics of."""
+    num_rows, _, height, width = map_BCHW.shape
+    if num_rows * height * width < 2:
+        raise BadOption(
+            f"batch statistics of one value: {num_rows} image with a map of {height}x{width} cells",
+            where=f"loss term '{term}', tap '{tap}'",
+            fix="train with at least two images per step and rank (--batch-size)",
+        )

@@ -1,0 +1,1 @@
+"""Losses on class scores, of images or of pixels."""

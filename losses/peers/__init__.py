@@ -1,0 +1,1 @@
+"""Methods without a cached teacher: peers, exits, a generator."""

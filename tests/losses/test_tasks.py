@@ -1,0 +1,53 @@
+"""What a name means on each task, and what is said where it means nothing."""
+
+import pytest
+import torch
+
+from kdcache.cache.spec import BadOption, TensorSpec
+from kdcache.losses.plan import parse_losses
+from kdcache.losses.step_inputs import Mixed, StepInputs
+from kdcache.losses.task import classification_ce
+
+
+def weights(expression: str, task: str) -> dict[str, float]:
+    return {t.name: t.weight for t in parse_losses(expression, preset=None, task=task).terms}  # type: ignore[arg-type]
+
+
+def test_kd_means_each_benchmark_s_own_form() -> None:
+    assert weights("kd", "segmentation") == {"task": 1, "kd": 1}
+    assert weights("kd", "classification") == {"task": 0.1, "kd": 0.9}
+    term = parse_losses("kd", preset=None, task="classification").terms[1]
+    assert (term.options["T"], term.options["form"]) == (4.0, "repdistiller")
+
+
+def test_methods_that_disagree_on_the_task_loss_leave_it_at_one_and_say_so() -> None:
+    plan = parse_losses("kd+dist", preset=None, task="classification")
+    assert plan.terms[0].weight == 1
+    assert any("published weights of the task loss differ (kd 0.1, dist 1)" in note for note in plan.notes)
+
+
+def test_a_method_of_another_task_is_refused() -> None:
+    with pytest.raises(BadOption, match="'cirkd' is a method for segmentation, and this is classification"):
+        parse_losses("cirkd", preset=None, task="classification")
+
+
+def test_two_forms_of_a_student_cannot_be_trained_at_once() -> None:
+    with pytest.raises(BadOption, match="one and byot train different forms of a student"):
+        parse_losses("one+byot", preset=None, task="classification")
+
+
+def test_the_labels_of_a_mixed_image_count_by_their_shares() -> None:
+    logits = torch.randn(2, 5, dtype=torch.float64)
+    own, other, share = torch.tensor([1, 2]), torch.tensor([3, 2]), torch.tensor([0.75, 0.5])
+    log_p = logits.log_softmax(1)
+    expected = -(0.75 * log_p[0, 1] + 0.25 * log_p[0, 3] + log_p[1, 2]) / 2
+    assert torch.allclose(classification_ce(logits, own, Mixed(other, share)), expected)
+
+
+def test_only_the_plain_rows_of_quarter_turns_are_supervised() -> None:
+    plan = parse_losses("none", preset=None, task="classification")
+    losses = plan.build(student={"logits": TensorSpec((3,), 0)}, teacher={})
+    logits, labels = torch.randn(8, 3), torch.tensor([0] * 4 + [2] * 4)
+    turned = StepInputs({"logits": logits}, {}, labels, torch.Generator(), 0, 0, rows_per_sample=4)
+    plain = StepInputs({"logits": logits[::4]}, {}, labels[::4], torch.Generator(), 0, 0)
+    assert losses(turned).total == losses(plain).total

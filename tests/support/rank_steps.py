@@ -1,0 +1,55 @@
+"""Some steps of the tiny student on this rank; writes the learned parts of its losses to `<out>/rank<r>.pt`.
+
+python -m torch.distributed.run --nproc-per-node 2 -m -- rank_steps LOSS OUT
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from fake_run import CONFIG, parts
+
+from kdcache.trainer.place import reset_accelerate, start_accelerator
+from kdcache.trainer.steps.choose import make_stepper
+
+
+def main(loss: str, out: Path) -> None:
+    accelerator = start_accelerator(CONFIG, out, start=0)
+    made = parts(CONFIG, loss=loss)(accelerator)
+    stepper = make_stepper(CONFIG, made, accelerator, sync_bn=False)
+    batches = made.stream.run()
+    for step in range(4):
+        stepper.step(step, batches, made.stream)
+    rank, world = int(accelerator.process_index), int(accelerator.num_processes)
+    weights = {name: p.detach() for name, p in stepper.module.named_parameters()}
+    torch.save({"world": world, "weights": weights}, out / f"rank{rank}.pt")
+    accelerator.end_training()
+    reset_accelerate()
+
+
+def two_ranks(loss: str, out: Path) -> list[dict[str, torch.Tensor]]:
+    """Run this file on two CPU ranks; the weights of each."""
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parent),
+        "PYTHONWARNINGS": "default",
+    }
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launch, "-m", "--", "rank_steps", loss, str(out)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    assert [one["world"] for one in found] == [2, 2]
+    return [one["weights"] for one in found]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

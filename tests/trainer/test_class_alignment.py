@@ -1,0 +1,270 @@
+"""The central promise for classification: shifted, resized, coloured, erased, mixed and turned pixels are
+those that the teacher saw, and classes, partners and shares belong to them.
+
+For every batch of several epochs, at world sizes 1 and 3, in both formats. The same checks are then shown to
+fail when the partner is another one, when a share or a colour is shifted, and when a turn is dropped.
+"""
+
+from collections.abc import Callable
+from functools import cache as memoised
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from class_alignment import (
+    BAD,
+    CROP,
+    GLOBAL_BATCH,
+    MIXED,
+    NEEDS,
+    NUM_OF_CLASS,
+    NUM_SAMPLES,
+    NUM_VIEWS,
+    RECIPES,
+    STEPS,
+    TURNS,
+    assert_classes,
+    assert_pixels,
+    assert_targets,
+    build_class_cache,
+    draw_classes,
+    expected,
+    make_all,
+)
+
+from kdcache.cache.cache import Cache
+from kdcache.cache.errors import BadCache
+from kdcache.cache.image_batch import Partner
+from kdcache.cache.networks.build import build_network
+from kdcache.cache.networks.network import Network
+from kdcache.cache.view import Op, View
+from kdcache.trainer import stored_stream as streams
+from kdcache.trainer.pixel_check import check_pixels
+from kdcache.trainer.stored_stream import StoredStream
+from kdcache.trainer.stored_views import StoredRow
+from kdcache.trainer.stream import BatchLayout, fresh_stream, online
+
+MIXUP = RECIPES[2]
+CacheOf = Callable[[str, str], Cache]
+
+
+@pytest.fixture(scope="module")
+def cache_of(tmp_path_factory: pytest.TempPathFactory) -> CacheOf:
+    """Caches by (recipe, format), built when first asked for."""
+    folder: Path = draw_classes(tmp_path_factory.mktemp("classes") / "data")
+    return memoised(lambda recipe, form: build_class_cache(folder, form, recipe))
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Network:
+    return build_network("tiny_classifier:make", task="classification", num_classes=len(NUM_OF_CLASS)).eval()
+
+
+WORLDS = pytest.mark.parametrize("world", [1, 3])
+FORMATS = pytest.mark.parametrize("form", ["zarr", "webdataset"])
+EVERY = pytest.mark.parametrize("recipe", [*RECIPES, MIXED, TURNS])
+
+
+@WORLDS
+@FORMATS
+@EVERY
+def test_every_target_is_the_teachers_answer_to_the_streams_own_pixels(
+    cache_of: CacheOf, teacher: Network, recipe: str, form: str, world: int
+) -> None:
+    cache = cache_of(recipe, form)
+    for stream in make_all(cache, world):
+        assert_targets(cache, stream, teacher)
+
+
+@WORLDS
+@EVERY
+def test_samples_classes_partners_and_shares_are_those_of_the_pixels(
+    cache_of: CacheOf, recipe: str, world: int
+) -> None:
+    cache = cache_of(recipe, "zarr")
+    for stream in make_all(cache, world):
+        assert_classes(cache, stream)
+
+
+@pytest.mark.parametrize("recipe", ["pad=4,flip", MIXUP, TURNS])
+def test_pixels_are_those_that_numpy_makes_from_the_records(cache_of: CacheOf, recipe: str) -> None:
+    cache = cache_of(recipe, "zarr")
+    assert_pixels(cache, make_all(cache, 1)[0])
+
+
+def test_partners_are_valid_samples_of_the_same_shard_and_all_kinds_occur(cache_of: CacheOf) -> None:
+    # Otherwise the tests above could pass on a lucky half.
+    rows = [expected(cache_of(MIXUP, "zarr"), p, 0) for p in range(STEPS * GLOBAL_BATCH)]
+    assert {r.sample for r in rows} == set(range(NUM_SAMPLES)) - {BAD}
+    assert all(r.partner != BAD and r.partner != r.sample for r in rows)
+    assert all(r.partner is None or r.partner // 3 == r.sample // 3 for r in rows)
+    assert {r.sample for r in rows if r.partner is None} == {9}  # alone in its shard: it stays itself
+    assert any(r.partner_label != r.label for r in rows) and len({r.share for r in rows}) > 5
+
+
+def test_a_live_teacher_on_mixed_pixels_gives_what_the_cache_gives(
+    cache_of: CacheOf, teacher: Network
+) -> None:
+    stored = make_all(cache_of(MIXED, "zarr"), 1)[0]
+    live = online(stored, teacher, NEEDS, "cpu")
+    batch = next(live.run())
+    found, wanted = stored.targets(batch), live.targets(batch)
+    live.close()
+    assert all(torch.allclose(found[n], wanted[n], atol=1e-4) for n in ("embedding", "logits"))
+
+
+# ---- the checks can fail: one thing is shifted, everything else is as it was
+
+
+def changed_rows(
+    monkeypatch: pytest.MonkeyPatch, stream: StoredStream, change: Callable[[Op], Op | None]
+) -> None:
+    """Effects as `change` makes them, on the way to pixels; targets stay."""
+    honest = stream.views.row
+
+    def row(index: int, epoch: int, turn: int = 0) -> StoredRow:
+        found = honest(index, epoch, turn)
+        return found._replace(effects=tuple(new for op in found.effects if (new := change(op)) is not None))
+
+    monkeypatch.setattr(stream.views, "row", row)
+
+
+def shift_of_share(op: Op) -> Op:
+    if op[0] == "mixup":
+        return ("mixup", int(op[1]) - 60 if int(op[1]) > 500 else int(op[1]) + 60, op[2])
+    return (*op[:4], int(op[4]) - 4, op[5]) if op[0] == "cutmix" and int(op[4]) > 4 else op
+
+
+def shift_of_colour(op: Op) -> Op:
+    return (op[0], int(op[1]) + 100) if op[0] in ("brightness", "hue") else op
+
+
+def another_partner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pixels of the sample two further on in the cache, in its own view; class and share stay."""
+    honest = streams.partner_of
+
+    def partner_of(cache: Cache, index: int | None, view: int) -> Partner | None:
+        valid = [i for i in range(NUM_SAMPLES) if i != BAD]
+        other = None if index is None else valid[(valid.index(index) + 2) % len(valid)]
+        return honest(cache, other, view)
+
+    monkeypatch.setattr(streams, "partner_of", partner_of)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "shift"),
+    [
+        (MIXUP, "partner"),
+        (MIXED, "partner"),
+        (MIXUP, shift_of_share),
+        (MIXED, shift_of_share),
+        (RECIPES[1], shift_of_colour),
+        (RECIPES[1], lambda op: None if op[0] == "erase" else op),
+        (TURNS, lambda op: None if op[0] == "turn" else op),
+    ],
+    ids=["mixup-partner", "cutmix-partner", "mixup-share", "cutmix-share", "colour", "erase", "turn"],
+)
+def test_the_check_of_targets_fails_when_something_is_shifted(
+    monkeypatch: pytest.MonkeyPatch,
+    cache_of: CacheOf,
+    teacher: Network,
+    recipe: str,
+    shift: str | Callable[[Op], Op | None],
+) -> None:
+    cache = cache_of(recipe, "zarr")
+    stream = make_all(cache, 1)[0]
+    if callable(shift):
+        changed_rows(monkeypatch, stream, shift)
+    else:
+        another_partner(monkeypatch)
+    with pytest.raises(AssertionError):
+        assert_targets(cache, stream, teacher)
+
+
+@pytest.mark.parametrize("shift", ["share", "partner", "labels"])
+def test_the_check_of_classes_fails_when_something_is_shifted(
+    monkeypatch: pytest.MonkeyPatch, cache_of: CacheOf, shift: str
+) -> None:
+    cache = cache_of(MIXUP, "zarr")
+    stream = make_all(cache, 1)[0]
+    honest = stream.views.row
+    if shift == "share":
+        changed_rows(monkeypatch, stream, shift_of_share)
+    elif shift == "partner":
+        # Of another class: the last sample is an eel, the first a cat.
+        monkeypatch.setattr(
+            stream.views, "row", lambda *at: honest(*at)._replace(partner=0 if at[0] > 3 else 9)
+        )
+        monkeypatch.setattr(streams, "partner_of", lambda cache, index, view: None)
+    else:
+        label = Cache.label
+        monkeypatch.setattr(Cache, "label", lambda self, i: label(self, 9 if i == 0 else i))
+    with pytest.raises(AssertionError):
+        assert_classes(cache, stream)
+
+
+@pytest.mark.parametrize("recipe", [RECIPES[1], MIXUP])
+def test_other_colours_or_partners_than_the_teacher_saw_stop_the_run_before_its_first_batch(
+    monkeypatch: pytest.MonkeyPatch, cache_of: CacheOf, recipe: str
+) -> None:
+    cache = cache_of(recipe, "zarr")
+    honest = View.effects.fget  # type: ignore[attr-defined]
+    shift = {RECIPES[1]: shift_of_colour, MIXUP: shift_of_share}[recipe]
+    monkeypatch.setattr(View, "effects", property(lambda self: tuple(shift(op) for op in honest(self))))
+    monkeypatch.setattr(cache, "_views", {})
+    digests = cache.pixel_digests(100)
+    monkeypatch.setattr(cache, "pixel_digests", lambda: digests)
+    with pytest.raises(BadCache, match="other pixels than the teacher saw"):
+        check_pixels(cache)
+
+
+# ---- fresh views of classes
+
+
+@pytest.mark.parametrize("turns", [False, True])
+def test_fresh_views_of_classes_follow_their_recipe_and_resume_anywhere(
+    cache_of: CacheOf, turns: bool
+) -> None:
+    cache = cache_of("pad=4,flip", "zarr")
+    layout = BatchLayout(seed=1, global_batch=4)
+    augment = "pad=4,flip" if turns else "rrc,flip,jitter=0.4,mixup=0.2,cutmix=1"
+
+    def batches(start: int, count: int) -> list[streams.Batch]:
+        stream = fresh_stream(cache, layout=layout, crop=CROP, augment=augment, turns=turns)
+        run = stream.run(start)
+        found = [next(run) for _ in range(count)]
+        stream.close()
+        return found
+
+    whole, tail = batches(0, 4), batches(2, 2)
+    for left, right in zip(whole[2:], tail, strict=True):
+        assert torch.equal(left.images_BHWC, right.images_BHWC) and torch.equal(left.labels, right.labels)
+    classes = np.repeat(np.arange(3), list(NUM_OF_CLASS.values()))
+    for batch in whole:
+        assert len(batch.images_BHWC) == 4 * (4 if turns else 1) == len(batch.samples_B)
+        assert batch.labels.tolist() == classes[batch.samples_B.numpy()].tolist()
+        assert (batch.mixed is None) == turns and batch.rows_per_sample == (4 if turns else 1)
+        if batch.mixed is not None:
+            assert bool((batch.mixed.share_B < 1).any())
+
+
+def test_four_fresh_turns_show_one_sample(cache_of: CacheOf) -> None:
+    layout = BatchLayout(seed=1, global_batch=3)
+    stream = fresh_stream(
+        cache_of("pad=4,flip", "zarr"), layout=layout, crop=CROP, augment="none", turns=True
+    )
+    batch = next(stream.run())
+    stream.close()
+    fours = batch.images_BHWC.view(3, 4, *batch.images_BHWC.shape[1:])
+    assert torch.equal(batch.samples_B.view(3, 4), batch.samples_B[::4, None].expand(3, 4))
+    for four in fours:
+        for turn in range(4):
+            assert torch.equal(four[turn], torch.rot90(four[0], turn, (0, 1)))
+
+
+def test_every_view_of_a_turned_cache_is_visited_once_in_as_many_epochs(cache_of: CacheOf) -> None:
+    stream = make_all(cache_of(TURNS, "zarr"), 1)[0]
+    for sample in (0, 7):
+        seen = [stream.views.row(sample, epoch, turn).view for epoch in range(NUM_VIEWS) for turn in range(4)]
+        assert sorted(seen) == list(range(4 * NUM_VIEWS))
