@@ -120,7 +120,7 @@ def _common(seed: int) -> dict[str, Any]:
 
 
 def _student(method: str, loss: str, group: str, seed: int, more: dict[str, Any]) -> Cell:
-    options = {"student": STUDENT, "loss": loss, "steps": STEPS, "lr": 0.1, **_common(seed), **more}
+    options = {"student": STUDENT, "loss": loss, "steps": STEPS, "lr": 0.05, **_common(seed), **more}
     options["eval_every"] = STEPS // 4
     return _run(method, group, seed, options)
 

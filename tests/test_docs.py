@@ -129,3 +129,25 @@ def test_the_example_source_maps_its_labels(examples: Path) -> None:
     Image.fromarray(np.full((4, 6), 9, np.uint8)).save(examples / "streets/train/labels/a.png")
     with pytest.raises(BadSample, match="outside the class map: 9"):
         source.check(0)
+
+
+def test_the_loss_that_contributing_shows_is_whole_and_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    assert len([line for line in block.splitlines() if line.strip()]) <= 15
+    (tmp_path / "my_contribution.py").write_text(block)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plan = parse_losses("my_contribution:Gap(weight=2)+task(weight=0)", preset=None, task="classification")
+    size = {"logits": TensorSpec((3,), 0)}
+    losses = plan.build(student=size, teacher=size).double()
+    teacher, labels = torch.randn(4, 3, dtype=torch.float64), torch.zeros(4, dtype=torch.int64)
+
+    def total(student: torch.Tensor) -> torch.Tensor:
+        inputs = StepInputs({"logits": student}, {"logits": teacher}, labels, torch.Generator(), 0, 0)
+        return losses(inputs).total
+
+    student = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.allclose(total(student), 2 * (student - teacher).square().mean())
+    assert torch.autograd.gradcheck(total, (student,))
+    sys.modules.pop("my_contribution")
