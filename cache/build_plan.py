@@ -16,6 +16,7 @@ from kdcache.cache.classifier import classifier_digest, pack_classifier
 from kdcache.cache.errors import BadCache, BadOption, TornManifest
 from kdcache.cache.images import PIPELINE_VERSION, pipeline_facts
 from kdcache.cache.manifest import FILE_NAME, Manifest, cache_name, read_manifest
+from kdcache.cache.networks.build import check_stride
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.resolve import member_names, resolve_teacher, run_folder
 from kdcache.cache.networks.run_folder import RunCard, read_run_card, weights_digest
@@ -100,6 +101,7 @@ def _teacher_and_source(
     weights = options.weights or (old.teacher_weights or None if old else None)
     stride = options.output_stride or (old.output_stride if old else None)
     source = _source_of(options, teacher, old)
+    check_stride(options.output_stride, source.task)
     network, card, choice = resolve_teacher(
         teacher,
         options.runs_dir,

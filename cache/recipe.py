@@ -131,7 +131,8 @@ def _read(name: str, given: str | None, where: str) -> Any:
     inside = all(low <= n <= high for n, (low, high) in zip(numbers, limits, strict=False))
     if len(numbers) != len(limits) or not limits or not whole or not inside:
         ranges = " and ".join(f"{low:g}..{high:g}" for low, high in limits) or "no number"
-        raise BadOption(f"'{name}={given}' takes {ranges}", where=where, fix=_FORMS)
+        item = name if given is None else f"{name}={given}"
+        raise BadOption(f"'{item}' takes {ranges}", where=where, fix=_FORMS)
     if name == "scale" and numbers[0] > numbers[1]:
         raise BadOption(f"'{name}={given}' ends below its start", where=where, fix=_FORMS)
     values = tuple(int(n) if name in _WHOLE else n for n in numbers)

@@ -5,6 +5,7 @@ from pathlib import Path
 from kdcache.cache.build_plan import own_teacher
 from kdcache.cache.errors import BadCache
 from kdcache.cache.manifest import read_manifest
+from kdcache.cache.networks.build import build_network, check_stride
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.resolve import member_names, resolve_teacher, run_folder
 from kdcache.cache.networks.run_folder import read_run_card, weights_digest
@@ -62,16 +63,17 @@ def network_for_listing(
     folder = run_folder(name, runs_dir)
     if folder is not None and (folder / "network.json").is_file():
         card = read_run_card(folder)
+        check_stride(output_stride, card.task)
         network, _, _ = resolve_teacher(
-            name, runs_dir, task=task, num_classes=None, output_stride=None, weights=None, taps=None
+            name, runs_dir, task=task, num_classes=None, output_stride=output_stride
         )
         return network, card.crop
-    from kdcache.cache.networks.build import build_network
     from kdcache.cache.networks.names import CIFAR_RESNETS, wide_size
 
     if task is None:
         cifar = name in CIFAR_RESNETS or wide_size(name) is not None
         task = CLASSIFICATION if cifar else SEGMENTATION
+    check_stride(output_stride, task)
     stride = output_stride or (8 if task == SEGMENTATION else None)
     network = build_network(name, task=task, num_classes=num_classes, output_stride=stride, weights=None)
     usual = CLASSIFIER_CROP if task == CLASSIFICATION else LISTING_CROP

@@ -7,6 +7,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task
 from kdcache.cli.shared import crop_option, home_folder, parse_crop
 from kdcache.cli.sizes import size_text
 
@@ -99,13 +100,25 @@ def peek(key: str, cache: str | None, view: int, out: Path) -> None:
     show_default=True,
     help="Classes, for a network that is not a run.",
 )
+@click.option(
+    "--task",
+    type=click.Choice([SEGMENTATION, CLASSIFICATION]),
+    help="What the network is for. [default: the run's; classification for CIFAR nets, else segmentation]",
+)
 @crop_option
-def taps(teacher: str, modules: bool, output_stride: int | None, classes: int, crop: str | None) -> None:
-    """List a teacher's taps with shape, stride and bytes per row."""
+def taps(
+    teacher: str, modules: bool, output_stride: int | None, classes: int, task: Task | None, crop: str | None
+) -> None:
+    """List a teacher's taps with shape, stride and bytes per row.
+
+    \b
+    kdcache taps --teacher r50
+    kdcache taps --teacher timm:resnet50 --task classification
+    """
     from kdcache.cache.codecs.table import default_codec, make_codec
     from kdcache.cache.teacher import module_paths, network_for_listing
 
-    network, default = network_for_listing(teacher, home_folder() / "runs", classes, output_stride)
+    network, default = network_for_listing(teacher, home_folder() / "runs", classes, output_stride, task)
     size = parse_crop(crop) or default
     table = Table("tap", "module", "H x W x C", "stride", "codec", "bytes a row")
     for name, spec in network.tap_specs(list(network.taps), *size).items():

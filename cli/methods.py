@@ -51,7 +51,8 @@ def markdown_table(found: Iterable["Entry"]) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     for e in found:
-        defaults = "; ".join(part for part in (*e.weights, e.method.defaults) if part)
+        brings = tuple(f"brings {line}" for line in e.companions)
+        defaults = "; ".join(part for part in (*e.weights, *brings, e.method.defaults) if part)
         cells = (
             f"`{e.name}`: {e.method.title}",
             f"{e.method.source}; {e.method.code}",
@@ -83,7 +84,7 @@ def _show(console: Console, e: "Entry") -> None:
         ("tasks", ", ".join(e.tasks)),
         ("reads", "\n".join(e.reads)),
         ("weight", "\n".join(e.weights)),
-        ("companions", e.companions),
+        ("companions", "\n".join(e.companions) or "none"),
         ("cacheable", m.cacheable),
         ("modules", m.modules),
         ("settings", "\n".join(part for part in (*e.settings, m.defaults) if part) or "none"),

@@ -10,7 +10,6 @@ from kdcache.cache.cache import Cache
 from kdcache.cache.errors import BadOption
 from kdcache.cache.mean_need import members_of
 from kdcache.cache.records import RecordKey, list_records, read_record
-from kdcache.cache.spec import Task
 from kdcache.cli.build_display import view_title
 from kdcache.cli.sizes import size_text
 
@@ -43,7 +42,7 @@ def print_cache(cache: Cache, console: Console) -> None:
         facts.add_row("invalid", f"{invalid} samples, skipped when built")
     console.print(facts, highlight=False)
     console.print(_tap_table(cache))
-    console.print(f"losses it can serve: {', '.join(_losses(m.tap_names, m.task))}", highlight=False)
+    console.print(f"losses it can serve: {', '.join(_losses(cache))}", highlight=False)
 
 
 def _tap_table(cache: Cache) -> Table:
@@ -94,14 +93,20 @@ def _count(shape: tuple[int, ...]) -> int:
     return total
 
 
-def _losses(targets: tuple[str, ...], task: Task) -> list[str]:
-    """Losses of this task whose every need is kept, or is the mean of what is kept of several teachers."""
-    from kdcache.losses.table import loss_names, needs_of
+def _losses(cache: Cache) -> list[str]:
+    """Losses of the cache's task that it answers: every need is kept, or is the mean of what is kept of
+    several teachers, and the views are those that the loss reads. One that invents its images asks none.
+    """
+    from kdcache.losses.plan import parse_losses
+    from kdcache.losses.table import loss_names
+
+    targets, turned = cache.manifest.tap_names, any(v.kind == "turns" for v in cache.manifest.views)
 
     found = []
     for name in loss_names():
         with suppress(BadOption):  # a loss of the other task
-            needs = [need.name for need in needs_of(name, task=task)]
-            if name != "task" and all(n in targets or members_of(targets, n) for n in needs):
+            plan = parse_losses(name, preset=None, task=cache.task)
+            kept = all(n.name in targets or members_of(targets, n.name) for n in plan.needs)
+            if name != "task" and kept and plan.step_form != "generator" and (turned or not plan.turns):
                 found.append(name)
     return found

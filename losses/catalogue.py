@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from kdcache.cache.spec import SEGMENTATION, BadOption, Task
-from kdcache.losses.contract import LossTerm, Method, Reads
+from kdcache.losses.contract import LossTerm, Method
 from kdcache.losses.expression import ParsedTerm
 from kdcache.losses.options import OptionSpec, OptionValue, legal_words, option_specs, written
+from kdcache.losses.plan import LossPlan, parse_losses
 from kdcache.losses.presets import PRESETS
 from kdcache.losses.schedules import schedule_specs
-from kdcache.losses.table import LOSSES, load_loss
+from kdcache.losses.table import LOSSES, TASK, load_loss
 from kdcache.losses.term_plan import Choice, choose
 
 
@@ -26,14 +27,14 @@ class OptionRow(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One method. `reads`, `weights` and `settings` have one line per task, 'classification: ...'."""
+    """One method. `reads`, `weights`, `companions` have one line per task, 'classification: ...'."""
 
     name: str
     method: Method
     tasks: tuple[Task, ...]
     reads: tuple[str, ...]
     weights: tuple[str, ...]
-    companions: str
+    companions: tuple[str, ...]
     settings: tuple[str, ...]
     options: tuple[OptionRow, ...]
 
@@ -53,13 +54,14 @@ def entry(name: str) -> Entry:
             f"'{name}' says nothing of itself", where=where, fix="give its class the attribute `method`"
         )
     chosen = {task: _chosen(name, task) for task in loss_class.tasks}
+    plans = {task: parse_losses(name, preset=None, task=task) for task in loss_class.tasks}
     return Entry(
         name,
         loss_class.method,
         tuple(loss_class.tasks),
-        tuple(f"{task}: {_reads(choice.term.reads)}" for task, choice in chosen.items()),
+        tuple(f"{task}: {_reads(plan)}" for task, plan in plans.items()),
         tuple(f"{task}: {_weights(loss_class, choice)}" for task, choice in chosen.items()),
-        ", ".join(next(iter(chosen.values())).companions) or "none",
+        tuple(f"{task}: {text}" for task, plan in plans.items() if (text := _companions(plan))),
         tuple(_settings(name, loss_class)),
         tuple(_row(spec) for spec in option_specs(loss_class).values()),
     )
@@ -74,16 +76,25 @@ def _chosen(name: str, task: Task) -> Choice:
     return choose(ParsedTerm(name, None, {}), preset=None, task=task, where=f"kdtrain methods {name}")
 
 
-def _reads(reads: Reads) -> str:
-    teacher = ", ".join(need.name for need in reads.needs) or "nothing"
-    student = ", ".join((*reads.student_taps, *(f"[{tap}]" for tap in reads.optional_taps))) or "nothing"
+def _reads(plan: LossPlan) -> str:
+    """Of a method with its companions; the task loss reads the student's logits besides."""
+    terms = [term.reads for term in plan.terms if term.name != TASK]
+    needs = dict.fromkeys(need.name for reads in terms for need in reads.needs)
+    needs |= dict.fromkeys(f"[{need.name}]" for reads in terms for need in reads.optional_needs)
+    taps = dict.fromkeys(tap for reads in terms for tap in reads.student_taps)
+    taps |= dict.fromkeys(f"[{tap}]" for reads in terms for tap in reads.optional_taps)
+    teacher, student = ", ".join(needs) or "nothing", ", ".join(taps) or "nothing"
     return f"teacher {teacher}" if teacher == student else f"teacher {teacher}; student {student}"
+
+
+def _companions(plan: LossPlan) -> str:
+    return ", ".join(f"{term.name} {written(term.weight)}" for term in plan.terms if term.companion_of)
 
 
 def _weights(loss_class: type[LossTerm], choice: Choice) -> str:
     term = choice.term
     task = loss_class.task_weight(term.options)
-    beside = "" if task == 1 else ", its own cross-entropy" if task == 0 else f", task loss {written(task)}"
+    beside = "" if task == 1 else ", no task loss beside it" if task == 0 else f", task loss {written(task)}"
     on = ", ".join(f"{name} {written(value)}" for name, value in term.schedule.written().items())
     return f"{written(term.weight)}{beside}{f', {on}' if on else ''}"
 

@@ -18,6 +18,8 @@ def with_companions(choices: Sequence[Choice], where: str, task: Task) -> tuple[
         terms.append(choice.term)
         for name, published in choice.companions.items():
             brought = companion(name, published, of=choice.term.name, where=where, task=task)
+            stop = choice.term.schedule.stop  # a method is dropped with what it brought
+            brought = replace(brought, schedule=brought.schedule._replace(stop=stop))
             if name in explicit:
                 notes += _replaced(explicit[name], brought)
             elif brought.weight == 0:
@@ -63,15 +65,17 @@ def task_first(terms: Sequence[TermPlan], where: str, task: Task) -> tuple[list[
     weights = {term.name: term.loss_class.task_weight(term.options) for term in setters}
     note = []
     weight = 1.0
-    if len(set(weights.values())) == 1:
-        weight = next(iter(weights.values()))
+    if 0.0 in weights.values() or len(set(weights.values())) == 1:
+        weight = min(
+            weights.values()
+        )  # 0: a method with a cross-entropy of its own, which must not count twice
     elif weights:
         listed = ", ".join(f"{name} {written(value)}" for name, value in weights.items())
         note = [f"published weights of the task loss differ ({listed}): 1 is used; task(weight=...) chooses"]
     stops = [term.schedule.stop for term in setters]
     restored = max(stops) if stops and all(stops) else 0.0
     first = companion(TASK, {"weight": weight}, of="", where=where, task=task)
-    return [replace(first, restored_at=restored), *rest], note
+    return [replace(first, schedule=first.schedule._replace(restore=restored)), *rest], note
 
 
 def labelled(terms: Sequence[TermPlan], where: str) -> list[TermPlan]:

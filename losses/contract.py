@@ -141,6 +141,13 @@ class LossTerm(nn.Module):
         return cls.published_weight
 
     @classmethod
+    def default_companions(
+        cls, options: Mapping[str, OptionValue]
+    ) -> Mapping[str, Mapping[str, OptionValue]]:
+        """The companions that come with these options: all of them, unless a form was published alone."""
+        return cls.companions
+
+    @classmethod
     def task_weight(cls, options: Mapping[str, OptionValue]) -> float:
         """The published weight of the task loss beside this term; 0 where the method has its own."""
         return 1.0

@@ -16,7 +16,6 @@ class WeightedTerm(NamedTuple):
     weight: float
     module: LossTerm
     schedule: TermSchedule = ALWAYS
-    restored_at: float = 0.0  # epoch from which the weight is 1, 0 = never; of the task loss
 
 
 class LossSet(nn.Module):
@@ -31,7 +30,6 @@ class LossSet(nn.Module):
         super().__init__()
         self.weights = {term.label: term.weight for term in terms}
         self._schedules = {term.label: term.schedule for term in terms}
-        self._restored_at = {term.label: term.restored_at for term in terms}
         self.terms = nn.ModuleDict({term.label: term.module for term in terms})
         self.notes = tuple(note for term in terms for note in term.module.notes)
 
@@ -65,10 +63,7 @@ class LossSet(nn.Module):
 
     def weight_at(self, label: str, epoch: int) -> float:
         """The weight of a term in `epoch`, its schedule applied."""
-        restored = self._restored_at[label]
-        if restored and epoch >= restored:
-            return 1.0
-        return self.weights[label] * self._schedules[label].factor(epoch)
+        return self._schedules[label].weight(self.weights[label], epoch)
 
     def rivals(self) -> dict[str, Rival]:
         """Parts with an optimizer of their own, by the label of their term."""

@@ -141,7 +141,7 @@ class LossPlan:
             _check_maps(term, maps)
             factory = cast(Callable[..., LossTerm], term.loss_class)
             module = factory(maps, **term.options)
-            built.append(WeightedTerm(term.label, term.weight, module, term.schedule, term.restored_at))
+            built.append(WeightedTerm(term.label, term.weight, module, term.schedule))
         losses = LossSet(tuple(built))
         for note in losses.notes:
             log.info(note)
@@ -162,10 +162,11 @@ def parse_losses(expression: str, *, preset: str | None, task: Task = SEGMENTATI
     terms, notes = with_companions(choices, where, task)
     terms, task_notes = task_first(terms, where, task)
     notes += task_notes
-    kept = tuple(term for term in labelled(terms, where) if term.weight > 0)
+    kept = tuple(term for term in labelled(terms, where) if term.weight > 0 or term.schedule.restore)
     if not kept:
         raise BadOption("every term has weight 0", where=where, fix="'none' trains on the task loss alone")
     _check_forms(kept, where)
+    _check_stops(kept, where)
     return LossPlan(expression, kept, (*(note for choice in choices for note in choice.notes), *notes))
 
 
@@ -180,6 +181,18 @@ def _check_forms(terms: Iterable[TermPlan], where: str) -> None:
             where=where,
             fix="name one of them",
         )
+
+
+def _check_stops(terms: Iterable[TermPlan], where: str) -> None:
+    """A term that is the whole training of several networks cannot be dropped: nothing would be left."""
+    for term in terms:
+        form = term.loss_class.student_form(term.options).kind
+        if term.schedule.stop and (form != "plain" or term.loss_class.step_form(term.options) != "joint"):
+            raise BadOption(
+                f"'{term.name}' alone trains its networks, and stop={term.schedule.stop:g} would drop it",
+                where=where,
+                fix="leave stop out; its divergences alone have an option of their own, such as length",
+            )
 
 
 def _without_none(parsed: Sequence[ParsedTerm], where: str) -> list[ParsedTerm]:

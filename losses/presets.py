@@ -2,6 +2,8 @@
 
 Af-DCD: OSVAI/Af-DCD 5b086a7, `train_scripts/`; the DeepLabV3-R18 and -MBV2 scripts agree on these numbers.
 CIRKD: winycg/CIRKD 2d8ad0f, 0.1 for both memories and 0.01 on VOC.
+CIFAR and ImageNet: the authors' configurations of NKD (yzd-v/cls_KD 1e5d48f), DAFL (huawei-noah 5e8f4e4),
+DIST (hunto 6f7a70a) and DKD (mdistiller a08d46f); `imagenet` is no source's name: write `dkd@imagenet`.
 Elsewhere (folder, demo, a source of one's own) the defaults of the class hold, which are those of the
 authors' argument parser. `fit=exact` refuses maps on which the published form is undefined; `kd=0.5` is the
 weight of the companion.
@@ -30,6 +32,19 @@ PRESETS: dict[str, dict[str, dict[str, OptionValue]]] = {
     "cocostuff": {
         "afdcd": {"lambda_fd": 5e-6, "lambda_ctr": 5e-3, "pool": 4, "fit": "exact", "kd": 0.5},
         "cirkd": _MEMORY,
+    },
+    "cifar10": {
+        "nkd": {"T": 3.0, "gamma": 3.5},
+        "dafl": {"latent": 1000, "lr": 0.02, "oh": 0.05, "ie": 5.0, "a": 0.01},
+    },
+    "cifar100": {
+        "nkd": {"T": 3.0, "gamma": 3.5},
+        "dafl": {"latent": 1000, "lr": 0.02, "oh": 0.5, "ie": 20.0, "a": 0.1},
+    },
+    "imagenet": {
+        "dkd": {"T": 1.0, "beta": 0.5, "warmup": 1.0},
+        "nkd": {"T": 1.0, "gamma": 1.5},
+        "dist": {"tau": 1.0},
     },
 }
 

@@ -5,6 +5,7 @@ Common options of every term, in epochs counted from 0:
                 Cho and Hariharan 2019, https://arxiv.org/abs/1910.01348)
     warmup=E    (e + 1) / E until it is 1 (DKD, ReviewKD: E = 20)
     rampup=E    exp(-5 (1 - e / E)^2) until epoch E (OKDDip: E = 80)
+    restore=E   the whole weight is 1 from epoch E on: what `stop` of the other terms sets on the task loss
     decay=E     from 1 at epoch 0 linearly to `decay_to` at epoch E, which then stays
 0 switches a schedule off. Several multiply.
 """
@@ -24,6 +25,11 @@ class TermSchedule(NamedTuple):
     rampup: Annotated[NotNegative, About("epochs of growth as exp(-5 (1 - e/E)^2)")] = 0.0
     decay: Annotated[NotNegative, About("epochs of linear change to `decay_to`")] = 0.0
     decay_to: Annotated[NotNegative, About("share of the weight that is left after `decay`")] = 0.0
+    restore: Annotated[NotNegative, About("epoch from which the whole weight is 1, 0 = never")] = 0.0
+
+    def weight(self, weight: float, epoch: int) -> float:
+        """The weight in `epoch` of a term whose full weight is `weight`."""
+        return 1.0 if self.restore and epoch >= self.restore else weight * self.factor(epoch)
 
     def factor(self, epoch: int) -> float:
         """What the term's weight is multiplied by in `epoch`."""
@@ -38,9 +44,10 @@ class TermSchedule(NamedTuple):
             factor *= 1.0 + (self.decay_to - 1.0) * min(epoch / self.decay, 1.0)
         return factor
 
-    def written(self) -> dict[str, OptionValue]:
-        """The schedules that are on, as options."""
-        return {name: value for name, value in self._asdict().items() if value}
+    def written(self, published: "TermSchedule | None" = None) -> dict[str, OptionValue]:
+        """The schedules that are on, as options; also those off that the method publishes."""
+        default = published or TermSchedule()
+        return {n: v for n, v in self._asdict().items() if v or getattr(default, n)}
 
 
 ALWAYS = TermSchedule()

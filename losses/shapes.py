@@ -27,10 +27,13 @@ def check_same_size(
 
 def check_same_channels(term: str, tap: str, student: TensorSpec, teacher: TensorSpec) -> None:
     """BadOption unless both maps have the same channels, for losses that compare them one to one."""
+    scores = tap in ("logits", "aux")
     if student.channels == teacher.channels:
         return
     raise BadOption(
         f"student tap '{tap}' has {student.channels} channels but the teacher's has {teacher.channels}",
         where=f"loss term '{term}'",
-        fix="train teacher and student on the same classes",
+        fix="train teacher and student on the same classes"
+        if scores
+        else f"name a tap where both have as many: {term}(taps=...), such as neck, or take another student",
     )

@@ -1,7 +1,7 @@
 """One planned term: a loss by name with every option resolved, its weight, and what it reads."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from kdcache.cache.spec import BadOption, Task, unknown
@@ -25,11 +25,12 @@ class TermPlan:
     loss_class: type[LossTerm]
     companion_of: str = ""
     schedule: TermSchedule = ALWAYS
-    restored_at: float = 0.0  # of the task loss: the epoch from which its weight is 1 again, 0 = never
+    published: TermSchedule = ALWAYS  # the schedule that the method has where nothing is written
 
     def written(self) -> str:
         """The term as an expression that says everything."""
-        return _call(self.name, {**self.options, "weight": self.weight, **self.schedule.written()})
+        schedule = self.schedule.written(self.published)
+        return _call(self.name, {**self.options, "weight": self.weight, **schedule})
 
     @property
     def shown_options(self) -> dict[str, OptionValue]:
@@ -65,11 +66,12 @@ def choose(parsed: ParsedTerm, *, preset: str | None, task: Task, where: str) ->
     weight = float(chosen.get("weight", loss_class.default_weight(options)))  # type: ignore[arg-type]
     companions = {
         name: {**given, **({"weight": chosen[name]} if name in chosen else {})}
-        for name, given in loss_class.companions.items()
+        for name, given in loss_class.default_companions(options).items()
     }
     notes = _preset_notes(parsed, parsed.preset or preset, settings)
-    schedule = read_schedule({**loss_class.published_schedule(options), **chosen})
-    term = make_term(parsed.name, loss_class, options, weight, schedule=schedule)
+    usual = {**loss_class.published_schedule(options), **published}
+    term = make_term(parsed.name, loss_class, options, weight)
+    term = replace(term, schedule=read_schedule({**usual, **chosen}), published=read_schedule(usual))
     return Choice(term, companions, notes)
 
 
@@ -99,7 +101,6 @@ def make_term(
     options: Mapping[str, OptionValue],
     weight: float,
     companion_of: str = "",
-    schedule: TermSchedule = ALWAYS,
 ) -> TermPlan:
     return TermPlan(
         name=name,
@@ -109,7 +110,6 @@ def make_term(
         reads=loss_class.reads(options),
         loss_class=loss_class,
         companion_of=companion_of,
-        schedule=schedule,
     )
 
 
@@ -130,6 +130,8 @@ def _preset_notes(
         listed = ", ".join(f"{name}={written(value)}" for name, value in settings.items())
         return (f"{parsed.name}: settings published for {preset}: {listed}",)
     if preset is not None and has_presets(parsed.name):
-        choices = ", ".join(f"{parsed.name}@{name}" for name in preset_names())
+        choices = ", ".join(
+            f"{parsed.name}@{name}" for name in preset_names() if preset_options(parsed.name, name)
+        )
         return (f"{parsed.name}: nothing is published for '{preset}', its defaults hold (or name {choices})",)
     return ()

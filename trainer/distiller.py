@@ -3,12 +3,14 @@
 Legend: B rows, H W pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from kdcache.cache.errors import BadOption
 from kdcache.losses.loss_set import LossSet
 from kdcache.losses.step_inputs import LossValues, Mixed, StepInputs
 from kdcache.trainer.steps.rivals import detached
@@ -41,7 +43,14 @@ class Distiller(nn.Module):
         self.seen: StepInputs | None = None
 
     def forward(self, batch: StepBatch) -> LossValues:
-        """Losses of one micro batch. Learned parts share the student's precision, formulas use float32."""
+        """Losses of one micro batch. Learned parts share the student's precision, formulas use float32.
+
+        BadOption where a batch normalisation of the student or of a loss has one value per channel.
+        """
+        with _explained(batch):
+            return self._forward(batch)
+
+    def _forward(self, batch: StepBatch) -> LossValues:
         maps = self.student(batch.images_BHWC, self.taps)
         inputs = StepInputs(
             student={tap: value.float() for tap, value in maps.items()},
@@ -59,3 +68,20 @@ class Distiller(nn.Module):
         self.seen = detached(inputs) if self.remembers else None
         values: LossValues = self.losses(inputs)
         return values
+
+
+@contextmanager
+def _explained(batch: StepBatch) -> Iterator[None]:
+    """torch's refusal of batch statistics over one value as an error with a way out: DeepLabV3 pools an image
+    to one cell, so a single image is not enough for it."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise BadOption(
+            f"batch normalisation of one value per channel: {len(batch.images_BHWC)} image in a micro batch, "
+            "and a map of one cell",
+            where="--batch-size, which ranks and --accumulate divide",
+            fix="two images or more per rank and micro batch: raise --batch-size or lower --accumulate",
+        ) from error

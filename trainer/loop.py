@@ -151,7 +151,9 @@ class Run:
         found = self.parts.evaluate(network)
         network.train(training)
         self.last = found.named()
-        better = self.best is None or found.score > self.best[found.score_name]
+        # A figure that is not a number (no labelled pixel) is no best: nothing would ever beat it.
+        best = math.nan if self.best is None else self.best[found.score_name]
+        better = math.isnan(best) or found.score > best
         if better:
             self.best = {"step": step, **self.last}
         classes = {name: None if math.isnan(value) else value for name, value in found.per_class.items()}

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kdcache.cache.cache import Cache, open_cache
 from kdcache.cache.errors import BadOption
+from kdcache.cache.networks.build import check_stride
 from kdcache.cache.networks.run_folder import read_run_card
 from kdcache.cache.recipe import parse_recipe
 from kdcache.cache.sources.contract import Source
@@ -133,6 +134,7 @@ def _recipe(given: str | None, source: Source) -> str:
 
 
 def _stride(config: TrainConfig, task: Task, inherited: Callable[[], int]) -> int | None:
+    check_stride(config.output_stride, task)
     if config.output_stride is not None or task == CLASSIFICATION:
         return config.output_stride
     return inherited()

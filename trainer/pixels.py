@@ -35,6 +35,7 @@ def choose_stream(
             layout=layout,
             num_threads=config.threads,
             device_id=place.device_id,
+            views=TURNS if plan.turns else None,
             crop=config.crop,
         )
     else:
@@ -53,9 +54,10 @@ def choose_stream(
 
 def _check_turns(cache: Cache, loss: str) -> None:
     kinds = sorted({views.kind for views in cache.manifest.views})
-    if kinds != [TURNS]:
+    if TURNS not in kinds:
+        add = f"kdcache build --cache {cache.manifest.name} --views turns:8"
         raise BadOption(
             f"loss '{loss}' reads every image in four quarter turns; the cache has {', '.join(kinds)}",
             where=f"--loss {loss} --cache {cache.manifest.name}",
-            fix="build one with 'kdcache build --views turns:8', or use --data and --online",
+            fix=f"add them with '{add}', or use --data and --online",
         )

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.networks.resolve import resolve_teacher
+from kdcache.cache.networks.resolve import member_names, resolve_teacher
 from kdcache.cache.networks.run_folder import RunCard, load_run_network, read_run_card
 from kdcache.cache.sources.table import open_source
 from kdcache.trainer.assemble import assemble
@@ -123,8 +123,14 @@ def _teacher(
                 fix="add --teacher NETWORK",
             )
         return None, ""
+    folder = runs_dir(home)
     teacher, _, line = resolve_teacher(
-        name, runs_dir(home), task=card.task, num_classes=len(card.class_names), weights=weights
+        name,
+        folder,
+        task=card.task,
+        num_classes=len(card.class_names),
+        weights=weights,
+        mean=len(member_names(name, folder)) > 1,  # an ensemble answers as one
     )
     return teacher, line
 

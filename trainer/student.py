@@ -2,6 +2,7 @@
 
 import re
 
+from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.build import NONE, build_network
 from kdcache.cache.networks.names import CUSTOM, parse_name
 from kdcache.cache.networks.network import Network
@@ -21,17 +22,25 @@ def build_student(
     config: TrainConfig, *, num_classes: int, output_stride: int | None, task: Task = SEGMENTATION
 ) -> Network:
     """A segmentation student has its backbone from `--weights`: ImageNet's unless a factory of the user's
-    own makes it. A classifier starts from random weights unless `--weights` names some.
+    own makes it, or a run gives the whole student (`--init`). A classifier starts from random weights unless
+    `--weights` names some.
 
     The caller seeds torch beforehand. Raises BadOption, BadWeights, Missing.
     """
+    if config.aux and task == CLASSIFICATION:
+        raise BadOption(
+            "--aux for classification: the auxiliary head is a segmentation network's",
+            where="--aux",
+            fix="leave --aux out; byot puts exits with classifiers on the stages",
+        )
     own = parse_name(config.student, task=task).family == CUSTOM
+    bare = own or task == CLASSIFICATION or config.init is not None
     return build_network(
         config.student,
         task=task,
         num_classes=num_classes,
         output_stride=output_stride,
         aux=task == SEGMENTATION and has_aux(config),
-        weights=config.weights or (NONE if own or task == CLASSIFICATION else "imagenet"),
+        weights=config.weights or (NONE if bare else "imagenet"),
         role="student",
     )

@@ -63,6 +63,16 @@ def build_network(
     return network
 
 
+def check_stride(output_stride: int | None, task: Task) -> None:
+    """Refuse a stride that a user gave and no classifier would follow. Raises BadOption."""
+    if output_stride is not None and task == CLASSIFICATION:
+        raise BadOption(
+            f"--output-stride {output_stride} for classification: classifiers keep the stride they have",
+            where=f"--output-stride {output_stride}",
+            fix="leave --output-stride out; it dilates the networks of segmentation",
+        )
+
+
 def rebuild(config: NetworkConfig) -> Network:
     """A run folder's network, weights still random. A custom factory is imported by its name and called."""
     if config.members:

@@ -4,8 +4,9 @@
 2016, section 4.2 (arXiv 1512.03385) with the projecting shortcuts (1x1 convolution and BatchNorm) of the
 RepDistiller benchmark. `resnet20a` ...: the parameter-free shortcuts of the paper itself (option A).
 `wrn-D-W`: Zagoruyko and Komodakis 2016 (arXiv 1605.07146), n = (D - 4) / 6 blocks per stage, widths 16, 16W,
-32W, 64W. Their 'pre1'..'pre3' are the sums of the stages, which nothing has normalised (RepDistiller's
-features), 'stage1'..'stage3' what follows the next BatchNorm and ReLU.
+32W, 64W. Their 'sum1'..'sum3' are the sums of the stages, which nothing has normalised (RepDistiller's
+features), 'pre1'..'pre3' what the next BatchNorm makes of them (ReviewKD's targets), 'stage1'..'stage3' its
+ReLU.
 Parameters carry the names of the published checkpoints, so that those load as they are.
 Axes: B batch, H and W cells, C channels.
 """
@@ -25,13 +26,14 @@ INPUT_PX = (32, 32)
 PROBE_PX = (16, 24)
 STRIDE = 4  # of the last stage
 STAGES = (1, 2, 3)
-# Places of the taps. A stage returns two maps; '#1' is the second.
+# Places of the taps. A stage returns several maps; '#1' is the second.
 RESNET_TAPS = {"stem": "relu"} | {
     f"{tap}{stage}": f"layer{stage}{item}" for stage in STAGES for tap, item in (("stage", ""), ("pre", "#1"))
 }
 WIDE_TAPS = {
-    **{"stem": "block1#1", "stage1": "block2#1", "stage2": "block3#1", "stage3": "relu"},
-    **{f"pre{stage}": f"block{stage}" for stage in STAGES},
+    **{"stem": "block1#2", "stage1": "block2#2", "stage2": "block3#2", "stage3": "relu"},
+    **{"pre1": "block2#1", "pre2": "block3#1", "pre3": "bn1"},
+    **{f"sum{stage}": f"block{stage}" for stage in STAGES},
 }
 
 
@@ -124,7 +126,7 @@ class CifarResNet(nn.Module):
 
 
 class WideBlock(nn.Module):
-    """(B, in, H, W) -> the block's sum, which nothing has normalised yet, and its activated input."""
+    """(B, in, H, W) -> the block's sum, not normalised yet; its input normalised; the same activated."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -136,26 +138,27 @@ class WideBlock(nn.Module):
         if self.projects:
             self.convShortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
 
-    def forward(self, sum_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        active_BCHW = F.relu(self.bn1(sum_BCHW))
+    def forward(self, sum_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        pre_BCHW = self.bn1(sum_BCHW)
+        active_BCHW = F.relu(pre_BCHW)
         inner_BCHW = self.conv2(F.relu(self.bn2(self.conv1(active_BCHW))))
         shortcut_BCHW = self.convShortcut(active_BCHW) if self.projects else sum_BCHW
-        return shortcut_BCHW + inner_BCHW, active_BCHW
+        return shortcut_BCHW + inner_BCHW, pre_BCHW, active_BCHW
 
 
 class WideStage(nn.Module):
-    """The sum of the last block, and the activated input of the first."""
+    """The sum of the last block; the input of the first, normalised, and active."""
 
     def __init__(self, num_blocks: int, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         rest = [WideBlock(out_channels, out_channels, 1) for _ in range(num_blocks - 1)]
         self.layer = nn.Sequential(WideBlock(in_channels, out_channels, stride), *rest)
 
-    def forward(self, sum_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        sum_BCHW, active_BCHW = self.layer[0](sum_BCHW)
+    def forward(self, sum_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        sum_BCHW, pre_BCHW, active_BCHW = self.layer[0](sum_BCHW)
         for block in self.layer[1:]:
-            sum_BCHW, _ = block(sum_BCHW)
-        return sum_BCHW, active_BCHW
+            sum_BCHW, _, _ = block(sum_BCHW)
+        return sum_BCHW, pre_BCHW, active_BCHW
 
 
 class WideResNet(nn.Module):
@@ -185,10 +188,11 @@ class WideResNet(nn.Module):
 
     def forward(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         values = {}
-        values["pre1"], values["stem"] = self.block1(self.conv1(images_BCHW))
-        values["pre2"], values["stage1"] = self.block2(values["pre1"])
-        values["pre3"], values["stage2"] = self.block3(values["pre2"])
-        values["stage3"] = self.relu(self.bn1(values["pre3"]))
+        values["sum1"], _, values["stem"] = self.block1(self.conv1(images_BCHW))
+        values["sum2"], values["pre1"], values["stage1"] = self.block2(values["sum1"])
+        values["sum3"], values["pre2"], values["stage2"] = self.block3(values["sum2"])
+        values["pre3"] = self.bn1(values["sum3"])
+        values["stage3"] = self.relu(values["pre3"])
         values["embedding"] = self.pool(values["stage3"])
         values["logits"] = self.fc(values["embedding"])
         return values

@@ -12,7 +12,7 @@ name and figure: the published code has no such form, and with one group its con
 Fan et al. 2023, https://arxiv.org/abs/2312.04168; OSVAI/Af-DCD 5b086a7 `losses/ocmgd.py`, `train_ocmgd.py`.
 Defaults are the class's and the argument parser's; `presets.py` has the datasets'. Differences by intent:
 equal channels need no align (the published class fails there), and CamVid's cut to 44 cells is the largest
-multiple of the patch for any size.
+multiple of the patch for any size. `pool=auto` and `fit=cut` are ours: published are 4, and an error.
 """
 
 from collections.abc import Iterator, Mapping

@@ -27,7 +27,7 @@ Permute = Callable[[int], Tensor]  # n -> a permutation of 0 .. n - 1, int64 on 
 
 class ClassMemory(nn.Module):
     """K classes, D channels. The buffers take K * (pixels + regions) * D * 4 bytes: 0.4 GB for Cityscapes'
-    19 classes and 256 channels, 3.3 GB for ADE20K's 150; they start as random unit vectors.
+    19 classes and 256 channels, 3.4 GB for ADE20K's 150; they start as random unit vectors.
     """
 
     pixels_KPD: Tensor

@@ -4,7 +4,8 @@
 2. `levels` times a spectrally normalised 4x4 convolution, stride 2, to 64, 128, 256 ... channels, LeakyReLU
    0.1; self-attention after the last two of them;
 3. a 4x4 convolution to one channel without padding: a map of scores, one cell at the smallest legal size.
-Published: 4 levels, sides of 64 cells or more. Attention costs (H W / 64)^2 numbers per image at level 3.
+Published: 4 levels, sides of 64 cells or more. Attention costs (H W / 4^n)^2
+numbers per image behind level n, for n = levels - 1 and levels.
 Liu et al. 2019, https://arxiv.org/abs/1903.04197; structure_knowledge_distillation ce208e1
 `networks/sagan_models.py`, `networks/spectral.py`.
 """

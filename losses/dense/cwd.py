@@ -48,7 +48,7 @@ class ChannelWise(LossTerm):
         norm: Annotated[
             Literal["channel", "spatial", "channel_mean"], About("what becomes a distribution")
         ] = "channel",
-        divisor: Annotated[Literal["teacher", "student"], About("whose channels divide the sum")] = "teacher",
+        divisor: Annotated[Literal["teacher", "student"], About("whose channels divide the sum")] = "student",
     ) -> None:
         super().__init__()
         student, teacher = maps.student[tap], maps.teacher[tap]

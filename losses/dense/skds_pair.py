@@ -91,9 +91,10 @@ def _kernel(teacher: TensorSpec, share: float) -> tuple[int, int]:
     height, width = teacher.shape[:2]
     kernel = (int(height * share), int(width * share))
     if 0 in kernel:
+        example = 0.5 if min(height, width) > 1 else 1
         raise BadOption(
             f"share {share:g} of a {height}x{width} map is a pooling kernel of {kernel[0]}x{kernel[1]} cells",
             where="loss term 'skds-pair'",
-            fix=f"a share from {1 / min(height, width):.3g} on, such as share=0.5, or a larger crop",
+            fix=f"a share from {1 / min(height, width):.3g} on, such as share={example:g}, or a larger crop",
         )
     return kernel

@@ -58,7 +58,7 @@ class AttentionTransfer(LossTerm):
         defaults="segmentation: neck, weight 10000, kd(T=1); classification: stages 1 to 3, weight 1000",
         published="none in the tables of these repositories",
     )
-    companions = {"kd": {"T": 1.0, "weight": 1.0}}
+    companions = {"kd": {"weight": 1.0}}
     task_settings = {CLASSIFICATION: {"taps": "stage1/stage2/stage3", "weight": 1000.0, "kd": 0.0}}
     published_weight = 10000.0
 

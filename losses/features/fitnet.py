@@ -22,13 +22,12 @@ from torch.nn import functional
 from kdcache.cache.spec import CLASSIFICATION, BadOption, Need
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, tap_list
 from kdcache.losses.features.regressors import Pair, Regressor, ValidRegressor, adapter, random_adapter
-from kdcache.losses.features.rows import as_map, named_taps, plain_rows
+from kdcache.losses.features.rows import SAME, as_map, plain_rows, tap_pairs
 from kdcache.losses.options import About, OptionValue, Positive
 from kdcache.losses.precision import in_float32
 from kdcache.losses.shapes import check_same_channels
 from kdcache.losses.step_inputs import StepInputs
 
-SAME = "same"
 Form = Literal["cirkd", "repdistiller", "lenscloth", "original"]
 WEIGHTS: Mapping[str, float] = {"cirkd": 10.0, "repdistiller": 100.0, "lenscloth": 1.0, "original": 1.0}
 
@@ -71,7 +70,7 @@ class FitNet(LossTerm):
         published="CIFAR-100 resnet32x4 -> resnet8x4 73.50 (student 72.50)",
     )
     same_size = False  # the regressors bridge sizes, or refuse them
-    companions = {"kd": {"T": 1.0, "weight": 1.0}}
+    companions = {"kd": {"weight": 1.0}}
     task_settings = {CLASSIFICATION: {"taps": "stage2", "form": "repdistiller", "kd": 0.0}}
 
     def __init__(
@@ -90,7 +89,7 @@ class FitNet(LossTerm):
         self.form = form
         self.T = T
         self.stage = stage
-        self.taps, self.hints = _pairs(taps, hints)
+        self.taps, self.hints = tap_pairs("fitnet", taps, hints)
         self.regressors = nn.ModuleList()
         if stage == "kd":
             check_same_channels("fitnet", "logits", maps.student["logits"], maps.teacher["logits"])
@@ -111,8 +110,17 @@ class FitNet(LossTerm):
         return 4.0 if options["stage"] == "kd" else WEIGHTS[str(options["form"])]
 
     @classmethod
+    def default_companions(
+        cls, options: Mapping[str, OptionValue]
+    ) -> Mapping[str, Mapping[str, OptionValue]]:
+        """kd beside CIRKD's form alone."""
+        return cls.companions if options["form"] == "cirkd" else {}
+
+    @classmethod
     def published_schedule(cls, options: Mapping[str, OptionValue]) -> Mapping[str, float]:
-        """From weight 4 to 1 in the second stage of the original."""
+        """From weight 4 to 1 in the second stage of the original, in a line from epoch 0 to 400. (The
+        published counter runs from 4 to 400: 0.03 apart at most.)
+        """
         second = options["form"] == "original" and options["stage"] == "kd"
         return {"decay": 400.0, "decay_to": 0.25} if second else {}
 
@@ -139,18 +147,6 @@ def _regressor(pair: Pair, form: Form, relu: bool) -> nn.Module:
     if form == "lenscloth":
         return random_adapter(pair)
     return Regressor(pair, relu=relu) if form == "repdistiller" else ValidRegressor(pair)
-
-
-def _pairs(taps: str, hints: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    guided = named_taps("fitnet", taps)
-    named = guided if hints == SAME else tap_list(hints)
-    if len(named) != len(guided):
-        raise BadOption(
-            f"{len(guided)} guided maps and {len(named)} hints",
-            where=f"loss term 'fitnet', options taps='{taps}' and hints='{hints}'",
-            fix="name one hint for every guided map, or leave hints out: the same names",
-        )
-    return guided, named
 
 
 def _check_stage(form: str, stage: str, maps: Maps) -> None:

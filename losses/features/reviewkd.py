@@ -7,7 +7,7 @@ passed on; bn(conv3x3(x)) is compared by HCL:
           / (1 + sum of 2^-k)
     L   = sum over levels of HCL        weight 1 (resnet32x4 -> resnet8x4: 5), warm-up 20 epochs
 Chen et al. 2021, https://arxiv.org/abs/2104.09044; megvii-research/mdistiller a08d46f. Resizing takes the
-nearest cell.
+nearest cell. The student gives its stages, the teacher the same before their last activation, as published.
 """
 
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION
-from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_taps
-from kdcache.losses.features.rows import as_map, check_statistics, named_taps, plain_rows
+from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Need
+from kdcache.losses.contract import LossTerm, Maps, Method, Reads
+from kdcache.losses.features.rows import as_map, check_statistics, plain_rows, tap_pairs
 from kdcache.losses.options import About, OptionValue
 from kdcache.losses.precision import in_float32
 from kdcache.losses.step_inputs import StepInputs
@@ -35,7 +35,7 @@ def hcl(student_BCHW: Tensor, teacher_BCHW: Tensor) -> Tensor:
     total = functional.mse_loss(student_BCHW, teacher_BCHW)
     share, shares = 1.0, 1.0
     for side in POOLED_SIDES:
-        if side >= min(student_BCHW.shape[-2:]):
+        if side >= student_BCHW.shape[-2]:  # the height decides, as published
             continue
         share /= 2
         shares += share
@@ -111,38 +111,43 @@ class Review(LossTerm):
     same_size = False
     task_settings = {
         CLASSIFICATION: {"warmup": 20.0},
-        SEGMENTATION: {"taps": "stage1/stage2/stage3/stage4", "warmup": 20.0},
+        SEGMENTATION: {"taps": "stage1/stage2/stage3/stage4", "hints": "same", "warmup": 20.0},
     }
 
     def __init__(
         self,
         maps: Maps,
         *,
-        taps: Annotated[str, About("levels of both sides, shallow to deep, separated by /")] = (
+        taps: Annotated[str, About("levels of the student, shallow to deep, separated by /")] = (
+            "stage1/stage2/stage3/embedding"
+        ),
+        hints: Annotated[str, About("levels of the teacher, one per tap, or the word same")] = (
             "pre1/pre2/pre3/embedding"
         ),
     ) -> None:
         super().__init__()
-        self.taps = named_taps("reviewkd", taps)
+        self.taps, self.hints = tap_pairs("reviewkd", taps, hints)
         middle = min(MIDDLE_CHANNELS, maps.student[self.taps[-1]].channels)
         self.levels = nn.ModuleList(
-            Fusion(tap, _channels(maps, tap, middle), deepest=tap == self.taps[-1]) for tap in self.taps
+            Fusion(
+                tap,
+                (maps.student[tap].channels, middle, maps.teacher[hint].channels),
+                deepest=tap == self.taps[-1],
+            )
+            for tap, hint in zip(self.taps, self.hints, strict=True)
         )
 
     @classmethod
     def reads(cls, options: Mapping[str, OptionValue]) -> Reads:
-        return same_taps(options)
+        taps, hints = tap_pairs("reviewkd", str(options["taps"]), str(options["hints"]))
+        return Reads(taps, tuple(Need(tap=hint) for hint in hints))
 
     def forward(self, inputs: StepInputs) -> Tensor:
         distances = []
         passed: Tensor | None = None
-        for tap, level in reversed(list(zip(self.taps, self.levels, strict=True))):
-            teacher = as_map(plain_rows(inputs.teacher, tap, inputs))
+        for tap, hint, level in reversed(list(zip(self.taps, self.hints, self.levels, strict=True))):
+            teacher = as_map(plain_rows(inputs.teacher, hint, inputs))
             student = as_map(plain_rows(inputs.student, tap, inputs))
             compared, passed = level(student, passed, tuple(teacher.shape[-2:]))
             distances.append(hcl(compared, teacher))
         return torch.stack(distances).sum()
-
-
-def _channels(maps: Maps, tap: str, middle: int) -> tuple[int, int, int]:
-    return maps.student[tap].channels, middle, maps.teacher[tap].channels

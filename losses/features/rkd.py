@@ -2,7 +2,7 @@
 
     classification   25 * L_D + 50 * L_A on pooled features, weight 1 (HobbitLong/RepDistiller b84f547)
     metric learning  1 * L_D + 2 * L_A, the teacher's embedding of length 1 and the student's free
-                     (lenscloth/RKD 0a6c3c0): rkd(distance=1,angle=2,unit=teacher)
+                     (lenscloth/RKD 0a6c3c0): rkd(distance=1,angle=2,unit=teacher)+task(weight=0)
 Park et al. 2019, https://arxiv.org/abs/1904.05068.
 """
 
@@ -32,6 +32,7 @@ class Relations(LossTerm):
         defaults="classification: 25 and 50; metric learning: distance=1, angle=2, unit=teacher",
         published="CIFAR-100 resnet32x4 -> resnet8x4 71.90, wrn-40-2 -> wrn-16-2 73.35",
     )
+    same_size = False  # the means over the cells are compared
     task_settings = {SEGMENTATION: {"tap": "neck"}}
 
     def __init__(

@@ -87,6 +87,7 @@ class Angles(LossTerm):
         defaults="weight 2 in the metric-learning recipe; see rkd for both together",
         published="with the other half: see rkd",
     )
+    same_size = False  # the means over the cells are compared
     task_settings = {SEGMENTATION: {"tap": "neck"}}
     published_weight = 2.0
 

@@ -52,6 +52,7 @@ class Distances(LossTerm):
         defaults="weight 1 in the metric-learning recipe; see rkd for both together",
         published="with the other half: see rkd",
     )
+    same_size = False  # the means over the cells are compared
     task_settings = {SEGMENTATION: {"tap": "neck"}}
 
     def __init__(

@@ -12,6 +12,8 @@ from kdcache.losses.contract import tap_list
 from kdcache.losses.options import OptionValue
 from kdcache.losses.step_inputs import StepInputs
 
+SAME = "same"  # of an option `hints`: the teacher's taps have the student's names
+
 
 def plain_rows(values: Mapping[str, Tensor], name: str, inputs: StepInputs) -> Tensor:
     """One tensor of a side without the rows of quarter turns."""
@@ -43,6 +45,19 @@ def named_taps(term: str, value: OptionValue) -> tuple[str, ...]:
             fix=f"for example {term}(taps=stage1/stage2)",
         )
     return taps
+
+
+def tap_pairs(term: str, taps: str, hints: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The student's taps and the teacher's, 'same' for equal names. BadOption where they do not pair up."""
+    guided = named_taps(term, taps)
+    named = guided if hints == SAME else tap_list(hints)
+    if len(named) != len(guided):
+        raise BadOption(
+            f"{len(guided)} maps of the student and {len(named)} of the teacher",
+            where=f"loss term '{term}', options taps='{taps}' and hints='{hints}'",
+            fix="name one hint for every tap, or hints=same for equal names",
+        )
+    return guided, named
 
 
 def check_statistics(term: str, tap: str, map_BCHW: Tensor) -> None:

@@ -7,7 +7,7 @@
     okddip        classification: T * mean over images of KL, and the cross-entropy at temperature T in place
                   of the task loss (the classic distillation of DefangChen/OKDDip-AAAI2020)
 p = softmax(z / T). Pixels with an ignored label count. Segmentation: cirkd, T 1, weight 1; skds and ifvd have
-weight 10 in their scripts, ifvd also `upsample=8`.
+weight 10, ifvd also `upsample=8` in one script. The okddip repository takes T 3.
 Hinton et al. 2015, https://arxiv.org/abs/1503.02531.
 """
 
@@ -42,7 +42,7 @@ class KD(LossTerm):
     )
     needs = (Need(tap="logits"),)
     student_taps = ("logits",)
-    task_settings = {CLASSIFICATION: {"form": "repdistiller", "T": 4.0, "weight": 0.9}}
+    task_settings = {CLASSIFICATION: {"form": "repdistiller", "T": 4.0}}
 
     def __init__(
         self,
@@ -65,6 +65,10 @@ class KD(LossTerm):
         self.form: Form = form
         self.upsample = upsample
         self.hard = hard
+
+    @classmethod
+    def default_weight(cls, options: Mapping[str, OptionValue]) -> float:
+        return {"repdistiller": 0.9, "skds": 10.0, "ifvd": 10.0}.get(str(options["form"]), 1.0)
 
     @classmethod
     def task_weight(cls, options: Mapping[str, OptionValue]) -> float:

@@ -63,7 +63,7 @@ class VirtualTeacher(LossTerm):
 
     @classmethod
     def task_weight(cls, options: Mapping[str, OptionValue]) -> float:
-        return 1.0 - float(options["alpha"])  # type: ignore[arg-type]
+        return round(1.0 - float(options["alpha"]), 12)  # type: ignore[arg-type]
 
     def forward(self, inputs: StepInputs) -> LossOutput:
         student, labels = (plain_rows(inputs, v) for v in (inputs.student["logits"], inputs.labels))

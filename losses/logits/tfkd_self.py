@@ -54,7 +54,7 @@ class SelfTraining(LossTerm):
 
     @classmethod
     def task_weight(cls, options: Mapping[str, OptionValue]) -> float:
-        return 1.0 - float(options["alpha"])  # type: ignore[arg-type]
+        return round(1.0 - float(options["alpha"]), 12)  # type: ignore[arg-type]
 
     def forward(self, inputs: StepInputs) -> LossOutput:
         student, teacher = (plain_rows(inputs, side["logits"]) for side in (inputs.student, inputs.teacher))

@@ -62,7 +62,7 @@ class MutualLearning(LossTerm):
         code="YingZhangDUT/Deep-Mutual-Learning 34a2058; okddip: DefangChen/OKDDip-AAAI2020 c6a05de",
         cacheable="no: the students are each other's teachers",
         modules="the other students",
-        defaults="official: Adam 2e-4, beta1 0.5, batch 16, EMA 0.9999; okddip: 4 students, T 3",
+        defaults="official: Adam 2e-4, beta1 0.5, batch 16, EMA 0.9999; okddip: T 3, there with students=4",
         published="none in the repository",
     )
     tasks = (CLASSIFICATION,)

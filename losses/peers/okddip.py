@@ -53,7 +53,8 @@ class DiversePeers(LossTerm):
         source="Chen et al. 2020, https://arxiv.org/abs/1912.00350",
         code="DefangChen/OKDDip-AAAI2020 c6a05de",
         cacheable="no: the peers are each other's teachers",
-        modules="the peers; Wq and Wk, bias-free linear D -> D / factor (drawn for VGG: N(0, 0.01))",
+        modules="the peers; Wq and Wk, bias-free linear D -> D / factor (published for VGG with N(0, 0.01), "
+        "here as torch draws)",
         defaults="CIFAR: 4 networks, T 3, alpha 1, length 80, 300 epochs, SGD Nesterov 0.1, wd 5e-4",
         published="none in the repository",
     )

@@ -101,7 +101,7 @@ class NativeEnsemble(LossTerm):
             raise BadOption(
                 "a batch of one image has no batch statistics for the gate",
                 where="loss term 'one'",
-                fix="train with --batch 2 or more",
+                fix="train with --batch-size 2 or more",
             )
         return gated_logits(self.gate(trunk_BCHW.mean((2, 3))), logits_MBK)
 

@@ -53,7 +53,7 @@ def test_segmentation_always_crops(text: str, recipe: Recipe) -> None:
         ("flip,flip", CLASSIFICATION, "flip twice", "once"),
         ("rrc,pad=4", CLASSIFICATION, "rrc and pad both choose what is shown", "keep one"),
         ("none,flip", CLASSIFICATION, "unknown augmentation 'none'", "'none' alone|legal"),
-        ("pad", CLASSIFICATION, "'pad=None' takes 1..1000", "pad=N"),
+        ("pad", CLASSIFICATION, "'pad' takes 1..1000", "pad=N"),
         ("pad=2.5", CLASSIFICATION, "'pad=2.5' takes", "pad=N"),
         ("mixup=0", CLASSIFICATION, "'mixup=0' takes 0.01..2", "mixup=ALPHA"),
         ("jitter=0.4x0.4", CLASSIFICATION, "'jitter=0.4x0.4' takes 0..2 and", "jitter=BxCxSxH"),

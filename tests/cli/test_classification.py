@@ -118,3 +118,21 @@ def test_losses_are_told_the_class_of_every_sample(home: Path, stored: bool) -> 
     assert (facts.num_classes, facts.num_samples, facts.steps_per_epoch) == (3, 18, 3.0)
     assert facts.input_size == (16, 16) and facts.task == "classification"
     assert facts.classifier_KD is None or facts.classifier_KD.shape == (3, 6)
+
+
+def test_taps_of_a_classifier_are_listed_without_data() -> None:
+    listed = run(kdcache, "taps", "--teacher", "resnet20")
+    assert listed.exit_code == 0 and "input 32x32" in listed.output, listed.output
+    assert all(tap in listed.output for tap in ("stage3", "pre3", "embedding", "logits"))
+    asked = run(kdcache, "taps", "--teacher", "timm:resnet18", "--task", "classification", "--classes", "7")
+    assert asked.exit_code == 0 and "embedding" in asked.output and "logits" in asked.output, asked.output
+    plain = run(kdcache, "taps", "--teacher", "timm:resnet18")  # a backbone of segmentation networks
+    assert plain.exit_code == 0 and "embedding" not in plain.output
+    refused = run(kdcache, "taps", "--teacher", "resnet20", "--output-stride", "8")
+    assert refused.exit_code == 2 and "--output-stride 8 for classification" in refused.stderr
+
+
+def test_show_names_the_losses_that_these_views_can_serve() -> None:
+    shown = " ".join(run(kdcache, "show").output.split()).partition("losses it can serve: ")[2].split(", ")
+    assert {"none", "kd", "dkd", "dml"} <= set(shown)
+    assert not {"dafl", "sskd", "crd", "cirkd"} & set(shown), "invented images, turns, a tap, the other task"

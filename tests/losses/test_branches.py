@@ -84,7 +84,7 @@ def test_one_image_has_no_batch_statistics_for_the_gate() -> None:
     term = build_term("one(branches=3)", inputs)
     with pytest.raises(BadOption, match="a batch of one image") as error:
         term(inputs)
-    assert "loss term 'one'" in str(error.value) and "--batch 2 or more" in str(error.value)
+    assert "loss term 'one'" in str(error.value) and "--batch-size 2 or more" in str(error.value)
     assert term.eval()(inputs)["branches"].value.isfinite()
 
 

@@ -132,7 +132,10 @@ SMALL, LARGE = TensorSpec((4, 4, 3), 8), TensorSpec((7, 7, 3), 4)
         ),
         ({"form": "cirkd"}, "'stage2' is 4x4.*teacher's is 7x7.*\n.*'fitnet'\n.*--output-stride 4"),
         ({"stage": "kd"}, "form=cirkd has one stage.*\n.*'fitnet'\n.*form=original,stage=kd"),
-        ({"hints": "a/b"}, "1 guided maps and 2 hints\n.*hints='a/b'\n.*one hint for every guided map"),
+        (
+            {"hints": "a/b"},
+            "1 maps of the student and 2 of the teacher\n.*hints='a/b'\n.*one hint for every tap",
+        ),
         ({"taps": ""}, "names no tap\n.*'fitnet'.*\n.*taps=stage1/stage2"),
     ],
 )

@@ -78,10 +78,10 @@ def test_labels_come_to_the_map_s_size_by_the_floor_of_the_ratio() -> None:
     assert found.item() == variation_loss(student, teacher, LABELS, 5).item()
 
 
-def test_kd_comes_along_and_the_critic_only_when_asked_for() -> None:
-    plan = parse_losses("ifvd", preset=None)
+def test_kd_and_the_published_critic_come_along_and_can_be_left_out() -> None:
+    plan = parse_losses("ifvd(skds-holistic=0)", preset=None)
     assert {term.label: term.weight for term in plan.terms} == {"task": 1.0, "ifvd": 20.0, "kd": 1.0}
-    plan = parse_losses("ifvd(skds-holistic=0.001)", preset=None)
+    plan = parse_losses("ifvd", preset=None)
     critic = next(term for term in plan.terms if term.name == "skds-holistic")
     assert critic.weight == 0.001
     assert (critic.options["adversarial"], critic.options["optimizer"]) == ("hinge", "adam")

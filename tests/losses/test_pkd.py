@@ -58,5 +58,6 @@ def test_the_chosen_side_takes_the_others_size(side: str) -> None:
 
 def test_other_channels_are_refused() -> None:
     sides = (specs({"neck": drawn(1, channels, 2, 2)}) for channels in (3, 5))
-    with pytest.raises(BadOption, match="3 channels but the teacher's has 5\n.*'pkd'"):
+    with pytest.raises(BadOption, match="3 channels but the teacher's has 5\n.*'pkd'") as caught:
         PearsonFeatures(Maps(*sides))
+    assert caught.value.fix.startswith("name a tap where both have as many: pkd(taps=...)")

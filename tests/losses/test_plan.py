@@ -27,9 +27,10 @@ def option(plan: LossPlan, label: str, name: str) -> object:
         ("none", {"task": 1.0}),
         ("task(weight=0.5)", {"task": 0.5}),
         ("kd", {"task": 1.0, "kd": 1.0}),
+        ("kd(form=skds)", {"task": 1.0, "kd": 10.0}),
         ("cwd", {"task": 1.0, "cwd": 3.0}),
-        ("cwd(tap=neck)", {"task": 1.0, "cwd": 100.0}),
-        ("cwd(tap=neck,divisor=student)", {"task": 1.0, "cwd": 50.0}),
+        ("cwd(tap=neck)", {"task": 1.0, "cwd": 50.0}),
+        ("cwd(tap=neck,divisor=teacher)", {"task": 1.0, "cwd": 100.0}),
         ("mgd", {"task": 1.0, "mgd": 2e-5, "cwd": 3.0}),
         ("afdcd", {"task": 1.0, "afdcd": 1.0, "kd": 1.0}),
         ("afdcd(kd=0)", {"task": 1.0, "afdcd": 1.0}),
@@ -37,7 +38,7 @@ def option(plan: LossPlan, label: str, name: str) -> object:
         ("afdcd@ade20k", {"task": 1.0, "afdcd": 1.0, "kd": 0.5}),
         ("afdcd@ade20k(kd=2)", {"task": 1.0, "afdcd": 1.0, "kd": 2.0}),
         ("kd(T=4)+afdcd", {"task": 1.0, "kd": 1.0, "afdcd": 1.0}),
-        ("cwd+cwd(tap=neck)", {"task": 1.0, "cwd": 3.0, "cwd#2": 100.0}),
+        ("cwd+cwd(tap=neck)", {"task": 1.0, "cwd": 3.0, "cwd#2": 50.0}),
         ("cwd+task(weight=2)", {"task": 2.0, "cwd": 3.0}),
         ("task(weight=0)+kd", {"kd": 1.0}),
     ],
@@ -121,7 +122,7 @@ def test_the_table_shows_every_resolved_term() -> None:
     rows = parse_losses("cwd", preset=None).table()
     assert [tuple(row) for row in rows] == [
         ("task", "1", "aux_weight=0.4", "logits, [aux]", "-"),
-        ("cwd", "3", "tap=logits, tau=4, norm=channel, divisor=teacher", "logits", "logits"),
+        ("cwd", "3", "tap=logits, tau=4, norm=channel, divisor=student", "logits", "logits"),
     ]
 
 

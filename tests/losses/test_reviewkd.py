@@ -29,7 +29,7 @@ def inputs_for(rows: int = 3) -> StepInputs:
 
 def term_for(inputs: StepInputs) -> Review:
     torch.manual_seed(0)
-    return Review(Maps(specs(inputs.student), specs(inputs.teacher)), taps=TAPS).double()
+    return Review(Maps(specs(inputs.student), specs(inputs.teacher)), taps=TAPS, hints="same").double()
 
 
 def test_coarser_sizes_count_half_each_and_only_those_below_the_map() -> None:
@@ -84,7 +84,8 @@ def test_deeper_levels_reach_the_shallow_ones_and_not_the_other_way() -> None:
 def test_the_warm_up_is_published_with_the_method() -> None:
     (_, term) = parse_losses("reviewkd", preset=None, task="classification").terms
     assert [term.weight * term.schedule.factor(epoch) for epoch in (0, 9, 19, 50)] == [0.05, 0.5, 1.0, 1.0]
-    assert term.reads.student_taps == ("pre1", "pre2", "pre3", "embedding")
+    assert term.reads.student_taps == ("stage1", "stage2", "stage3", "embedding")
+    assert [need.tap for need in term.reads.needs] == ["pre1", "pre2", "pre3", "embedding"]
 
 
 def test_batch_norm_of_two_values_keeps_its_small_gradient_in_float32() -> None:

@@ -9,11 +9,13 @@ from term_inputs import build_set, classified, slope_holds, vectors
 from torch import Tensor
 from torch.nn import functional
 
+from kdcache.cache.spec import SEGMENTATION, TensorSpec
 from kdcache.losses.contract import LossTerm, Maps
 from kdcache.losses.features import rkd_a
 from kdcache.losses.features.rkd import Relations
 from kdcache.losses.features.rkd_a import Angles, angle_loss, vertex_angles
 from kdcache.losses.features.rkd_d import Distances, distance_loss
+from kdcache.losses.plan import parse_losses
 from kdcache.losses.step_inputs import StepInputs
 
 TERMS: tuple[type[LossTerm], ...] = (Distances, Angles, Relations)
@@ -111,6 +113,15 @@ def test_maps_count_as_the_means_of_their_cells(term: type[LossTerm]) -> None:
     )
     values = [total(term(Maps(specs(i.student), specs(i.teacher))), i) for i in (maps, pooled)]
     torch.testing.assert_close(*values)
+
+
+@pytest.mark.parametrize("name", ["rkd", "rkd-d", "rkd-a"])
+def test_a_student_of_another_stride_is_taken_because_means_are_compared(name: str) -> None:
+    plan = parse_losses(name, preset=None, task=SEGMENTATION)
+    scores = TensorSpec((3, 3, 2), 16)
+    student = {"neck": TensorSpec((3, 3, 4), 16), "logits": scores}
+    losses = plan.build(student=student, teacher={"neck": TensorSpec((6, 6, 5), 8)})
+    assert name in losses.terms
 
 
 def test_the_recipe_of_metric_learning_scales_the_teacher_alone() -> None:

@@ -65,3 +65,33 @@ def test_the_schedule_survives_being_written_and_read_again() -> None:
 def test_a_negative_epoch_is_told() -> None:
     with pytest.raises(BadOption, match="option 'stop' of 'kd' takes a number from 0, not '-1'"):
         parse_losses("kd(stop=-1)", preset=None)
+
+
+def test_a_method_with_its_own_cross_entropy_gives_the_task_loss_back_when_it_is_dropped() -> None:
+    losses = parse_losses("label-smoothing(stop=2)", preset=None, task="classification").build(
+        student=SPEC, teacher={}
+    )
+    assert [losses.weight_at("task", epoch) for epoch in (0, 1, 2)] == [0, 0, 1]
+    assert losses(inputs(2)).total.requires_grad
+
+
+def test_a_method_is_dropped_with_what_it_brought() -> None:
+    plan = parse_losses("at(stop=3)", preset=None)
+    assert {t.name: t.schedule.stop for t in plan.terms} == {"task": 0, "at": 3, "kd": 3}
+
+
+def test_what_is_written_holds_also_a_published_schedule_that_was_switched_off() -> None:
+    for text in (
+        "dkd(warmup=0)",
+        "reviewkd(warmup=0)",
+        "fitnet(form=original,stage=kd,decay=0)",
+        "kd(stop=3)",
+    ):
+        plan = parse_losses(text, preset=None, task="classification")
+        again = parse_losses(plan.written(), preset="cifar100", task="classification")
+        assert [t.schedule for t in again.terms] == [t.schedule for t in plan.terms], text
+
+
+def test_what_alone_trains_several_networks_cannot_be_dropped() -> None:
+    with pytest.raises(BadOption, match="'okddip' alone trains its networks, and stop=3 would drop it"):
+        parse_losses("okddip(stop=3)", preset=None, task="classification")

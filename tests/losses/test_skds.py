@@ -87,6 +87,8 @@ def test_a_share_below_one_cell_is_refused_with_one_that_fits() -> None:
     assert caught.value.what == "share 0.1 of a 6x20 map is a pooling kernel of 0x2 cells"
     assert caught.value.where == "loss term 'skds-pair'"
     assert caught.value.fix == "a share from 0.167 on, such as share=0.5, or a larger crop"
+    with pytest.raises(BadOption, match=r"fix:   a share from 1 on, such as share=1, or a larger crop"):
+        PairWise(maps(1, 1))
 
 
 def test_the_pixel_wise_term_sums_over_images_and_keeps_the_teacher_s_entropy() -> None:

@@ -51,3 +51,19 @@ def test_only_the_plain_rows_of_quarter_turns_are_supervised() -> None:
     turned = StepInputs({"logits": logits}, {}, labels, torch.Generator(), 0, 0, rows_per_sample=4)
     plain = StepInputs({"logits": logits[::4]}, {}, labels[::4], torch.Generator(), 0, 0)
     assert losses(turned).total == losses(plain).total
+
+
+def test_a_cross_entropy_that_a_method_holds_is_not_counted_twice() -> None:
+    assert "task" not in weights("label-smoothing+kd", "classification")
+
+
+def test_published_settings_of_a_dataset_hold_for_classifiers_too() -> None:
+    def options(preset: str | None) -> tuple[object, object]:
+        (term,) = (
+            t for t in parse_losses("nkd", preset=preset, task="classification").terms if t.name == "nkd"
+        )
+        return term.options["T"], term.options["gamma"]
+
+    assert options("cifar100") == (3.0, 3.5) and options(None) == (1.0, 1.5)
+    dkd = parse_losses("dkd@imagenet", preset="imagefolder", task="classification").terms[1]
+    assert (dkd.options["T"], dkd.options["beta"], dkd.schedule.warmup) == (1.0, 0.5, 1.0)

@@ -135,6 +135,7 @@ def reviewkd(case: Case) -> dict[str, Tensor]:
     module = Review(
         Maps({t: spec(v) for t, v in student.items()}, {t: spec(v) for t, v in teacher.items()}),
         taps="/".join(taps),
+        hints="same",
     )
     layers = {"conv1": "narrow", "conv2": "out", "att_conv.0": "gate"}
     given = [key.removeprefix("in.") for key in case.arrays if key.startswith("in.p.")]

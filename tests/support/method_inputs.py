@@ -18,6 +18,8 @@ OPTIONS = {  # what a small case needs where the published default is of another
     "segmentation/afdcd": "(groups=4)",
     "segmentation/skds-holistic": "(levels=2)",
     "segmentation/skds": "(skds-holistic=0)",
+    "segmentation/ifvd": "(skds-holistic=0)",
+    "segmentation/cirkd": "(pixel_memory=64,region_memory=16,contrast_pixels=40,contrast_regions=20)",
     "classification/crd": "(negatives=8)",
     "classification/mgd": "(tap=stage3)",
     "classification/pkd": "(taps=stage3)",

@@ -1,6 +1,7 @@
-"""Some steps of the tiny student on this rank; writes the learned parts of its losses to `<out>/rank<r>.pt`.
+"""Some steps of a tiny student on this rank; writes its weights, those of its losses and all buffers to
+`<out>/rank<r>.pt`. A method for segmentation (`segmentation_run`) with the word 'maps' behind.
 
-python -m torch.distributed.run --nproc-per-node 2 -m -- rank_steps LOSS OUT
+python -m torch.distributed.run --nproc-per-node 2 -m -- rank_steps LOSS OUT [maps]
 """
 
 import os
@@ -10,27 +11,31 @@ from pathlib import Path
 
 import torch
 from fake_run import CONFIG, parts
+from segmentation_run import method_parts
 
 from kdcache.trainer.place import reset_accelerate, start_accelerator
 from kdcache.trainer.steps.choose import make_stepper
 
 
-def main(loss: str, out: Path) -> None:
+def main(loss: str, out: Path, *, maps: bool) -> None:
     accelerator = start_accelerator(CONFIG, out, start=0)
-    made = parts(CONFIG, loss=loss)(accelerator)
+    made = (method_parts(CONFIG, loss) if maps else parts(CONFIG, loss=loss))(accelerator)
     stepper = make_stepper(CONFIG, made, accelerator, sync_bn=False)
     batches = made.stream.run()
     for step in range(4):
         stepper.step(step, batches, made.stream)
     rank, world = int(accelerator.process_index), int(accelerator.num_processes)
     weights = {name: p.detach() for name, p in stepper.module.named_parameters()}
-    torch.save({"world": world, "weights": weights}, out / f"rank{rank}.pt")
+    buffers = dict(stepper.module.named_buffers())
+    torch.save({"world": world, "weights": weights, "buffers": buffers}, out / f"rank{rank}.pt")
     accelerator.end_training()
     reset_accelerate()
 
 
-def two_ranks(loss: str, out: Path) -> list[dict[str, torch.Tensor]]:
-    """Run this file on two CPU ranks; the weights of each."""
+def two_ranks(
+    loss: str, out: Path, *, maps: bool = False, kept: str = "weights"
+) -> list[dict[str, torch.Tensor]]:
+    """Run this file on two CPU ranks; the weights of each, and with `kept='buffers'` these too."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -39,7 +44,7 @@ def two_ranks(loss: str, out: Path) -> list[dict[str, torch.Tensor]]:
     }
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*launch, "-m", "--", "rank_steps", loss, str(out)],
+        [*launch, "-m", "--", "rank_steps", loss, str(out), *(["maps"] if maps else [])],
         env=environment,
         capture_output=True,
         text=True,
@@ -48,8 +53,8 @@ def two_ranks(loss: str, out: Path) -> list[dict[str, torch.Tensor]]:
     assert done.returncode == 0, done.stderr
     found = [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
     assert [one["world"] for one in found] == [2, 2]
-    return [one["weights"] for one in found]
+    return [{**one["weights"], **(one["buffers"] if kept == "buffers" else {})} for one in found]
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), maps=sys.argv[3:] == ["maps"])

@@ -53,6 +53,14 @@ class Inventor(Distiller):
     def __init__(self, student: nn.Module, losses: LossSet, teacher: Network) -> None:
         super().__init__(student, losses, (LOGITS,))
         self.label, self.term = inventing_term(losses)
+        missing = [tap for tap in (LOGITS, EMBEDDING) if tap not in teacher.taps]
+        if missing:
+            raise BadOption(
+                f"the generator learns from one teacher's logits and embedding; {teacher.name} has no "
+                f"{' and no '.join(missing)}",
+                where=f"--loss {self.label} --teacher",
+                fix="name one teacher, no ensemble, whose embedding is a tap",
+            )
         self._beside = [teacher.eval().requires_grad_(False)]  # a list hides it from torch's registration
 
     def forward(self, batch: StepBatch) -> LossValues:

@@ -72,7 +72,8 @@ def test_the_parameter_free_form_of_resnet20_is_the_papers_own() -> None:
 def test_taps_have_the_papers_sizes(name: str, stem: int, channels: tuple[int, ...], size: int) -> None:
     network = cifar(name, 10).eval()
     taps = [*MAPS, "embedding", "logits"]
-    assert set(network.taps) == set(taps)
+    sums = {f"sum{n}" for n in (1, 2, 3)} if name.startswith("wrn") else set()
+    assert set(network.taps) == {*taps, *sums}
     values, specs = network(pixels(size), taps), network.tap_specs(taps, size, size)
     for number, width in enumerate(channels):
         cells = size // 2**number
@@ -108,7 +109,8 @@ def test_a_wide_stage_is_the_relu_of_its_normalised_sum() -> None:
     values = network(pixels(32), list(network.taps))
     norms = {"1": "block2.layer.0.bn1", "2": "block3.layer.0.bn1", "3": "bn1"}
     for number, path in norms.items():
-        normalised = network.model.get_submodule(path)(values[f"pre{number}"])
+        normalised = network.model.get_submodule(path)(values[f"sum{number}"])
+        assert torch.equal(normalised, values[f"pre{number}"])
         assert torch.equal(F.relu(normalised), values[f"stage{number}"])
     torch.testing.assert_close(values["stage3"].mean((2, 3)), values["embedding"])
 

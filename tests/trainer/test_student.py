@@ -1,0 +1,21 @@
+"""Which weights a student begins with."""
+
+import pytest
+
+from kdcache.trainer import student
+from kdcache.trainer.config import TrainConfig
+from kdcache.trainer.student import build_student
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({}, "imagenet"), ({"weights": "none"}, "none"), ({"init": "first"}, "none")],
+)
+def test_a_student_that_a_run_gives_asks_no_hub_for_a_backbone(
+    options: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(student, "build_network", lambda name, **given: asked.append(given["weights"]))
+    config = TrainConfig(run="r", student="r18", **options)  # type: ignore[arg-type]
+    build_student(config, num_classes=3, output_stride=8)
+    assert asked == [expected]
