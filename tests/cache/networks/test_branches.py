@@ -13,7 +13,7 @@ from kdcache.cache.networks.build import build_network
     [
         ("resnet8", 32, "stage2", 64),
         ("resnet20a", 32, "stage2", 64),
-        ("wrn-10-2", 64, "pre2", 128),
+        ("wrn-10-2", 64, "sum2", 128),
         ("r18", 256, "stage3", 512),
     ],
 )
