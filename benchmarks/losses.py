@@ -34,8 +34,9 @@ IMAGES: Mapping[Task, int] = {SEGMENTATION: 2, CLASSIFICATION: 64}
 CLASSES: Mapping[Task, int] = {SEGMENTATION: 19, CLASSIFICATION: 100}
 CROP = (512, 1024)  # pixels, divided by --scale
 SAMPLES = 50_000  # of CIFAR-100, for memories
-DENSE = {  # tap -> channels of student, of teacher; all at stride 8
-    "stage3": (256, 1024), "stage4": (512, 2048), "neck": (128, 256), "logits": (19, 19), "aux": (19, 19),
+DENSE = {  # tap -> channels of student, of teacher; here all at stride 8
+    "stage1": (64, 256), "stage2": (128, 512), "stage3": (256, 1024), "stage4": (512, 2048),
+    "neck": (128, 256), "logits": (19, 19), "aux": (19, 19),
 }  # fmt: skip
 CIFAR: Mapping[str, tuple[int, ...]] = {  # tap -> shape of both sides, channels last
     "stem": (32, 32, 32),
@@ -72,6 +73,8 @@ def written(name: str, task: Task, scale: int) -> str:
     small = {"skds-holistic": f"(levels={levels})", "skds": "(skds-holistic=0)", "ifvd": "(skds-holistic=0)"}
     if (name, task) == ("mgd", CLASSIFICATION):
         return "mgd(tap=stage3)"  # the networks of CIFAR have three stages
+    if (name, task) == ("pkd", SEGMENTATION):
+        return "pkd(taps=logits)"  # no other pair of these maps has equal channels
     return name + small.get(name, "")
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from kdcache.cache.spec import BadOption, TensorSpec
 from kdcache.losses.contract import Facts, Maps
 from kdcache.losses.features import crd
-from kdcache.losses.features.crd import ContrastiveRepresentation
+from kdcache.losses.features.crd import ContrastiveRepresentation, similarities
 from kdcache.losses.features.negatives import OtherClasses
 from kdcache.losses.step_inputs import StepInputs
 
@@ -165,3 +165,16 @@ def test_a_map_is_no_embedding() -> None:
     maps = {"stage3": TensorSpec((8, 8, 16), 4)}
     with pytest.raises(BadOption, match="'stage3' is a map of 8x8x16.*\n.*'crd'\n.*tap=embedding"):
         ContrastiveRepresentation(Maps(maps, maps, FACTS), tap="stage3")
+
+
+def test_one_product_with_the_whole_memory_is_that_with_the_gathered_rows() -> None:
+    draw = torch.Generator().manual_seed(0)
+    memory = torch.randn(30, 8, generator=draw, dtype=torch.float64)
+    embedding = torch.randn(4, 8, generator=draw, dtype=torch.float64, requires_grad=True)
+    compared = torch.randint(0, 30, (4, 9), generator=draw)  # 36 rows, more than the memory has
+    slow = torch.einsum("bcd,bd->bc", memory[compared], embedding)
+    fast = similarities(memory, compared, embedding)
+    few = similarities(memory, compared[:, :2], embedding)  # 8 rows, fewer
+    assert torch.allclose(fast, slow) and torch.allclose(few, slow[:, :2])
+    (expected,) = torch.autograd.grad(slow.square().sum(), embedding)
+    assert torch.allclose(torch.autograd.grad(fast.square().sum(), embedding)[0], expected)
