@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from kdcache.cli.shared import option
 
 if TYPE_CHECKING:
     from kdcache.losses.catalogue import Entry, OptionRow
+
+COLUMNS = ("method", "source", "reads", "cacheable", "extra modules", "weight and defaults", "published")
+WIDE = 150  # columns of a terminal from which on the whole table can be read
 
 
 @click.command("methods", context_settings=dict(help_option_names=["-h", "--help"]))
@@ -36,33 +40,52 @@ def methods(name: str | None, task: str | None, markdown: bool) -> None:
     if markdown:
         click.echo("\n".join(markdown_table(found)))
         return
+    console.print(_whole(found) if console.width >= WIDE else _short(found))
+    more = (
+        "" if console.width >= WIDE else f"; sources, modules, defaults and results: from {WIDE} columns on"
+    )
+    console.print(f"one of them with every option: kdtrain methods NAME{more}", highlight=False)
+
+
+def _short(found: Iterable["Entry"]) -> Table:
     table = Table("method", "what it is", "teacher gives", "cacheable", "for", box=None, pad_edge=False)
     for one in found:
-        short = " ".join(word[:3] for word in one.tasks)
-        table.add_row(one.name, one.method.title, _teacher(one), one.method.cacheable, short)
-    console.print(table)
-    console.print("one of them with every option: kdtrain methods NAME", highlight=False)
+        tasks = " ".join(word[:3] for word in one.tasks)
+        cells = (one.name, one.method.title, _teacher(one), one.method.cacheable, tasks)
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _whole(found: Iterable["Entry"]) -> Table:
+    """The columns of docs/methods.md."""
+    table = Table(show_lines=True)
+    for name in COLUMNS:
+        table.add_column(name, overflow="fold")  # a link that is cut off leads nowhere
+    for one in found:
+        table.add_row(*(Text(cell) for cell in _cells(one)))
+    return table
+
+
+def _cells(e: "Entry") -> tuple[str, ...]:
+    brings = tuple(f"brings {line}" for line in e.companions)
+    return (
+        f"{e.name}: {e.method.title}",
+        f"{e.method.source}; {e.method.code}",
+        "; ".join(e.reads),
+        e.method.cacheable,
+        e.method.modules,
+        "; ".join(part for part in (*e.weights, *brings, e.method.defaults) if part),
+        e.method.published or "-",
+    )
 
 
 def markdown_table(found: Iterable["Entry"]) -> list[str]:
     """The lines of the table in docs/methods.md."""
-    lines = [
-        "| method | source | reads | cacheable | extra modules | weight and defaults | published |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
     for e in found:
-        brings = tuple(f"brings {line}" for line in e.companions)
-        defaults = "; ".join(part for part in (*e.weights, *brings, e.method.defaults) if part)
-        cells = (
-            f"`{e.name}`: {e.method.title}",
-            f"{e.method.source}; {e.method.code}",
-            "; ".join(e.reads),
-            e.method.cacheable,
-            e.method.modules,
-            defaults,
-            e.method.published or "-",
-        )
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        cells = [cell.replace("|", "\\|") for cell in _cells(e)]
+        cells[0] = cells[0].replace(f"{e.name}:", f"`{e.name}`:", 1)
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
