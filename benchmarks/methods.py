@@ -23,6 +23,9 @@ from methods_table import table
 
 from kdcache.cache.build import build_cache
 from kdcache.cache.errors import KdError
+from kdcache.cache.networks.resolve import resolve_teacher
+from kdcache.cache.sources.table import open_source
+from kdcache.trainer.place import judge_alone
 from kdcache.trainer.run import evaluate_run, train_run
 
 HOME = Path("bench-out/methods")
@@ -30,6 +33,8 @@ HOME = Path("bench-out/methods")
 
 def run_set(chosen: Set, home: Path, deadline_s: float, only: list[str]) -> None:
     """Every cell that is not there yet: the table's first pass, then further seeds of `none` and the best."""
+    if chosen.teacher_run is None:
+        judge_teacher(chosen, home)
     for cell in first_cells(chosen):
         if not only or cell.name in only:
             run_cell(cell, home, deadline_s)
@@ -60,6 +65,24 @@ def run_cell(cell: Cell, home: Path, deadline_s: float) -> None:
         print(error, flush=True)
     result["wall_s"] = round(time.time() - began_s, 1)
     done.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def judge_teacher(chosen: Set, home: Path) -> None:
+    """The row of a teacher that came with its weights and was not trained here."""
+    done = home / "cells" / "teacher-0.json"
+    if done.is_file():
+        return
+    classes = len(open_source(chosen.data, "val").class_names)
+    teacher, _, _ = resolve_teacher(
+        chosen.teacher, home / "runs", task="classification", num_classes=classes, weights=chosen.weights
+    )
+    found = {}
+    for split in ("val", "test"):
+        source = open_source(chosen.data, split)
+        judged = judge_alone(teacher, source, input_size=source.default_crop, device="cpu", num_threads=1)
+        found[split] = judged.named()["top1"]
+    result = {"method": "teacher", "group": "teacher", "command": f"--teacher {chosen.teacher}"}
+    done.write_text(json.dumps(result | found | {"step_ms": 0.0}, indent=1) + "\n")
 
 
 def build(cell: Cell, home: Path) -> dict[str, object]:

@@ -41,6 +41,7 @@ def peek(cache: Cache, key: str, view: int, out: Path) -> list[str]:
         if value is not None:
             scores = tap.tap.rpartition(".")[2] == "logits" and not tap.reduction
             panels += _tap_panels(tap.name, value, names if scores else ())
+    out.parent.mkdir(parents=True, exist_ok=True)
     _compose(panels).save(out)
     return [title for title, _ in panels]
 

@@ -90,6 +90,7 @@ def eval_command(context: click.Context, /, run: str, split: str, out: Path | No
     given = {name: value for name, value in given.items() if name not in ("run", "split", "out")}
     judged = evaluate_run(run, home=home_folder(), split=split, **given)
     if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(judged_record(judged, split, given.get("exit_number")), indent=1) + "\n")
     show_judged(Console(), judged, split, given.get("exit_number"))
 

@@ -9,11 +9,11 @@ from typing import NamedTuple
 from kdcache.cache.spec import SEGMENTATION, BadOption, Task
 from kdcache.losses.contract import LossTerm, Method
 from kdcache.losses.expression import ParsedTerm
-from kdcache.losses.options import OptionSpec, OptionValue, legal_words, option_specs, written
+from kdcache.losses.options import WEIGHT, OptionSpec, OptionValue, legal_words, option_specs, written
 from kdcache.losses.plan import LossPlan, parse_losses
 from kdcache.losses.presets import PRESETS
 from kdcache.losses.schedules import schedule_specs
-from kdcache.losses.table import LOSSES, TASK, load_loss
+from kdcache.losses.table import LOSSES, NONE, TASK, load_loss
 from kdcache.losses.term_plan import Choice, choose
 
 
@@ -48,6 +48,10 @@ def entries() -> Iterator[Entry]:
 def entry(name: str) -> Entry:
     """One method by name. Raises BadOption naming the nearest for an unknown one."""
     where = f"kdtrain methods {name}"
+    if name == NONE:
+        raise BadOption(
+            "'none' trains on the task loss alone and has no options", where=where, fix="kdtrain methods task"
+        )
     loss_class = load_loss(name, where=where)
     if loss_class.method is None:
         raise BadOption(
@@ -68,8 +72,11 @@ def entry(name: str) -> Entry:
 
 
 def common_options() -> tuple[OptionRow, ...]:
-    """Options that every term takes besides its own: the schedules."""
-    return tuple(_row(spec) for spec in schedule_specs().values())
+    """Options that every term takes besides its own: the weight and the schedules. A weight's default is
+    the method's.
+    """
+    weight = OptionRow(WEIGHT.name, "published", legal_words(WEIGHT), WEIGHT.about)
+    return (weight, *(_row(spec) for spec in schedule_specs().values()))
 
 
 def _chosen(name: str, task: Task) -> Choice:

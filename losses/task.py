@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdcache.cache.spec import IGNORE
-from kdcache.losses.contract import LossOutput, LossTerm, Maps, Reads, Weighted
+from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Reads, Weighted
 from kdcache.losses.options import About, NotNegative, OptionValue, Share
 from kdcache.losses.precision import in_float32
 from kdcache.losses.step_inputs import Mixed, StepInputs
@@ -36,6 +36,12 @@ def segmentation_ce(logits_BKhw: Tensor, labels_BHW: Tensor, *, ignore: int = IG
 class SegmentationTask(LossTerm):
     """Always present; `task(weight=...)` scales it, `task(aux_weight=...)` the auxiliary head within it."""
 
+    method = Method(
+        title="The supervised loss of segmentation",
+        source="cross-entropy at label size, and of the auxiliary head",
+        code="winycg/CIRKD dab64db losses/task.py, OSVAI/Af-DCD 5b086a7 losses/task.py",
+        published="-",
+    )
     tasks = ("segmentation",)
     student_taps = ("logits",)
     optional_taps = ("aux",)
@@ -79,6 +85,9 @@ def classification_ce(
 class ClassificationTask(LossTerm):
     """Cross-entropy of an image's class. With quarter turns only the plain rows count, as in SSKD."""
 
+    method = Method(
+        title="The supervised loss of classification", source="cross-entropy", code="ours", published="-"
+    )
     tasks = ("classification",)
     student_taps = ("logits",)
 

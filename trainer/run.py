@@ -48,6 +48,12 @@ def train_run(
 
 def started(given: Mapping[str, Any], home: Path) -> TrainConfig:
     """The configuration of a new run, its origin and its name decided."""
+    if "steps" in given and "epochs" in given:
+        raise BadOption(
+            "--steps and --epochs together: each says how long the run is",
+            where=f"--steps {given['steps']} --epochs {given['epochs']}",
+            fix="give one of them",
+        )
     config = resolve_origin(TrainConfig(**{"run": "unnamed", **given}), home)
     return replace(config, run=given.get("run") or _name(config))
 

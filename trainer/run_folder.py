@@ -21,16 +21,26 @@ METRICS_NAME = "metrics.jsonl"
 def check_free(run_dir: Path) -> None:
     """Refuse a folder that already holds something: results are never overwritten.
 
-    A run that was killed before it wrote its configuration leaves only its lock and temporary files: nothing.
+    A run that ended before its first line of metrics, its first checkpoint and its first export (killed, or
+    an option that turned out wrong at step 0) has left nothing to lose.
     """
-    if run_dir.exists() and (
-        not run_dir.is_dir() or any(not p.name.startswith(".") for p in run_dir.iterdir())
-    ):
+    if run_dir.exists() and not _began_only(run_dir):
         raise BadOption(
             f"run '{run_dir.name}' exists",
             where=str(run_dir),
             fix="continue it with --resume, or choose another name with --run",
         )
+
+
+def _began_only(run_dir: Path) -> bool:
+    """True for a folder in which no run has got anywhere."""
+    if not run_dir.is_dir():
+        return False
+    metrics = run_dir / "metrics.jsonl"
+    lines = metrics.is_file() and metrics.stat().st_size > 0
+    names = {path.name for path in run_dir.iterdir() if not path.name.startswith(".")}
+    known = {"config.toml", "environment.json", "metrics.jsonl", "kdcache"}  # the last: TensorBoard's folder
+    return not lines and names <= known
 
 
 @contextmanager
