@@ -33,6 +33,11 @@ class StepInputs(NamedTuple):
     turn: int | None = None  # the one network that learns in this step, where networks learn in turn
 
 
+def plain_rows(inputs: StepInputs, value: Tensor) -> Tensor:
+    """The rows of unturned images: all of them, unless the batch holds quarter turns."""
+    return value[:: inputs.rows_per_sample]
+
+
 class LossValues(NamedTuple):
     """`total` is what to call backward on and equals the sum of `terms`; both mappings are detached, for the
     record.

@@ -17,7 +17,7 @@ from kdcache.cache.spec import IGNORE
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Reads, Weighted
 from kdcache.losses.options import About, NotNegative, OptionValue, Share
 from kdcache.losses.precision import in_float32
-from kdcache.losses.step_inputs import Mixed, StepInputs
+from kdcache.losses.step_inputs import Mixed, StepInputs, plain_rows
 
 
 @in_float32
@@ -101,7 +101,5 @@ class ClassificationTask(LossTerm):
         self.smoothing = smoothing
 
     def forward(self, inputs: StepInputs) -> Tensor:
-        plain = slice(None, None, inputs.rows_per_sample)
-        return classification_ce(
-            inputs.student["logits"][plain], inputs.labels[plain], inputs.mixed, smoothing=self.smoothing
-        )
+        logits_BK, labels_B = (plain_rows(inputs, v) for v in (inputs.student["logits"], inputs.labels))
+        return classification_ce(logits_BK, labels_B, inputs.mixed, smoothing=self.smoothing)

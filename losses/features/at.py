@@ -18,11 +18,11 @@ from torch.nn import functional
 
 from kdcache.cache.spec import CLASSIFICATION, BadOption, Need, TensorSpec
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, tap_list
-from kdcache.losses.features.rows import named_taps, plain_rows
+from kdcache.losses.features.rows import named_taps
 from kdcache.losses.options import About, OptionValue
 from kdcache.losses.precision import in_float32
 from kdcache.losses.shapes import check_same_size
-from kdcache.losses.step_inputs import StepInputs
+from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 REDUCTION = "kdcache.losses.features.at:attention_map"
 
@@ -86,7 +86,7 @@ class AttentionTransfer(LossTerm):
     def forward(self, inputs: StepInputs) -> Tensor:
         distances = [
             attention_distance(
-                plain_rows(inputs.student, tap, inputs), plain_rows(inputs.teacher, target, inputs)
+                plain_rows(inputs, inputs.student[tap]), plain_rows(inputs, inputs.teacher[target])
             )
             for tap, target in zip(self.taps, self.targets, strict=True)
         ]

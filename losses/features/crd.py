@@ -24,11 +24,10 @@ from torch.nn import functional
 from kdcache.cache.spec import BadOption
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_tap
 from kdcache.losses.features.negatives import OtherClasses
-from kdcache.losses.features.rows import plain_rows
 from kdcache.losses.gather import gather_rows
 from kdcache.losses.options import About, Count, OptionValue, Range, Share
 from kdcache.losses.precision import in_float32
-from kdcache.losses.step_inputs import StepInputs
+from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 EPSILON = 1e-7
 # Below it exp(1 / T) leaves the range of float32 together with the number of samples.
@@ -119,8 +118,8 @@ class ContrastiveRepresentation(LossTerm):
     def forward(self, inputs: StepInputs, *, compared_BC: Tensor | None = None) -> Tensor:
         """`compared_BC` int64 takes the place of the drawn samples: each row's own, then its negatives."""
         samples_B = self._samples(inputs)
-        student = unit(self.embed_student(plain_rows(inputs.student, self.tap, inputs)))
-        teacher = unit(self.embed_teacher(plain_rows(inputs.teacher, self.tap, inputs)))
+        student = unit(self.embed_student(plain_rows(inputs, inputs.student[self.tap])))
+        teacher = unit(self.embed_teacher(plain_rows(inputs, inputs.teacher[self.tap])))
         if compared_BC is None:
             drawn_BK = self.others.draw(samples_B, self.num_negatives, inputs.generator)
             compared_BC = torch.cat([samples_B[:, None], drawn_BK], 1)
@@ -141,7 +140,7 @@ class ContrastiveRepresentation(LossTerm):
                 where="loss term 'crd'",
                 fix="train from a cache or a source, whose streams number their samples",
             )
-        return inputs.samples_B[:: inputs.rows_per_sample]
+        return plain_rows(inputs, inputs.samples_B)
 
     @torch.no_grad()
     def _settle_scales(self, student_BC: Tensor, teacher_BC: Tensor) -> None:

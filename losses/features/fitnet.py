@@ -22,11 +22,11 @@ from torch.nn import functional
 from kdcache.cache.spec import CLASSIFICATION, BadOption, Need
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, tap_list
 from kdcache.losses.features.regressors import Pair, Regressor, ValidRegressor, adapter, random_adapter
-from kdcache.losses.features.rows import SAME, as_map, plain_rows, tap_pairs
+from kdcache.losses.features.rows import SAME, as_map, tap_pairs
 from kdcache.losses.options import About, OptionValue, Positive
 from kdcache.losses.precision import in_float32
 from kdcache.losses.shapes import check_same_channels
-from kdcache.losses.step_inputs import StepInputs
+from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 Form = Literal["cirkd", "repdistiller", "lenscloth", "original"]
 WEIGHTS: Mapping[str, float] = {"cirkd": 10.0, "repdistiller": 100.0, "lenscloth": 1.0, "original": 1.0}
@@ -130,13 +130,13 @@ class FitNet(LossTerm):
 
     def forward(self, inputs: StepInputs) -> Tensor:
         if self.stage == "kd":
-            logits = (plain_rows(side, "logits", inputs) for side in (inputs.student, inputs.teacher))
+            logits = (plain_rows(inputs, side["logits"]) for side in (inputs.student, inputs.teacher))
             return tempered_cross_entropy(*logits, temperature=self.T)
         measure = hint_cost if self.form == "original" else hint_distance
         distances = []
         for tap, hint, regressor in zip(self.taps, self.hints, self.regressors, strict=True):
-            teacher = plain_rows(inputs.teacher, hint, inputs)
-            regressed: Tensor = regressor(as_map(plain_rows(inputs.student, tap, inputs)))
+            teacher = plain_rows(inputs, inputs.teacher[hint])
+            regressed: Tensor = regressor(as_map(plain_rows(inputs, inputs.student[tap])))
             distances.append(measure(regressed.reshape(teacher.shape), teacher))
         return torch.stack(distances).sum()
 

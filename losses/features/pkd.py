@@ -18,11 +18,11 @@ from torch.nn import functional
 
 from kdcache.cache.spec import CLASSIFICATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_taps
-from kdcache.losses.features.rows import as_map, named_taps, plain_rows
+from kdcache.losses.features.rows import as_map, named_taps
 from kdcache.losses.options import About, OptionValue
 from kdcache.losses.precision import in_float32
 from kdcache.losses.shapes import check_same_channels
-from kdcache.losses.step_inputs import StepInputs
+from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 EPSILON = 1e-6
 
@@ -76,8 +76,8 @@ class PearsonFeatures(LossTerm):
         return torch.stack([self._level(tap, inputs) for tap in self.taps]).sum()
 
     def _level(self, tap: str, inputs: StepInputs) -> Tensor:
-        student = as_map(plain_rows(inputs.student, tap, inputs))
-        teacher = as_map(plain_rows(inputs.teacher, tap, inputs))
+        student = as_map(plain_rows(inputs, inputs.student[tap]))
+        teacher = as_map(plain_rows(inputs, inputs.teacher[tap]))
         if student.shape[-2:] != teacher.shape[-2:]:
             if self.resize == "student":
                 student = _resized(student, teacher)

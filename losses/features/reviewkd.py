@@ -19,10 +19,10 @@ from torch.nn import functional
 
 from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Need
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads
-from kdcache.losses.features.rows import as_map, check_statistics, plain_rows, tap_pairs
+from kdcache.losses.features.rows import as_map, check_statistics, tap_pairs
 from kdcache.losses.options import About, OptionValue
 from kdcache.losses.precision import in_float32
-from kdcache.losses.step_inputs import StepInputs
+from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 MIDDLE_CHANNELS = 512  # at most, between the two convolutions of a level
 POOLED_SIDES = (4, 2, 1)
@@ -146,8 +146,8 @@ class Review(LossTerm):
         distances = []
         passed: Tensor | None = None
         for tap, hint, level in reversed(list(zip(self.taps, self.hints, self.levels, strict=True))):
-            teacher = as_map(plain_rows(inputs.teacher, hint, inputs))
-            student = as_map(plain_rows(inputs.student, tap, inputs))
+            teacher = as_map(plain_rows(inputs, inputs.teacher[hint]))
+            student = as_map(plain_rows(inputs, inputs.student[tap]))
             compared, passed = level(student, passed, tuple(teacher.shape[-2:]))
             distances.append(hcl(compared, teacher))
         return torch.stack(distances).sum()

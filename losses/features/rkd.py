@@ -15,7 +15,7 @@ from kdcache.cache.spec import SEGMENTATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, Weighted, same_tap
 from kdcache.losses.features.rkd_a import angle_loss
 from kdcache.losses.features.rkd_d import distance_loss, no_relation
-from kdcache.losses.features.rows import as_vectors, plain_rows
+from kdcache.losses.features.rows import vectors_of
 from kdcache.losses.options import About, NotNegative, OptionValue
 from kdcache.losses.step_inputs import StepInputs
 
@@ -56,8 +56,7 @@ class Relations(LossTerm):
         return same_tap(options)
 
     def forward(self, inputs: StepInputs) -> dict[str, Weighted]:
-        sides = (plain_rows(side, self.tap, inputs) for side in (inputs.student, inputs.teacher))
-        student, teacher = (as_vectors(side) for side in sides)
+        student, teacher = vectors_of(inputs, self.tap)
         if self.unit == "teacher":
             teacher = functional.normalize(teacher, dim=1)
         distances = distance_loss(student, teacher) if len(student) > 1 else no_relation(student)

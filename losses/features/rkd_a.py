@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from kdcache.cache.spec import SEGMENTATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_tap
-from kdcache.losses.features.rows import as_vectors, plain_rows
+from kdcache.losses.features.rows import vectors_of
 from kdcache.losses.options import About, OptionValue
 from kdcache.losses.precision import in_float32
 from kdcache.losses.step_inputs import StepInputs
@@ -102,6 +102,5 @@ class Angles(LossTerm):
         return same_tap(options)
 
     def forward(self, inputs: StepInputs) -> Tensor:
-        sides = (plain_rows(side, self.tap, inputs) for side in (inputs.student, inputs.teacher))
-        student, teacher = (as_vectors(side) for side in sides)
+        student, teacher = vectors_of(inputs, self.tap)
         return angle_loss(student, teacher)

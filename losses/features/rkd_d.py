@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from kdcache.cache.spec import SEGMENTATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_tap
-from kdcache.losses.features.rows import as_vectors, plain_rows
+from kdcache.losses.features.rows import vectors_of
 from kdcache.losses.options import About, OptionValue
 from kdcache.losses.precision import in_float32
 from kdcache.losses.step_inputs import StepInputs
@@ -66,10 +66,8 @@ class Distances(LossTerm):
         return same_tap(options)
 
     def forward(self, inputs: StepInputs) -> Tensor:
-        student = as_vectors(plain_rows(inputs.student, self.tap, inputs))
-        if len(student) == 1:
-            return no_relation(student)
-        return distance_loss(student, as_vectors(plain_rows(inputs.teacher, self.tap, inputs)))
+        student, teacher = vectors_of(inputs, self.tap)
+        return distance_loss(student, teacher) if len(student) > 1 else no_relation(student)
 
 
 def no_relation(student_BD: Tensor) -> Tensor:

@@ -1,23 +1,16 @@
-"""Rows and shapes that the losses here share: plain views, vectors as maps, maps as vectors.
+"""Rows and shapes that the losses here share: vectors as maps, maps as vectors.
 
 B rows, C or D channels, H W cells.
 """
-
-from collections.abc import Mapping
 
 from torch import Tensor
 
 from kdcache.cache.spec import BadOption, TensorSpec
 from kdcache.losses.contract import tap_list
 from kdcache.losses.options import OptionValue
-from kdcache.losses.step_inputs import StepInputs
+from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 SAME = "same"  # of an option `hints`: the teacher's taps have the student's names
-
-
-def plain_rows(values: Mapping[str, Tensor], name: str, inputs: StepInputs) -> Tensor:
-    """One tensor of a side without the rows of quarter turns."""
-    return values[name][:: inputs.rows_per_sample]
 
 
 def as_map(value: Tensor) -> Tensor:
@@ -28,6 +21,14 @@ def as_map(value: Tensor) -> Tensor:
 def as_vectors(value: Tensor) -> Tensor:
     """(B, C, H, W) as the mean over its cells; (B, D) as it is."""
     return value.mean((2, 3)) if value.ndim == 4 else value
+
+
+def vectors_of(inputs: StepInputs, tap: str) -> tuple[Tensor, Tensor]:
+    """One tap of student and teacher as (B, D) each, unturned images alone."""
+    student, teacher = (
+        as_vectors(plain_rows(inputs, side[tap])) for side in (inputs.student, inputs.teacher)
+    )
+    return student, teacher
 
 
 def cells_of(spec: TensorSpec) -> tuple[int, int]:

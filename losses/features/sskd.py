@@ -26,7 +26,7 @@ from kdcache.losses.features.rotations import TURNS, kept_kl, kept_rows, similar
 from kdcache.losses.options import About, NotNegative, OptionValue, Positive, Share
 from kdcache.losses.precision import in_float32
 from kdcache.losses.shapes import check_same_channels
-from kdcache.losses.step_inputs import StepInputs
+from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 
 @in_float32
@@ -114,7 +114,7 @@ class SelfSupervision(LossTerm):
             inputs.teacher["logits"],
             similarity(self.student_head(inputs.student["embedding"])),
             similarity(self.teacher_head(inputs.teacher["embedding"])),
-            inputs.labels[:: inputs.rows_per_sample],
+            plain_rows(inputs, inputs.labels),
         )
         return {name: Weighted(value, self.weights[name]) for name, value in found.items()}
 

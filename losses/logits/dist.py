@@ -18,11 +18,10 @@ from torch.linalg import vector_norm
 
 from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Need
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Reads, Weighted
-from kdcache.losses.logits.scores import plain_rows
 from kdcache.losses.options import About, NotNegative, OptionValue, Positive
 from kdcache.losses.precision import in_float32
 from kdcache.losses.shapes import check_same_channels
-from kdcache.losses.step_inputs import StepInputs
+from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 EPSILON = 1e-8
 NO_AUX = (

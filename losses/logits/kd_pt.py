@@ -12,9 +12,9 @@ from torch import Tensor
 from kdcache.cache.spec import CLASSIFICATION, Need
 from kdcache.losses.contract import LossTerm, Maps, Method
 from kdcache.losses.logits.partial import keep_true, partial_kd, tempered
-from kdcache.losses.logits.scores import check_scores, plain_rows
+from kdcache.losses.logits.scores import check_scores
 from kdcache.losses.options import About, OptionValue, Positive
-from kdcache.losses.step_inputs import StepInputs
+from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 
 class InstanceDifficulty(LossTerm):

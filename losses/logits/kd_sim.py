@@ -13,9 +13,9 @@ from torch import Tensor
 from kdcache.cache.spec import CLASSIFICATION, BadOption
 from kdcache.losses.contract import LossTerm, Maps, Method
 from kdcache.losses.logits.partial import class_relations, partial_kd
-from kdcache.losses.logits.scores import check_several_classes, plain_rows
+from kdcache.losses.logits.scores import check_several_classes
 from kdcache.losses.options import About, OptionValue, Positive
-from kdcache.losses.step_inputs import StepInputs
+from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 
 class ClassSimilarity(LossTerm):

@@ -1,4 +1,4 @@
-"""What the losses on class scores share: plain rows, divergences of rows, the classes beside the true one.
+"""What the losses on class scores share: divergences of rows, the classes beside the true one.
 
 Shapes: B images, K classes. Every T divides the scores before a softmax.
 """
@@ -12,12 +12,6 @@ from kdcache.losses.contract import Maps
 from kdcache.losses.divergence import kl
 from kdcache.losses.precision import in_float32
 from kdcache.losses.shapes import check_same_channels
-from kdcache.losses.step_inputs import StepInputs
-
-
-def plain_rows(inputs: StepInputs, value: Tensor) -> Tensor:
-    """The rows of unturned images: all of them, unless the batch holds quarter turns."""
-    return value[:: inputs.rows_per_sample]
 
 
 @in_float32

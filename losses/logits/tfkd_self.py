@@ -12,9 +12,9 @@ from torch import Tensor
 
 from kdcache.cache.spec import CLASSIFICATION, Need
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Weighted
-from kdcache.losses.logits.scores import check_scores, mean_kl, plain_rows
+from kdcache.losses.logits.scores import check_scores, mean_kl
 from kdcache.losses.options import About, NotNegative, OptionValue, Positive, Share
-from kdcache.losses.step_inputs import StepInputs
+from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 
 def element_kl(student_BK: Tensor, teacher_BK: Tensor, *, temperature: float) -> Tensor:
