@@ -42,19 +42,9 @@ def cells(data: Path, weights: Path) -> list[Cell]:
 
     live = ["--online", "--teacher", "r50"]
     teacher = ["kdtrain", "--student", "r50", "--loss", "none", "--run", "r50", *fresh, *common]
-    build = [
-        "kdcache",
-        "build",
-        "--teacher",
-        "r50",
-        "--views",
-        "crops:8",
-        "--crop",
-        CROP,
-        "--batch-size",
-        BATCH,
-    ]
-    planned = [
+    build = ["kdcache", "build", "--teacher", "r50", "--views", "crops:8"]
+    build += ["--crop", CROP, "--batch-size", BATCH]
+    return [
         Cell("r50", [*teacher, "--weights", str(weights / "resnet50.safetensors")]),
         Cell("build", build),
         student("none-fresh-0", "none", 0, *fresh),
@@ -70,7 +60,6 @@ def cells(data: Path, weights: Path) -> list[Cell]:
         student("afdcd-0", "afdcd", 0),
         student("mgd-0", "mgd", 0),
     ]
-    return planned
 
 
 def run_cell(cell: Cell, deadline_s: float) -> None:

@@ -11,23 +11,30 @@ if a change no longer fits the code. How to add one: docs/testing.md.
 
 import argparse
 import ast
+import importlib
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
-from queue import Queue
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 LISTS = ROOT / "benchmarks" / "mutations"
 FOLDERS = ("cache", "losses", "trainer", "cli")
 PASSED, FAILED = 0, 1  # exit status of pytest; everything above says that no verdict was reached
+NO_VERDICT = 70
 LIMIT_S = 300
+LIBRARIES = (
+    *("torch", "nvidia.dali.fn", "timm", "segmentation_models_pytorch", "zarr", "accelerate", "torchmetrics"),
+    *("hypothesis", "torch.utils.tensorboard", "webdataset"),
+)
 
 
 class Mutant(NamedTuple):
@@ -66,6 +73,12 @@ def named_nodes(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.stmt
             yield from named_nodes(node, prefix)
 
 
+@cache
+def definitions(text: str) -> tuple[tuple[str, ast.stmt], ...]:
+    """`named_nodes` of a file's text; one file is read for many changes."""
+    return tuple(named_nodes(ast.parse(text)))
+
+
 def span(text: str, node: ast.stmt) -> tuple[int, int]:
     """Offsets of a definition with its decorators."""
     starts = [0]
@@ -84,9 +97,8 @@ def places_of(root: Path, mutant: Mutant) -> list[Place]:
         text = file.read_text(encoding="utf-8")
         if part not in file.relative_to(root).as_posix() or name.rpartition(".")[2] not in text:
             continue
-        for dotted, node in named_nodes(ast.parse(text)):
-            first, last = span(text, node)
-            if dotted == name and text[first:last].count(mutant.old) == 1:
+        for first, last in (span(text, node) for dotted, node in definitions(text) if dotted == name):
+            if text[first:last].count(mutant.old) == 1:
                 places.append(Place(file, first, last))
     return places
 
@@ -130,43 +142,108 @@ def surroundings(root: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(root / ".import"), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def check_copy(root: Path) -> None:
-    """Without this every change would survive, because the tests would run on the checkout."""
-    asked = [sys.executable, "-c", "import kdcache.trainer as t; print(t.__file__)"]
-    environment = surroundings(root)
-    answer = subprocess.run(asked, cwd=root, env=environment, capture_output=True, text=True, check=True)
-    assert Path(answer.stdout.strip()).resolve().is_relative_to(root.resolve()), answer.stdout
+def import_libraries() -> None:
+    """What the tests import besides kdcache: forked trials do not pay for it again. Starts no thread."""
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    importlib.import_module("torch").set_num_threads(1)
 
 
-def run_tests(root: Path, tests: str, limit_s: int = LIMIT_S) -> int:
-    """The exit status of pytest; a hang is a failure."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests.split()]
-    try:
-        ended = subprocess.run(
-            command, cwd=root, env=surroundings(root), capture_output=True, timeout=limit_s, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return FAILED
-    if ended.returncode > FAILED:
-        sys.stderr.write(ended.stdout.decode(errors="replace")[-1500:])
-    return ended.returncode
+def run_here(root: Path, tests: str, log: Path, limit_s: int) -> NoReturn:
+    """In a forked child: pytest on the copy; its status is the exit status. A hang ends in SIGALRM."""
+    signal.alarm(limit_s)
+    with log.open("wb") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    os.chdir(root)
+    os.environ.update(surroundings(root))
+    sys.path.insert(0, str(root / ".import"))
+    sys.dont_write_bytecode = True
+    sys.meta_path[:] = [
+        finder for finder in sys.meta_path if "kdcache" not in getattr(finder, "__module__", "")
+    ]
+    import pytest
+
+    import kdcache.trainer
+
+    # Without this every change would survive, because the tests would run on the checkout.
+    assert Path(str(kdcache.trainer.__file__)).resolve().is_relative_to(root.resolve())
+    already = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # plugins that LIBRARIES have imported
+    status = pytest.main(["-q", "-x", "-p", "no:cacheprovider", *already, *tests.split()])
+    sys.stdout.flush()
+    os._exit(int(status))
 
 
-def trial(copies: "Queue[Path]", room: str, mutant: Mutant) -> Verdict:
-    """Change, test, restore."""
-    root = copies.get()
-    try:
-        file, before = apply(root, mutant)
+class Trial(NamedTuple):
+    """A forked child at work on a copy."""
+
+    room: str
+    mutant: Mutant
+    root: Path
+    log: Path
+    changed: tuple[Path, bytes] | None  # file and its bytes before
+
+
+def begin(
+    root: Path, room: str, mutant: Mutant, *, limit_s: int = LIMIT_S, change: bool = True
+) -> tuple[int, Trial]:
+    """Change the copy and fork the tests; the child's process number. Raises LookupError."""
+    changed = apply(root, mutant) if change else None
+    log = root.parent / "pytest.log"
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
         try:
-            status = run_tests(root, mutant.tests)
+            run_here(root, mutant.tests, log, limit_s)
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
         finally:
-            file.write_bytes(before)
-    except LookupError as problem:
-        return Verdict(mutant, room, f"does not fit: {problem}")
-    finally:
-        copies.put(root)
+            os._exit(NO_VERDICT)
+    return pid, Trial(room, mutant, root, log, changed)
+
+
+def end(trial: Trial, status: int) -> Verdict:
+    """Restore the copy and read the verdict."""
+    if trial.changed is not None:
+        trial.changed[0].write_bytes(trial.changed[1])
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        code = FAILED  # killed: it hung, or the change took the process down
     words = {PASSED: "SURVIVED", FAILED: "red"}
-    return Verdict(mutant, room, words.get(status, f"no verdict: pytest ended with {status}"))
+    if code > FAILED:
+        sys.stderr.write(trial.log.read_text(errors="replace")[-1500:])
+    return Verdict(trial.mutant, trial.room, words.get(code, f"no verdict: pytest ended with {code}"))
+
+
+def run_trials(copies: list[Path], trials: list[tuple[str, Mutant]]) -> Iterator[Verdict]:
+    """As many at a time as there are copies. One thread: a fork of it is a whole process."""
+    free, waiting, running = list(copies), list(trials), dict[int, Trial]()
+    while waiting or running:
+        while waiting and free:
+            room, mutant = waiting.pop(0)
+            try:
+                pid, trial = begin(free[-1], room, mutant)
+                free.pop()
+                running[pid] = trial
+            except LookupError as problem:
+                yield Verdict(mutant, room, f"does not fit: {problem}")
+        if running:
+            pid, status = os.wait()
+            trial = running.pop(pid)
+            free.append(trial.root)
+            yield end(trial, status)
+
+
+def passes_unchanged(root: Path, trials: list[tuple[str, Mutant]]) -> bool:
+    """The tests of all trials, on the code as it is."""
+    tests = " ".join(sorted({test for _, mutant in trials for test in mutant.tests.split()}))
+    everything = Mutant("unchanged", "", "", "", tests)
+    _, trial = begin(root, "", everything, limit_s=10 * LIMIT_S, change=False)
+    verdict = end(trial, os.wait()[1])
+    if verdict.word != "SURVIVED":
+        print(trial.log.read_text(errors="replace")[-3000:])
+    return verdict.word == "SURVIVED"
 
 
 def read_list(file: Path) -> list[Mutant]:
@@ -185,28 +262,23 @@ def chosen(only: str, name: str) -> list[tuple[str, Mutant]]:
 
 
 def main() -> int:
-    asked = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    asked = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     asked.add_argument("--only", default="", help="lists of benchmarks/mutations, separated by commas")
     asked.add_argument("--name", default="", help="only changes whose name contains this")
     asked.add_argument("--jobs", type=int, default=2, help="copies that are tested at a time (default 2)")
     asked.add_argument("--no-baseline", action="store_true", help="do not run the unchanged tests first")
     options = asked.parse_args()
     trials = chosen(options.only, options.name)
+    import_libraries()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        copies: Queue[Path] = Queue()
-        for number in range(options.jobs):
-            copies.put(copy_of_the_checkout(Path(folder) / str(number)))
-        check_copy(copies.queue[0])
-        if not options.no_baseline:
-            tests = " ".join(sorted({test for _, mutant in trials for test in mutant.tests.split()}))
-            if run_tests(copies.queue[0], tests, 10 * LIMIT_S) != PASSED:
-                print("the unchanged code does not pass these tests; no verdict")
-                return 2
-        with ThreadPoolExecutor(options.jobs) as workers:
-            verdicts = []
-            for verdict in workers.map(lambda pair: trial(copies, *pair), trials):
-                verdicts.append(verdict)
-                print(f"{verdict.room:<12} {verdict.word:<9} {verdict.mutant.name}", flush=True)
+        copies = [copy_of_the_checkout(Path(folder) / str(number)) for number in range(options.jobs)]
+        if not options.no_baseline and not passes_unchanged(copies[0], trials):
+            print("the unchanged code does not pass these tests; no verdict")
+            return 2
+        verdicts = []
+        for verdict in run_trials(copies, trials):
+            verdicts.append(verdict)
+            print(f"{verdict.room:<20} {verdict.word:<9} {verdict.mutant.name}", flush=True)
     alive = [verdict for verdict in verdicts if verdict.word != "red"]
     print(f"{len(verdicts)} changes, {len(verdicts) - len(alive)} red, {len(alive)} not")
     return 1 if alive else 0

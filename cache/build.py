@@ -99,7 +99,6 @@ def _targets(plan: Plan, options: BuildOptions, todo: list[Work], events: BuildE
         TargetBuilder(
             plan,
             device=options.device,
-            amp=options.amp,
             batch_size=options.batch_size,
             threads=options.threads,
         ).run(todo, count)

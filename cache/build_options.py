@@ -65,7 +65,7 @@ class BuildOptions:
     target_format: str | None = None  # zarr
     zstd: bool = False
     batch_size: int = 8
-    amp: str = "no"
+    amp: str | None = None  # no
     device: str = "cpu"
     shard_rows: int | None = None  # None: the most rows whose largest array shard stays small enough
     memory_bytes: int = 4 * GIB
@@ -78,7 +78,7 @@ class BuildOptions:
     repair: bool = False
 
     def __post_init__(self) -> None:
-        if self.amp not in AMP:
+        if self.amp not in (None, *AMP):
             raise BadOption(f"'{self.amp}' is no precision", where="--amp", fix=f"legal: {', '.join(AMP)}")
         if self.target_format not in (None, *FORMATS):
             raise BadOption(

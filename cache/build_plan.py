@@ -20,6 +20,7 @@ from kdcache.cache.networks.build import check_stride
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.resolve import member_names, resolve_teacher, run_folder
 from kdcache.cache.networks.run_folder import RunCard, read_run_card, weights_digest
+from kdcache.cache.precision import chosen_precision
 from kdcache.cache.recipe import parse_recipe
 from kdcache.cache.records import stored_shard_samples
 from kdcache.cache.shard_size import shard_samples
@@ -58,12 +59,13 @@ class Plan:
 def make_plan(options: BuildOptions) -> Plan:
     """Resolve teacher, source and cache, and grow the manifest by what was asked for. Writes nothing."""
     old = read_manifest(options.cache) if options.cache else None
+    precision = chosen_precision(options.amp, old)
     teacher = options.teacher or own_teacher(old)
     network, card, choice, source = _teacher_and_source(options, teacher, old)
     options = options.resolved(source.task, tuple(network.taps))
     weight_KD = network.classifier_weight() if source.task == CLASSIFICATION else None
     classifier = pack_classifier(weight_KD)
-    identity = _identity(options, network, source, old)
+    identity = _identity(network, source, precision)
     name = cache_name(source.name, _label(teacher), identity)
     root = options.cache or options.caches_dir / name
     if old is None and (root / FILE_NAME).is_file():
@@ -142,10 +144,7 @@ def _label(teacher: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.]+", "_", teacher).strip("_.") or "teacher"
 
 
-def _identity(
-    options: BuildOptions, network: Network, source: Source, old: Manifest | None
-) -> dict[str, object]:
-    precision = old.precision if old is not None and options.amp == "no" else _precision(options.amp)
+def _identity(network: Network, source: Source, precision: str) -> dict[str, object]:
     return {
         "source": source.describe(),
         # Where taps are read is each tap's own entry: naming one by hand must not rename the cache.
@@ -155,10 +154,6 @@ def _identity(
         "pixels": PIPELINE_VERSION,
         "views": VIEW_VERSION,
     }
-
-
-def _precision(amp: str) -> str:
-    return "fp32" if amp == "no" else amp
 
 
 def _same_identity(old: Manifest, identity: dict[str, object], network: Network, root: Path) -> None:
@@ -199,7 +194,7 @@ def _fresh(
         data_spec=f"{source.name}:{source.root}",
         crop=crop,
         output_stride=network.output_stride,
-        precision=_precision(options.amp),
+        precision=str(identity["precision"]),
         pipeline=pipeline_facts(None if options.device == "cpu" else 0),
         target_format=options.target_format or "zarr",
         zstd=options.zstd,

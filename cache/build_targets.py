@@ -6,7 +6,6 @@ depend on which rank makes which shard, nor on where a build was killed.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from queue import Queue
 from threading import Thread
 from typing import Any
@@ -20,6 +19,7 @@ from kdcache.cache.errors import BadSample
 from kdcache.cache.images import Feed, ImagePipeline, pixel_digest
 from kdcache.cache.layout import target_layout
 from kdcache.cache.manifest import Manifest
+from kdcache.cache.precision import in_precision
 from kdcache.cache.records import RecordKey, read_record
 from kdcache.cache.reduction import load_reduction
 from kdcache.cache.spec import TensorSpec
@@ -31,11 +31,11 @@ from kdcache.cache.stores.table import target_format
 class TargetBuilder:
     """Runs the teacher over a list of work. One instance, one call of `run`."""
 
-    def __init__(self, plan: Plan, *, device: str, amp: str, batch_size: int, threads: int) -> None:
+    def __init__(self, plan: Plan, *, device: str, batch_size: int, threads: int) -> None:
         self.plan, self.manifest = plan, plan.manifest
         self.store = LocalStore(plan.root)
         self.network = plan.network.eval().to(device)
-        self.device, self.amp, self.batch_size, self.threads = torch.device(device), amp, batch_size, threads
+        self.device, self.batch_size, self.threads = torch.device(device), batch_size, threads
         self.codecs = {t.name: make_codec(t.codec) for t in self.manifest.taps}
         named = [t for t in self.manifest.taps if t.reduction]
         self.reductions = {t.name: load_reduction(t.reduction, may_import=False) for t in named}
@@ -79,9 +79,7 @@ class TargetBuilder:
     @torch.no_grad()
     def _forward(self, batch: Batch, images_BHWC: torch.Tensor) -> None:
         entries = [self.manifest.tap(t) for t in batch.shard.work.targets]
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.amp)
-        context = torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext()
-        with context:
+        with in_precision(self.manifest.precision, self.device.type):
             values = self.network(images_BHWC.to(self.device), sorted({e.tap for e in entries}))
         for entry in entries:
             value = values[entry.tap].float()
@@ -101,11 +99,14 @@ class TargetBuilder:
 
 
 def _pixels(batch: Batch, images_BHWC: torch.Tensor, manifest: Manifest) -> tuple[int, int, str] | None:
-    """The digest of one teacher input of this shard, which a training run re-makes before its first step."""
+    """The digest of one teacher input of this shard, which a training run re-makes before its first step.
+
+    Of the last row of the last batch: which row that is does not depend on the batch size.
+    """
     if not batch.rows:
         return None
-    index = batch.shard.work.block * manifest.shard_samples + batch.rows[0]
-    return index, batch.shard.work.view, pixel_digest(images_BHWC[:1])[0]
+    index = batch.shard.work.block * manifest.shard_samples + batch.rows[-1]
+    return index, batch.shard.work.view, pixel_digest(images_BHWC[-1:])[0]
 
 
 class ShardWriter:

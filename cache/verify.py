@@ -14,6 +14,7 @@ from kdcache.cache.images import Feed, ImagePipeline
 from kdcache.cache.manifest import read_manifest
 from kdcache.cache.networks.network import Network
 from kdcache.cache.object_check import object_problem
+from kdcache.cache.precision import in_precision
 from kdcache.cache.records import RecordKey, list_records, read_record
 from kdcache.cache.reduction import load_reduction
 from kdcache.cache.view_rows import mixes, pixel_feed
@@ -67,7 +68,10 @@ def damaged(root: Path) -> list[RecordKey]:
 
 
 def deep_check(root: Path, teacher: Network, num_rows: int = 8) -> list[DeepError]:
-    """Run the teacher again on `num_rows` rows spread over the cache and compare every stored target."""
+    """Run the teacher again on `num_rows` rows spread over the cache and compare every stored target.
+
+    It computes in the cache's own precision, on the CPU.
+    """
     cache = open_cache(root)
     rows = _spread(cache, num_rows)
     worst: dict[str, list[tuple[float, float, float, float]]] = {t: [] for t in cache.manifest.tap_names}
@@ -80,7 +84,7 @@ def deep_check(root: Path, teacher: Network, num_rows: int = 8) -> list[DeepErro
     pipeline = ImagePipeline(feed, batch_size=1, with_labels=False, mixes=mixes(cache))
     teacher.eval()
     for (index, view), batch in zip(rows, pipeline.run(), strict=False):
-        with torch.no_grad():
+        with torch.no_grad(), in_precision(cache.manifest.precision, "cpu"):
             fresh = teacher(batch.images_BHWC, [t.tap for t in cache.manifest.taps])
         for tap in cache.manifest.taps:
             if cache.coverage.key(tap.name, view, index // cache.shard_samples):

@@ -12,7 +12,7 @@ from rich_click import RichCommand, RichOptionPanel
 
 from kdcache.cache.errors import BadOption
 from kdcache.cli.shared import EXIT_INTERRUPTED, home_folder, option, written
-from kdcache.cli.train_options import panels, train_options, typed
+from kdcache.cli.train_options import FIRST_PANEL, panels, train_options, typed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +24,7 @@ DECIDED = ("student", "cache", "online", "teacher", "teacher_weights", "views", 
 OF_FRESH_VIEWS = ("data", "crop", "augment")  # options of the first link; the others see its cache
 OF_BUILDING = ("augment", "device", "threads")
 OWN = ("networks", "build_views", "dry_run", "run", "loss")
+OTHER = (*DECIDED, "run", "loss")  # of training, decided here or with a default of their own here
 
 
 @click.command(
@@ -32,13 +33,15 @@ OWN = ("networks", "build_views", "dry_run", "run", "loss")
     context_settings=dict(help_option_names=["-h", "--help"]),
 )
 @click.argument("networks", nargs=-1, metavar="NETWORK[@EPOCHS]...")
+@option("--loss", text="What each network learns from the one before it, as 'kdtrain --loss'. [kd]")
+@option("--run", "--name", "run", text="Beginning of each run's name. [chain]")
 @option("--build-views", text="Views of each cache, as 'kdcache build --views'. [default: crops:8]")
 @option("--dry-run", is_flag=True, text="Print the commands and stop.")
-@train_options(without=DECIDED)
+@train_options(without=OTHER)
 @click.pass_context
 def chain(context: click.Context, /, **_: Any) -> None:
-    """Train the first network, cache it, train the second from that cache with --loss [kd], cache that one,
-    and so on. The same command continues a chain that was stopped; finished links are kept.
+    """Train the first network, cache it, train the second from that cache with --loss, cache that one, and
+    so on. The same command continues a chain that was stopped; finished links are kept.
 
     \b
     kdtrain chain r101 r50 r18 --data camvid:DIR
@@ -46,8 +49,7 @@ def chain(context: click.Context, /, **_: Any) -> None:
 
     The order is yours: 'r18 r50' is reversed distillation. NETWORK@EPOCHS trains one link that long, under a
     rate schedule of its own that ends there: 'r101@30 r18' has an early-stopped teacher, 'r101@1 r18' a
-    defective one. --epochs and --steps are for the other links. --run is the beginning of each run's name
-    [chain].
+    defective one. --epochs and --steps are for the other links.
     """
     given = written(context)
     networks = tuple(context.params["networks"])
@@ -58,8 +60,9 @@ def chain(context: click.Context, /, **_: Any) -> None:
         raise SystemExit(EXIT_INTERRUPTED) from None
 
 
-for _title, _flags in panels(without=DECIDED):
-    chain.add_panel(RichOptionPanel(_title, options=list(_flags)))
+for _title, _flags in panels(without=OTHER):
+    _first = ("--loss", "--run") if _title == FIRST_PANEL else ()
+    chain.add_panel(RichOptionPanel(_title, options=[*_first, *_flags]))
 
 
 def _chain(networks: tuple[str, ...], given: Mapping[str, Any]) -> None:

@@ -82,9 +82,7 @@ for command in (demo, show, verify, peek, taps):
 @click.option(
     "--amp",
     type=click.Choice(["no", "bf16", "fp16"]),
-    default="no",
-    show_default=True,
-    help="Precision of the teacher's forward.",
+    help="Precision of the teacher's forward. [default: the cache's; of a new one no]",
 )
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, or auto.")
 @click.option(
@@ -114,7 +112,7 @@ for command in (demo, show, verify, peek, taps):
 def build(
     teacher: str | None, mean: bool, data: str | None, split: str, cache: str | None, taps: tuple[str, ...],
     losses: str | None, views: str | None, augment: str | None, mirror: bool, crop: str | None,
-    target_format: str | None, zstd: bool, batch_size: int, amp: str, device: str, shard_rows: str,
+    target_format: str | None, zstd: bool, batch_size: int, amp: str | None, device: str, shard_rows: str,
     memory: str, threads: int, output_stride: int | None, weights: str | None, seed: int, skip_bad: bool,
     update: bool, repair: bool,
 ) -> None:  # fmt: skip

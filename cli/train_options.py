@@ -87,8 +87,9 @@ _KEPT: tuple[Decorator, ...] = (
     option("--save-every", type=int, text="Steps between checkpoints. [1000]"),
     option("--log", text="tensorboard, wandb, both with a comma, or none. [tensorboard]"),
 )
+FIRST_PANEL = "What is trained"
 _PANELS: tuple[tuple[str, tuple[Decorator, ...]], ...] = (
-    ("What is trained", _WHAT),
+    (FIRST_PANEL, _WHAT),
     ("Pixels and targets", _PIXELS),
     ("Student", _NETWORK),
     ("Length", _LENGTH),

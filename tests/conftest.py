@@ -12,7 +12,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         type=Path,
         default=None,
-        help="run the golden tests over the npz files of DIR (or DIR/segmentation) instead of tests/golden",
+        help="run the golden tests over every npz file below DIR, not tests/golden; an unknown one fails",
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from kdcache.cache.cache import Cache, open_cache
 from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.build import check_stride
+from kdcache.cache.networks.resolve import member_names, run_folder
 from kdcache.cache.networks.run_folder import read_run_card
 from kdcache.cache.recipe import parse_recipe
 from kdcache.cache.sources.contract import Source
@@ -91,11 +92,16 @@ class Origin:
 
 
 def _live_stride(config: TrainConfig, home: Path) -> int:
-    """The stride of the live teacher's run, so that its maps and the student's have one size."""
-    folder = runs_dir(home) / config.teacher if config.teacher else None
-    if folder is None or not (folder / "network.json").is_file():
+    """The stride of the live teacher's run, so that its maps and the student's have one size.
+
+    Of several teachers the largest, which is what their ensemble says and what a cache of them records.
+    Raises Missing for a run that has no network yet.
+    """
+    if config.teacher is None:
         return DEFAULT_OUTPUT_STRIDE
-    return read_run_card(folder).output_stride
+    runs = runs_dir(home)
+    folders = [run_folder(member, runs) for member in member_names(config.teacher, runs)]
+    return max(read_run_card(folder).output_stride if folder else DEFAULT_OUTPUT_STRIDE for folder in folders)
 
 
 def open_origin(config: TrainConfig, home: Path) -> Origin:

@@ -1,6 +1,7 @@
 """The critic of structured distillation: a self-attention GAN's discriminator over score maps.
 
-1. `scaling` of the input: batchnorm (over this very batch), tanh, rescale (2 (x / 255 - 0.5)) or none;
+1. `scaling` of the input: batchnorm (over this very batch; of one rank, as SKDS and IFVD, or with
+   `spans_ranks` of all where the run synchronises, as CIRKD), tanh, rescale (2 (x / 255 - 0.5)) or none;
 2. `levels` times a spectrally normalised 4x4 convolution, stride 2, to 64, 128, 256 ... channels, LeakyReLU
    0.1; self-attention after the last two of them;
 3. a 4x4 convolution to one channel without padding: a map of scores, one cell at the smallest legal size.
@@ -33,12 +34,19 @@ def smallest_side(levels: int) -> int:
 class Critic(nn.Module):
     """(B, C, H, W) of any half precision -> float32 scores (B, 1, H', W'). Float64 stays float64."""
 
-    def __init__(self, in_channels: int, *, scaling: Scaling = "batchnorm", levels: int = LEVELS) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        scaling: Scaling = "batchnorm",
+        levels: int = LEVELS,
+        spans_ranks: bool = False,
+    ) -> None:
         super().__init__()
         widths = [in_channels, *(FIRST_CHANNELS * 2**level for level in range(levels))]
         self.scaling: Scaling = scaling
         if scaling == "batchnorm":
-            self.norm = BatchScale(in_channels)
+            self.norm = _over_ranks(in_channels) if spans_ranks else BatchScale(in_channels)
         self.levels = nn.ModuleList(SpectralConv(before, after) for before, after in pairwise(widths))
         self.attention = nn.ModuleDict(
             {str(level): SelfAttention(widths[level + 1]) for level in range(max(levels - 2, 0), levels)}
@@ -80,6 +88,11 @@ class BatchScale(nn.Module):
 
     def forward(self, map_BCHW: Tensor) -> Tensor:
         return functional.batch_norm(map_BCHW, None, None, self.weight, self.bias, training=True)
+
+
+def _over_ranks(channels: int) -> nn.BatchNorm2d:
+    """The same formula and the same parameters as a layer that a run may synchronise: once differentiable."""
+    return nn.BatchNorm2d(channels, track_running_stats=False)
 
 
 class SpectralConv(nn.Module):

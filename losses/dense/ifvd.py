@@ -9,7 +9,8 @@ B H W K numbers say which pixel is of which class.
 Wang et al. 2020, https://doi.org/10.1007/978-3-030-58571-6_21; YukangWang/IFVD 950a7a5, winycg/CIRKD dab64db
 `losses/ifvd.py`. Both codes have the same formula, with other weights and companions:
     CIRKD  weight 20, kd 1, hinge critic 0.001 (default; logits under 64 cells a side: ifvd(skds-holistic=0))
-    IFVD   ifvd(weight=200)+kd(form=ifvd,weight=10)+skds-holistic(optimizer=adam,weight=0.001)
+    IFVD   ifvd(weight=200)+kd(form=ifvd,weight=10)+skds-holistic(optimizer=adam,first=student,weight=0.001)
+The hinge critic of CIRKD learns at a constant rate, and its batch norm spans the ranks.
 """
 
 from collections.abc import Mapping
@@ -55,14 +56,22 @@ class IntraClassVariation(LossTerm):
         title="Intra-class feature variation distillation",
         source="Wang et al. 2020, https://doi.org/10.1007/978-3-030-58571-6_21",
         code="winycg/CIRKD dab64db losses/ifvd.py; YukangWang/IFVD 950a7a5",
-        defaults="CIRKD: weight 20, kd 1, hinge critic 0.001; IFVD: weight 200, kd(form=ifvd) 10",
+        defaults="CIRKD: weight 20, kd 1, hinge critic 0.001; IFVD: weight 200, kd(form=ifvd) 10, "
+        "skds-holistic(optimizer=adam,first=student) 0.001",
         published="CIRKD's table, Cityscapes mIoU: DeepLabV3-R18 75.59 (74.21), MBV2 73.50 (73.12)",
     )
     tasks = ("segmentation",)
     published_weight = 20.0
     companions = {
         "kd": {"T": 1.0, "weight": 1.0},
-        "skds-holistic": {"adversarial": "hinge", "optimizer": "adam", "first": "student", "weight": 0.001},
+        "skds-holistic": {
+            "adversarial": "hinge",
+            "optimizer": "adam",
+            "first": "student",
+            "rate": "constant",
+            "statistics": "all",
+            "weight": 0.001,
+        },
     }
 
     def __init__(self, maps: Maps, *, tap: Annotated[str, About("map of both networks")] = "neck") -> None:

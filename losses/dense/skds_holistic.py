@@ -3,7 +3,9 @@
 Per step, student first: L = -mean D(z_S) with D in the graph, its gradients dropped; then the critic learns
 from the student's logits as they were before that step: lambda_d * (D term + gradient penalty), see
 `adversarial.py`. The critic's forwards come in this order, because each moves its spectral norms: D(z_S) for
-the student; D(z_T), D(z_S) (`first=student`: the reverse, CIRKD), penalty.
+the student; D(z_T), D(z_S) (`first=student`: the reverse, IFVD and CIRKD), penalty.
+The critic's rate falls to 0 (SKDS) or stays (`rate=constant`, CIRKD). Its batch norm is over each rank (SKDS,
+IFVD) or over all of them where the run synchronises (`statistics=all`, CIRKD).
 z are raw logits at their own size. `condition=image` (the paper's form, only in branch cvpr_19 and without a
 training script): the critic sees the image at the logits' size beside softmax(z), without batch norm.
 The critic always computes in float32.
@@ -33,11 +35,13 @@ from kdcache.losses.shapes import check_same_channels
 from kdcache.losses.step_inputs import StepInputs
 
 IMAGE_CHANNELS = 3
+POLY_POWER = 0.9
 
 
 class Holistic(LossTerm):
     """`weight` is the student's side, `lambda_d` the critic's: 0.1 for both as published. TorchDistiller,
-    IFVD and CIRKD have `weight=0.001,optimizer=adam`, CIRKD also `adversarial=hinge,first=student`.
+    IFVD and CIRKD have `weight=0.001,optimizer=adam`, IFVD and CIRKD `first=student`, CIRKD also
+    `adversarial=hinge,rate=constant,statistics=all`.
     """
 
     method = Method(
@@ -46,7 +50,8 @@ class Holistic(LossTerm):
         code="irfanICMLL/structure_knowledge_distillation ce208e1 networks/sagan_models.py, "
         "utils/criterion.py; winycg/CIRKD dab64db",
         modules="a critic of 3.2 M weights with an optimizer of its own, dropped after training",
-        defaults="SKDS: wgan-gp, SGD, weight 0.1; IFVD and TorchDistiller: Adam, 0.001; CIRKD: hinge, Adam",
+        defaults="SKDS: wgan-gp, SGD, weight 0.1; IFVD and TorchDistiller: Adam, 0.001; "
+        "CIRKD: hinge, Adam at a constant rate",
         published="Cityscapes mIoU PSPNet-R18 71.78 -> 74.08 over the pixel- and pair-wise terms",
     )
     tasks = ("segmentation",)
@@ -73,20 +78,27 @@ class Holistic(LossTerm):
         optimizer: Annotated[
             Literal["sgd", "adam"], About("of the critic: momentum 0.9, decay 5e-4; or betas 0.9, 0.99")
         ] = "sgd",
-        lr: Annotated[Positive, About("learning rate of the critic, poly schedule of power 0.9")] = 4e-4,
+        lr: Annotated[Positive, About("learning rate of the critic")] = 4e-4,
+        rate: Annotated[
+            Literal["poly", "constant"], About("lr * (1 - step / steps)^0.9 in each step, or lr in all")
+        ] = "poly",
+        statistics: Annotated[
+            Literal["rank", "all"], About("its batch norm: of each rank, or of all with --sync-bn")
+        ] = "rank",
     ) -> None:
         super().__init__()
         logits = maps.teacher["logits"]
         check_same_channels("skds-holistic", "logits", maps.student["logits"], logits)
         _check_size(logits, levels)
+        _check_statistics(statistics, adversarial)
         self.adversarial: Adversarial = adversarial
         self.condition, self.first, self.lambda_d = condition, first, lambda_d
         self.optimizer: Literal["sgd", "adam"] = optimizer
-        self.lr = lr
+        self.lr, self.poly_power = lr, POLY_POWER if rate == "poly" else 0.0
         with_pixels = condition == "image"
         scaling: Scaling = "none" if with_pixels else preprocess
         channels = logits.channels + (IMAGE_CHANNELS if with_pixels else 0)
-        self.critic = Critic(channels, scaling=scaling, levels=levels)
+        self.critic = Critic(channels, scaling=scaling, levels=levels, spans_ranks=statistics == "all")
 
     def forward(self, inputs: StepInputs) -> Tensor:
         return fooling_loss(self.critic(self._seen(inputs.student["logits"], inputs)))
@@ -100,7 +112,7 @@ class Holistic(LossTerm):
             betas=(0.9, 0.99),
             momentum=0.9,
             weight_decay=0.0 if adam else 5e-4,
-            poly_power=0.9,
+            poly_power=self.poly_power,
         )
 
     def rival_loss(self, inputs: StepInputs) -> Tensor:
@@ -139,6 +151,16 @@ class Holistic(LossTerm):
 
 def _wide(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _check_statistics(statistics: str, adversarial: Adversarial) -> None:
+    """BadOption for a penalty on a batch norm over several ranks."""
+    if statistics == "all" and adversarial == "wgan-gp":
+        raise BadOption(
+            "wgan-gp's penalty is differentiated twice, and a batch norm over all ranks can be only once",
+            where="loss term 'skds-holistic'",
+            fix="skds-holistic(statistics=rank), or skds-holistic(adversarial=hinge,statistics=all)",
+        )
 
 
 def _check_size(logits: TensorSpec, levels: int) -> None:

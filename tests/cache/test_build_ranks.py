@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from python_path import before
 from tiny_folder import draw_folder
 
 SUPPORT = Path(__file__).parents[1] / "support"
@@ -20,7 +21,7 @@ def files(root: Path) -> dict[str, bytes]:
 def build(home: Path, data: Path, launcher: list[str]) -> Path:
     environment = os.environ | {
         "KDCACHE_HOME": str(home),
-        "PYTHONPATH": str(SUPPORT),
+        "PYTHONPATH": before(SUPPORT),
         "OMP_NUM_THREADS": "1",  # one and two threads give different bits
     }
     command = [sys.executable, *launcher, "kdcache.cli.kdcache", "build", "--teacher", "tiny_teacher:make"]

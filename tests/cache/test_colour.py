@@ -75,7 +75,7 @@ def test_four_quarter_turns_are_the_image_and_one_is_counter_clockwise() -> None
         (("autocontrast",), functional.autocontrast, 1),
         (("equalize",), functional.equalize, 0),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),  # no address: workers compare names
 )
 def test_colours_are_those_of_torchvision(op: Op, oracle: object, near: int) -> None:
     wanted = oracle(images().permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # type: ignore[operator]

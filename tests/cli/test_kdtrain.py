@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from python_path import before
 
 from kdcache.cli.kdtrain import kdtrain
 
@@ -178,7 +179,7 @@ def test_two_processes_share_a_step_and_finish(home: Path, tmp_path: Path) -> No
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(tmp_path),
+        "PYTHONPATH": before(tmp_path),
         "PYTHONWARNINGS": "default",
     }
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

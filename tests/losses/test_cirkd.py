@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as processes
-from golden_case import step_inputs
+from bare_inputs import step_inputs
 from torch import Tensor
 from torch.nn import functional
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from golden_case import specs
+from bare_inputs import specs
 from term_inputs import build_set, build_term, classified, slope_holds, vectors
 from torch import Tensor
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from golden_case import specs
+from bare_inputs import specs
 from term_inputs import build_set, classified, slope_holds, vectors
 from torch import Tensor
 
@@ -67,13 +67,14 @@ def test_fewer_samples_than_negatives_are_said_and_used_up() -> None:
     assert term.notes == ("crd: 5 negatives instead of 16384, as many samples are of another class",)
 
 
-def test_a_row_is_remembered_as_the_unit_of_the_mean_with_its_old_one() -> None:
+@pytest.mark.parametrize("momentum", [0.5, 0.75])
+def test_a_row_is_remembered_as_the_unit_of_the_mean_with_its_old_one(momentum: float) -> None:
     inputs = inputs_for([7, 2])
-    term = term_for(inputs)
+    term = term_for(inputs, momentum=momentum)
     before = term.memory_student_ND.clone()
     embedded = crd.unit(term.embed_student(inputs.student["embedding"]))
     term(inputs)
-    wanted = crd.unit(0.5 * before[[7, 2]] + 0.5 * embedded)
+    wanted = crd.unit(momentum * before[[7, 2]] + (1 - momentum) * embedded)
     torch.testing.assert_close(term.memory_student_ND[[7, 2]], wanted)
     others = [n for n in range(len(LABELS)) if n not in (7, 2)]
     assert torch.equal(term.memory_student_ND[others], before[others])

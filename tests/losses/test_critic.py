@@ -41,6 +41,25 @@ def test_a_later_forward_does_not_change_the_gradient_of_an_earlier_one() -> Non
     assert torch.equal(alone, beside)
 
 
+def test_a_longer_weight_divides_to_the_same_so_the_gradient_has_no_part_along_it() -> None:
+    layer = SpectralConv(2, 4)
+    (gradient,) = torch.autograd.grad(layer(drawn(1, 2, 4, 4)).square().sum(), layer.weight)
+    along = (gradient * layer.weight).sum() / (gradient.norm() * layer.weight.norm())
+    assert gradient.norm() > 0.1 and along.abs() < 1e-5
+
+
+def test_attention_mixes_cells_by_the_softmax_over_the_cells_that_are_asked() -> None:
+    attention, image = SelfAttention(8), drawn(1, 8, 1, 3)
+    torch.nn.init.constant_(attention.gamma, 0.5)
+    cells = [image[..., i : i + 1] for i in range(3)]
+    query, key, value = ([layer(cell).flatten() for cell in cells]
+                         for layer in (attention.query, attention.key, attention.value))  # fmt: skip
+    for i, cell in enumerate(cells):
+        strengths = [torch.exp(query[i] @ key[j]) for j in range(3)]
+        mixed = torch.stack([strengths[j] * value[j] for j in range(3)]).sum(0) / sum(strengths)
+        torch.testing.assert_close(attention(image)[0, :, 0, i], cell.flatten() + 0.5 * mixed)
+
+
 def test_attention_starts_as_the_identity_and_mixes_cells_with_gamma() -> None:
     attention, image = SelfAttention(16), drawn(2, 16, 3, 3)
     assert torch.equal(attention(image), image)

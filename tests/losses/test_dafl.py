@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from golden_case import specs
+from bare_inputs import specs
 from term_inputs import build_term, classified, vectors
 from torch import Tensor, nn
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from golden_case import specs, step_inputs
+from bare_inputs import specs, step_inputs
 from term_inputs import build_set, classified, slope_holds, vectors
 from torch import Tensor
 

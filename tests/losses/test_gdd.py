@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from golden_case import step_inputs
+from bare_inputs import step_inputs
 from torch import Tensor
 
 from kdcache.cache.spec import TensorSpec

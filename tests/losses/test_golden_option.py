@@ -1,4 +1,4 @@
-"""`pytest --golden DIR`: the adapters over files from elsewhere can fail, and cannot be silently empty."""
+"""`pytest --golden DIR`: every file below DIR is served, can fail, and is never silently passed over."""
 
 import subprocess
 import sys
@@ -31,7 +31,26 @@ def test_files_from_elsewhere_are_run_by_their_own_case_numbers_and_can_fail(tmp
 
 
 @pytest.mark.slow
-def test_a_folder_without_any_known_file_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_no_adapter_knows_fails_and_the_others_are_served_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "segmentation").mkdir()
+    (tmp_path / "segmentation" / STORED.name).write_bytes(STORED.read_bytes())
+    np.savez(tmp_path / "segmentation" / "newest.npz", cases=np.array([0]))
+    np.savez(tmp_path / "fgd.npz", cases=np.array([0]))
+    np.savez(tmp_path / "cwd.npz", cases=np.array([], dtype=np.int64))
+    answer = run(tmp_path)
+    assert answer.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "[golden-segmentation/kd_pixelwise-c0-float32] PASSED" in answer.stdout
+    assert "[golden-segmentation/newest] FAILED" in answer.stdout
+    assert "newest.npz has no adapter" in answer.stdout
+    assert "[golden-segmentation/cwd] FAILED" in answer.stdout
+    assert "cwd.npz lists no case" in answer.stdout
+    assert "[golden-detection/fgd] SKIPPED" in answer.stdout
+    assert "no losses of detection heads yet" in answer.stdout
+    assert "2 failed" in answer.stdout
+
+
+@pytest.mark.slow
+def test_a_folder_without_any_file_is_an_error(tmp_path: Path) -> None:
     answer = run(tmp_path)
     assert answer.returncode in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR)
-    assert "holds none of" in answer.stdout + answer.stderr
+    assert "there is no npz file with cases in" in answer.stdout + answer.stderr

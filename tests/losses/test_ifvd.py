@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from golden_case import step_inputs
+from bare_inputs import step_inputs
 from torch import Tensor
 
 from kdcache.cache.spec import IGNORE, BadOption, TensorSpec
@@ -84,7 +84,9 @@ def test_kd_and_the_published_critic_come_along_and_can_be_left_out() -> None:
     plan = parse_losses("ifvd", preset=None)
     critic = next(term for term in plan.terms if term.name == "skds-holistic")
     assert critic.weight == 0.001
-    assert (critic.options["adversarial"], critic.options["optimizer"]) == ("hinge", "adam")
+    cirkds = {"adversarial": "hinge", "optimizer": "adam", "first": "student", "rate": "constant"}
+    assert {name: critic.options[name] for name in cirkds} == cirkds
+    assert critic.options["statistics"] == "all"
     plan = parse_losses("ifvd(weight=200)+kd(form=ifvd,weight=10)+skds-holistic(weight=0.001)", preset=None)
     assert {t.label: t.weight for t in plan.terms}["skds-holistic"] == 0.001
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from golden_case import specs, step_inputs
+from bare_inputs import specs, step_inputs
 from torch import Tensor
 
 from kdcache.cache.spec import BadOption

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from golden_case import specs, step_inputs
+from bare_inputs import specs, step_inputs
 from torch import Tensor
 
 from kdcache.cache.spec import BadOption, TensorSpec
@@ -133,6 +133,47 @@ def test_the_optimizers_are_the_published_ones() -> None:
     assert (sgd.optimizer, sgd.lr, sgd.momentum, sgd.weight_decay) == ("sgd", 4e-4, 0.9, 5e-4)
     assert sgd.poly_power == adam.poly_power == 0.9
     assert (adam.optimizer, adam.lr, adam.betas, adam.weight_decay) == ("adam", 4e-4, (0.9, 0.99), 0.0)
+
+
+def test_a_penalty_with_a_batch_norm_over_all_ranks_is_refused() -> None:
+    with pytest.raises(BadOption) as caught:
+        term(statistics="all")
+    assert caught.value.what == (
+        "wgan-gp's penalty is differentiated twice, and a batch norm over all ranks can be only once"
+    )
+    assert caught.value.where == "loss term 'skds-holistic'"
+    assert caught.value.fix == (
+        "skds-holistic(statistics=rank), or skds-holistic(adversarial=hinge,statistics=all)"
+    )
+
+
+class Sloped(torch.nn.Module):
+    """D(x) = a . x per image, with a length of a that is known."""
+
+    def __init__(self, slope: Tensor) -> None:
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, shown: Tensor) -> Tensor:
+        return (shown * self.slope).sum((1, 2, 3))
+
+
+@pytest.mark.parametrize("adversarial", ["wgan-gp", "hinge"])
+def test_the_two_losses_of_a_critic_that_is_a_plane_are_those_written_down(adversarial: str) -> None:
+    loss_term, step = term(adversarial=adversarial, lambda_d=0.25), inputs()
+    slope = drawn(CLASSES, SIDE, SIDE, seed=5)
+    slope *= 3 / slope.norm()
+    loss_term.critic = Sloped(slope)  # type: ignore[assignment]
+    says = {
+        side: [float((image.double() * slope.double()).sum()) for image in maps["logits"].detach()]
+        for side, maps in (("teacher", step.teacher), ("student", step.student))
+    }
+    real, fake = says["teacher"], says["student"]
+    assert loss_term(step).item() == pytest.approx(-sum(fake) / 2, rel=1e-5)
+    wanted = (sum(fake) - sum(real)) / 2 + 10 * (3 - 1) ** 2
+    if adversarial == "hinge":
+        wanted = sum(max(0.0, 1 - d) for d in real) / 2 + sum(max(0.0, 1 + d) for d in fake) / 2
+    assert loss_term.rival_loss(step).item() == pytest.approx(0.25 * wanted, rel=1e-5)
 
 
 def test_a_small_map_is_refused_with_the_smallest_crop_and_a_smaller_critic() -> None:

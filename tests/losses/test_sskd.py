@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from golden_case import specs
+from bare_inputs import specs
 from term_inputs import build_set, classified, slope_holds, vectors
 from torch import Tensor
 from torch.nn import functional

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from class_data import draw_npz
+from python_path import before
 
 from kdcache.cache.build import build_cache
 from kdcache.cache.build_options import BuildOptions, parse_tap
@@ -88,7 +89,7 @@ def two_ranks(loss: str, home: Path, out: Path) -> list[dict[str, torch.Tensor]]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*launch, "-m", "--", "class_methods", loss, str(home), str(out)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": before(Path(__file__).parent)},
         capture_output=True,
         text=True,
         check=False,

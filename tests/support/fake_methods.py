@@ -22,7 +22,8 @@ class Critic(LossTerm):
         super().__init__()
         channels = maps.teacher["stage4"].channels
         self.align = nn.Conv2d(CHANNELS, channels, 1)  # learns with the student
-        self.critic = nn.Sequential(nn.BatchNorm2d(channels), nn.Conv2d(channels, 1, 1))
+        # The mean behind a batch norm is a constant: without the curve at the end all gradients are rounding.
+        self.critic = nn.Sequential(nn.BatchNorm2d(channels), nn.Conv2d(channels, 1, 1), nn.Softplus())
 
     def rival(self) -> Rival:
         return Rival(self.critic, "adam", lr=0.01, betas=(0.5, 0.9), poly_power=0.9)
@@ -35,6 +36,41 @@ class Critic(LossTerm):
         fake = self.align(inputs.student["stage4"]).detach()
         share = torch.rand((), generator=inputs.generator)
         return (self.critic(fake).mean() - self.critic(inputs.teacher["stage4"]).mean()) * share
+
+
+class CurvedCritic(LossTerm):
+    """D(x) = mean softplus(w x + b) over cells: a gradient that can be written down (`critic_by_hand`), moved
+    by SGD, which unlike Adam sees the gradient's size. Remembers what it was shown.
+    """
+
+    needs = (Need(tap="stage4"),)
+    student_taps = ("stage4",)
+    LR, MOMENTUM, DECAY, POWER = 0.5, 0.9, 0.01, 0.9
+
+    def __init__(self, maps: Maps) -> None:
+        super().__init__()
+        self.critic = nn.Sequential(nn.Conv2d(CHANNELS, 1, 1), nn.Softplus())
+        self.shown: list[
+            tuple[Tensor, Tensor]
+        ] = []  # the student's and the teacher's map of each micro batch
+
+    def rival(self) -> Rival:
+        return Rival(
+            self.critic,
+            "sgd",
+            lr=self.LR,
+            momentum=self.MOMENTUM,
+            weight_decay=self.DECAY,
+            poly_power=self.POWER,
+        )
+
+    def forward(self, inputs: StepInputs) -> Tensor:
+        return -self.critic(inputs.student["stage4"]).mean()
+
+    def rival_loss(self, inputs: StepInputs) -> Tensor:
+        fake, real = inputs.student["stage4"], inputs.teacher["stage4"][:, :CHANNELS]
+        self.shown.append((fake.clone(), real.clone()))
+        return self.critic(fake).mean() - self.critic(real).mean()
 
 
 class InTurn(LossTerm):

@@ -8,9 +8,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from fake_run import CONFIG, parts
+from python_path import before
 from segmentation_run import method_parts
 
 from kdcache.trainer.place import reset_accelerate, start_accelerator
@@ -32,28 +34,35 @@ def main(loss: str, out: Path, *, maps: bool) -> None:
     reset_accelerate()
 
 
-def two_ranks(
-    loss: str, out: Path, *, maps: bool = False, kept: str = "weights"
-) -> list[dict[str, torch.Tensor]]:
-    """Run this file on two CPU ranks; the weights of each, and with `kept='buffers'` these too."""
+def on_two_ranks(module: str, out: Path, *arguments: str) -> list[dict[str, Any]]:
+    """Run a module of this folder on two CPU ranks of one thread each; what each left in `<out>/rank<r>.pt`,
+    of which 'world' says that there were two."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(Path(__file__).parent),
+        "PYTHONPATH": before(Path(__file__).parent),
         "PYTHONWARNINGS": "default",
     }
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*launch, "-m", "--", "rank_steps", loss, str(out), *(["maps"] if maps else [])],
+        [*launch, "-m", "--", module, *arguments],
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
-    assert [one["world"] for one in found] == [2, 2]
-    return [{**one["weights"], **(one["buffers"] if kept == "buffers" else {})} for one in found]
+    left = [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    assert [one["world"] for one in left] == [2, 2]
+    return left
+
+
+def two_ranks(
+    loss: str, out: Path, *, maps: bool = False, kept: str = "weights"
+) -> list[dict[str, torch.Tensor]]:
+    """Run this file on two CPU ranks; the weights of each, and with `kept='buffers'` these too."""
+    left = on_two_ranks("rank_steps", out, loss, str(out), *(["maps"] if maps else []))
+    return [{**one["weights"], **(one["buffers"] if kept == "buffers" else {})} for one in left]
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ CELLS = (SIZE // STRIDE, SIZE // STRIDE)
 OPTIONS = {  # what 8 x 8 cells of 8 channels need where the published default is of another size
     "skds-holistic": "(levels=1)",
     "skds": "+skds-holistic(levels=1)",
-    "ifvd": "+skds-holistic(levels=1,optimizer=adam,weight=0.001)",
+    "ifvd": "+skds-holistic(levels=1,optimizer=adam,first=student,weight=0.001)",
     "cirkd": "(contrast_pixels=64,contrast_regions=16,pixel_memory=40,region_memory=10)",
     "afdcd": "(groups=4)",
 }
@@ -39,7 +39,7 @@ FORMS = (
     "cwd(norm=spatial)",
     "cwd(norm=channel_mean)",
     "skds-pair(form=cirkd)",
-    "skds-holistic(levels=1,adversarial=hinge,optimizer=adam,first=student)",
+    "skds-holistic(levels=1,adversarial=hinge,optimizer=adam,first=student,rate=constant,statistics=all)",
     "skds-holistic(levels=1,condition=image)",
     "cirkd(queue=corrected,pool=2,pixel_memory=40,region_memory=10)",
     "afdcd(groups=4,mode=channel)",

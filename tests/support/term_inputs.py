@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from golden_case import specs
+from bare_inputs import specs
 from torch import Tensor
 
 from kdcache.losses.contract import NO_FACTS, Facts, LossTerm

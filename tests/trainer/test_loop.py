@@ -125,7 +125,7 @@ def test_without_validation_the_last_student_is_exported(tmp_path: Path) -> None
     assert all(torch.equal(value, state[f"student.{name}"]) for name, value in student.items())
 
 
-def test_accumulation_covers_the_same_samples_with_the_same_gradient() -> None:
+def test_accumulation_covers_the_same_samples() -> None:
     layouts = [BatchLayout(seed=0, global_batch=4, accumulation=a) for a in (1, 2, 4)]
     seen = [[p for n in range(2 * lay.accumulation) for p in lay.positions(n)] for lay in layouts]
     assert seen[0] == seen[1] == seen[2] == list(range(8))

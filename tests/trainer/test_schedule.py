@@ -23,10 +23,6 @@ def test_warmup_multiplies_the_polynomial_and_leaves_the_rest_alone() -> None:
     assert warm[4:] == plain[4:]
 
 
-def test_rate_does_not_depend_on_the_number_of_calls() -> None:
-    assert lr_at(7, base=1.0, total=10, power=0.9) == lr_at(7, base=1.0, total=10, power=0.9)
-
-
 def test_due_each_n_steps_and_always_at_the_end() -> None:
     assert [done for done in range(1, 11) if due(done, 4, 10)] == [4, 8, 10]
     assert [done for done in range(1, 11) if due(done, None, 10)] == [10]

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from golden_case import Adapter, Case, step_inputs
+from bare_inputs import step_inputs
+from golden_case import Adapter, Case
 from torch import Tensor
 
 from kdcache.cache.spec import IGNORE

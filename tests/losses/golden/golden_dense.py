@@ -6,7 +6,8 @@ from typing import Any
 import golden_dense_learned
 import numpy as np
 import torch
-from golden_case import Adapter, Case, specs, step_inputs
+from bare_inputs import specs, step_inputs
+from golden_case import Adapter, Case
 from torch import Tensor, nn
 
 from kdcache.losses.contract import Maps
@@ -53,15 +54,18 @@ def afdcd(case: Case) -> dict[str, Tensor]:
 
 
 def afdcd_objective(case: Case) -> dict[str, Tensor]:
-    """Through the expression, the plan and the whole set, as a run would."""
+    """Through the expression, the plan and the whole set, as a run would. A case without an auxiliary head
+    stores its scores all the same: nothing reads them, and their gradient is 0.
+    """
     spelled = {
         k: "x".join(map(str, v)) if isinstance(v, tuple) else v for k, v in _afdcd_options(case).items()
     }
     options = ",".join(f"{name}={value}" for name, value in spelled.items())
     plan = parse_losses(f"afdcd({options},kd={case.meta['lambdas']['kd']})", preset=None)
     student = {"stage4": case["feat_S"], "logits": case["logits_S"]}
-    if case.meta["aux"]:
-        student["aux"] = case["aux_logits_S"]
+    auxiliary = case["aux_logits_S"] if "aux_logits_S" in case.arrays else None
+    if case.meta["aux"] and auxiliary is not None:
+        student["aux"] = auxiliary
     teacher = {"stage4": case["feat_T"], "logits": case["logits_T"]}
     losses = plan.build(student=specs(student), teacher=specs(teacher)).to(case.dtype)
     contrast = losses.terms["afdcd"]

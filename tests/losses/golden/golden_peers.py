@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 import torch
-from golden_case import Adapter, Case, specs, step_inputs
+from bare_inputs import specs, step_inputs
+from golden_case import Adapter, Case
 from torch import Tensor
 
 from kdcache.losses.contract import Facts, Maps, Weighted

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from bare_inputs import spec, step_inputs
 from torch import Tensor, nn
 
-from kdcache.cache.spec import IGNORE, TensorSpec
+from kdcache.cache.spec import IGNORE
 from kdcache.losses.contract import Facts, Maps
 from kdcache.losses.step_inputs import StepInputs
 
@@ -138,32 +139,6 @@ def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
     if wanted.size == 0:
         return 0.0
     return float(np.abs(found - wanted).max()) / max(float(np.abs(wanted).max()), 1e-300)
-
-
-def step_inputs(
-    student: Mapping[str, Tensor],
-    teacher: Mapping[str, Tensor],
-    labels: Tensor | None = None,
-    *,
-    epoch: int = 0,
-    **more: Any,
-) -> StepInputs:
-    """Inputs of one step; without labels a single ignored pixel stands there."""
-    if labels is None:
-        labels = torch.zeros(1, 1, 1, dtype=torch.int64)
-    return StepInputs(student, teacher, labels, torch.Generator(), 0, epoch, **more)
-
-
-def spec(value: Tensor) -> TensorSpec:
-    """The spec of a map (B, C, H, W) or a vector (B, C)."""
-    if value.ndim == 2:
-        return TensorSpec((value.shape[1],), 0)
-    _, channels, height, width = value.shape
-    return TensorSpec((height, width, channels), stride=8)
-
-
-def specs(values: Mapping[str, Tensor]) -> dict[str, TensorSpec]:
-    return {tap: spec(value) for tap, value in values.items()}
 
 
 Adapter = Callable[[Any], dict[str, Tensor]]

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 import torch
-from golden_case import Adapter, Case, spec, step_inputs
+from bare_inputs import spec, step_inputs
+from golden_case import Adapter, Case
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -169,14 +170,8 @@ def sskd(case: Case) -> dict[str, Tensor]:
     module.student_head, module.teacher_head = nn.Identity(), nn.Identity()
     module.head_steps += 1
     teacher_RB = similarity(case["emb_t"])
-    turned = case["logits_t"].reshape(len(labels), 1 + TURNS, -1)[:, 1:].flatten(0, 1)
-    rank_tf = true_rank(turned, labels.repeat_interleave(TURNS))
-    rank_ss = true_rank(teacher_RB, own_columns(teacher_RB))
-    found = {
-        "out.tf_kept_index": _same_ranks(case, "out.tf_kept_index", rank_tf, meta["ratio_tf"]),
-        "out.ss_kept_index": _same_ranks(case, "out.ss_kept_index", rank_ss, meta["ratio_ss"]),
-    }
-    kept = {key[4:6]: _mask(index, len(rank_tf)) for key, index in found.items()}
+    stored = _sskd_rows(case, teacher_RB)
+    kept = {key[4:6]: _mask(index, len(teacher_RB)) for key, index in stored.items()}
     module.kept = lambda *_: (kept["tf"], kept["ss"])  # type: ignore[method-assign]
     sides = ({"embedding": case[f"emb_{s}"], "logits": case[f"logits_{s}"]} for s in "st")
     terms = module(step_inputs(*sides, labels.repeat_interleave(4), rows_per_sample=4))
@@ -184,7 +179,7 @@ def sskd(case: Case) -> dict[str, Tensor]:
     loss = meta["weights"][0] * ce + _summed(terms)
     bare = {"out.loss2_kd": "kd", "out.loss3_tf": "tf", "out.loss4_ss": "ss"}
     return {
-        **found,
+        **stored,
         "out.loss": loss,
         "out.loss1_ce": ce,
         **{key: terms[name].value for key, name in bare.items()},
@@ -192,6 +187,18 @@ def sskd(case: Case) -> dict[str, Tensor]:
         "out.teacher_ssp_loss": head_loss(teacher_RB),
         **case.input_gradients(loss),
     }
+
+
+def _sskd_rows(case: Case, teacher_RB: Tensor) -> dict[str, Tensor]:
+    """The rows that the published code kept, by key."""
+    meta, labels = case.meta, case["labels"]
+    turned = case["logits_t"].reshape(len(labels), 1 + TURNS, -1)[:, 1:].flatten(0, 1)
+    ranks = {
+        "tf": true_rank(turned, labels.repeat_interleave(TURNS)),
+        "ss": true_rank(teacher_RB, own_columns(teacher_RB)),
+    }
+    keys = {kind: f"out.{kind}_kept_index" for kind in ranks}
+    return {key: _same_ranks(case, key, ranks[kind], meta[f"ratio_{kind}"]) for kind, key in keys.items()}
 
 
 def _same_ranks(case: Case, key: str, rank_R: Tensor, ratio: float) -> Tensor:

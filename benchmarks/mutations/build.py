@@ -1,0 +1,89 @@
+"""Building and reading a cache: evaluation mode, one precision per cache, batch size, digests of samples,
+names of classes. Each change would give other targets, images or names than the cache claims, in silence."""
+
+EVALUATION = "tests/cache/test_build_evaluation_mode.py"
+PRECISION = "tests/cache/test_build_precision.py"
+GROWN = f"{PRECISION}::test_what_is_added_without_amp_is_computed_in_the_caches_precision"
+NAMES = f"{PRECISION}::test_caches_of_one_teacher_in_several_precisions_have_several_names"
+REFUSED = f"{PRECISION}::test_growing_in_another_precision_is_refused"
+SIZES = "tests/cache/test_build_batch_size.py"
+DIGESTS = "tests/cache/test_sample_digests.py"
+CLASSES = "tests/cache/sources/test_class_names.py"
+
+MUTANTS = [
+    # ---- the teacher as it is evaluated
+    ("the teacher is not put into evaluation mode", "TargetBuilder.__init__", ".eval()", "", EVALUATION),
+    ("the teacher runs in training mode", "TargetBuilder.__init__", ".eval()", ".train()", EVALUATION),
+    # ---- precision
+    ("the precision is no part of a cache's identity", "_identity",
+     '        "precision": precision,\n', "", NAMES),
+    ("a grown cache computes in float32 whatever its manifest says", "chosen_precision",
+     "    return old.precision", '    return "fp32"', GROWN),
+    ("the forward of a build ignores the cache's precision", "TargetBuilder._forward",
+     "in_precision(self.manifest.precision, self.device.type)", 'in_precision("fp32", self.device.type)',
+     GROWN),
+    ("a bf16 cache is computed in fp16", "precision.py:_DTYPES",
+     '"bf16": torch.bfloat16, "fp16": torch.float16', '"bf16": torch.float16, "fp16": torch.bfloat16', GROWN),
+    ("the manifest says fp32 of every cache", "_fresh", 'str(identity["precision"])', '"fp32"', NAMES),
+    ("growing in another precision is not refused", "chosen_precision",
+     "amp is not None and PRECISION_OF[amp] != old.precision", "False", REFUSED),
+    ("growing a bf16 cache with --amp no is not refused", "chosen_precision",
+     "amp is not None and", 'amp not in (None, "no") and', REFUSED),
+    ("repeating the cache's own precision is refused", "chosen_precision",
+     "PRECISION_OF[amp] != old.precision", "amp",
+     f"{PRECISION}::test_a_command_that_repeats_the_caches_own_precision_is_followed"),
+    ("--amp of the command line is 'no' when it was not written", "cli/kdcache:build",
+     "amp=amp,", 'amp=amp or "no",', "tests/cli/test_build_amp.py"),
+    ("the command that would build the other cache leaves out the split", "_command",
+     '!= "train"', '== ""', "tests/cli/test_build_amp.py"),
+    ("the command that would build the other cache is not quoted", "_command",
+     "shlex.join(words)", '" ".join(words)', "tests/cli/test_build_amp.py"),
+    ("a deep check computes in float32 whatever the cache's precision", "deep_check",
+     "in_precision(cache.manifest.precision, ", 'in_precision("fp32", ',
+     f"{PRECISION}::test_a_deep_check_finds_the_targets_that_the_precision_gave"),
+    # ---- batch size
+    ("targets of a batch are written in the reverse order of its rows", "TargetBuilder._forward",
+     "enumerate(batch.rows)", "enumerate(reversed(batch.rows))", SIZES),
+    ("the row whose pixels are kept depends on the batch size", "_pixels",
+     "batch.rows[-1]\n    return index, batch.shard.work.view, pixel_digest(images_BHWC[-1:])[0]",
+     "batch.rows[0]\n    return index, batch.shard.work.view, pixel_digest(images_BHWC[:1])[0]", SIZES),
+    ("the digest that is kept is of another row than the record says", "_pixels",
+     "images_BHWC[-1:]", "images_BHWC[:1]", SIZES),
+    ("int8 levels are those of the whole batch", "codecs/int8.py:_levels",
+     "value_BCHW.amin((2, 3)), value_BCHW.amax((2, 3))",
+     "value_BCHW.amin((0, 2, 3)).expand(value_BCHW.shape[:2]), value_BCHW.amax((2, 3))", SIZES),
+    ("colour of the whole batch is that of its first row", "with_effects",
+     "apply_effects(images_BHWC, feed.effects, mixed_BHWC)",
+     "apply_effects(images_BHWC, [e and feed.effects[0] for e in feed.effects], mixed_BHWC)", SIZES),
+    # ---- digests of samples
+    ("the digest of an image tar is not checked in classification", "StoredSamples.image",
+     "        self._check_tar(block)\n",
+     "        if self.task != CLASSIFICATION:\n            self._check_tar(block)\n", DIGESTS),
+    ("the digest of an image tar is not checked", "StoredSamples.image",
+     "        self._check_tar(block)\n", "", DIGESTS),
+    ("a damaged tar is refused only once", "StoredSamples._check_tar",
+     "            self._record(RecordKey(block))\n            self._tars.add(block)\n",
+     "            self._tars.add(block)\n            self._record(RecordKey(block))\n", DIGESTS),
+    ("a damaged object counts as checked", "StoredSamples.check_object",
+     "        problem = object_problem(self.root, entry)\n",
+     "        self._checked.add(entry.name)\n        problem = object_problem(self.root, entry)\n", DIGESTS),
+    ("the index of samples is not checked", "StoredSamples._block", 'name.endswith(".json")', "False",
+     DIGESTS),
+    ("objects are compared by their size alone", "object_problem",
+     "None if digest == entry.digest else", "None if digest else", DIGESTS),
+    ("a digest covers the first piece of a file alone", "digest_file", "while piece", "if piece", DIGESTS),
+    ("a digest of buffers covers the first of them alone", "digest_bytes", "in buffers:", "in buffers[:1]:",
+     DIGESTS),
+    ("verify does not look at samples", "problems", "in sorted(list_records(root)):",
+     "in sorted(k for k in list_records(root) if k.view >= 0):", DIGESTS),
+    # ---- names and numbers of classes
+    ("two class names of CamVid are swapped", "camvid.py:CLASSES",
+     '"sign_symbol", "fence"', '"fence", "sign_symbol"', CLASSES),
+    ("two ids of CamVid are swapped", "CamVid.class_map_of",
+     "{i: i for i in range(len(CLASSES))}", "{i: i ^ (i in (8, 9)) for i in range(len(CLASSES))}", CLASSES),
+    ("void of CamVid in SegNet's layout is class 10", "camvid.py:VOID", "11", "12", CLASSES),
+    ("two class names of VOC are swapped", "voc.py:CLASSES", '"bus", "car"', '"car", "bus"', CLASSES),
+    ("two class names of CIFAR-10 are swapped", "CIFAR10_CLASSES", '"cat", "deer"', '"deer", "cat"', CLASSES),
+    ("two class names of Fashion-MNIST are swapped", "fashion_mnist.py:CLASSES",
+     '"Sandal", "Shirt"', '"Shirt", "Sandal"', CLASSES),
+]  # fmt: skip

@@ -1,0 +1,104 @@
+"""The command line: options that do not arrive, exit statuses that lie, parts of an error that go missing."""
+
+BUILD, REACH = "tests/cli/test_build_as_typed.py", "tests/cli/test_options_reach.py"
+TYPED = f"{BUILD}::test_an_option_of_build_reaches_the_builder_and_changes_nothing_else"
+REFUSED = f"{BUILD}::test_a_value_that_build_cannot_use_is_answered_in_three_parts_with_status_2"
+GIVEN = f"{REACH}::test_training_is_given_the_options_that_were_typed_and_no_others"
+STOPPED = f"{REACH}::test_ctrl_c_ends_training_with_130_and_names_resume"
+EVAL = f"{REACH}::test_eval_asks_for_what_was_typed"
+FIGURES = f"{REACH}::test_eval_shows_percent_and_writes_ratios_with_null_for_a_class_that_never_occurs"
+VERIFY = f"{REACH}::test_verify_runs_the_teacher_again_only_when_asked_and_on_the_rows_that_were_typed"
+DRY = "tests/cli/test_chain.py::test_dry_run_prints_the_commands_and_runs_nothing"
+NAME = "cli/kdcache:build"
+
+MUTANTS = [
+    # kdcache build
+    ("--mean is not passed on", NAME, "mean=mean, ", "", TYPED),
+    ("--mirror is not passed on", NAME, "mirror=mirror, ", "", TYPED),
+    ("--zstd is not passed on", NAME, "zstd=zstd, ", "", TYPED),
+    ("--split is not passed on", NAME, "split=split, ", "", TYPED),
+    ("--seed of a build is not passed on", NAME, ", seed=seed", "", TYPED),
+    ("--skip-bad is not passed on", NAME, "skip_bad=skip_bad, ", "", TYPED),
+    ("--update is a repair", NAME, "update=update, repair=repair", "update=repair, repair=update", TYPED),
+    ("--shard-rows is always auto", NAME, 'shard_rows == "auto"', "shard_rows", TYPED),
+    ("--threads of a build is the batch size", NAME, "threads=threads", "threads=batch_size", TYPED),
+    ("only the last --tap is kept", NAME, "for t in taps)", "for t in taps[-1:])", TYPED),
+    ("a megabyte of --memory is a million bytes", "_UNITS", "1 << 20", "1_000_000", TYPED),
+    ("fractions of --memory are cut off", "shared:parse_size", "int(float(match[1]) * ",
+     "int(int(float(match[1])) * ", TYPED),
+    ("--crop of a build has its sides swapped", "trainer/config:parse_crop", "sizes[0], sizes[-1]",
+     "sizes[-1], sizes[0]", TYPED),
+    ("--for splits a loss at the commas of its options", "_needs_of", r'r",(?![^(]*\))"', '","',
+     f"{BUILD}::test_for_asks_for_the_needs_of_every_loss_and_commas_in_brackets_separate_options"),
+    ("--for caches for the first loss alone", "_needs_of", "for name in names for",
+     "for name in names[:1] for",
+     f"{BUILD}::test_for_asks_for_the_needs_of_every_loss_and_commas_in_brackets_separate_options"),
+    ("a build without --device stays on the CPU", "pick_device", 'if torch.cuda.is_available() else "cpu"',
+     'if False else "cpu"', f"{BUILD}::test_a_device_that_nobody_typed_is_the_gpu_where_there_is_one"),
+    ("a device that does not exist is passed to torch", "pick_device", 'text.startswith("cuda") and',
+     "False and", REFUSED),
+    ("a size of 0 is taken", "shared:parse_size", "num_bytes < 1", "num_bytes < 0", REFUSED),
+    ("a count of 0 is taken", "parse_count", "int(text) < 1", "int(text) < 0", REFUSED),
+    ("every rank prints", NAME, '"0")) > 0', '"0")) > 1',
+     f"{BUILD}::test_build_says_how_many_rows_it_wrote_and_where_and_a_second_rank_says_nothing"),
+    ("a build that was stopped counts as done", NAME, "SystemExit(EXIT_INTERRUPTED)", "SystemExit(0)",
+     f"{BUILD}::test_ctrl_c_ends_a_build_with_130_and_says_that_the_same_command_continues"),
+    # errors
+    ("an error exits with 1", "EXIT_KD_ERROR", "2", "1", REFUSED),
+    ("an error exits with 0", "KdGroup.invoke", "sys.exit(EXIT_KD_ERROR)", "return None", REFUSED),
+    ("an error goes to stdout", "KdGroup.invoke", ', err=True)', ")", REFUSED),
+    ("an error's place is not printed", "KdGroup.invoke", '{error}', '{error.what}', REFUSED),
+    ("a fault of the program is an error of the user", "KdGroup.invoke", "except KdError as",
+     "except Exception as", f"{BUILD}::test_a_fault_of_the_program_keeps_its_traceback"),
+    ("Ctrl-C exits as an error", "EXIT_INTERRUPTED", "130", "1", STOPPED),
+    # kdtrain
+    ("options that were not typed are passed on too", "written", "is ParameterSource.COMMANDLINE",
+     "is not None", GIVEN),
+    ("--resume is forgotten", "kdtrain:kdtrain", 'resume=bool(given.pop("resume", False))',
+     'resume=bool(given.pop("resume", False)) and False',
+     f"{REACH}::test_resume_is_a_wish_of_its_own_and_no_option_of_the_run"),
+    ("--no-aux is the same as --aux", "_NETWORK", '"--aux/--no-aux"', '"--aux", "--no-aux"', GIVEN),
+    ("percents of --milestones are taken as they are", "parse_milestones", "float(part[:-1]) / 100",
+     "float(part[:-1])", GIVEN),
+    ("--crop reaches training as text", "train_options:typed", '"crop": parse_crop, ', "", GIVEN),
+    ("a run looks for its folders where it was started", "kdtrain:_train", "home=home_folder()",
+     "home=Path.cwd()", "tests/cli/test_kdtrain.py"),
+    ("a stopped run says nothing of --resume", "kdtrain:_train", "add --resume", "start again", STOPPED),
+    # eval and its figures
+    ("eval judges the best exit", "eval_command", '("run", "split", "out")',
+     '("run", "split", "out", "exit_number")', EVAL),
+    ("eval ignores --data", "eval_command", '("run", "split", "out")', '("run", "split", "out", "data")',
+     EVAL),
+    ("eval judges on val whatever was typed", "eval_command", "split=split, **given", 'split="val", **given',
+     EVAL),
+    ("the title does not say which exit was judged", "show_judged", "exit_number is not None", "False", EVAL),
+    ("figures per class are ratios with a percent sign above", "show_judged", "100 * ratio", "ratio",
+     FIGURES),
+    ("a class that never occurs counts 0 in the file", "judged_record", "None if math.isnan(v)",
+     "0.0 if math.isnan(v)", FIGURES),
+    ("the file says another split", "judged_record", '"split": split', '"split": "test"', FIGURES),
+    # looking
+    ("verify with damage exits with 0", "look:verify", "SystemExit(1)", "SystemExit(0)",
+     "tests/cli/test_owner_commands.py::test_verify_reports_damage_with_exit_status_1"),
+    ("verify compares 8 rows whatever was typed", "look:verify", "weights, teacher), rows)",
+     "weights, teacher), 8)", VERIFY),
+    ("verify never runs the teacher", "look:verify", "if deep:", "if deep and bad:", VERIFY),
+    ("verify runs the teacher of another name", "look:verify", "weights, teacher), rows", "weights), rows",
+     VERIFY),
+    ("peek draws view 0", "look:peek", "key, view, out)", "key, 0, out)",
+     f"{REACH}::test_peek_draws_the_sample_the_view_and_the_file_that_were_typed"),
+    ("taps ignores --classes", "look:taps", "classes, output_stride, task", "19, output_stride, task",
+     f"{REACH}::test_taps_lists_shapes_of_the_input_and_the_classes_that_were_typed"),
+    ("taps ignores --crop", "look:taps", "parse_crop(crop) or default", "default",
+     f"{REACH}::test_taps_lists_shapes_of_the_input_and_the_classes_that_were_typed"),
+    ("taps shows values as bytes", "look:taps", "p.num_bytes for p", "1 for p",
+     f"{REACH}::test_taps_lists_shapes_of_the_input_and_the_classes_that_were_typed"),
+    # chain
+    ("a chain goes on after a command that failed", "cli/chain:_run", "raise SystemExit(status)", "return",
+     "tests/cli/test_chain.py"),
+    ("--dry-run runs the commands", "cli/chain:_run", "0 if dry else execute(command)", "execute(command)",
+     DRY),
+    ("a chain forgets --augment in its builds", "OF_BUILDING", '"augment", ', "", DRY),
+    ("an unwanted head is asked for", "cli/chain:_arguments", 'f"--no-{flag}"', 'f"--{flag}"', DRY),
+    ("a link's own length is ignored", "cli/chain:_training", '{"epochs": link.epochs}', "{}", DRY),
+]  # fmt: skip

@@ -1,0 +1,210 @@
+"""What losses share: divergences, blocks, masks, adapters, rows of all ranks, precision, checks of sizes."""
+
+
+def golden(name: str, number: int = 0, dtype: str = "float64") -> str:
+    test = "test_values_and_gradients_are_those_of_the_published_code"
+    return f"tests/losses/test_golden.py::{test}[golden-{name}-c{number}-{dtype}]"
+
+
+SET = "tests/losses/test_loss_set.py::"
+SHARED = "tests/losses/test_shared_formulas.py"
+ROWS = "tests/losses/test_row_divergence.py::"
+MUTANTS = [
+    (
+        "the divergence is taken the other way round",
+        "losses/divergence.py:kl",
+        "(log_teacher.exp() * (log_teacher - log_student))",
+        "(log_student.exp() * (log_student - log_teacher))",
+        golden("segmentation/kd_pixelwise"),
+    ),
+    (
+        "the teacher of a divergence has no temperature",
+        "losses/divergence.py:kl",
+        "log_softmax(teacher / temperature, dim=dim)",
+        "log_softmax(teacher, dim=dim)",
+        golden("segmentation/kd_pixelwise", 2),
+    ),
+    (
+        "kd on pixels loses its T squared",
+        "pixel_kl",
+        "return summed * temperature**2 / num_pixels",
+        "return summed / num_pixels",
+        golden("segmentation/kd_pixelwise", 2),
+    ),
+    (
+        "the form of skds is a mean over the images",
+        "pixel_kl",
+        "cross.sum() / (height * width)",
+        "cross.sum() / (num_images * height * width)",
+        golden("segmentation/kd_pixelwise", 4),
+    ),
+    (
+        "the form of ifvd is not divided by the classes",
+        "pixel_kl",
+        "(num_pixels * num_classes)",
+        "num_pixels",
+        golden("segmentation/kd_pixelwise", 6),
+    ),
+    (
+        "the channel-wise divergence loses its tau squared",
+        "channel_kl",
+        "summed * temperature**2 /",
+        "summed /",
+        golden("segmentation/cwd"),
+    ),
+    (
+        "the channel-wise divergence is over the channels",
+        "channel_kl",
+        "dim=2)",
+        "dim=1)",
+        golden("segmentation/cwd"),
+    ),
+    (
+        "squared means of channels are summed",
+        "channel_mean_square",
+        ".square().mean()",
+        ".square().sum()",
+        SHARED,
+    ),
+    (
+        "the summed square is a mean over the cells",
+        "summed_square",
+        "torch.sum(",
+        "torch.mean(",
+        golden("segmentation/mgd"),
+    ),
+    (
+        "the summed square is not divided by the images",
+        "summed_square",
+        " / student_BCHW.shape[0]",
+        "",
+        golden("segmentation/mgd"),
+    ),
+    (
+        "blocks of rows leave a gradient without the temperature",
+        "_BlockwiseRows.forward",
+        "(log_student.exp() - posterior) / tau",
+        "(log_student.exp() - posterior)",
+        ROWS + "test_blocks_give_the_direct_form_and_its_gradients",
+    ),
+    (
+        "blocks of rows keep the keys' gradient of the last block alone",
+        "_BlockwiseRows.forward",
+        "keys_grad[group] += slope.T @ rows",
+        "keys_grad[group] = slope.T @ rows",
+        ROWS + "test_blocks_give_the_direct_form_and_its_gradients",
+    ),
+    (
+        "blocks of rows ignore what the total is multiplied by",
+        "_BlockwiseRows.backward",
+        "grad_total * rows_grad",
+        "rows_grad",
+        ROWS + "test_blocks_give_the_direct_form_and_its_gradients",
+    ),
+    (
+        "the last rows fall out of the blocks",
+        "losses/dense/row_divergence.py:_blocks",
+        "range(0, num_rows, size)",
+        "range(0, num_rows - size + 1, size)",
+        ROWS + "test_blocks_give_the_direct_form_and_its_gradients",
+    ),
+    (
+        "cells are hidden by the wrong share",
+        "spatial_mask",
+        "uniform_B1HW <= 1 - ratio",
+        "uniform_B1HW <= ratio",
+        SET + "test_masks_hide_the_share_they_are_told",
+    ),
+    (
+        "channels are hidden by the wrong share",
+        "channel_mask",
+        "uniform_BC11 >= ratio",
+        "uniform_BC11 <= ratio",
+        SET + "test_masks_hide_the_share_they_are_told",
+    ),
+    (
+        "the fixed mask hides one column too many",
+        "centre_mask",
+        "2 * width // 3",
+        "2 * width // 3 + 1",
+        SET + "test_masks_hide_the_share_they_are_told",
+    ),
+    (
+        "masks are drawn from a generator that is not the step's",
+        "uniform_for",
+        "generator=generator, device",
+        "device",
+        SET + "test_masks_come_from_the_generator_of_the_step_and_nothing_else",
+    ),
+    (
+        "equal channels get an adapter all the same",
+        "losses/adapters.py:align",
+        "student_channels == teacher_channels",
+        "student_channels == 0",
+        SET + "test_equal_channels_need_no_adapter",
+    ),
+    (
+        "the enhanced generator sums its two paths",
+        "EnhancedGenerator.forward",
+        ") / 2",
+        ")",
+        SHARED,
+    ),
+    (
+        "the enhanced generator's deep path skips a layer",
+        "EnhancedGenerator.forward",
+        "self.second(once).relu()",
+        "once",
+        SHARED,
+    ),
+    (
+        "the plain generator has no relu",
+        "plain_generator",
+        "nn.ReLU()",
+        "nn.Identity()",
+        golden("segmentation/mgd"),
+    ),
+    ("rows of all ranks keep their gradient", "gather_rows", "rows.detach()", "rows", SHARED),
+    (
+        "formulas run in half precision under autocast",
+        "in_float32",
+        "enabled=False",
+        "enabled=True",
+        SHARED,
+    ),
+    (
+        "half-precision arguments by keyword stay half",
+        "in_float32",
+        "{k: _widen(v) for k, v in kwargs.items()}",
+        "dict(kwargs)",
+        SHARED,
+    ),
+    (
+        "bfloat16 is not widened",
+        "_widen",
+        "(torch.float16, torch.bfloat16)",
+        "(torch.float16,)",
+        SHARED,
+    ),
+    (
+        "float64 is narrowed to float32",
+        "_widen",
+        "value.dtype in (torch.float16, torch.bfloat16)",
+        "value.dtype != torch.float32",
+        SHARED,
+    ),
+    (
+        "maps of other heights are taken for equal",
+        "check_same_size",
+        "student.shape[:-1] == teacher.shape[:-1]",
+        "student.shape[1:-1] == teacher.shape[1:-1]",
+        SHARED,
+    ),
+    (
+        "maps of other channels are compared one to one",
+        "check_same_channels",
+        "student.channels == teacher.channels",
+        "student.channels <= teacher.channels",
+        SHARED,
+    ),
+]

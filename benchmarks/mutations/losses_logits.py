@@ -1,0 +1,181 @@
+"""Losses on class scores: T squared dropped, a mean over the wrong axis, a class in the wrong set."""
+
+
+def golden(name: str, number: int = 0) -> str:
+    test = "test_values_and_gradients_are_those_of_the_published_code"
+    return f"tests/losses/test_golden.py::{test}[golden-{name}-c{number}-float64]"
+
+
+SLOW = "tests/losses/test_class_formulas.py"
+MUTANTS = [
+    (
+        "dkd's other classes lose their T squared",
+        "other_classes_kl",
+        "return temperature**2 * mean_kl",
+        "return mean_kl",
+        golden("classification/dkd"),
+    ),
+    (
+        "dkd's true class is summed over the images",
+        "true_class_kl",
+        ".sum(1).mean()",
+        ".sum(1).sum()",
+        golden("classification/dkd"),
+    ),
+    (
+        "dkd's true class has no temperature",
+        "true_class_kl",
+        "_log_two(z_BK / temperature, labels_B)",
+        "_log_two(z_BK, labels_B)",
+        golden("classification/dkd"),
+    ),
+    (
+        "dkd's other classes still hold the true one in their sum",
+        "_log_two",
+        "of_other_classes(scaled_BK, labels_B).logsumexp(1)",
+        "scaled_BK.logsumexp(1)",
+        SLOW,
+    ),
+    (
+        "nkd normalises over the images",
+        "target_entropy",
+        "teacher_BK.softmax(1)",
+        "teacher_BK.softmax(0)",
+        golden("classification/nkd"),
+    ),
+    (
+        "nkd's other classes lose their T squared",
+        "others_entropy",
+        "return temperature**2 * cross_B.mean()",
+        "return cross_B.mean()",
+        SLOW,
+    ),
+    (
+        "nkd keeps the true class among the others",
+        "others_entropy",
+        "of_other_classes(z_BK, labels_B) / temperature",
+        "z_BK / temperature",
+        golden("classification/nkd"),
+    ),
+    (
+        "dist does not centre its correlations",
+        "relation_gap",
+        "p_NK - p_NK.mean(dim, keepdim=True)",
+        "p_NK",
+        golden("classification/dist"),
+    ),
+    (
+        "dist takes rows for classes",
+        "Dist.forward",
+        "for dim in (1, 0)",
+        "for dim in (0, 1)",
+        golden("classification/dist"),
+    ),
+    (
+        "dist adds a thousand times too much to the norms",
+        "losses/logits/dist.py:EPSILON",
+        "1e-8",
+        "1e-5",
+        golden("classification/dist"),
+    ),
+    (
+        "dist loses its tau squared",
+        "relation_gap",
+        "return tau**2 * (1 -",
+        "return (1 -",
+        golden("classification/dist") + " " + golden("classification/dist", 2),
+    ),
+    (
+        "tfkd-self is a mean over images alone",
+        "element_kl",
+        " / student_BK.shape[1]",
+        "",
+        golden("classification/tfkd_self"),
+    ),
+    (
+        "tfkd-reg is a mean over images alone",
+        "virtual_teacher_kl",
+        " / num_classes",
+        "",
+        golden("classification/tfkd_reg"),
+    ),
+    (
+        "tfkd-reg's virtual teacher gives the rest to all classes, not to the others",
+        "virtual_teacher_kl",
+        "(num_classes - 1)",
+        "num_classes",
+        SLOW,
+    ),
+    (
+        "label smoothing spreads over all classes",
+        "smoothed_ce",
+        "(student_BK.shape[1] - 1)",
+        "student_BK.shape[1]",
+        golden("classification/label_smoothing_tfkd"),
+    ),
+    (
+        "the classic form of kd takes T squared",
+        "KD.forward",
+        "soft = self.T * mean_kl",
+        "soft = self.T**2 * mean_kl",
+        SLOW,
+    ),
+    (
+        "the classic form of kd reads the labels at temperature 1",
+        "KD.forward",
+        "classification_ce(student / self.T,",
+        "classification_ce(student,",
+        SLOW,
+    ),
+    (
+        "kd enlarges its maps without aligned corners",
+        "KD._as_map",
+        "align_corners=True",
+        "align_corners=False",
+        golden("segmentation/kd_pixelwise", 8),
+    ),
+    (
+        "partial targets lose their T squared",
+        "partial_kd",
+        "return temperature**2 * kl_to_target",
+        "return kl_to_target",
+        SLOW,
+    ),
+    (
+        "kd-topk spreads the rest over all classes",
+        "keep_top",
+        "num_others\n    return",
+        "probability_BK.shape[1]\n    return",
+        SLOW,
+    ),
+    (
+        "kd-pt gives the rest to all classes, the true one included",
+        "keep_true",
+        "(probability_BK.shape[1] - 1)",
+        "probability_BK.shape[1]",
+        SLOW,
+    ),
+    (
+        "a partial target is taken without temperature",
+        "tempered",
+        "teacher_BK / temperature",
+        "teacher_BK",
+        SLOW,
+    ),
+    (
+        "kd-sim compares classifiers that are not of length 1",
+        "class_relations",
+        "functional.normalize(classifier_KD, dim=1)",
+        "classifier_KD",
+        SLOW,
+    ),
+    ("kd-sim forgets its power", "class_relations", " ** power", "", SLOW),
+    ("kd-sim makes negative cosines positive", "class_relations", "cosine_KK.sign() * ", "", SLOW),
+    (
+        "kd-sim looks up the classes of the wrong axis",
+        "ClassSimilarity.forward",
+        "self.target_KK[labels_B]",
+        "self.target_KK.T[labels_B]",
+        SLOW,
+    ),
+]

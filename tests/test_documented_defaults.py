@@ -1,0 +1,85 @@
+"""Every default that a document repeats is the one that the code uses."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from kdcache.cache.build_options import DEFAULT_VIEWS
+from kdcache.cache.crop_draw import EVAL_SHARE
+from kdcache.cache.recipe import parse_recipe
+from kdcache.cache.sources.arrays import HELD_OUT
+from kdcache.cache.sources.table import SOURCES
+from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task
+from kdcache.trainer.checkpoint import KEPT
+from kdcache.trainer.config import TrainConfig
+from kdcache.trainer.evaluate_classification import ECE_BINS
+from kdcache.trainer.order import MIN_WINDOW_BLOCKS, MIN_WINDOW_SAMPLES
+
+ROOT = Path(__file__).parents[1]
+SGD, ADAMW = (TrainConfig(run="r", optimizer=name) for name in ("sgd", "adamw"))
+
+FLOAT = r"([\d.e-]*\d)"
+# A sentence with its numbers, and what the code has for each of them.
+SENTENCES: list[tuple[str, str, tuple[object, ...]]] = [
+    (
+        "docs/training.md",
+        rf"SGD \(momentum {FLOAT}, lr {FLOAT}, weight decay {FLOAT}, `--nesterov`\) or `--optimizer adamw` "
+        rf"\(lr {FLOAT}, weight decay {FLOAT}\)",
+        (SGD.momentum, SGD.base_lr, SGD.decay, ADAMW.base_lr, ADAMW.decay),
+    ),
+    ("docs/training.md", rf"`lr \* \(1 - step / steps\) \*\* {FLOAT}`", (SGD.poly_power,)),
+    ("docs/training.md", r"with `--log (\w+)`, the default", (SGD.log,)),
+    (
+        "docs/training.md",
+        r"windows of at least (\d+) blocks and (\d+) samples",
+        (MIN_WINDOW_BLOCKS, MIN_WINDOW_SAMPLES),
+    ),
+    ("docs/training.md", rf"short side resized to input / {FLOAT} and a centre crop", (EVAL_SHARE,)),
+    ("docs/training.md", r"calibration error over (\d+) bins", (ECE_BINS,)),
+    ("docs/training.md", r"`kdcache build --views (crops:\d+)`", (DEFAULT_VIEWS,)),
+    ("docs/training.md", r"hold back the last (tenth) of the training", ({10: "tenth"}.get(HELD_OUT),)),
+    ("docs/training.md", r"`--save-every`, the last (two) are kept", ({2: "two"}.get(KEPT),)),
+    ("README.md", r"A cache repeats K views per sample \((\d+) by default\)", (DEFAULT_VIEWS[6:],)),
+]
+
+
+@pytest.mark.parametrize(("document", "sentence", "used"), SENTENCES, ids=lambda one: str(one)[:24])
+def test_a_number_that_a_document_gives_is_the_one_in_the_code(
+    document: str, sentence: str, used: tuple[object, ...]
+) -> None:
+    text = " ".join((ROOT / document).read_text().split())
+    (match,) = re.finditer(sentence, text)
+    assert [number(word) for word in match.groups()] == [number(str(value)) for value in used]
+
+
+def number(word: str) -> float | str:
+    try:
+        return float(word)
+    except ValueError:
+        return word
+
+
+@pytest.mark.parametrize(
+    ("sentence", "recipe", "source"),
+    [
+        ("segmentation's default, with `flip`", "scale=0.5x2", "camvid"),
+        ("segmentation's default, with `flip`", "scale=0.5x2", "cityscapes"),
+        ("`imagefolder`'s default, with `flip`", "rrc=0.08", "imagefolder"),
+        ("CIFAR's default, with `flip`", "pad=4", "cifar10"),
+        ("CIFAR's default, with `flip`", "pad=4", "cifar100"),
+        ("Fashion-MNIST has `pad=2`", "pad=2", "fashion-mnist"),
+    ],
+)
+def test_the_recipe_that_the_table_gives_a_dataset_is_the_one_it_draws(
+    sentence: str, recipe: str, source: str
+) -> None:
+    rows = [line for line in (ROOT / "docs" / "training.md").read_text().splitlines() if sentence in line]
+    assert len(rows) == 1 and f"`{recipe}`" in rows[0]
+    task: Task = SEGMENTATION if "scale" in recipe else CLASSIFICATION
+    assert parse_recipe(SOURCES[source].augment, task=task).text == f"{recipe},flip"
+
+
+def test_a_random_region_without_a_number_is_at_least_the_share_that_the_table_gives() -> None:
+    assert "| `rrc` or `rrc=0.08` |" in (ROOT / "docs" / "training.md").read_text()
+    assert parse_recipe("rrc", task=CLASSIFICATION) == parse_recipe("rrc=0.08", task=CLASSIFICATION)
