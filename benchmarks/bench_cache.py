@@ -3,12 +3,12 @@
 import sys
 from pathlib import Path
 
-from kdcache.cache.build import BuildEvents, build_cache
-from kdcache.cache.build_options import BuildOptions, parse_tap
-from kdcache.cache.cache import Cache, open_cache
+from kdcache.cache.build.build import BuildEvents, build_cache
+from kdcache.cache.build.options import BuildOptions, parse_tap
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.networks.network import Network
-from kdcache.cache.networks.run_folder import RunCard, save_run_network
+from kdcache.cache.networks.run_card import RunCard, save_run_network
+from kdcache.cache.reader.cache import Cache, open_cache
 from kdcache.cache.sources.table import open_source
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))

@@ -18,11 +18,11 @@ import torch
 from bench_cache import build_from_run, data_spec, make_run, parse_pair
 from rounds import figure, interleave, report
 
-from kdcache.cache.build import BuildEvents
-from kdcache.cache.build_plan import Plan
-from kdcache.cache.build_predict import Prediction
-from kdcache.cache.cache import open_cache
+from kdcache.cache.build.build import BuildEvents
+from kdcache.cache.build.plan import Plan
+from kdcache.cache.build.predict import Prediction
 from kdcache.cache.networks.network import Network
+from kdcache.cache.reader.cache import open_cache
 
 
 class Builds:

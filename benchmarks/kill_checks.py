@@ -27,7 +27,7 @@ def compare_trees(wanted: dict[str, str], home: Path) -> list[str]:
 
 def half_committed(home: Path) -> list[str]:
     """What verify finds right after a kill: a record that stands for a missing or torn object."""
-    from kdcache.cache.verify import problems
+    from kdcache.cache.look.verify import problems
 
     roots = [path.parent for path in (home / "caches").glob("*/manifest.json")]
     return [f"{home.name}: {p.key.title}: {p.text}" for root in roots for p in problems(root)]

@@ -26,9 +26,9 @@ from kdcache.cache.networks.build import build_network
 from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task, TensorSpec
 from kdcache.losses.contract import Facts, LossTerm
 from kdcache.losses.loss_set import LossSet
-from kdcache.losses.plan import LossPlan, parse_losses
+from kdcache.losses.plan.plan import LossPlan, parse_losses
+from kdcache.losses.plan.table import LOSSES, load_loss
 from kdcache.losses.step_inputs import StepInputs
-from kdcache.losses.table import LOSSES, load_loss
 
 IMAGES: Mapping[Task, int] = {SEGMENTATION: 2, CLASSIFICATION: 64}
 CLASSES: Mapping[Task, int] = {SEGMENTATION: 19, CLASSIFICATION: 100}

@@ -21,11 +21,11 @@ import torch
 from methods_cells import FIVE, SETS, Cell, Set, first_cells, prepare, seed_cells
 from methods_table import table
 
-from kdcache.cache.build import build_cache
+from kdcache.cache.build.build import build_cache
 from kdcache.cache.errors import KdError
 from kdcache.cache.networks.resolve import resolve_teacher
 from kdcache.cache.sources.table import open_source
-from kdcache.trainer.place import judge_alone
+from kdcache.trainer.ranks import judge_alone
 from kdcache.trainer.run import evaluate_run, train_run
 
 HOME = Path("bench-out/methods")

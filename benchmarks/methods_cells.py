@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kdcache.cache.build_options import BuildOptions, parse_tap
+from kdcache.cache.build.options import BuildOptions, parse_tap
 
 FIVE, SEEDS = 5, (0, 1, 2)
 STEPS, BATCH = 600, 64

@@ -17,15 +17,15 @@ from pathlib import Path
 
 from rounds import Figure, report
 
-from kdcache.cache.manifest import FILE_NAME, Manifest, TapEntry, pass_id
-from kdcache.cache.records import FOLDER, RecordKey
-from kdcache.cache.view_draw import parse_views
+from kdcache.cache.record.manifest import FILE_NAME, Manifest, TapEntry, pass_id
+from kdcache.cache.record.records import FOLDER, RecordKey
+from kdcache.cache.views.sets import parse_views
 
 NUM_VIEWS = 8
 OPEN = """
 import json, resource, sys, time
 from pathlib import Path
-from kdcache.cache.cache import open_cache
+from kdcache.cache.reader.cache import open_cache
 import kdcache.cache.stores.table, kdcache.cache.stores.zarr_format
 def rss():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

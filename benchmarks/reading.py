@@ -20,7 +20,7 @@ import zarr
 from bench_cache import DRAWN_SIZE, data_spec, wide_cache
 from rounds import Figure, figure, interleave, ratio, report, seconds
 
-from kdcache.cache.cache import Cache
+from kdcache.cache.reader.cache import Cache
 
 TARGET, BATCH, CELLS = "stage4", 16, (22, 30)
 Row = Callable[[int], tuple[np.ndarray, np.ndarray]]

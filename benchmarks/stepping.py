@@ -25,16 +25,16 @@ from bench_cache import build_from_run, data_spec, make_run, parse_pair
 from rounds import figure, interleave, report
 from torch import Tensor
 
-from kdcache.cache.cache import Cache, open_cache
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.networks.network import Network
-from kdcache.losses.plan import parse_losses
+from kdcache.cache.reader.cache import Cache, open_cache
+from kdcache.losses.plan.plan import parse_losses
 from kdcache.trainer.assemble import student_taps
-from kdcache.trainer.batch_layout import Batch, BatchLayout, Stream
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.online_stream import OnlineStream
-from kdcache.trainer.step import Distiller, Stepper
-from kdcache.trainer.stored_stream import StoredStream, stored_stream
+from kdcache.trainer.steps.step import Distiller, Stepper
+from kdcache.trainer.stream.batch import Batch, BatchLayout, Stream
+from kdcache.trainer.stream.online import OnlineStream
+from kdcache.trainer.stream.stored import StoredStream, stored_stream
 
 WARM, TIMED = 2, 4  # steps per turn; the pipeline prefetches 2
 

@@ -24,10 +24,10 @@ from bench_cache import data_spec, parse_pair, wide_cache
 from rounds import figure, interleave, report
 from torch_loader import torch_loader, write_memmaps
 
-from kdcache.cache.cache import Cache
+from kdcache.cache.reader.cache import Cache
 from kdcache.cache.spec import Need
-from kdcache.trainer.batch_layout import BatchLayout
-from kdcache.trainer.stored_stream import StoredStream
+from kdcache.trainer.stream.batch import BatchLayout
+from kdcache.trainer.stream.stored import StoredStream
 
 TARGET, BATCH = "stage4", 16
 PREFETCHED, TIMED = 4, 12  # batches per turn; no contender prefetches more than 4

@@ -15,11 +15,11 @@ from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from kdcache.cache.cache import Cache
+from kdcache.cache.reader.cache import Cache
 from kdcache.cache.spec import FILL_RGB, IGNORE
-from kdcache.cache.view import Geometry
-from kdcache.trainer.stored_stream import StoredStream
-from kdcache.trainer.stored_views import cells
+from kdcache.cache.views.view import Geometry
+from kdcache.trainer.stream.stored import StoredStream
+from kdcache.trainer.stream.stored_views import cells
 
 EPOCHS = 1_000_000  # endless for our purpose
 

@@ -45,7 +45,7 @@ class WarmProcess:
 
 def import_all() -> None:
     """What the commands import when they run. Starts no thread, so that a fork of it is a whole process."""
-    import kdcache.cache.build
+    import kdcache.cache.build.build
     import kdcache.cli.build_display
     import kdcache.cli.kdcache
     import kdcache.cli.kdtrain

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.manifest import Manifest
+from kdcache.cache.record.manifest import Manifest
 
 PRECISION_OF = {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}  # --amp -> as a manifest writes it
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from kdcache.cache.build import BuildEvents
-from kdcache.cache.build_plan import Plan
-from kdcache.cache.build_predict import Prediction
-from kdcache.cache.view_draw import ViewSet
+from kdcache.cache.build.build import BuildEvents
+from kdcache.cache.build.plan import Plan
+from kdcache.cache.build.predict import Prediction
+from kdcache.cache.views.sets import ViewSet
 from kdcache.cli.sizes import size_text
 
 FIRST_ESTIMATE_ROWS = 20  # rows after which the time left means something

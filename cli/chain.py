@@ -146,6 +146,6 @@ def execute(command: list[str]) -> int:
 
 
 def _runs(home: "Path", links: tuple["Link", ...]) -> str:
-    from kdcache.trainer.home import runs_dir
+    from kdcache.trainer.folder.home import runs_dir
 
     return ", ".join(str(runs_dir(home) / link.run) for link in links)

@@ -87,9 +87,9 @@ def _run(command: list[str], home: Path, console: Console) -> None:
 
 def _results(home: Path, console: Console) -> None:
     """The table, from what the runs and the cache recorded."""
-    from kdcache.cache.cache import open_cache
-    from kdcache.cache.find_cache import find_cache
-    from kdcache.trainer.run_folder import read_metrics
+    from kdcache.cache.reader.cache import open_cache
+    from kdcache.cache.record.find import find_cache
+    from kdcache.trainer.folder.run_folder import read_metrics
 
     cache = open_cache(find_cache(None, home / "caches"))
     num_bytes = sum(p.stat().st_size for p in cache.root.rglob("*") if p.is_file())
@@ -112,11 +112,11 @@ def _results(home: Path, console: Console) -> None:
 
 
 def _pictures(home: Path, data: str) -> None:
-    from kdcache.cache.cache import open_cache
-    from kdcache.cache.find_cache import find_cache
-    from kdcache.cache.peek import peek
+    from kdcache.cache.look.peek import peek
+    from kdcache.cache.reader.cache import open_cache
+    from kdcache.cache.record.find import find_cache
     from kdcache.cache.sources.table import open_source
-    from kdcache.trainer.pictures import draw_predictions
+    from kdcache.trainer.judge.pictures import draw_predictions
 
     cache = open_cache(find_cache(None, home / "caches"))
     peek(cache, cache.key(0), 0, home / "peek.png")

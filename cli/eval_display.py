@@ -13,7 +13,7 @@ _PER_CLASS = {"miou": "IoU %", "top1": "accuracy %"}  # by the name of the score
 
 
 def show_judged(console: Console, judged: "Judged", split: str, exit_number: int | None) -> None:
-    from kdcache.trainer.metrics import shown
+    from kdcache.trainer.judge.metrics import shown
 
     metrics, what = judged.metrics, judged.run_dir.name
     if exit_number is not None:

@@ -118,9 +118,9 @@ def build(
 ) -> None:  # fmt: skip
     """Run the teacher once and keep its taps. Again: continue, grow (--tap, --for, --views), update or
     repair."""
-    from kdcache.cache.build import build_cache
-    from kdcache.cache.build_options import BuildOptions, parse_tap
-    from kdcache.cache.find_cache import find_cache, list_caches
+    from kdcache.cache.build.build import build_cache
+    from kdcache.cache.build.options import BuildOptions, parse_tap
+    from kdcache.cache.record.find import find_cache, list_caches
     from kdcache.cli.build_display import BuildDisplay
     from kdcache.cli.shared import parse_count, pick_device
 
@@ -157,7 +157,7 @@ def _needs_of(losses: str | None) -> Callable[[Task], tuple[Need, ...]] | None:
     names = re.split(r",(?![^(]*\))", losses)
 
     def needs(task: Task) -> tuple[Need, ...]:
-        from kdcache.losses.table import needs_of
+        from kdcache.losses.plan.table import needs_of
 
         return tuple(need for name in names for need in needs_of(name.strip(), task=task))
 

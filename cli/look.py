@@ -19,8 +19,8 @@ CONSOLE = Console()
 @click.option("--keys", is_flag=True, help="List the samples' keys instead.")
 def show(cache: str | None, keys: bool) -> None:
     """What a cache holds: teacher, data, views, taps, shards, digests, and which losses it can serve."""
-    from kdcache.cache.cache import open_cache
-    from kdcache.cache.find_cache import find_cache
+    from kdcache.cache.reader.cache import open_cache
+    from kdcache.cache.record.find import find_cache
     from kdcache.cli.show_table import print_cache
 
     opened = open_cache(find_cache(cache, home_folder() / "caches"))
@@ -40,9 +40,9 @@ def show(cache: str | None, keys: bool) -> None:
 def verify(cache: str | None, deep: bool, rows: int, weights: str | None, teacher: str | None) -> None:
     """Check every object's size and digest; --deep also compares targets with the teacher. Exit status 1 on
     damage."""
-    from kdcache.cache.find_cache import find_cache
-    from kdcache.cache.records import list_records
-    from kdcache.cache.verify import deep_check, problems
+    from kdcache.cache.look.verify import deep_check, problems
+    from kdcache.cache.record.find import find_cache
+    from kdcache.cache.record.records import list_records
 
     home = home_folder()
     root = find_cache(cache, home / "caches")
@@ -54,7 +54,7 @@ def verify(cache: str | None, deep: bool, rows: int, weights: str | None, teache
         CONSOLE.print(f"run: kdcache build --cache {root.name} --repair", highlight=False)
         raise SystemExit(1)
     if deep:
-        from kdcache.cache.teacher import manifest_teacher
+        from kdcache.cache.look.teacher import manifest_teacher
 
         table = Table("target", "rows", "largest error", "stated bound", "relative L2")
         for found in deep_check(root, manifest_teacher(root, home / "runs", weights, teacher), rows):
@@ -81,9 +81,9 @@ def verify(cache: str | None, deep: bool, rows: int, weights: str | None, teache
 )
 def peek(key: str, cache: str | None, view: int, out: Path) -> None:
     """Draw one sample: image, label, the teacher's prediction, and each tap as colours."""
-    from kdcache.cache.cache import open_cache
-    from kdcache.cache.find_cache import find_cache
-    from kdcache.cache.peek import peek as draw
+    from kdcache.cache.look.peek import peek as draw
+    from kdcache.cache.reader.cache import open_cache
+    from kdcache.cache.record.find import find_cache
 
     titles = draw(open_cache(find_cache(cache, home_folder() / "caches")), key, view, out)
     CONSOLE.print(f"{out}: {', '.join(titles)}", highlight=False)
@@ -116,7 +116,7 @@ def taps(
     kdcache taps --teacher timm:resnet50 --task classification
     """
     from kdcache.cache.codecs.table import default_codec, make_codec
-    from kdcache.cache.teacher import module_paths, network_for_listing
+    from kdcache.cache.look.teacher import module_paths, network_for_listing
 
     network, default = network_for_listing(teacher, home_folder() / "runs", classes, output_stride, task)
     size = parse_crop(crop) or default

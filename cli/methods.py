@@ -11,7 +11,7 @@ from rich.text import Text
 from kdcache.cli.shared import option
 
 if TYPE_CHECKING:
-    from kdcache.losses.catalogue import Entry, OptionRow
+    from kdcache.losses.plan.catalogue import Entry, OptionRow
 
 COLUMNS = ("method", "source", "reads", "cacheable", "extra modules", "weight and defaults", "published")
 WIDE = 150  # columns of a terminal from which on the whole table can be read
@@ -30,7 +30,7 @@ def methods(name: str | None, task: str | None, markdown: bool) -> None:
     kdtrain methods --task classification
     """
     # Imported here: help and usage errors should not wait seconds for torch.
-    from kdcache.losses.catalogue import entries, entry
+    from kdcache.losses.plan.catalogue import entries, entry
 
     console = Console(soft_wrap=False)
     if name is not None:
@@ -96,7 +96,7 @@ def _teacher(e: "Entry") -> str:
 
 
 def _show(console: Console, e: "Entry") -> None:
-    from kdcache.losses.catalogue import common_options
+    from kdcache.losses.plan.catalogue import common_options
 
     m = e.method
     console.print(f"[bold]{e.name}[/bold]: {m.title}", highlight=False)

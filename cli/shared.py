@@ -70,7 +70,7 @@ def written(context: click.Context) -> dict[str, Any]:
 
 def home_folder() -> Path:
     """$KDCACHE_HOME, or the current folder."""
-    from kdcache.trainer.home import home_dir
+    from kdcache.trainer.folder.home import home_dir
 
     return home_dir()
 

@@ -6,10 +6,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from kdcache.cache.cache import Cache
 from kdcache.cache.errors import BadOption
-from kdcache.cache.mean_need import members_of
-from kdcache.cache.records import RecordKey, list_records, read_record
+from kdcache.cache.reader.cache import Cache
+from kdcache.cache.record.records import RecordKey, list_records, read_record
+from kdcache.cache.spec import members_of
 from kdcache.cli.build_display import view_title
 from kdcache.cli.sizes import size_text
 
@@ -97,8 +97,8 @@ def _losses(cache: Cache) -> list[str]:
     """Losses of the cache's task that it answers: every need is kept, or is the mean of what is kept of
     several teachers, and the views are those that the loss reads. One that invents its images asks none.
     """
-    from kdcache.losses.plan import parse_losses
-    from kdcache.losses.table import loss_names
+    from kdcache.losses.plan.plan import parse_losses
+    from kdcache.losses.plan.table import loss_names
 
     targets, turned = cache.manifest.tap_names, any(v.kind == "turns" for v in cache.manifest.views)
 

@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from kdcache.trainer.metrics import shown
-from kdcache.trainer.progress_events import Evaluated, Event, RunFinished, RunStarted, Saved, StepsDone
+from kdcache.trainer.events import Evaluated, Event, RunFinished, RunStarted, Saved, StepsDone
+from kdcache.trainer.judge.metrics import shown
 
 PLAIN_EVERY_S = 10.0  # a log file gets a line this often instead of a live one
 

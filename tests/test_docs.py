@@ -14,7 +14,7 @@ from kdcache.cache.networks.build import build_network
 from kdcache.cache.spec import TensorSpec
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
-from kdcache.losses.plan import LossPlan, parse_losses
+from kdcache.losses.plan.plan import LossPlan, parse_losses
 from kdcache.losses.step_inputs import StepInputs
 
 ROOT = Path(__file__).parents[1]

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from kdcache.cache.build_options import DEFAULT_VIEWS
-from kdcache.cache.crop_draw import EVAL_SHARE
-from kdcache.cache.recipe import parse_recipe
+from kdcache.cache.build.options import DEFAULT_VIEWS
 from kdcache.cache.sources.arrays import HELD_OUT
 from kdcache.cache.sources.table import SOURCES
 from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task
-from kdcache.trainer.checkpoint import KEPT
+from kdcache.cache.views.draw import EVAL_SHARE
+from kdcache.cache.views.recipe import parse_recipe
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.evaluate_classification import ECE_BINS
-from kdcache.trainer.order import MIN_WINDOW_BLOCKS, MIN_WINDOW_SAMPLES
+from kdcache.trainer.folder.checkpoint import KEPT
+from kdcache.trainer.judge.classification import ECE_BINS
+from kdcache.trainer.stream.order import MIN_WINDOW_BLOCKS, MIN_WINDOW_SAMPLES
 
 ROOT = Path(__file__).parents[1]
 SGD, ADAMW = (TrainConfig(run="r", optimizer=name) for name in ("sgd", "adamw"))

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from kdcache.cache.errors import BadOption, Missing
-from kdcache.cache.find_cache import list_caches
-from kdcache.cache.manifest import read_manifest
 from kdcache.cache.networks.names import parse_name
-from kdcache.cache.networks.run_card import CARD
-from kdcache.cache.networks.run_folder import load_run_network, read_run_card, weights_digest
+from kdcache.cache.networks.run import load_run_network
+from kdcache.cache.networks.run_card import CARD, read_run_card
+from kdcache.cache.networks.weights import weights_digest
+from kdcache.cache.record.find import list_caches
+from kdcache.cache.record.manifest import read_manifest
 from kdcache.cache.sources.table import open_source
-from kdcache.losses.table import needs_of
+from kdcache.losses.plan.table import needs_of
 from kdcache.trainer.config import FILE_NAME, read_config
-from kdcache.trainer.home import absolute_spec, caches_dir, default_run_name, runs_dir
+from kdcache.trainer.folder.home import absolute_spec, caches_dir, default_run_name, runs_dir
 from kdcache.trainer.run import continued
 
 State = Literal["new", "begun", "finished"]

@@ -16,12 +16,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import nn
 
-from kdcache.trainer.checkpoint import Checkpoint, load_latest, save_checkpoint, sweep
 from kdcache.trainer.config import TrainConfig, write_config
-from kdcache.trainer.environment import describe_environment, refuse_other_stream, write_environment
-from kdcache.trainer.parts import Parts
-from kdcache.trainer.place import place_of, reset_accelerate, start_accelerator, start_trackers, uses_sync_bn
-from kdcache.trainer.progress_events import (
+from kdcache.trainer.events import (
     Evaluated,
     Listen,
     RunFinished,
@@ -29,10 +25,14 @@ from kdcache.trainer.progress_events import (
     Saved,
     silent,
 )
+from kdcache.trainer.folder.checkpoint import Checkpoint, load_latest, save_checkpoint, sweep
+from kdcache.trainer.folder.environment import describe_environment, refuse_other_stream, write_environment
+from kdcache.trainer.folder.run_folder import MetricsLog, check_free, held
+from kdcache.trainer.ranks import place_of, reset_accelerate, start_accelerator, start_trackers, uses_sync_bn
 from kdcache.trainer.reporter import Reporter
-from kdcache.trainer.run_folder import MetricsLog, check_free, held
-from kdcache.trainer.schedule import due
 from kdcache.trainer.steps.choose import make_stepper
+from kdcache.trainer.steps.contract import Parts
+from kdcache.trainer.steps.schedule import due
 
 Assemble = Callable[[Accelerator], Parts]
 

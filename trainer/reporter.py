@@ -14,9 +14,9 @@ import torch
 from accelerate import Accelerator
 
 from kdcache.cache.errors import KdError
-from kdcache.trainer.progress_events import Listen, StepsDone
-from kdcache.trainer.run_folder import MetricsLog
-from kdcache.trainer.step import UNWEIGHTED, StepResult
+from kdcache.trainer.events import Listen, StepsDone
+from kdcache.trainer.folder.run_folder import MetricsLog
+from kdcache.trainer.steps.step import UNWEIGHTED, StepResult
 
 REPORT_EVERY = {"cpu": 1, "cuda": 10}  # steps
 

@@ -10,18 +10,26 @@ from torch import nn
 
 from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.resolve import member_names, resolve_teacher
-from kdcache.cache.networks.run_folder import RunCard, load_run_network, read_run_card
+from kdcache.cache.networks.run import load_run_network
+from kdcache.cache.networks.run_card import RunCard, read_run_card
 from kdcache.cache.sources.table import open_source
 from kdcache.trainer.assemble import assemble
 from kdcache.trainer.config import TrainConfig, merge_for_resume, read_config
-from kdcache.trainer.home import absolute_spec, cache_label, default_run_name, find_cache, find_run, runs_dir
+from kdcache.trainer.events import Listen, silent
+from kdcache.trainer.folder.home import (
+    absolute_spec,
+    cache_label,
+    default_run_name,
+    find_cache,
+    find_run,
+    runs_dir,
+)
+from kdcache.trainer.folder.run_folder import check_free
+from kdcache.trainer.judge.metrics import Metrics
 from kdcache.trainer.loop import train
-from kdcache.trainer.metrics import Metrics
-from kdcache.trainer.origin import open_origin, resolve_origin
-from kdcache.trainer.parts import Parts
-from kdcache.trainer.place import judge_alone, place_of
-from kdcache.trainer.progress_events import Listen, silent
-from kdcache.trainer.run_folder import check_free
+from kdcache.trainer.ranks import judge_alone, place_of
+from kdcache.trainer.steps.contract import Parts
+from kdcache.trainer.stream.run_source import open_origin, resolve_origin
 from kdcache.trainer.students.exits import load_exit
 
 

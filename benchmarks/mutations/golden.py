@@ -42,7 +42,7 @@ MUTANTS = [
     ),
     (
         "afdcd's objective weighs an auxiliary head that the student does not have",
-        "losses/task.py:SegmentationTask.forward",
+        "losses/supervised/task.py:SegmentationTask.forward",
         "return main",
         "return 1.4 * main",
         "tests/losses/test_golden_adapters.py::"

@@ -12,14 +12,14 @@ ROWS = "tests/losses/test_row_divergence.py::"
 MUTANTS = [
     (
         "the divergence is taken the other way round",
-        "losses/divergence.py:kl",
+        "losses/formulas/divergence.py:kl",
         "(log_teacher.exp() * (log_teacher - log_student))",
         "(log_student.exp() * (log_student - log_teacher))",
         golden("segmentation/kd_pixelwise"),
     ),
     (
         "the teacher of a divergence has no temperature",
-        "losses/divergence.py:kl",
+        "losses/formulas/divergence.py:kl",
         "log_softmax(teacher / temperature, dim=dim)",
         "log_softmax(teacher, dim=dim)",
         golden("segmentation/kd_pixelwise", 2),
@@ -103,7 +103,7 @@ MUTANTS = [
     ),
     (
         "the last rows fall out of the blocks",
-        "losses/dense/row_divergence.py:_blocks",
+        "losses/formulas/row_divergence.py:_blocks",
         "range(0, num_rows, size)",
         "range(0, num_rows - size + 1, size)",
         ROWS + "test_blocks_give_the_direct_form_and_its_gradients",
@@ -138,7 +138,7 @@ MUTANTS = [
     ),
     (
         "equal channels get an adapter all the same",
-        "losses/adapters.py:align",
+        "losses/formulas/adapters.py:align",
         "student_channels == teacher_channels",
         "student_channels == 0",
         SET + "test_equal_channels_need_no_adapter",

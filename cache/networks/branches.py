@@ -11,8 +11,8 @@ from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.networks.cifar_resnets import CifarResNet, WideResNet
-from kdcache.cache.networks.classifiers import Classifier
+from kdcache.cache.networks.families.cifar import CifarResNet, WideResNet
+from kdcache.cache.networks.families.timm import Classifier
 from kdcache.cache.networks.network import Network
 
 

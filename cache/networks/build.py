@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from kdcache.cache.errors import BadOption, KdError
-from kdcache.cache.networks.factory import assemble_custom
+from kdcache.cache.networks.families.custom import assemble_custom
 from kdcache.cache.networks.names import CIFAR, CUSTOM, TIMM, NetworkName, parse_name
-from kdcache.cache.networks.network import Assembly, Network, NetworkConfig
+from kdcache.cache.networks.network import Assembly, Network
+from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.networks.run_card import student_weights
 from kdcache.cache.networks.weights import SUFFIXES, WeightsFile, fit_weights, read_weights
 from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task
@@ -121,7 +122,7 @@ def _num_classes(name: NetworkName, num_classes: int | None, role: Role, task: T
     if num_classes is not None:
         return num_classes
     if name.family == TIMM:
-        from kdcache.cache.networks.classifiers import default_classes
+        from kdcache.cache.networks.families.timm import default_classes
 
         return default_classes(name)
     if name.family == "tv":
@@ -140,21 +141,21 @@ def _assemble(name: NetworkName, task: Task, num_classes: int, output_stride: in
     if name.family == CUSTOM:
         return assemble_custom(name.body, num_classes or None, task)
     if name.family == CIFAR:
-        from kdcache.cache.networks.cifar_resnets import assemble_cifar
+        from kdcache.cache.networks.families.cifar import assemble_cifar
 
         return assemble_cifar(name, num_classes=num_classes)
     if name.family == TIMM and task == CLASSIFICATION:
-        from kdcache.cache.networks.classifiers import assemble_classifier
+        from kdcache.cache.networks.families.timm import assemble_classifier
 
         return assemble_classifier(name, num_classes=num_classes)
     if name.family == TIMM:
-        from kdcache.cache.networks.backbones import assemble_backbone
+        from kdcache.cache.networks.families.timm import assemble_backbone
 
         return assemble_backbone(name, output_stride=output_stride)
     if name.family == "tv":
-        from kdcache.cache.networks.torchvision_models import assemble_torchvision
+        from kdcache.cache.networks.families.torchvision import assemble_torchvision
 
         return assemble_torchvision(name, num_classes=num_classes, output_stride=output_stride, aux=aux)
-    from kdcache.cache.networks.segmentation import assemble_segmentation
+    from kdcache.cache.networks.families.smp import assemble_segmentation
 
     return assemble_segmentation(name, num_classes=num_classes, output_stride=output_stride, aux=aux)

@@ -7,9 +7,9 @@ import torchvision
 from torch import Tensor
 
 from kdcache.cache.errors import BadOption, BadWeights, unknown
-from kdcache.cache.networks.encoders import check_tag, statistics
+from kdcache.cache.networks.families.timm import check_tag, statistics
+from kdcache.cache.networks.families.torchvision import NUM_VOC_CLASSES
 from kdcache.cache.networks.names import CIFAR, CUSTOM, SAME, NetworkName
-from kdcache.cache.networks.torchvision_models import NUM_VOC_CLASSES
 from kdcache.cache.networks.weights import WeightsFile
 
 IMAGENET = "imagenet"  # the weights that timm takes by default for the architecture

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.networks.network import Network, NetworkConfig
+from kdcache.cache.networks.network import Network
+from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.spec import TensorSpec
 
 MEAN = "mean"  # the place of the mean logits

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.networks.network_config import NetworkConfig as NetworkConfig
+from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.networks.normalise import IMAGENET_MEAN, IMAGENET_STD, Normalise, pad_to_multiple
 from kdcache.cache.networks.taps import find_module, read_places, select_item
 from kdcache.cache.spec import Task, TensorSpec, ceil_div, unknown

@@ -11,7 +11,8 @@ from kdcache.cache.networks.build import NONE, build_network
 from kdcache.cache.networks.ensemble import Ensemble, member_labels, member_taps
 from kdcache.cache.networks.names import CUSTOM, TIMM, NetworkName, parse_name
 from kdcache.cache.networks.network import Network
-from kdcache.cache.networks.run_folder import RunCard, load_run_network, read_run_card
+from kdcache.cache.networks.run import load_run_network
+from kdcache.cache.networks.run_card import RunCard, read_run_card
 from kdcache.cache.networks.weights import SUFFIXES
 from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from kdcache.cache.errors import BadWeights, Missing
-from kdcache.cache.networks.network import Network, NetworkConfig
+from kdcache.cache.networks.network import Network
+from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.spec import SEGMENTATION, Task
 
 CARD = "network.json"

@@ -16,7 +16,7 @@ import numpy as np
 from kdcache.cache.errors import BadSample
 from kdcache.cache.stores.contract import Buffer, ObjectRecord, Store, damaged
 from kdcache.cache.stores.tar_pack import pack_tar
-from kdcache.cache.view_draw import key_hash
+from kdcache.cache.views.draw import key_hash
 
 FORMAT = 1
 _MAGIC = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png"}

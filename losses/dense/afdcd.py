@@ -22,7 +22,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdcache.cache.spec import BadOption, TensorSpec
-from kdcache.losses.adapters import EnhancedGenerator, align, plain_generator
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, Weighted, same_tap
 from kdcache.losses.dense.afdcd_contrast import (
     POOL_FROM_CELLS,
@@ -32,8 +31,9 @@ from kdcache.losses.dense.afdcd_contrast import (
     contrast_region,
     omni_contrast,
 )
-from kdcache.losses.divergence import summed_square
-from kdcache.losses.masks import centre_mask, spatial_mask, uniform_for
+from kdcache.losses.formulas.adapters import EnhancedGenerator, align, plain_generator
+from kdcache.losses.formulas.divergence import summed_square
+from kdcache.losses.formulas.masks import centre_mask, spatial_mask, uniform_for
 from kdcache.losses.options import About, Count, NotNegative, OptionValue, Pair, Positive, Range, Share
 from kdcache.losses.step_inputs import StepInputs
 

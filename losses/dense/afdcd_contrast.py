@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from kdcache.cache.spec import BadOption
-from kdcache.losses.precision import in_float32
+from kdcache.losses.formulas.precision import in_float32
 
 POOL = 4  # published pooling before the contrast
 POOL_FROM_CELLS = 64  # the published maps that are pooled have at least this many cells a side

@@ -23,9 +23,9 @@ from kdcache.cache.spec import IGNORE, BadOption
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, Weighted, same_tap
 from kdcache.losses.dense.cirkd_memory import ClassMemory, Permute, Queue, shared_permutations
 from kdcache.losses.dense.labels import nearest_labels
-from kdcache.losses.dense.row_divergence import summed_row_kl
+from kdcache.losses.formulas.precision import in_float32
+from kdcache.losses.formulas.row_divergence import summed_row_kl
 from kdcache.losses.options import About, Count, NotNegative, OptionValue, Positive
-from kdcache.losses.precision import in_float32
 from kdcache.losses.step_inputs import StepInputs
 
 

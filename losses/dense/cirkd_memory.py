@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kdcache.cache.spec import IGNORE
-from kdcache.losses.gather import gather_rows
+from kdcache.losses.formulas.gather import gather_rows
 
 Queue = Literal["faithful", "corrected"]
 Permute = Callable[[int], Tensor]  # n -> a permutation of 0 .. n - 1, int64 on the CPU

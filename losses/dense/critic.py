@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdcache.losses.precision import in_float32
+from kdcache.losses.formulas.precision import in_float32
 
 Scaling = Literal["batchnorm", "tanh", "rescale", "none"]
 LEVELS = 4

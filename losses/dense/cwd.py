@@ -13,11 +13,11 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
-from kdcache.losses.adapters import align
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_tap
-from kdcache.losses.divergence import channel_kl, channel_mean_square, pixel_kl
+from kdcache.losses.formulas.adapters import align
+from kdcache.losses.formulas.divergence import channel_kl, channel_mean_square, pixel_kl
+from kdcache.losses.formulas.shapes import check_same_channels
 from kdcache.losses.options import About, OptionValue, Positive
-from kdcache.losses.shapes import check_same_channels
 from kdcache.losses.step_inputs import StepInputs
 
 

@@ -20,9 +20,9 @@ from torch.nn import functional
 
 from kdcache.cache.spec import BadOption, Need
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, Weighted, tap_list
+from kdcache.losses.formulas.precision import in_float32
+from kdcache.losses.formulas.shapes import check_same_channels, check_same_size
 from kdcache.losses.options import About, NotNegative, OptionValue, Positive
-from kdcache.losses.precision import in_float32
-from kdcache.losses.shapes import check_same_channels, check_same_size
 from kdcache.losses.step_inputs import StepInputs
 
 

@@ -13,9 +13,9 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from kdcache.losses.adapters import align, plain_generator
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_tap
-from kdcache.losses.divergence import channel_kl
+from kdcache.losses.formulas.adapters import align, plain_generator
+from kdcache.losses.formulas.divergence import channel_kl
 from kdcache.losses.options import About, OptionValue, Positive
 from kdcache.losses.step_inputs import StepInputs
 

@@ -23,8 +23,8 @@ from torch.nn import functional
 from kdcache.cache.spec import BadOption
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_tap
 from kdcache.losses.dense.labels import nearest_labels
+from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.options import About, OptionValue
-from kdcache.losses.precision import in_float32
 from kdcache.losses.step_inputs import StepInputs
 
 

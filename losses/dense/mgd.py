@@ -14,10 +14,10 @@ from typing import Annotated, Literal
 from torch import Tensor
 
 from kdcache.cache.spec import CLASSIFICATION
-from kdcache.losses.adapters import align, plain_generator
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_tap
-from kdcache.losses.divergence import summed_square
-from kdcache.losses.masks import channel_mask, spatial_mask, uniform_for
+from kdcache.losses.formulas.adapters import align, plain_generator
+from kdcache.losses.formulas.divergence import summed_square
+from kdcache.losses.formulas.masks import channel_mask, spatial_mask, uniform_for
 from kdcache.losses.options import About, OptionValue, Share
 from kdcache.losses.step_inputs import StepInputs
 

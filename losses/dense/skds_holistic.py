@@ -30,8 +30,8 @@ from kdcache.losses.dense.adversarial import (
     with_image,
 )
 from kdcache.losses.dense.critic import LEVELS, Critic, Scaling, smallest_side
+from kdcache.losses.formulas.shapes import check_same_channels
 from kdcache.losses.options import About, Count, NotNegative, Positive
-from kdcache.losses.shapes import check_same_channels
 from kdcache.losses.step_inputs import StepInputs
 
 IMAGE_CHANNELS = 3

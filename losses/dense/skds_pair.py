@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from kdcache.cache.spec import BadOption, TensorSpec
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_tap
+from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.options import About, OptionValue, Range
-from kdcache.losses.precision import in_float32
 from kdcache.losses.step_inputs import StepInputs
 
 Form = Literal["skds", "cirkd"]

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from kdcache.cache.spec import Need
 from kdcache.losses.contract import LossTerm, Maps, Method
-from kdcache.losses.divergence import pixel_kl
-from kdcache.losses.shapes import check_same_channels
+from kdcache.losses.formulas.divergence import pixel_kl
+from kdcache.losses.formulas.shapes import check_same_channels
 from kdcache.losses.step_inputs import StepInputs
 
 

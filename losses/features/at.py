@@ -18,10 +18,10 @@ from torch.nn import functional
 
 from kdcache.cache.spec import CLASSIFICATION, BadOption, Need, TensorSpec
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, tap_list
-from kdcache.losses.features.rows import named_taps
+from kdcache.losses.formulas.precision import in_float32
+from kdcache.losses.formulas.rows import named_taps
+from kdcache.losses.formulas.shapes import check_same_size
 from kdcache.losses.options import About, OptionValue
-from kdcache.losses.precision import in_float32
-from kdcache.losses.shapes import check_same_size
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 REDUCTION = "kdcache.losses.features.at:attention_map"

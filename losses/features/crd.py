@@ -24,9 +24,9 @@ from torch.nn import functional
 from kdcache.cache.spec import BadOption
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_tap
 from kdcache.losses.features.negatives import OtherClasses
-from kdcache.losses.gather import gather_rows
+from kdcache.losses.formulas.gather import gather_rows
+from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.options import About, Count, OptionValue, Range, Share
-from kdcache.losses.precision import in_float32
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 EPSILON = 1e-7

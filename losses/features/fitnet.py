@@ -22,10 +22,10 @@ from torch.nn import functional
 from kdcache.cache.spec import CLASSIFICATION, BadOption, Need
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, tap_list
 from kdcache.losses.features.regressors import Pair, Regressor, ValidRegressor, adapter, random_adapter
-from kdcache.losses.features.rows import SAME, as_map, tap_pairs
+from kdcache.losses.formulas.precision import in_float32
+from kdcache.losses.formulas.rows import SAME, as_map, tap_pairs
+from kdcache.losses.formulas.shapes import check_same_channels
 from kdcache.losses.options import About, OptionValue, Positive
-from kdcache.losses.precision import in_float32
-from kdcache.losses.shapes import check_same_channels
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 Form = Literal["cirkd", "repdistiller", "lenscloth", "original"]

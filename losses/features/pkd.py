@@ -18,10 +18,10 @@ from torch.nn import functional
 
 from kdcache.cache.spec import CLASSIFICATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_taps
-from kdcache.losses.features.rows import as_map, named_taps
+from kdcache.losses.formulas.precision import in_float32
+from kdcache.losses.formulas.rows import as_map, named_taps
+from kdcache.losses.formulas.shapes import check_same_channels
 from kdcache.losses.options import About, OptionValue
-from kdcache.losses.precision import in_float32
-from kdcache.losses.shapes import check_same_channels
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 EPSILON = 1e-6

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from kdcache.cache.spec import BadOption, TensorSpec
-from kdcache.losses.features.rows import as_map, cells_of, check_statistics
-from kdcache.losses.shapes import check_same_size, size_text
+from kdcache.losses.formulas.rows import as_map, cells_of, check_statistics
+from kdcache.losses.formulas.shapes import check_same_size, size_text
 
 RANDOM_BOUND = 0.005  # lenscloth: weights of the regressors, which are never trained
 ORIGINAL_BOUND = 0.05  # of the first weights of the two-stage regressor

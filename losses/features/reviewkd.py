@@ -19,9 +19,9 @@ from torch.nn import functional
 
 from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Need
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads
-from kdcache.losses.features.rows import as_map, check_statistics, tap_pairs
+from kdcache.losses.formulas.precision import in_float32
+from kdcache.losses.formulas.rows import as_map, check_statistics, tap_pairs
 from kdcache.losses.options import About, OptionValue
-from kdcache.losses.precision import in_float32
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 MIDDLE_CHANNELS = 512  # at most, between the two convolutions of a level

@@ -15,7 +15,7 @@ from kdcache.cache.spec import SEGMENTATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, Weighted, same_tap
 from kdcache.losses.features.rkd_a import angle_loss
 from kdcache.losses.features.rkd_d import distance_loss, no_relation
-from kdcache.losses.features.rows import vectors_of
+from kdcache.losses.formulas.rows import vectors_of
 from kdcache.losses.options import About, NotNegative, OptionValue
 from kdcache.losses.step_inputs import StepInputs
 

@@ -19,9 +19,9 @@ from torch.nn import functional
 
 from kdcache.cache.spec import SEGMENTATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_tap
-from kdcache.losses.features.rows import vectors_of
+from kdcache.losses.formulas.precision import in_float32
+from kdcache.losses.formulas.rows import vectors_of
 from kdcache.losses.options import About, OptionValue
-from kdcache.losses.precision import in_float32
 from kdcache.losses.step_inputs import StepInputs
 
 BLOCK_BYTES = {"cpu": 1 << 25, "cuda": 1 << 28}  # directions and angles in flight

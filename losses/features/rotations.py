@@ -6,8 +6,8 @@ B samples, R = 3 B turned views (row r belongs to sample r // 3), K classes or c
 import torch
 from torch import Tensor
 
-from kdcache.losses.divergence import kl
-from kdcache.losses.precision import in_float32
+from kdcache.losses.formulas.divergence import kl
+from kdcache.losses.formulas.precision import in_float32
 
 SMALLEST_NORM = 1e-8
 TURNS = 3  # turned views per sample

@@ -21,11 +21,11 @@ from torch.nn import functional
 
 from kdcache.cache.spec import BadOption, Need
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Reads, Weighted
-from kdcache.losses.divergence import kl
 from kdcache.losses.features.rotations import TURNS, kept_kl, kept_rows, similarity, true_rank
+from kdcache.losses.formulas.divergence import kl
+from kdcache.losses.formulas.precision import in_float32
+from kdcache.losses.formulas.shapes import check_same_channels
 from kdcache.losses.options import About, NotNegative, OptionValue, Positive, Share
-from kdcache.losses.precision import in_float32
-from kdcache.losses.shapes import check_same_channels
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 

@@ -18,9 +18,9 @@ from torch.linalg import vector_norm
 
 from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Need
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Reads, Weighted
+from kdcache.losses.formulas.precision import in_float32
+from kdcache.losses.formulas.shapes import check_same_channels
 from kdcache.losses.options import About, NotNegative, OptionValue, Positive
-from kdcache.losses.precision import in_float32
-from kdcache.losses.shapes import check_same_channels
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 EPSILON = 1e-8

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from kdcache.cache.spec import CLASSIFICATION, Need
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Weighted
+from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.logits.scores import check_scores, mean_kl, of_other_classes, of_true_class
 from kdcache.losses.options import About, NotNegative, Positive
-from kdcache.losses.precision import in_float32
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 

@@ -19,12 +19,12 @@ from torch.nn import functional
 
 from kdcache.cache.spec import CLASSIFICATION, BadOption, Need
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Weighted
-from kdcache.losses.divergence import pixel_kl
+from kdcache.losses.formulas.divergence import pixel_kl
+from kdcache.losses.formulas.shapes import check_same_channels
 from kdcache.losses.logits.scores import mean_kl
 from kdcache.losses.options import About, Count, NotNegative, OptionValue, Positive
-from kdcache.losses.shapes import check_same_channels
 from kdcache.losses.step_inputs import StepInputs, plain_rows
-from kdcache.losses.task import classification_ce
+from kdcache.losses.supervised.task import classification_ce
 
 Form = Literal["cirkd", "skds", "ifvd", "repdistiller", "okddip"]
 

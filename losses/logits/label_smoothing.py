@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from kdcache.cache.spec import CLASSIFICATION
 from kdcache.losses.contract import LossTerm, Maps, Method
+from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.logits.scores import check_several_classes, of_true_class
 from kdcache.losses.options import About, OptionValue, Share
-from kdcache.losses.precision import in_float32
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 

@@ -6,8 +6,8 @@ After Tang et al. 2020, https://arxiv.org/abs/2002.03532; recalled, neither text
 from torch import Tensor
 from torch.nn import functional
 
+from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.logits.scores import kl_to_target, of_true_class
-from kdcache.losses.precision import in_float32
 
 
 @in_float32

@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from kdcache.cache.spec import BadOption, TensorSpec
 from kdcache.losses.contract import Maps
-from kdcache.losses.divergence import kl
-from kdcache.losses.precision import in_float32
-from kdcache.losses.shapes import check_same_channels
+from kdcache.losses.formulas.divergence import kl
+from kdcache.losses.formulas.precision import in_float32
+from kdcache.losses.formulas.shapes import check_same_channels
 
 
 @in_float32

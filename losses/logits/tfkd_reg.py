@@ -14,9 +14,9 @@ from torch import Tensor
 
 from kdcache.cache.spec import CLASSIFICATION
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Weighted
+from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.logits.scores import check_several_classes, kl_to_target
 from kdcache.losses.options import About, NotNegative, OptionValue, Positive, Share
-from kdcache.losses.precision import in_float32
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 

@@ -22,9 +22,9 @@ from torch.nn import functional
 
 from kdcache.cache.spec import CLASSIFICATION, BadOption
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Reads, StudentForm, Weighted
+from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.options import About, Count, NotNegative, OptionValue, Positive, Share
 from kdcache.losses.peers.online import summed_ce
-from kdcache.losses.precision import in_float32
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 Form = Literal["luanyunteng", "archiplab"]

@@ -21,9 +21,9 @@ from torch.nn import functional
 
 from kdcache.cache.spec import CLASSIFICATION, BadOption, Need
 from kdcache.losses.contract import LossTerm, Maps, Method, Rival, StepForm, Weighted
+from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.logits.scores import check_scores, mean_kl
 from kdcache.losses.options import About, Count, NotNegative, OptionValue, Positive
-from kdcache.losses.precision import in_float32
 from kdcache.losses.step_inputs import StepInputs
 
 WIDE, NARROW = 128, 64  # channels

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kdcache.cache.spec import CLASSIFICATION
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Reads, StepForm, StudentForm, Weighted
+from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.logits.scores import mean_kl
 from kdcache.losses.options import About, OptionValue, Positive, Range
 from kdcache.losses.peers.online import (
@@ -28,7 +29,6 @@ from kdcache.losses.peers.online import (
     summed_ce,
     summed_divergence,
 )
-from kdcache.losses.precision import in_float32
 from kdcache.losses.step_inputs import StepInputs
 
 Form = Literal["official", "paper", "okddip"]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from kdcache.cache.spec import CLASSIFICATION, BadOption
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Reads, StudentForm, Weighted
+from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.options import About, Count, NotNegative, OptionValue, Positive, Range
 from kdcache.losses.peers.online import (
     Divergence,
@@ -29,7 +30,6 @@ from kdcache.losses.peers.online import (
     summed_ce,
     summed_divergence,
 )
-from kdcache.losses.precision import in_float32
 from kdcache.losses.step_inputs import StepInputs
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kdcache.cache.spec import CLASSIFICATION, BadOption
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Reads, StudentForm, Weighted
+from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.options import About, NotNegative, OptionValue, Positive
 from kdcache.losses.peers.online import (
     Divergence,
@@ -25,7 +26,6 @@ from kdcache.losses.peers.online import (
     summed_ce,
     summed_divergence,
 )
-from kdcache.losses.precision import in_float32
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 TRUNK = "trunk"

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.options import Range
-from kdcache.losses.precision import in_float32
 from kdcache.losses.schedules import TermSchedule
 from kdcache.losses.step_inputs import StepInputs, plain_rows
-from kdcache.losses.task import classification_ce
+from kdcache.losses.supervised.task import classification_ce
 
 Several = Annotated[int, Range(2)]
 Divergence = Literal["KL", "CE"]

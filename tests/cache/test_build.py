@@ -10,13 +10,13 @@ import torch
 import zarr
 from tiny_folder import draw_folder, draw_sample
 
-from kdcache.cache.build import BuildEvents, BuildReport, build_cache
-from kdcache.cache.build_lock import build_lock
-from kdcache.cache.build_options import BuildOptions, parse_tap
-from kdcache.cache.cache import open_cache
+from kdcache.cache.build.build import BuildEvents, BuildReport, build_cache
+from kdcache.cache.build.lock import build_lock
+from kdcache.cache.build.options import BuildOptions, parse_tap
 from kdcache.cache.errors import BadCache, BadOption, BadSample, Busy, DiskFull, KdError
+from kdcache.cache.look.verify import damaged, problems
+from kdcache.cache.reader.cache import open_cache
 from kdcache.cache.spec import Need
-from kdcache.cache.verify import damaged, problems
 
 
 def options(tmp_path: Path, **changes: object) -> BuildOptions:
@@ -218,7 +218,7 @@ def test_two_builders_on_one_cache(tmp_path: Path, data: Path) -> None:
 def test_a_disk_that_is_too_small_is_refused_before_the_first_write(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import kdcache.cache.build_predict as module
+    import kdcache.cache.build.predict as module
 
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
     with pytest.raises(DiskFull, match="the disk has") as error:

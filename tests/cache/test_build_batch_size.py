@@ -8,13 +8,13 @@ import pytest
 from class_data import draw_imagefolder
 from tiny_folder import draw_folder
 
-from kdcache.cache.build import build_cache
-from kdcache.cache.build_options import BuildOptions, parse_tap
-from kdcache.cache.cache import Cache, open_cache
-from kdcache.cache.image_batch import pixel_digest
-from kdcache.cache.images import ImagePipeline
-from kdcache.cache.records import read_record
-from kdcache.cache.view_rows import mixes, pixel_feed
+from kdcache.cache.build.build import build_cache
+from kdcache.cache.build.options import BuildOptions, parse_tap
+from kdcache.cache.images.feed import pixel_digest
+from kdcache.cache.images.pipeline import ImagePipeline
+from kdcache.cache.reader.cache import Cache, open_cache
+from kdcache.cache.reader.rows import mixes, pixel_feed
+from kdcache.cache.record.records import read_record
 
 SHARD_ROWS = 5
 AT_A_TIME = ((1, 1), (3, 2))  # batch size, threads of the image pipeline

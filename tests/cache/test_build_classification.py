@@ -11,16 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
-from kdcache.cache.build import BuildReport, build_cache
-from kdcache.cache.build_options import BuildOptions, TapRequest, default_requests, parse_tap
-from kdcache.cache.cache import open_cache
-from kdcache.cache.classifier import CLASSIFIER_FILE
+from kdcache.cache.build.build import BuildReport, build_cache
+from kdcache.cache.build.options import BuildOptions, TapRequest, default_requests, parse_tap
 from kdcache.cache.errors import BadCache, BadOption, BadSample, KdError
+from kdcache.cache.look.peek import peek, top_lines
+from kdcache.cache.look.verify import damaged, deep_check, problems
 from kdcache.cache.networks.resolve import resolve_teacher
-from kdcache.cache.peek import peek, top_lines
+from kdcache.cache.reader.cache import open_cache
+from kdcache.cache.record.classifier import CLASSIFIER_FILE
 from kdcache.cache.sources.table import open_source
 from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Need, Task
-from kdcache.cache.verify import damaged, deep_check, problems
 
 TEACHER = "tiny_classifier:make"
 TAPS = ("stage1", "embedding=fp32", "logits")

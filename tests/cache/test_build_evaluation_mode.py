@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from tiny_folder import draw_folder
 
-from kdcache.cache.build import build_cache
-from kdcache.cache.build_options import BuildOptions, parse_tap
-from kdcache.cache.cache import Cache, open_cache
+from kdcache.cache.build.build import build_cache
+from kdcache.cache.build.options import BuildOptions, parse_tap
+from kdcache.cache.reader.cache import Cache, open_cache
 
 NUM_SAMPLES = 4
 SIZE = (16, 24)

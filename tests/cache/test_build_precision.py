@@ -7,14 +7,14 @@ import pytest
 import torch
 from tiny_folder import draw_folder
 
-from kdcache.cache.build import BuildEvents, BuildReport, build_cache
-from kdcache.cache.build_options import BuildOptions, parse_tap
-from kdcache.cache.build_plan import make_plan
-from kdcache.cache.cache import Cache, open_cache
+from kdcache.cache.build.build import BuildEvents, BuildReport, build_cache
+from kdcache.cache.build.options import BuildOptions, parse_tap
+from kdcache.cache.build.plan import make_plan
 from kdcache.cache.errors import BadOption
+from kdcache.cache.look.verify import deep_check
 from kdcache.cache.networks.resolve import resolve_teacher
+from kdcache.cache.reader.cache import Cache, open_cache
 from kdcache.cache.spec import SEGMENTATION
-from kdcache.cache.verify import deep_check
 
 TEACHER = "exact_teachers:make_rounder"
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

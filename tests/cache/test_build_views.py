@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from class_alignment import RECIPES, build_class_cache, draw_classes, ops_of
 
-from kdcache.cache.cache import Cache
 from kdcache.cache.errors import BadOption
+from kdcache.cache.reader.cache import Cache
 
 MIXUP = RECIPES[2]
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from kdcache.cache.colour import apply_effects
+from kdcache.cache.images.effects import apply_effects
 from kdcache.cache.spec import FILL_RGB
-from kdcache.cache.view import Op
+from kdcache.cache.views.view import Op
 
 SIDE = 24
 

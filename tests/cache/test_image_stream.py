@@ -12,7 +12,8 @@ from encoded_images import WHOLE, encode, ending, noise, painted, plain_feed
 from PIL import Image
 
 from kdcache.cache.errors import BadCache, BadSample
-from kdcache.cache.images import Feed, ImagePipeline
+from kdcache.cache.images.feed import Feed
+from kdcache.cache.images.pipeline import ImagePipeline
 
 # ---- stream ------------------------------------------------------------------------------------------------
 
@@ -216,6 +217,6 @@ def test_a_feed_that_breaks_its_contract_is_stopped_at_the_door(change: dict[str
 
 
 def test_feeds_and_digests_can_be_used_without_dali() -> None:
-    code = "import sys, kdcache.cache.image_batch; print('nvidia.dali' in sys.modules)"
+    code = "import sys, kdcache.cache.images.feed; print('nvidia.dali' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"

@@ -14,20 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kdcache.cache.colour import apply_effects
 from kdcache.cache.errors import BadSample
-from kdcache.cache.images import (
-    PIPELINE_VERSION,
-    Feed,
-    ImageBatch,
-    ImagePipeline,
-    Partner,
-    pipeline_facts,
-    pixel_digest,
-)
+from kdcache.cache.images.effects import apply_effects
+from kdcache.cache.images.feed import PIPELINE_VERSION, Feed, ImageBatch, Partner, pixel_digest
+from kdcache.cache.images.pipeline import ImagePipeline, pipeline_facts
 from kdcache.cache.spec import FILL_RGB, IGNORE
-from kdcache.cache.view import Geometry, Op
-from kdcache.cache.view_draw import draw_crop
+from kdcache.cache.views.draw import draw_crop
+from kdcache.cache.views.view import Geometry, Op
 
 
 def through(

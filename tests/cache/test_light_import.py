@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from kdcache.cache.layout import target_layout
-from kdcache.cache.manifest import FILE_NAME, Manifest, TapEntry, pass_id
-from kdcache.cache.records import RecordKey
+from kdcache.cache.record.layout import target_layout
+from kdcache.cache.record.manifest import FILE_NAME, Manifest, TapEntry, pass_id
+from kdcache.cache.record.records import RecordKey
 from kdcache.cache.spec import TensorSpec
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.sample_tars import SampleEntry, write_samples
 from kdcache.cache.stores.table import target_format
-from kdcache.cache.view_draw import ViewSet
+from kdcache.cache.views.sets import ViewSet
 
 HEAVY = (
     "timm", "segmentation_models_pytorch", "torchvision", "nvidia.dali", "zarr", "numcodecs", "webdataset",
@@ -62,7 +62,7 @@ READ = """
 import sys, json
 from pathlib import Path
 import torch
-from kdcache.cache.cache import open_cache
+from kdcache.cache.reader.cache import open_cache
 {more}
 cache = open_cache(Path(sys.argv[1]))
 parts = {{k: torch.tensor(v)[None] for k, v in cache.parts("stage4", 0, 0).items()}}

@@ -3,8 +3,8 @@
 import pytest
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.recipe import Recipe, parse_recipe
 from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task
+from kdcache.cache.views.recipe import Recipe, parse_recipe
 
 EVERYTHING = (
     "rrc=0.2,flip,randaugment=2x9,jitter=0.4x0.4x0.4x0.1,erase=0.5,mixup=0.2,cutmix=1"  # in canonical order

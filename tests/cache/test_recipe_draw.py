@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdcache.cache.recipe import read_recipe
-from kdcache.cache.recipe_draw import draw_view
-from kdcache.cache.view import View, own_share, partner_key
+from kdcache.cache.views.draw import draw_view
+from kdcache.cache.views.recipe import read_recipe
+from kdcache.cache.views.view import View, own_share, partner_key
 
 KEYS = tuple(f"train/{n:05d}" for n in range(6))
 ALL = "rrc,flip,randaugment=3x9,jitter=0.4x0.4x0.4x0.1,erase=0.5,mixup=0.2,cutmix=1"

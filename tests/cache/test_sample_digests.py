@@ -10,13 +10,15 @@ import pytest
 from class_data import draw_imagefolder
 from tiny_folder import draw_folder
 
-from kdcache.cache.build import build_cache
-from kdcache.cache.build_options import BuildOptions, parse_tap
-from kdcache.cache.cache import Cache, open_cache
+from kdcache.cache.build.build import build_cache
+from kdcache.cache.build.options import BuildOptions, parse_tap
 from kdcache.cache.errors import BadCache
 from kdcache.cache.fingerprint import CHUNK_BYTES, digest_bytes, digest_file
-from kdcache.cache.verify import damaged, problems
-from kdcache.trainer.stream import BatchLayout, fresh_stream, stored_stream
+from kdcache.cache.look.verify import damaged, problems
+from kdcache.cache.reader.cache import Cache, open_cache
+from kdcache.trainer.stream.batch import BatchLayout
+from kdcache.trainer.stream.fresh import fresh_stream
+from kdcache.trainer.stream.stored import stored_stream
 
 TASKS = ("segmentation", "classification")
 TAR, INDEX = "samples/00001.tar", "samples/00001.json"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdcache.cache.errors import BadCache, BadOption
-from kdcache.cache.view import Geometry, Op, View, own_share, partner_key, without_mixing
+from kdcache.cache.views.view import Geometry, Op, View, own_share, partner_key, without_mixing
 
 
 def test_no_operations_are_the_whole_image_as_it_is() -> None:

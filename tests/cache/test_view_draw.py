@@ -10,18 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdcache.cache.errors import BadCache, BadOption
-from kdcache.cache.recipe import parse_recipe
-from kdcache.cache.recipe_draw import draw_view
 from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, ceil_div
-from kdcache.cache.view import View, partner_key
-from kdcache.cache.view_draw import (
-    ViewSet,
-    draw_crop,
-    extend_views,
-    key_hash,
-    parse_views,
-    window_view,
-)
+from kdcache.cache.views.draw import draw_crop, draw_view, key_hash, window_view
+from kdcache.cache.views.recipe import parse_recipe
+from kdcache.cache.views.sets import ViewSet, extend_views, parse_views
+from kdcache.cache.views.view import View, partner_key
 
 CROP = (64, 48)
 
@@ -272,6 +265,6 @@ def test_a_set_of_views_of_a_newer_version_is_refused_by_name(change: dict[str, 
 
 def test_drawing_needs_neither_dali_nor_torch() -> None:
     # In a new process: this one has long imported both.
-    code = "import sys, kdcache.cache.view_draw; print({'torch', 'nvidia.dali'} & set(sys.modules))"
+    code = "import sys, kdcache.cache.views.sets; print({'torch', 'nvidia.dali'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 from tiny_folder import draw_folder
 
-from kdcache.cache.manifest import read_manifest
+from kdcache.cache.record.manifest import read_manifest
 from kdcache.cli.kdcache import main
 
 TEACHER = "exact_teachers:make_rounder"

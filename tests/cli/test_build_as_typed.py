@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner, Result
 from tiny_folder import draw_folder
 
-from kdcache.cache.build import BuildReport
-from kdcache.cache.build_options import BuildOptions, TapRequest
-from kdcache.cache.cache import open_cache
+from kdcache.cache.build.build import BuildReport
+from kdcache.cache.build.options import BuildOptions, TapRequest
+from kdcache.cache.reader.cache import open_cache
 from kdcache.cache.spec import SEGMENTATION
 from kdcache.cli.kdcache import main as kdcache
 
@@ -34,7 +34,7 @@ def asked(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[BuildOptions]:
         heard.append(options)
         return BuildReport(home / "caches" / "c", None, shards=2, rows=48, skipped=())  # type: ignore[arg-type]
 
-    monkeypatch.setattr("kdcache.cache.build.build_cache", listen)
+    monkeypatch.setattr("kdcache.cache.build.build.build_cache", listen)
     return heard
 
 
@@ -139,7 +139,7 @@ def test_ctrl_c_ends_a_build_with_130_and_says_that_the_same_command_continues(
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kdcache.cache.build.build_cache", interrupted)
+    monkeypatch.setattr("kdcache.cache.build.build.build_cache", interrupted)
     result = build("--teacher", "t")
     assert result.exit_code == 130 and "the same command continues" in result.stderr
 
@@ -148,7 +148,7 @@ def test_a_fault_of_the_program_keeps_its_traceback(home: Path, monkeypatch: pyt
     def broken(*_: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("kdcache.cache.build.build_cache", broken)
+    monkeypatch.setattr("kdcache.cache.build.build.build_cache", broken)
     result = build("--teacher", "t")
     assert isinstance(result.exception, ZeroDivisionError) and result.exit_code == 1
 

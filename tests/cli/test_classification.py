@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.origin import open_origin, resolve_origin
-from kdcache.trainer.run_folder import read_metrics
+from kdcache.trainer.folder.run_folder import read_metrics
+from kdcache.trainer.stream.run_source import open_origin, resolve_origin
 
 TINY = [
     "--student", "tiny_classifier:make", "--steps", "4", "--batch-size", "4", "--device", "cpu",

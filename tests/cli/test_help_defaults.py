@@ -16,13 +16,13 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from kdcache.cache.build_options import DEFAULT_TARGETS, DEFAULT_VIEWS, BuildOptions
+from kdcache.cache.build.options import DEFAULT_TARGETS, DEFAULT_VIEWS, BuildOptions
+from kdcache.cache.build.size import MAX_SHARD_BYTES
+from kdcache.cache.look.teacher import network_for_listing
+from kdcache.cache.look.verify import deep_check
 from kdcache.cache.networks.build import build_network
-from kdcache.cache.shard_size import MAX_SHARD_BYTES
 from kdcache.cache.sources.table import SOURCES
 from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION
-from kdcache.cache.teacher import network_for_listing
-from kdcache.cache.verify import deep_check
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
 from kdcache.cli.shared import parse_size

@@ -9,9 +9,9 @@ from click.testing import CliRunner
 
 from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task
 from kdcache.cli.kdtrain import kdtrain
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
+from kdcache.losses.plan.table import LOSSES, load_loss
 from kdcache.losses.schedules import TermSchedule
-from kdcache.losses.table import LOSSES, load_loss
 
 SEG, CLS = SEGMENTATION, CLASSIFICATION
 # (loss, task, dataset, words of its 'settings') -> the option of each number in the words, in their order.

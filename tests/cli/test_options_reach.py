@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from kdcache.cache.verify import DeepError
+from kdcache.cache.look.verify import DeepError
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
-from kdcache.trainer.metrics import SegmentationMetrics
+from kdcache.trainer.judge.metrics import SegmentationMetrics
 from kdcache.trainer.run import Judged
 
 
@@ -134,10 +134,10 @@ def test_eval_shows_percent_and_writes_ratios_with_null_for_a_class_that_never_o
 
 @pytest.fixture
 def cache_dir(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("kdcache.cache.find_cache.find_cache", lambda name, folder: folder / str(name))
-    monkeypatch.setattr("kdcache.cache.cache.open_cache", lambda root: root)
-    monkeypatch.setattr("kdcache.cache.records.list_records", lambda root: [1, 2, 3])
-    monkeypatch.setattr("kdcache.cache.verify.problems", lambda root: iter(()))
+    monkeypatch.setattr("kdcache.cache.record.find.find_cache", lambda name, folder: folder / str(name))
+    monkeypatch.setattr("kdcache.cache.reader.cache.open_cache", lambda root: root)
+    monkeypatch.setattr("kdcache.cache.record.records.list_records", lambda root: [1, 2, 3])
+    monkeypatch.setattr("kdcache.cache.look.verify.problems", lambda root: iter(()))
     return home / "caches"
 
 
@@ -145,7 +145,7 @@ def test_peek_draws_the_sample_the_view_and_the_file_that_were_typed(
     cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = Heard(["image", "label"])
-    monkeypatch.setattr("kdcache.cache.peek.peek", drawn)
+    monkeypatch.setattr("kdcache.cache.look.peek.peek", drawn)
     shown = kd(kdcache, "peek", "scene/1", "--cache", "c", "--view", "3", "--out", "p.png")
     assert shown.exit_code == 0 and shown.output == "p.png: image, label\n"
     assert drawn.positional == (cache_dir / "c", "scene/1", 3, Path("p.png"))
@@ -160,8 +160,8 @@ def test_verify_runs_the_teacher_again_only_when_asked_and_on_the_rows_that_were
         Heard([DeepError("logits", rows=5, max_abs=0.25, bound=0.5, relative_l2=0.125)]),
         Heard("network"),
     )
-    monkeypatch.setattr("kdcache.cache.verify.deep_check", compared)
-    monkeypatch.setattr("kdcache.cache.teacher.manifest_teacher", teacher)
+    monkeypatch.setattr("kdcache.cache.look.verify.deep_check", compared)
+    monkeypatch.setattr("kdcache.cache.look.teacher.manifest_teacher", teacher)
     plain = kd(kdcache, "verify", "c", "--rows", "5")
     assert plain.exit_code == 0 and plain.output == "3 shards checked, 0 damaged objects\n"
     assert compared.positional == ()

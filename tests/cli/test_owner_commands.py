@@ -11,7 +11,7 @@ from tiny_folder import CLASSES, draw_folder
 
 from kdcache.cache.networks import downloads
 from kdcache.cache.networks.build import build_network
-from kdcache.cache.networks.run_folder import RunCard, save_run_network
+from kdcache.cache.networks.run_card import RunCard, save_run_network
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
 from kdcache.trainer.reporter import Reporter

@@ -5,11 +5,11 @@ import torch
 from bare_inputs import specs, step_inputs
 from torch import Tensor
 
-from kdcache.cache.reduction import load_reduction, reduced_spec
+from kdcache.cache.codecs.reduction import load_reduction, reduced_spec
 from kdcache.cache.spec import BadOption, TensorSpec
 from kdcache.losses.contract import Maps
 from kdcache.losses.features.at import REDUCTION, AttentionTransfer, attention_distance, attention_map
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:

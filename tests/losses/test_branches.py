@@ -10,7 +10,7 @@ from torch import Tensor
 from kdcache.cache.spec import BadOption
 from kdcache.losses.contract import LossTerm, StudentForm
 from kdcache.losses.peers.online import mean_of_others, online_divergence
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 from kdcache.losses.step_inputs import StepInputs
 
 CLASSES, WIDTH, LABELS = 4, 6, [0, 3, 1]

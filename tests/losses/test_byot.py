@@ -7,7 +7,7 @@ from term_inputs import build_set, build_term, classified, vectors
 from kdcache.cache.spec import BadOption
 from kdcache.losses.contract import StudentForm
 from kdcache.losses.peers.byot import active_square
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 from kdcache.losses.step_inputs import StepInputs
 
 CLASSES, WIDTH, LABELS = 4, 5, [0, 3, 1]

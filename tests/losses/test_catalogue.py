@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from kdcache.cache.spec import BadOption
 from kdcache.cli.methods import markdown_table, methods
-from kdcache.losses.catalogue import common_options, entries, entry
-from kdcache.losses.table import LOSSES
+from kdcache.losses.plan.catalogue import common_options, entries, entry
+from kdcache.losses.plan.table import LOSSES
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "methods.md"
 

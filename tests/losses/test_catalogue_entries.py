@@ -1,6 +1,6 @@
 """One method as `kdtrain methods NAME` tells it: what it weighs, brings along, and where it differs."""
 
-from kdcache.losses.catalogue import entry
+from kdcache.losses.plan.catalogue import entry
 
 
 def test_an_entry_tells_the_companions_of_each_task_that_has_some() -> None:

@@ -15,7 +15,7 @@ from kdcache.cache.spec import IGNORE, BadOption, TensorSpec
 from kdcache.losses.contract import Facts, Maps
 from kdcache.losses.dense.cirkd import CrossImage, batch_relations, memory_relations
 from kdcache.losses.dense.cirkd_memory import ClassMemory, shared_permutations
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 from kdcache.losses.step_inputs import StepInputs
 
 

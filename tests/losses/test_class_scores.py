@@ -13,7 +13,7 @@ from kdcache.losses.contract import Facts
 from kdcache.losses.logits.dkd import other_classes_kl, true_class_kl
 from kdcache.losses.logits.label_smoothing import smoothed_ce
 from kdcache.losses.logits.partial import class_relations, keep_top, keep_true
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 from kdcache.losses.step_inputs import Mixed, StepInputs
 
 ROWS, CLASSES = 4, 5

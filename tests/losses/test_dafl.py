@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kdcache.cache.spec import BadOption
 from kdcache.losses.contract import Facts
 from kdcache.losses.peers.dafl import DataFree, Generator, activation_loss, balance_loss, one_hot_loss
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 from kdcache.losses.step_inputs import StepInputs
 
 CLASSES, WIDTH = 4, 5

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kdcache.losses.contract import LossTerm
 from kdcache.losses.logits.dist import relation_gap
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 
 
 def maps(seed: int, *, classes: int = 3) -> Tensor:

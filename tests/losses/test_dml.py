@@ -8,7 +8,7 @@ from torch import Tensor
 from kdcache.cache.spec import BadOption
 from kdcache.losses.contract import StudentForm
 from kdcache.losses.peers.dml import official_kl
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 from kdcache.losses.step_inputs import StepInputs
 
 CLASSES, LABELS = 4, [0, 3, 1]

@@ -8,7 +8,7 @@ from torch import Tensor
 from kdcache.cache.spec import BadOption, Need, TensorSpec
 from kdcache.losses.contract import Maps
 from kdcache.losses.dense.dsd import DoubleSimilarity, class_similarity, pixel_similarity, residuals
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 
 
 def drawn(*shape: int, seed: int) -> Tensor:

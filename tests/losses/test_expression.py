@@ -3,8 +3,8 @@
 import pytest
 
 from kdcache.cache.spec import BadOption
-from kdcache.losses.expression import ParsedTerm, parse_expression
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.expression import ParsedTerm, parse_expression
+from kdcache.losses.plan.plan import parse_losses
 
 
 def test_every_form_of_a_term_parses() -> None:
@@ -73,8 +73,8 @@ def test_every_form_of_a_term_parses() -> None:
         ("no.such.module:Own", "there is no module 'no' to import", "set PYTHONPATH to its folder"),
         ("math:sqrt", "'math:sqrt' is not a loss class", "derive it from kdcache.losses.contract.LossTerm"),
         (
-            "kdcache.losses.task:ClassificationTusk",
-            "unknown class of module 'kdcache.losses.task' 'ClassificationTusk'",
+            "kdcache.losses.supervised.task:ClassificationTusk",
+            "unknown class of module 'kdcache.losses.supervised.task' 'ClassificationTusk'",
             "did you mean 'ClassificationTask'?",
         ),
     ],

@@ -10,7 +10,7 @@ from kdcache.cache.spec import BadOption, TensorSpec
 from kdcache.losses.contract import Maps
 from kdcache.losses.features.fitnet import FitNet, hint_cost, tempered_cross_entropy
 from kdcache.losses.features.regressors import ORIGINAL_MAX_NORM, ValidRegressor
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:

@@ -12,7 +12,7 @@ from kdcache.losses.contract import LossTerm, Maps
 from kdcache.losses.dense.cwd import ChannelWise
 from kdcache.losses.dense.gdd import GenerativeDenoise
 from kdcache.losses.dense.mgd import MaskedGeneration
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 from kdcache.losses.step_inputs import StepInputs
 
 

@@ -9,7 +9,7 @@ from kdcache.cache.spec import IGNORE, BadOption, TensorSpec
 from kdcache.losses.contract import Facts, Maps
 from kdcache.losses.dense.ifvd import IntraClassVariation, variation_loss
 from kdcache.losses.dense.labels import nearest_labels
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 
 
 def drawn(*shape: int, seed: int) -> Tensor:

@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 
 from kdcache.cache.spec import TensorSpec
-from kdcache.losses.divergence import kl
+from kdcache.losses.formulas.divergence import kl
+from kdcache.losses.formulas.masks import centre_mask, channel_mask, spatial_mask
 from kdcache.losses.loss_set import LossSet
-from kdcache.losses.masks import centre_mask, channel_mask, spatial_mask
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 from kdcache.losses.step_inputs import StepInputs
-from kdcache.losses.task import segmentation_ce
+from kdcache.losses.supervised.task import segmentation_ce
 
 SHAPES = {
     "stage4": ((2, 3, 4, 6), (2, 4, 4, 6)),

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from kdcache.cache.spec import BadOption, Need, TensorSpec
-from kdcache.losses.plan import LossPlan, parse_losses
-from kdcache.losses.table import needs_of
+from kdcache.losses.plan.plan import LossPlan, parse_losses
+from kdcache.losses.plan.table import needs_of
 
 LOGITS = TensorSpec((12, 16, 5), 8)
 

@@ -3,10 +3,10 @@
 import pytest
 
 from kdcache.cache.spec import BadOption, Task
-from kdcache.losses.expression import parse_expression
-from kdcache.losses.plan import parse_losses
-from kdcache.losses.table import LOSSES, load_loss
-from kdcache.losses.term_plan import TermPlan
+from kdcache.losses.plan.expression import parse_expression
+from kdcache.losses.plan.plan import parse_losses
+from kdcache.losses.plan.table import LOSSES, load_loss
+from kdcache.losses.plan.term import TermPlan
 
 
 def term(expression: str, name: str, *, preset: str | None = None, task: Task = "segmentation") -> TermPlan:

@@ -7,9 +7,9 @@ section 5.4 of segmentation-losses.md, 'cls 2.7' section 2.7 of classification-d
 import pytest
 
 from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task
-from kdcache.losses.plan import LossPlan, parse_losses
-from kdcache.losses.presets import PRESETS
-from kdcache.losses.table import LOSSES
+from kdcache.losses.plan.plan import LossPlan, parse_losses
+from kdcache.losses.plan.presets import PRESETS
+from kdcache.losses.plan.table import LOSSES
 
 SEG, CLS = SEGMENTATION, CLASSIFICATION
 HINGE = dict(adversarial="hinge", first="student", optimizer="adam", lr=4e-4, lambda_d=0.1, rate="constant",

@@ -9,7 +9,7 @@ from torch.nn import functional
 from kdcache.cache.spec import BadOption
 from kdcache.losses.contract import Maps
 from kdcache.losses.features.reviewkd import Review, SteadyNorm, hcl
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 from kdcache.losses.step_inputs import StepInputs
 
 TAPS = "pre1/pre2/embedding"

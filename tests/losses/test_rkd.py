@@ -15,7 +15,7 @@ from kdcache.losses.features import rkd_a
 from kdcache.losses.features.rkd import Relations
 from kdcache.losses.features.rkd_a import Angles, angle_loss, vertex_angles
 from kdcache.losses.features.rkd_d import Distances, distance_loss
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 from kdcache.losses.step_inputs import StepInputs
 
 TERMS: tuple[type[LossTerm], ...] = (Distances, Angles, Relations)

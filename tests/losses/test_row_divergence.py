@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdcache.losses.dense import row_divergence
-from kdcache.losses.dense.row_divergence import summed_row_kl
+from kdcache.losses.formulas import row_divergence
+from kdcache.losses.formulas.row_divergence import summed_row_kl
 
 
 def drawn(*shape: int, seed: int) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdcache.cache.spec import BadOption, TensorSpec
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 from kdcache.losses.schedules import TermSchedule
 from kdcache.losses.step_inputs import StepInputs
 

@@ -6,11 +6,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdcache.cache.spec import BadOption, TensorSpec
-from kdcache.losses.adapters import EnhancedGenerator
-from kdcache.losses.divergence import channel_mean_square
-from kdcache.losses.gather import gather_rows
-from kdcache.losses.precision import in_float32
-from kdcache.losses.shapes import check_same_channels, check_same_size
+from kdcache.losses.formulas.adapters import EnhancedGenerator
+from kdcache.losses.formulas.divergence import channel_mean_square
+from kdcache.losses.formulas.gather import gather_rows
+from kdcache.losses.formulas.precision import in_float32
+from kdcache.losses.formulas.shapes import check_same_channels, check_same_size
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:

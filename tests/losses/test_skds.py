@@ -10,7 +10,7 @@ from kdcache.cache.spec import BadOption, TensorSpec
 from kdcache.losses.contract import Maps
 from kdcache.losses.dense.skds_pair import PairWise, pairwise_loss
 from kdcache.losses.dense.skds_pixel import PixelWise
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 
 
 def drawn(*shape: int, seed: int) -> Tensor:

@@ -11,7 +11,7 @@ from kdcache.cache.spec import BadOption, TensorSpec
 from kdcache.losses.contract import Maps
 from kdcache.losses.dense.adversarial import between, gradient_penalty, pixels, telling_loss, with_image
 from kdcache.losses.dense.skds_holistic import Holistic
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 from kdcache.losses.step_inputs import StepInputs
 
 CLASSES, SIDE = 4, 8

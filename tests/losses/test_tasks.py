@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from kdcache.cache.spec import BadOption, TensorSpec
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 from kdcache.losses.step_inputs import Mixed, StepInputs
-from kdcache.losses.task import classification_ce
+from kdcache.losses.supervised.task import classification_ce
 
 
 def weights(expression: str, task: str) -> dict[str, float]:

@@ -15,15 +15,15 @@ from PIL import Image
 from tiny_folder import SIZES, draw_folder
 from torch import Tensor
 
-from kdcache.cache.build import build_cache
-from kdcache.cache.build_options import BuildOptions, parse_tap
-from kdcache.cache.cache import Cache, open_cache
+from kdcache.cache.build.build import build_cache
+from kdcache.cache.build.options import BuildOptions, parse_tap
 from kdcache.cache.networks.network import Network
+from kdcache.cache.reader.cache import Cache, open_cache
 from kdcache.cache.spec import FILL_RGB, IGNORE, Need, ceil_div
-from kdcache.cache.view import Geometry
-from kdcache.trainer.order import sample_at
-from kdcache.trainer.stored_stream import StoredStream, stored_stream
-from kdcache.trainer.stream import Batch, BatchLayout
+from kdcache.cache.views.view import Geometry
+from kdcache.trainer.stream.batch import Batch, BatchLayout
+from kdcache.trainer.stream.order import sample_at
+from kdcache.trainer.stream.stored import StoredStream, stored_stream
 
 NUM_SAMPLES, BAD = 8, 5  # the fifth image is unreadable: its place stays, no epoch visits it
 CROP = (40, 48)

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from kdcache.cache.build import build_cache
-from kdcache.cache.build_options import BuildOptions, parse_tap
-from kdcache.cache.cache import Cache, open_cache
+from kdcache.cache.build.build import build_cache
+from kdcache.cache.build.options import BuildOptions, parse_tap
 from kdcache.cache.networks.network import Network
-from kdcache.cache.records import read_record
+from kdcache.cache.reader.cache import Cache, open_cache
+from kdcache.cache.record.records import read_record
 from kdcache.cache.spec import FILL_RGB, Need
-from kdcache.trainer.order import sample_at
-from kdcache.trainer.stored_stream import StoredStream, stored_stream
-from kdcache.trainer.stream import Batch, BatchLayout
+from kdcache.trainer.stream.batch import Batch, BatchLayout
+from kdcache.trainer.stream.order import sample_at
+from kdcache.trainer.stream.stored import StoredStream, stored_stream
 
 NUM_OF_CLASS = {"cat": 4, "dog": 4, "eel": 2}
 NUM_SAMPLES, BAD = 10, 5  # shards of 3: the second holds two classes, the last one a single sample

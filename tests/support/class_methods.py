@@ -14,10 +14,10 @@ import torch
 from class_data import draw_npz
 from python_path import before
 
-from kdcache.cache.build import build_cache
-from kdcache.cache.build_options import BuildOptions, parse_tap
+from kdcache.cache.build.build import build_cache
+from kdcache.cache.build.options import BuildOptions, parse_tap
 from kdcache.cache.spec import CLASSIFICATION
-from kdcache.losses.table import LOSSES, load_loss
+from kdcache.losses.plan.table import LOSSES, load_loss
 from kdcache.trainer import loop
 from kdcache.trainer.run import train_run
 

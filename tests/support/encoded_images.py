@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from kdcache.cache.images import Feed
-from kdcache.cache.view import Geometry
+from kdcache.cache.images.feed import Feed
+from kdcache.cache.views.view import Geometry
 
 HEIGHT, WIDTH = 60, 88
 CELL = 8

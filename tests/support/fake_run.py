@@ -14,16 +14,16 @@ from torch import Tensor, nn
 
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.spec import TensorSpec
-from kdcache.losses.plan import LossPlan, parse_losses
+from kdcache.losses.plan.plan import LossPlan, parse_losses
 from kdcache.trainer.assemble import student_taps
-from kdcache.trainer.batch_layout import Batch, BatchLayout
-from kdcache.trainer.checkpoint import list_checkpoints
 from kdcache.trainer.config import TrainConfig
+from kdcache.trainer.events import Event
+from kdcache.trainer.folder.checkpoint import list_checkpoints
+from kdcache.trainer.folder.run_folder import read_metrics
+from kdcache.trainer.judge.metrics import SegmentationMetrics
 from kdcache.trainer.loop import train
-from kdcache.trainer.metrics import SegmentationMetrics
-from kdcache.trainer.parts import Parts
-from kdcache.trainer.progress_events import Event
-from kdcache.trainer.run_folder import read_metrics
+from kdcache.trainer.steps.contract import Parts
+from kdcache.trainer.stream.batch import Batch, BatchLayout
 from kdcache.trainer.students.contract import deployed_of
 from kdcache.trainer.students.wrap import wrap_student
 

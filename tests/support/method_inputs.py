@@ -7,9 +7,9 @@ from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Need, Task, TensorS
 from kdcache.losses.contract import Facts
 from kdcache.losses.features.sskd import SelfSupervision
 from kdcache.losses.loss_set import LossSet
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
+from kdcache.losses.plan.table import LOSSES, load_loss
 from kdcache.losses.step_inputs import StepInputs
-from kdcache.losses.table import LOSSES, load_loss
 
 CLASSES, SAMPLES, CELLS, IMAGE = 5, 40, (16, 16), (128, 128)
 MAPS = {"stage1": 8, "stage2": 8, "stage3": 16, "stage4": 16, "neck": 8, "aux": CLASSES, "logits": CLASSES}

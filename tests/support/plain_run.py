@@ -18,12 +18,12 @@ from torch.nn import functional
 from kdcache.cache.spec import Need
 from kdcache.losses.contract import LossTerm, Maps, Rival
 from kdcache.losses.step_inputs import StepInputs
-from kdcache.trainer.batch_layout import Batch
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.parts import Parts
-from kdcache.trainer.place import start_accelerator
-from kdcache.trainer.step import Stepper, StepResult
+from kdcache.trainer.ranks import start_accelerator
 from kdcache.trainer.steps.choose import make_stepper
+from kdcache.trainer.steps.contract import Parts
+from kdcache.trainer.steps.step import Stepper, StepResult
+from kdcache.trainer.stream.batch import Batch
 
 # At rate 1, without momentum and decay, what a step takes from the weights is the gradient.
 BARE = TrainConfig(

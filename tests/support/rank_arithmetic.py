@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from plain_run import BARE, copy_of, plain_parts
 
 from kdcache.trainer.loop import train
-from kdcache.trainer.parts import Parts
+from kdcache.trainer.steps.contract import Parts
 
 CONFIG = replace(BARE, steps=1, accumulate=2)
 LOSS = "plain_run:Draws+plain_run:Duel"

@@ -11,7 +11,7 @@ import torch
 from critic_by_hand import weights_of
 from fake_run import CONFIG, parts
 
-from kdcache.trainer.place import reset_accelerate, start_accelerator
+from kdcache.trainer.ranks import reset_accelerate, start_accelerator
 from kdcache.trainer.steps.choose import make_stepper
 
 STEPS = 2

@@ -15,10 +15,10 @@ from fake_run import CONFIG, parts
 from torch import nn
 
 from kdcache.cache.sources.table import open_source
+from kdcache.trainer.judge.metrics import Metrics
 from kdcache.trainer.loop import train
-from kdcache.trainer.metrics import Metrics
-from kdcache.trainer.parts import Parts
-from kdcache.trainer.place import place_of
+from kdcache.trainer.ranks import place_of
+from kdcache.trainer.steps.contract import Parts
 
 JUDGED = replace(CONFIG, steps=4, eval_every=2, save_every=4)
 

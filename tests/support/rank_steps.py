@@ -15,7 +15,7 @@ from fake_run import CONFIG, parts
 from python_path import before
 from segmentation_run import method_parts
 
-from kdcache.trainer.place import reset_accelerate, start_accelerator
+from kdcache.trainer.ranks import reset_accelerate, start_accelerator
 from kdcache.trainer.steps.choose import make_stepper
 
 

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from kdcache.cache.spec import SEGMENTATION, TensorSpec
 from kdcache.losses.contract import Facts
 from kdcache.losses.loss_set import LossSet
-from kdcache.losses.plan import LossPlan, parse_losses
+from kdcache.losses.plan.plan import LossPlan, parse_losses
+from kdcache.losses.plan.table import LOSSES, load_loss
 from kdcache.losses.step_inputs import StepInputs
-from kdcache.losses.table import LOSSES, load_loss
 from kdcache.trainer.assemble import student_taps
-from kdcache.trainer.batch_layout import Batch, BatchLayout
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.parts import Parts
+from kdcache.trainer.steps.contract import Parts
+from kdcache.trainer.stream.batch import Batch, BatchLayout
 
 STRIDE = 2
 CELLS = (SIZE // STRIDE, SIZE // STRIDE)

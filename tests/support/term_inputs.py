@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdcache.losses.contract import NO_FACTS, Facts, LossTerm
 from kdcache.losses.loss_set import LossSet
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 from kdcache.losses.step_inputs import StepInputs
 
 

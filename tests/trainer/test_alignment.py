@@ -30,12 +30,12 @@ from alignment_checks import (
 )
 from tiny_folder import CLASSES
 
-from kdcache.cache.cache import Cache
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.networks.network import Network
-from kdcache.trainer.stored_stream import StoredStream
-from kdcache.trainer.stored_views import StoredRow, Window
-from kdcache.trainer.stream import online
+from kdcache.cache.reader.cache import Cache
+from kdcache.trainer.stream.online import online
+from kdcache.trainer.stream.stored import StoredStream
+from kdcache.trainer.stream.stored_views import StoredRow, Window
 
 
 @pytest.fixture(scope="module")

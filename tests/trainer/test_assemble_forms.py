@@ -8,11 +8,11 @@ import torch
 from class_data import draw_npz
 
 from kdcache.cache.errors import BadOption, Missing
-from kdcache.cache.networks.run_folder import load_run_network
-from kdcache.trainer.checkpoint import list_checkpoints, load_latest
+from kdcache.cache.networks.run import load_run_network
+from kdcache.trainer.folder.checkpoint import list_checkpoints, load_latest
+from kdcache.trainer.folder.run_folder import read_metrics
 from kdcache.trainer.run import train_run
-from kdcache.trainer.run_folder import read_metrics
-from kdcache.trainer.step import Stepper, StepResult
+from kdcache.trainer.steps.step import Stepper, StepResult
 from kdcache.trainer.students.exits import load_exit
 
 TINY = {"student": "resnet8x4", "batch_size": 4, "steps": 2, "device": "cpu", "log": "none", "save_every": 1}

@@ -5,11 +5,11 @@ import torch
 
 from kdcache.cache.networks.network import Network
 from kdcache.cache.spec import CLASSIFICATION
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 from kdcache.losses.step_inputs import StepInputs
 from kdcache.trainer.assemble import student_taps
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.student import build_student, has_aux
+from kdcache.trainer.students.student import build_student, has_aux
 
 
 def student(name: str, aux: bool | None = None) -> Network:

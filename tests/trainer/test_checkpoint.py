@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from kdcache.cache.errors import BadWeights, DiskFull
-from kdcache.trainer import checkpoint
-from kdcache.trainer.checkpoint import list_checkpoints, load_latest, save_checkpoint, sweep
+from kdcache.trainer.folder import checkpoint
+from kdcache.trainer.folder.checkpoint import list_checkpoints, load_latest, save_checkpoint, sweep
 
 
 class Killed(BaseException):

@@ -33,17 +33,19 @@ from class_alignment import (
     make_all,
 )
 
-from kdcache.cache.cache import Cache
 from kdcache.cache.errors import BadCache
-from kdcache.cache.image_batch import Partner
+from kdcache.cache.images.feed import Partner
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.networks.network import Network
-from kdcache.cache.view import Op, View
-from kdcache.trainer import stored_stream as streams
-from kdcache.trainer.pixel_check import check_pixels
-from kdcache.trainer.stored_stream import StoredStream
-from kdcache.trainer.stored_views import StoredRow
-from kdcache.trainer.stream import BatchLayout, fresh_stream, online
+from kdcache.cache.reader.cache import Cache
+from kdcache.cache.views.view import Op, View
+from kdcache.trainer.stream import stored as streams
+from kdcache.trainer.stream.batch import BatchLayout
+from kdcache.trainer.stream.fresh import fresh_stream
+from kdcache.trainer.stream.online import online
+from kdcache.trainer.stream.pixel_check import check_pixels
+from kdcache.trainer.stream.stored import StoredStream
+from kdcache.trainer.stream.stored_views import StoredRow
 
 MIXUP = RECIPES[2]
 CacheOf = Callable[[str, str], Cache]

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from kdcache.cache.errors import BadOption
 from kdcache.cache.spec import TensorSpec
 from kdcache.losses.contract import Facts
-from kdcache.losses.plan import parse_losses
-from kdcache.trainer.distiller import Distiller, StepBatch
+from kdcache.losses.plan.plan import parse_losses
+from kdcache.trainer.steps.step import Distiller, StepBatch
 
 CLASSES = 3
 

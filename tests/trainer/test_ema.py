@@ -8,7 +8,7 @@ import torch
 from plain_run import BARE, Bench, assert_close, copy_of
 from torch import nn
 
-from kdcache.trainer.ema import Ema
+from kdcache.trainer.steps.step import Ema
 
 DECAY = 0.9
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kdcache.cache.errors import BadOption, BadSample
 from kdcache.cache.spec import SEGMENTATION, Task
-from kdcache.trainer.evaluate import confusion, equal_size_groups, evaluate, metrics_of, predict
+from kdcache.trainer.judge.segmentation import confusion, equal_size_groups, evaluate, metrics_of, predict
 
 CLASSES = ("sky", "road", "car")
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from kdcache.cache.errors import BadOption, BadSample
 from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task
-from kdcache.trainer.evaluate_any import evaluate_any
-from kdcache.trainer.evaluate_classification import answers, centre_geometry, evaluate_classification
-from kdcache.trainer.metrics import ClassificationMetrics, shown
+from kdcache.trainer.judge.classification import answers, centre_geometry, evaluate_classification
+from kdcache.trainer.judge.judge import evaluate_any
+from kdcache.trainer.judge.metrics import ClassificationMetrics, shown
 
 CLASSES = ("cat", "dog", "owl")
 SIZE = (8, 8)

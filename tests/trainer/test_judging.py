@@ -20,12 +20,12 @@ from torch.nn import functional
 from kdcache.cache.sources.table import open_source
 from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.evaluate import predict
+from kdcache.trainer.folder.run_folder import read_metrics
+from kdcache.trainer.judge.metrics import Metrics, SegmentationMetrics
+from kdcache.trainer.judge.segmentation import predict
 from kdcache.trainer.loop import train
-from kdcache.trainer.metrics import Metrics, SegmentationMetrics
-from kdcache.trainer.parts import Parts
-from kdcache.trainer.place import judge_alone, place_of, start_accelerator
-from kdcache.trainer.run_folder import read_metrics
+from kdcache.trainer.ranks import judge_alone, place_of, start_accelerator
+from kdcache.trainer.steps.contract import Parts
 
 TASKS = (SEGMENTATION, CLASSIFICATION)
 

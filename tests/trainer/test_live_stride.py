@@ -8,9 +8,9 @@ from tiny_folder import CLASSES, draw_folder
 from kdcache.cache.errors import Missing
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.networks.resolve import resolve_teacher
-from kdcache.cache.networks.run_folder import RunCard, save_run_network
+from kdcache.cache.networks.run_card import RunCard, save_run_network
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.origin import open_origin
+from kdcache.trainer.stream.run_source import open_origin
 
 
 @pytest.fixture(scope="module")

@@ -15,14 +15,14 @@ from fake_run import CONFIG, Killed, TinyStudent, export, judge, parts, results,
 from torch import nn
 
 from kdcache.cache.errors import BadOption, Busy
-from kdcache.trainer import checkpoint
-from kdcache.trainer.batch_layout import BatchLayout
-from kdcache.trainer.checkpoint import list_checkpoints
+from kdcache.trainer.events import Evaluated, RunFinished, RunStarted, StepsDone
+from kdcache.trainer.folder import checkpoint
+from kdcache.trainer.folder.checkpoint import list_checkpoints
+from kdcache.trainer.folder.run_folder import held, read_metrics
 from kdcache.trainer.loop import train
-from kdcache.trainer.parts import Parts
-from kdcache.trainer.progress_events import Evaluated, RunFinished, RunStarted, StepsDone
 from kdcache.trainer.reporter import NotFinite
-from kdcache.trainer.run_folder import held, read_metrics
+from kdcache.trainer.steps.contract import Parts
+from kdcache.trainer.stream.batch import BatchLayout
 
 
 @pytest.fixture(scope="module")

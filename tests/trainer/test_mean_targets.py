@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.mean_need import members_of
-from kdcache.cache.spec import Need, TensorSpec
-from kdcache.trainer.mean_targets import check_alike, mean_of, sources_of
-from kdcache.trainer.stream import Batch, online
+from kdcache.cache.spec import Need, TensorSpec, members_of
+from kdcache.trainer.stream.batch import Batch
+from kdcache.trainer.stream.mean_targets import check_alike, mean_of, sources_of
+from kdcache.trainer.stream.online import online
 
 KEPT = ("a.logits", "b.logits", "a.stage4", "a.embedding.centred", "b.embedding.centred")
 
@@ -61,7 +61,7 @@ class TwoMembers(torch.nn.Module):
 
 
 def test_a_live_ensemble_is_read_as_the_same_mean(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdcache.trainer.online_stream.weights_digest", lambda network: "")
+    monkeypatch.setattr("kdcache.trainer.stream.online.weights_digest", lambda network: "")
     live = online(None, TwoMembers(), [Need(tap="logits")], "cpu")  # type: ignore[arg-type]
     images = torch.full((2, 4, 4, 3), 10, dtype=torch.uint8)
     batch = Batch(images, torch.zeros(2), {}, 0, 0, torch.arange(2))

@@ -13,16 +13,17 @@ from class_data import draw_npz
 from class_methods import HEAD, METHODS, SIZE, make_home, options_of, two_ranks
 from safetensors.torch import load_file
 
-from kdcache.cache.build import build_cache
-from kdcache.cache.build_options import BuildOptions
-from kdcache.cache.cache import open_cache
+from kdcache.cache.build.build import build_cache
+from kdcache.cache.build.options import BuildOptions
 from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.build import build_network
+from kdcache.cache.reader.cache import open_cache
 from kdcache.cache.spec import CLASSIFICATION, Need
-from kdcache.trainer.checkpoint import list_checkpoints
+from kdcache.trainer.folder.checkpoint import list_checkpoints
+from kdcache.trainer.folder.run_folder import read_metrics
 from kdcache.trainer.run import evaluate_run, train_run
-from kdcache.trainer.run_folder import read_metrics
-from kdcache.trainer.stream import BatchLayout, stored_stream
+from kdcache.trainer.stream.batch import BatchLayout
+from kdcache.trainer.stream.stored import stored_stream
 
 MEMORIES = ("memory_student_ND", "memory_teacher_ND", "scales_2", "embed_teacher.weight")  # of crd
 

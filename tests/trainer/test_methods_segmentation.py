@@ -11,10 +11,10 @@ from fake_run import Killed, results
 from rank_steps import two_ranks
 from segmentation_run import METHODS, AllTaps, method_parts
 
-from kdcache.trainer.checkpoint import list_checkpoints
 from kdcache.trainer.config import TrainConfig
+from kdcache.trainer.folder.checkpoint import list_checkpoints
+from kdcache.trainer.folder.run_folder import read_metrics
 from kdcache.trainer.loop import train
-from kdcache.trainer.run_folder import read_metrics
 
 CONFIG = TrainConfig(run="r", steps=2, batch_size=4, lr=0.05, save_every=1, device="cpu", log="none")
 

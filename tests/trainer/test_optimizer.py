@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.optimizer import make_optimizer
+from kdcache.trainer.steps.schedule import make_optimizer
 
 
 def test_frozen_parameters_do_not_move() -> None:

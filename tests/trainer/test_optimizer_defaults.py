@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.optimizer import make_optimizer, set_lr
-from kdcache.trainer.schedule import run_lr
+from kdcache.trainer.steps.schedule import make_optimizer, run_lr, set_lr
 
 GRADIENTS = (1.0, -0.5, 2.0)
 START = 3.0

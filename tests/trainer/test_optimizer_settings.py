@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.optimizer import make_optimizer, set_lr
+from kdcache.trainer.steps.schedule import make_optimizer, set_lr
 
 GRADIENTS = (0.3, -0.2, 0.5)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "training.md"

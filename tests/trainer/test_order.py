@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdcache.cache.errors import BadOption
-from kdcache.trainer import order
-from kdcache.trainer.batch_layout import BatchLayout
-from kdcache.trainer.order import epoch_of, sample_at, samples_at, window_blocks
+from kdcache.trainer.stream import order
+from kdcache.trainer.stream.batch import BatchLayout
+from kdcache.trainer.stream.order import epoch_of, sample_at, samples_at, window_blocks
 
 DATASETS = st.tuples(st.integers(1, 90), st.integers(1, 17)).flatmap(
     lambda size: st.tuples(

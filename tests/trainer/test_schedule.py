@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.config_checks import MILESTONES
-from kdcache.trainer.schedule import due, lr_at, run_lr
+from kdcache.trainer.config import MILESTONES, TrainConfig
+from kdcache.trainer.steps.schedule import due, lr_at, run_lr
 
 
 def test_rate_falls_from_base_towards_zero_with_the_published_power() -> None:

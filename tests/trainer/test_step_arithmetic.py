@@ -20,7 +20,7 @@ from plain_run import (
     taken,
 )
 
-from kdcache.trainer.step import StepResult
+from kdcache.trainer.steps.step import StepResult
 
 BATCH = range(BARE.batch_size)  # positions of step 0
 

@@ -9,8 +9,8 @@ from plain_run import BARE, RIVAL_LR, assert_close, copy_of, gradient_by_hand, l
 from rank_arithmetic import CONFIG, LOSS, plain_parts
 from rank_steps import on_two_ranks
 
-from kdcache.trainer.place import start_accelerator
-from kdcache.trainer.run_folder import read_metrics
+from kdcache.trainer.folder.run_folder import read_metrics
+from kdcache.trainer.ranks import start_accelerator
 
 BATCH = range(BARE.batch_size)
 pytestmark = pytest.mark.slow  # one launch of two ranks for all of them: over 10 s

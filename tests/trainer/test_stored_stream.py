@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 from alignment_checks import BAD, CROP, NEEDS, build_aligned_cache, draw_lossless_folder
 
-from kdcache.cache.cache import Cache
 from kdcache.cache.errors import BadCache, BadOption
+from kdcache.cache.reader.cache import Cache
 from kdcache.cache.spec import Need
-from kdcache.cache.view_draw import ViewSet
-from kdcache.trainer.stream import BatchLayout, stored_stream
+from kdcache.cache.views.sets import ViewSet
+from kdcache.trainer.stream.batch import BatchLayout
+from kdcache.trainer.stream.stored import stored_stream
 
 ONE = BatchLayout(seed=3, global_batch=4)
 

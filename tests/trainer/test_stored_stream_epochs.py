@@ -12,14 +12,15 @@ from accelerate import Accelerator
 from alignment_checks import NEEDS, build_aligned_cache, draw_lossless_folder
 from fake_run import CONFIG, export
 
-from kdcache.cache.cache import Cache
 from kdcache.cache.networks.build import build_network
-from kdcache.losses.plan import parse_losses
-from kdcache.trainer.batch_layout import Batch, BatchLayout, Stream
+from kdcache.cache.reader.cache import Cache
+from kdcache.losses.plan.plan import parse_losses
+from kdcache.trainer.folder.run_folder import read_metrics
 from kdcache.trainer.loop import train
-from kdcache.trainer.parts import Parts
-from kdcache.trainer.run_folder import read_metrics
-from kdcache.trainer.stream import fresh_stream, stored_stream
+from kdcache.trainer.steps.contract import Parts
+from kdcache.trainer.stream.batch import Batch, BatchLayout, Stream
+from kdcache.trainer.stream.fresh import fresh_stream
+from kdcache.trainer.stream.stored import stored_stream
 
 NUM_VALID, BATCH = 7, 4  # eight samples, one cannot be read: batches straddle epochs
 CROP = (40, 48)

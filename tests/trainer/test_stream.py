@@ -13,16 +13,18 @@ from PIL import Image
 from tiny_folder import CLASSES, draw_folder
 from torch import Tensor
 
-from kdcache.cache.cache import Cache
 from kdcache.cache.errors import BadOption, BadSample
 from kdcache.cache.networks.build import build_network
+from kdcache.cache.reader.cache import Cache
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source
 from kdcache.cache.spec import IGNORE, Need
-from kdcache.trainer.fresh_stream import FRESH_VIEW
-from kdcache.trainer.order import samples_at
-from kdcache.trainer.source_samples import SourceSamples
-from kdcache.trainer.stream import Batch, BatchLayout, Stream, fresh_stream, online, stored_stream
+from kdcache.trainer.stream.batch import Batch, BatchLayout, Stream
+from kdcache.trainer.stream.fresh import FRESH_VIEW, fresh_stream
+from kdcache.trainer.stream.online import online
+from kdcache.trainer.stream.order import samples_at
+from kdcache.trainer.stream.source_samples import SourceSamples
+from kdcache.trainer.stream.stored import stored_stream
 
 ONE = BatchLayout(seed=3, global_batch=4)
 CROP = (40, 48)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from kdcache.trainer import student
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.student import build_student
+from kdcache.trainer.students import student
+from kdcache.trainer.students.student import build_student
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from alignment_checks import NEEDS, build_aligned_cache, draw_lossless_folder
 
-from kdcache.cache.cache import Cache
-from kdcache.cache.images import Feed, ImagePipeline
-from kdcache.trainer import stored_stream as module
-from kdcache.trainer.stored_stream import StoredStream, cells
-from kdcache.trainer.stream import BatchLayout, stored_stream
+from kdcache.cache.images.feed import Feed
+from kdcache.cache.images.pipeline import ImagePipeline
+from kdcache.cache.reader.cache import Cache
+from kdcache.trainer.stream import stored as module
+from kdcache.trainer.stream.batch import BatchLayout
+from kdcache.trainer.stream.stored import StoredStream, cells, stored_stream
 
 LAYOUT = BatchLayout(seed=3, global_batch=3)
 NUM_STEPS = 12

@@ -3,10 +3,10 @@
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.parts import Parts
-from kdcache.trainer.step import Distiller, Stepper
+from kdcache.trainer.steps.contract import Parts
 from kdcache.trainer.steps.generator import GeneratorStepper, Inventor
 from kdcache.trainer.steps.in_turn import InTurnStepper
+from kdcache.trainer.steps.step import Distiller, Stepper
 
 
 def make_stepper(config: TrainConfig, parts: Parts, accelerator: Accelerator, *, sync_bn: bool) -> Stepper:

@@ -21,9 +21,8 @@ from kdcache.losses.contract import Rival, Weighted
 from kdcache.losses.loss_set import LossSet
 from kdcache.losses.step_inputs import LossValues
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.distiller import Distiller, StepBatch
-from kdcache.trainer.step import Stepper
 from kdcache.trainer.steps.rivals import Rivals
+from kdcache.trainer.steps.step import Distiller, StepBatch, Stepper
 
 LOGITS, EMBEDDING = "logits", "embedding"
 

@@ -11,10 +11,10 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
 from kdcache.cache.errors import BadOption
-from kdcache.trainer.batch_layout import Batch, Stream
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.optimizer import make_optimizer
-from kdcache.trainer.step import Distiller, Stepper, StepResult
+from kdcache.trainer.steps.schedule import make_optimizer
+from kdcache.trainer.steps.step import Distiller, Stepper, StepResult
+from kdcache.trainer.stream.batch import Batch, Stream
 from kdcache.trainer.students.peers import Peers
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from kdcache.losses.step_inputs import Mixed
-from kdcache.trainer.batch_layout import Batch
+from kdcache.trainer.stream.batch import Batch
 
 
 def dominating(batch: Batch, device: torch.device) -> tuple[Tensor, Mixed | None]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kdcache.losses.contract import LossTerm, Rival
 from kdcache.losses.loss_set import LossSet
 from kdcache.losses.step_inputs import StepInputs
-from kdcache.trainer.optimizer import set_lr
+from kdcache.trainer.steps.schedule import set_lr
 
 
 class Player(NamedTuple):

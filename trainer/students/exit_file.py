@@ -16,8 +16,8 @@ from torch import Tensor
 from kdcache.cache.errors import BadWeights, Missing
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.run_card import file_digest
-from kdcache.cache.networks.run_folder import weights_digest
-from kdcache.trainer.atomic_file import sync
+from kdcache.cache.networks.weights import weights_digest
+from kdcache.trainer.folder.atomic_file import sync
 
 WEIGHTS, CARD, NEXT = "exits.safetensors", "exits.json", ".next"
 FORMAT = 1

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.network import Network
-from kdcache.cache.networks.run_folder import load_run_network
+from kdcache.cache.networks.run import load_run_network
 from kdcache.cache.spec import TensorSpec, unknown
 from kdcache.trainer.students.contract import SeveralStudents
 from kdcache.trainer.students.exit_file import read_exits

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from kdcache.trainer.parts import Export
+from kdcache.trainer.steps.contract import Export
 from kdcache.trainer.students.contract import deployed_of
 from kdcache.trainer.students.exit_file import exits_beside
 from kdcache.trainer.students.exits import Exits

@@ -48,7 +48,7 @@ def test_networks_have_the_published_number_of_weights(name: str, millions: floa
 
 
 def build_parts(name: str) -> torch.nn.Module:
-    from kdcache.cache.networks.cifar_resnets import assemble_cifar
+    from kdcache.cache.networks.families.cifar import assemble_cifar
     from kdcache.cache.networks.names import parse_name
 
     return assemble_cifar(parse_name(name, task="classification"), num_classes=100).model

@@ -9,13 +9,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kdcache.cache.errors import BadOption
+from kdcache.cache.look.teacher import network_for_listing
 from kdcache.cache.networks.build import build_network, rebuild
 from kdcache.cache.networks.ensemble import Ensemble
-from kdcache.cache.networks.network import Network, NetworkConfig
+from kdcache.cache.networks.network import Network
+from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.networks.resolve import resolve_teacher
-from kdcache.cache.networks.run_folder import RunCard, save_run_network, weights_digest
-from kdcache.cache.networks.weights import WeightsFile, fit_weights
-from kdcache.cache.teacher import network_for_listing
+from kdcache.cache.networks.run_card import RunCard, save_run_network
+from kdcache.cache.networks.weights import WeightsFile, fit_weights, weights_digest
 
 TAPS = ["a.stage3", "b_1.embedding", "a.logits", "b_1.logits"]
 

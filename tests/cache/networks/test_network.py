@@ -10,7 +10,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.build import build_network
-from kdcache.cache.networks.network import Network, NetworkConfig
+from kdcache.cache.networks.network import Network
+from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.spec import FILL_RGB, TensorSpec
 
 TAPS = ("stage1", "stage2", "logits")

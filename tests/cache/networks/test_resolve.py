@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from kdcache.cache.errors import BadOption, BadWeights, Missing
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.networks.resolve import resolve_teacher
-from kdcache.cache.networks.run_folder import RunCard, save_run_network, weights_digest
+from kdcache.cache.networks.run_card import RunCard, save_run_network
+from kdcache.cache.networks.weights import weights_digest
 
 
 def make_run(folder: Path, tiny_name: str) -> str:

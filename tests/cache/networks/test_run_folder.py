@@ -11,13 +11,9 @@ from safetensors.torch import save_file
 from kdcache.cache.errors import BadWeights, Missing
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.networks.network import Network
-from kdcache.cache.networks.run_folder import (
-    RunCard,
-    load_run_network,
-    read_run_card,
-    save_run_network,
-    weights_digest,
-)
+from kdcache.cache.networks.run import load_run_network
+from kdcache.cache.networks.run_card import RunCard, read_run_card, save_run_network
+from kdcache.cache.networks.weights import weights_digest
 
 
 def card_of(network: Network) -> RunCard:

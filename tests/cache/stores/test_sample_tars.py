@@ -24,7 +24,7 @@ from kdcache.cache.stores.sample_tars import (
     write_samples,
 )
 from kdcache.cache.stores.tar_pack import pack_tar
-from kdcache.cache.view_draw import key_hash
+from kdcache.cache.views.draw import key_hash
 
 Samples = list[dict[str, Any]]
 

@@ -20,10 +20,10 @@ from kdcache.losses.dense.labels import nearest_labels
 from kdcache.losses.dense.mgd import MaskedGeneration
 from kdcache.losses.dense.skds_pair import PairWise
 from kdcache.losses.dense.skds_pixel import PixelWise
+from kdcache.losses.formulas.masks import centre_mask, channel_mask, spatial_mask
 from kdcache.losses.logits.kd import KD
-from kdcache.losses.masks import centre_mask, channel_mask, spatial_mask
-from kdcache.losses.plan import parse_losses
-from kdcache.losses.task import segmentation_ce
+from kdcache.losses.plan.plan import parse_losses
+from kdcache.losses.supervised.task import segmentation_ce
 
 LAYERS = {  # name in the published code: ours
     "align": "align",

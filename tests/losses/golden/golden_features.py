@@ -20,7 +20,7 @@ from kdcache.losses.features.rkd_d import distance_loss
 from kdcache.losses.features.rotations import TURNS, kept_rows, similarity, true_rank
 from kdcache.losses.features.sskd import SelfSupervision, head_loss, own_columns
 from kdcache.losses.schedules import TermSchedule
-from kdcache.losses.task import classification_ce
+from kdcache.losses.supervised.task import classification_ce
 
 ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-5}  # what stands where the exact value is 0
 

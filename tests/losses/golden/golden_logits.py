@@ -15,9 +15,9 @@ from kdcache.losses.logits.kd import KD
 from kdcache.losses.logits.label_smoothing import LabelSmoothing
 from kdcache.losses.logits.nkd import NormalisedKD
 from kdcache.losses.logits.tfkd_reg import VirtualTeacher
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 from kdcache.losses.schedules import TermSchedule
-from kdcache.losses.task import classification_ce
+from kdcache.losses.supervised.task import classification_ce
 
 FLAT_T = 20.0  # there a KL is a difference of nearly equal numbers: README of the golden files
 

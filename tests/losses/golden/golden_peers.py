@@ -14,7 +14,7 @@ from kdcache.losses.peers.dml import MutualLearning, official_kl
 from kdcache.losses.peers.okddip import DiversePeers, mixed_logits
 from kdcache.losses.peers.one import NativeEnsemble
 from kdcache.losses.peers.online import online_divergence
-from kdcache.losses.task import classification_ce
+from kdcache.losses.supervised.task import classification_ce
 
 Terms = Mapping[str, Weighted]
 

@@ -12,16 +12,16 @@ from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.networks.network import Network
 from kdcache.losses.contract import Facts
-from kdcache.losses.plan import parse_losses
-from kdcache.trainer.batch_layout import Batch, BatchLayout
-from kdcache.trainer.checkpoint import list_checkpoints
+from kdcache.losses.plan.plan import parse_losses
 from kdcache.trainer.config import TrainConfig
+from kdcache.trainer.folder.checkpoint import list_checkpoints
 from kdcache.trainer.loop import train
-from kdcache.trainer.noise_stream import NoiseStream
-from kdcache.trainer.parts import Parts
-from kdcache.trainer.place import start_accelerator
+from kdcache.trainer.ranks import start_accelerator
 from kdcache.trainer.steps.choose import make_stepper
+from kdcache.trainer.steps.contract import Parts
 from kdcache.trainer.steps.generator import GeneratorStepper, inventing_term
+from kdcache.trainer.steps.noise_stream import NoiseStream
+from kdcache.trainer.stream.batch import Batch, BatchLayout
 
 SIZE, CLASSES = 8, 3
 DAFL = "dafl(latent=6,lr=0.01)"

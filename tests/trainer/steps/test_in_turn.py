@@ -8,8 +8,8 @@ from fake_run import CONFIG, Killed, parts, results, run
 from rank_steps import two_ranks
 
 from kdcache.cache.errors import BadOption
-from kdcache.trainer.checkpoint import list_checkpoints
-from kdcache.trainer.place import start_accelerator
+from kdcache.trainer.folder.checkpoint import list_checkpoints
+from kdcache.trainer.ranks import start_accelerator
 from kdcache.trainer.steps.choose import make_stepper
 from kdcache.trainer.steps.in_turn import InTurnStepper
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from kdcache.trainer.batch_layout import Batch, Mixed
 from kdcache.trainer.steps.labels import dominating
+from kdcache.trainer.stream.batch import Batch, Mixed
 
 CPU = torch.device("cpu")
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kdcache.losses.contract import Facts
 from kdcache.losses.dense.critic import BatchScale
 from kdcache.losses.loss_set import LossSet
-from kdcache.losses.plan import parse_losses
+from kdcache.losses.plan.plan import parse_losses
 from kdcache.losses.step_inputs import StepInputs
 from kdcache.trainer.steps.rivals import Rivals
 

@@ -10,10 +10,10 @@ from critic_by_hand import ByHand, weights_of
 from fake_run import CONFIG, Killed, parts, results, run
 from rank_steps import on_two_ranks, two_ranks
 
-from kdcache.trainer.place import start_accelerator
-from kdcache.trainer.step import Stepper
+from kdcache.trainer.ranks import start_accelerator
 from kdcache.trainer.steps.choose import make_stepper
 from kdcache.trainer.steps.rivals import _average_gradients
+from kdcache.trainer.steps.step import Stepper
 
 CRITIC, CURVED = "fake_methods:Critic", "fake_methods:CurvedCritic"
 

@@ -10,9 +10,10 @@ from torch import Tensor
 from kdcache.cache.errors import BadOption, BadWeights, Missing
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.networks.network import Network
-from kdcache.cache.networks.run_folder import RunCard, load_run_network, save_run_network
+from kdcache.cache.networks.run import load_run_network
+from kdcache.cache.networks.run_card import RunCard, save_run_network
 from kdcache.losses.contract import StudentForm
-from kdcache.trainer.ema import Ema
+from kdcache.trainer.steps.step import Ema
 from kdcache.trainer.students import exit_file
 from kdcache.trainer.students.branches import Branches
 from kdcache.trainer.students.contract import SeveralStudents, deployed_of

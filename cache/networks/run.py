@@ -1,0 +1,34 @@
+"""A run folder's network: written by the trainer when a student is the best so far, read to teach or to
+evaluate.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from kdcache.cache.networks.build import rebuild
+from kdcache.cache.networks.network import Network
+from kdcache.cache.networks.run_card import STUDENT, read_run_card
+from kdcache.cache.networks.weights import fit_weights, read_weights
+from kdcache.cache.spec import CLASSIFICATION
+
+
+def load_run_network(
+    run_dir: Path, *, output_stride: int | None = None, taps: Mapping[str, str] | None = None
+) -> Network:
+    """The best student of a run, in training mode as built. `output_stride` and `taps` override the run's
+    own.
+
+    Raises Missing for a run without a network, BadWeights for weights that are not the ones the run
+    describes.
+    """
+    config = read_run_card(run_dir).config
+    if config.task == CLASSIFICATION:
+        output_stride = None  # a classifier's is its own
+    config = replace(
+        config, output_stride=output_stride or config.output_stride, taps={**config.taps, **(taps or {})}
+    )
+    network = rebuild(config)
+    fit_weights(network, read_weights(run_dir / STUDENT))
+    network.trained_head = True
+    return network

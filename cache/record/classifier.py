@@ -1,0 +1,57 @@
+"""The teacher's last linear layer, kept beside its targets: what a loss over class similarity reads.
+
+One object, `classifier.safetensors`, whose digest is in the manifest: it belongs to no shard.
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from kdcache.cache.errors import BadCache
+from kdcache.cache.fingerprint import digest_bytes
+from kdcache.cache.record.manifest import Manifest
+from kdcache.cache.stores.contract import REPAIR
+
+CLASSIFIER_FILE = "classifier.safetensors"
+_WEIGHT = "weight"
+
+
+def pack_classifier(weight_KD: torch.Tensor | None) -> bytes:
+    """The object's bytes; b"" for a teacher without such a layer."""
+    if weight_KD is None:
+        return b""
+    packed: bytes = save({_WEIGHT: weight_KD.detach().to("cpu", torch.float32).clone().contiguous()})
+    return packed
+
+
+def classifier_digest(packed: bytes) -> str:
+    return digest_bytes(packed) if packed else ""
+
+
+def classifier_problem(root: Path, manifest: Manifest) -> str | None:
+    """What is wrong with the stored object, or None; nothing is wrong where there is none to be."""
+    if not manifest.classifier:
+        return None
+    path = root / CLASSIFIER_FILE
+    if not path.is_file():
+        return f"'{CLASSIFIER_FILE}' is missing"
+    found = digest_bytes(path.read_bytes())
+    same = found == manifest.classifier
+    return None if same else f"'{CLASSIFIER_FILE}' differs (stored {manifest.classifier}, found {found})"
+
+
+def read_classifier(root: Path, manifest: Manifest, *, check: bool = True) -> torch.Tensor | None:
+    """(K, D) float32, or None when the teacher has no such layer. Raises BadCache for a damaged object."""
+    if not manifest.classifier:
+        return None
+    path = root / CLASSIFIER_FILE
+    problem = classifier_problem(root, manifest) if check else None
+    if problem:
+        raise BadCache(problem, where=str(path), fix=REPAIR)
+    try:
+        weight_KD: torch.Tensor = load(path.read_bytes())[_WEIGHT]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise BadCache(f"'{CLASSIFIER_FILE}' cannot be read: {error}", where=str(path), fix=REPAIR) from error
+    return weight_KD

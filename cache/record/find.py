@@ -1,0 +1,40 @@
+"""Which cache: a path, a name under the caches folder, or the only one there is."""
+
+from pathlib import Path
+
+from kdcache.cache.errors import BadOption, Missing, nearest
+from kdcache.cache.record.manifest import FILE_NAME
+
+
+def list_caches(caches_dir: Path) -> list[Path]:
+    if not caches_dir.is_dir():
+        return []
+    return sorted(p for p in caches_dir.iterdir() if (p / FILE_NAME).is_file())
+
+
+def find_cache(name: str | None, caches_dir: Path) -> Path:
+    """The folder of cache `name`; with None the only one under `caches_dir`, or an error that lists them."""
+    caches = list_caches(caches_dir)
+    if name is None:
+        if len(caches) == 1:
+            return caches[0]
+        if not caches:
+            raise Missing(
+                "there is no cache yet",
+                where=str(caches_dir),
+                fix="build one with 'kdcache build --teacher NAME --data NAME:DIR'",
+            )
+        listed = ", ".join(p.name for p in caches)
+        raise BadOption(
+            f"there are {len(caches)} caches: {listed}", where=str(caches_dir), fix="name one with --cache"
+        )
+    for path in (Path(name), caches_dir / name):
+        if (path / FILE_NAME).is_file():
+            return path
+    close = nearest(name, [p.name for p in caches])
+    hint = (
+        f"did you mean '{close}'?"
+        if close
+        else f"caches there: {', '.join(p.name for p in caches) or 'none'}"
+    )
+    raise Missing(f"there is no cache '{name}'", where=str(caches_dir), fix=hint)

@@ -1,0 +1,232 @@
+"""Which views a cache has, and a sample's view in each: sets of crops, the whole image, its mirror image.
+
+Views have global numbers 0, 1, ... over all sets; a set never changes once it exists, a cache grows by
+further sets. The numbers of a crop are drawn in `crop_draw`, those of a recipe in `recipe_draw`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from hashlib import blake2b
+from json import dumps
+from typing import Any
+
+from kdcache.cache.errors import BadCache, BadOption, nearest
+from kdcache.cache.views.draw import (
+    MAX_SCALE,
+    MIN_SCALE,
+    QUARTERS,
+    draw_view,
+)
+from kdcache.cache.views.recipe import Recipe, read_recipe
+from kdcache.cache.views.view import VIEW_VERSION, View
+
+_DRAWN = ("crops", "turns")
+_KINDS = (*_DRAWN, "full", "mirror")
+_LEGAL = (
+    "legal forms: 'crops:K' (K >= 1), 'full', or both joined by '+', as in 'crops:8+full'; "
+    "'turns:K' for classification, K draws in four turns each"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewSet:
+    """Views of one kind with consecutive global numbers `first` .. `first + count - 1`.
+
+    kind 'crops': random crops; the number that is drawn with is `draw_first` + place in the set, so that a
+    set which continues another one draws what one larger set would have drawn. 'full': the whole image.
+    'mirror': it flipped. 'turns': draws as crops, in fours: number first + 4k + r is turned by r quarters
+    counter-clockwise; flip drawn once per k, the crop for each.
+    """
+
+    kind: str
+    first: int
+    count: int
+    crop: tuple[int, int] | None = None  # (h, w) pixels, for crops
+    seed: int = 0
+    min_scale: float = MIN_SCALE
+    max_scale: float = MAX_SCALE
+    flip: bool = True
+    draw_first: int = 0
+    augment: str = ""  # canonical text of a recipe; '': scale and flip as the fields above say
+
+    @property
+    def recipe(self) -> Recipe:
+        """What is drawn; the whole image draws nothing."""
+        if self.kind not in _DRAWN:
+            return Recipe()
+        return (
+            read_recipe(self.augment)
+            if self.augment
+            else Recipe(scale=(self.min_scale, self.max_scale), flip=self.flip)
+        )
+
+    def view(self, key: str, number: int, height: int, width: int, partners: Sequence[str] = ()) -> View:
+        """The view with global number `number` of a sample whose image is `height` x `width` pixels.
+
+        `partners`: keys of the valid samples of its shard, of which a recipe that mixes takes another one.
+        """
+        assert self.first <= number < self.first + self.count, f"view {number} is not in {self}"
+        if self.kind == "full":
+            return View(())
+        if self.kind == "mirror":
+            return View((("flip",),))
+        assert self.crop is not None, "crops have a size"
+        return draw_view(
+            self.recipe,
+            seed=self.seed,
+            key=key,
+            number=self.draw_first + number - self.first,
+            height=height,
+            width=width,
+            crop=self.crop,
+            turned=self.kind == "turns",
+            partners=partners,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a manifest."""
+        plain = asdict(self)
+        plain["crop"] = None if self.crop is None else list(self.crop)
+        if not self.augment:
+            del plain["augment"]  # as before there were recipes: digests of such sets stay
+        return plain
+
+    @staticmethod
+    def from_dict(plain: dict[str, Any]) -> "ViewSet":
+        """What `to_dict` wrote. Raises BadCache for a kind or field of a newer version, naming it."""
+        legal = {f.name for f in fields(ViewSet)}
+        strange = sorted(set(plain) - legal)
+        if strange or not {"kind", "first", "count"} <= set(plain) or plain["kind"] not in _KINDS:
+            what = f"field '{strange[0]}'" if strange else f"kind '{plain.get('kind')}'"
+            close = nearest(strange[0], legal) if strange else None
+            hint = f" (nearest known: '{close}')" if close else ""
+            raise BadCache(
+                f"a set of views has the unknown {what}{hint}",
+                where="views of a manifest",
+                fix="install a newer kdcache",
+            )
+        crop = plain.get("crop")
+        return ViewSet(**{**plain, "crop": None if crop is None else (int(crop[0]), int(crop[1]))})
+
+    def digest(self) -> str:
+        """16 hex digits over every field and the version of views: equal digests draw equal views."""
+        text = dumps([VIEW_VERSION, self.to_dict()], sort_keys=True)
+        return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def parse_views(
+    text: str,
+    *,
+    crop: tuple[int, int] | None,
+    seed: int,
+    mirror: bool,
+    augment: Recipe | None = None,
+) -> list[ViewSet]:
+    """'crops:8', 'full', 'crops:8+full', 'turns:2' as sets, numbered consecutively; `mirror` adds one after
+    'full'. `augment` is what crops and turns draw (default: scale 0.5 to 2 and flip).
+
+    Raises BadOption naming the legal forms for anything else, for `mirror` without 'full', and for turns
+    that cannot be.
+    """
+    where = f"--views {text}"
+    drawn = _drawn_as(augment)
+    sets: list[ViewSet] = []
+    for word in text.split("+"):
+        kind, count = _read_word(word.strip(), where)
+        if kind in _DRAWN:
+            if crop is None:
+                raise BadOption("crops need a size", where=where, fix="give --crop HEIGHTxWIDTH")
+            if kind == "turns":
+                check_turns(crop, augment, where)
+                count *= QUARTERS
+            sets.append(ViewSet(kind=kind, first=0, count=count, crop=crop, seed=seed, **drawn))
+        else:
+            sets += [ViewSet(kind=k, first=0, count=1) for k in (("full", "mirror") if mirror else ("full",))]
+    kinds = [s.kind for s in sets]
+    if len(set(kinds)) < len(kinds):
+        raise BadOption("the same kind of views twice", where=where, fix=_LEGAL)
+    if mirror and "full" not in kinds:
+        raise BadOption("--mirror without the full view", where=where, fix=f"--views {text}+full --mirror")
+    return _numbered([], sets)
+
+
+def extend_views(existing: Sequence[ViewSet], wanted: Sequence[ViewSet]) -> list[ViewSet]:
+    """All of `existing`, unchanged, and the sets that are missing of `wanted`, with the next global numbers.
+
+    Crops beyond those that exist become one more set that goes on drawing where they end, so a cache that
+    grew from crops:8 to crops:16 holds the very crops of crops:16. Raises BadOption for crops of another
+    size or drawing.
+    """
+    added = []
+    for new in wanted:
+        same = [s for s in existing if s.kind == new.kind]
+        if new.kind not in _DRAWN:
+            added += [] if same else [new]
+            continue
+        for old in same:
+            _check_drawn_alike(old, new)
+        have = max((s.draw_first + s.count for s in same), default=0)
+        if new.draw_first + new.count > have:
+            added.append(replace(new, draw_first=have, count=new.draw_first + new.count - have))
+    return _numbered(existing, added)
+
+
+def _read_word(word: str, where: str) -> tuple[str, int]:
+    """'crops:8' as ('crops', 8), 'full' as ('full', 1)."""
+    kind, colon, count = word.partition(":")
+    if word == "full":
+        return kind, 1
+    if kind in _DRAWN and count.isascii() and count.isdigit() and int(count) >= 1:
+        return kind, int(count)
+    spelled = {"crops": "crops:8", "turns": "turns:2", "full": "full"}
+    close = None if colon else nearest(kind, spelled)
+    hint = f"did you mean '{spelled[close]}'? " if close else ""
+    raise BadOption(f"unknown views '{word}'", where=where, fix=hint + _LEGAL)
+
+
+def _drawn_as(augment: Recipe | None) -> dict[str, Any]:
+    """The fields of a set that say what it draws: scale and flip have their own, a recipe more is text."""
+    if augment is None:
+        return {}
+    if augment.scale and augment == Recipe(scale=augment.scale, flip=augment.flip):
+        return {"min_scale": augment.scale[0], "max_scale": augment.scale[1], "flip": augment.flip}
+    return {"augment": augment.text}
+
+
+def check_turns(crop: tuple[int, int], augment: Recipe | None, where: str) -> None:
+    """Raises BadOption where an image cannot be shown in four turns: not square, labels per pixel, mixed."""
+    if crop[0] != crop[1]:
+        raise BadOption(
+            f"a crop of {crop[0]}x{crop[1]} pixels changes its size when it is turned",
+            where=where,
+            fix=f"use a square one, --crop {min(crop)}x{min(crop)}",
+        )
+    if augment is None or augment.scale or augment.mixes:
+        raise BadOption(
+            "turned views are for classification without mixing",
+            where=f"{where} --augment {augment.text if augment else ''}",
+            fix="use a recipe of rrc, pad, flip and colour, such as --augment pad=4,flip",
+        )
+
+
+def _check_drawn_alike(old: ViewSet, new: ViewSet) -> None:
+    for name in ("crop", "seed", "min_scale", "max_scale", "flip", "augment"):
+        have, asked = getattr(old, name), getattr(new, name)
+        if have != asked:
+            raise BadOption(
+                f"the cache's crops have {name} {_shown(have)}, these {_shown(asked)}",
+                where=f"views {old.first}..{old.first + old.count - 1} of the cache",
+                fix=f"ask for {name} {_shown(have)}, or build a second cache under another folder",
+            )
+
+
+def _shown(value: object) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _numbered(existing: Sequence[ViewSet], added: Sequence[ViewSet]) -> list[ViewSet]:
+    """`existing`, then `added` with the global numbers that follow."""
+    sets = list(existing)
+    for new in added:
+        sets.append(replace(new, first=max((s.first + s.count for s in sets), default=0)))
+    return sets

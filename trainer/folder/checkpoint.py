@@ -1,0 +1,148 @@
+"""Checkpoints: everything that a run needs to continue exactly, whole or not there.
+
+Layout: `checkpoints/step-XXXXXXXX/{<part>.pt ..., progress.json, digests.json}`; XXXXXXXX counts finished
+steps. Writing: parts into a temporary folder -> fsync of every file and of the folder -> rename -> fsync of
+the parent -> all but the last `KEPT` removed. A kill leaves at most a temporary folder, which nothing reads
+and the next start sweeps. Random number generators are not saved: every draw is seeded by (seed, micro step,
+rank).
+"""
+
+import hashlib
+import json
+import os
+import pickle
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from kdcache.cache.errors import BadWeights, DiskFull
+from kdcache.trainer.folder.atomic_file import sync
+
+FOLDER = "checkpoints"
+KEPT = 2
+_TEMPORARY = ".tmp-"
+_NAME = re.compile(r"^step-(\d{8,})$")
+
+
+class Checkpoint(NamedTuple):
+    """What was saved: states by part name (state_dicts), and plain progress values."""
+
+    step: int  # finished steps
+    states: dict[str, Any]
+    progress: dict[str, Any]
+
+
+def save_checkpoint(
+    run_dir: Path, *, step: int, states: Mapping[str, Any], progress: Mapping[str, Any]
+) -> Path:
+    """Write the checkpoint of `step` finished steps and return its folder. Raises DiskFull."""
+    folder = run_dir / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    final, temporary = folder / f"step-{step:08d}", folder / f"{_TEMPORARY}step-{step:08d}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir()
+        _write_parts(temporary, states, progress)
+    except (OSError, RuntimeError) as error:  # torch.save turns ENOSPC into a RuntimeError
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise DiskFull(
+            f"checkpoint of step {step} could not be written: {error}",
+            where=str(final),
+            fix="make room; the last checkpoint is kept, continue with --resume",
+        ) from error
+    if final.exists():  # a resumed run that repeats this step: its bytes replace those of the same step
+        shutil.rmtree(final)
+    os.replace(temporary, final)
+    sync(folder)
+    for old in list_checkpoints(run_dir)[:-KEPT]:
+        shutil.rmtree(old)
+    return final
+
+
+def list_checkpoints(run_dir: Path) -> list[Path]:
+    """Finished checkpoints, oldest first."""
+    folder = run_dir / FOLDER
+    found = [path for path in folder.iterdir() if _NAME.match(path.name)] if folder.is_dir() else []
+    return sorted(found, key=_step_of)
+
+
+def load_latest(run_dir: Path) -> Checkpoint | None:
+    """The newest checkpoint, every file checked, tensors on the CPU. None when there is none.
+
+    Raises BadWeights naming the damaged file: which checkpoint to go back to is the user's choice, not ours.
+    """
+    found = list_checkpoints(run_dir)
+    if not found:
+        return None
+    folder = found[-1]
+    digests = _read_digests(folder)
+    for name, stored in sorted(digests.items()):
+        _check_digest(folder / name, stored)
+    parts = sorted(name for name in digests if name.endswith(".pt"))
+    states = {name.removesuffix(".pt"): _load_part(folder / name) for name in parts}
+    return Checkpoint(_step_of(folder), states, json.loads((folder / "progress.json").read_text()))
+
+
+def sweep(run_dir: Path) -> None:
+    """Remove what a killed save left behind."""
+    for litter in (run_dir / FOLDER).glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(litter)
+
+
+def _write_parts(folder: Path, states: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+    for name, state in states.items():
+        torch.save(state, folder / f"{name}.pt")
+    (folder / "progress.json").write_text(json.dumps(dict(progress), indent=1, sort_keys=True) + "\n")
+    digests = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    (folder / "digests.json").write_text(json.dumps(digests, indent=1, sort_keys=True) + "\n")
+    for path in sorted(folder.iterdir()):
+        sync(path)
+    sync(folder)
+
+
+def _step_of(folder: Path) -> int:
+    match = _NAME.match(folder.name)
+    assert match, folder
+    return int(match[1])
+
+
+def _read_digests(folder: Path) -> dict[str, str]:
+    path = folder / "digests.json"
+    try:
+        digests: dict[str, str] = dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise _damaged(path, f"cannot be read: {error}") from error
+    if "progress.json" not in digests:
+        raise _damaged(path, "does not list progress.json")
+    return digests
+
+
+def _check_digest(path: Path, stored: str) -> None:
+    found = _sha256(path) if path.is_file() else "no file"
+    if found != stored:
+        raise _damaged(path, f"has another digest (stored {stored[:12]}..., found {found[:12]}...)")
+
+
+def _load_part(path: Path) -> Any:
+    # weights_only: a checkpoint holds tensors and plain containers, and loading one can run no code.
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise _damaged(path, "holds more than tensors and plain values, and is not loaded") from error
+
+
+def _damaged(path: Path, why: str) -> BadWeights:
+    return BadWeights(
+        f"checkpoint file '{path.name}' {why}",
+        where=str(path),
+        fix=f"delete {path.parent} and --resume again: the checkpoint before it is used",
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

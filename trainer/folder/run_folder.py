@@ -1,0 +1,99 @@
+"""The folder of one run: who may write it, and its `metrics.jsonl`.
+
+`runs/<name>/{config.toml, network.json, student.safetensors, metrics.jsonl, environment.json, checkpoints/}`.
+A folder is made once; continuing it takes --resume, and one process at a time holds it.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kdcache.cache.errors import BadOption, Busy
+from kdcache.trainer.folder.atomic_file import write_text
+
+METRICS_NAME = "metrics.jsonl"
+
+
+def check_free(run_dir: Path) -> None:
+    """Refuse a folder that already holds something: results are never overwritten.
+
+    A run that ended before its first line of metrics, its first checkpoint and its first export (killed, or
+    an option that turned out wrong at step 0) has left nothing to lose.
+    """
+    if run_dir.exists() and not _began_only(run_dir):
+        raise BadOption(
+            f"run '{run_dir.name}' exists",
+            where=str(run_dir),
+            fix="continue it with --resume, or choose another name with --run",
+        )
+
+
+def _began_only(run_dir: Path) -> bool:
+    """True for a folder in which no run has got anywhere."""
+    if not run_dir.is_dir():
+        return False
+    metrics = run_dir / "metrics.jsonl"
+    lines = metrics.is_file() and metrics.stat().st_size > 0
+    names = {path.name for path in run_dir.iterdir() if not path.name.startswith(".")}
+    known = {"config.toml", "environment.json", "metrics.jsonl", "kdcache"}  # the last: TensorBoard's folder
+    return not lines and names <= known
+
+
+@contextmanager
+def held(run_dir: Path) -> Iterator[None]:
+    """Hold the run for this process. Raises Busy when another one has it; a kill releases it."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with (run_dir / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy(
+                f"another process is training run '{run_dir.name}'",
+                where=str(run_dir),
+                fix="wait for it, or choose another name with --run",
+            ) from error
+        yield
+
+
+class MetricsLog:
+    """Append-only lines, each a JSON object with `step`, the number of finished steps it speaks of."""
+
+    def __init__(self, run_dir: Path, *, keep_until: int) -> None:
+        """Opens the log and drops what a killed run wrote after step `keep_until`, its last checkpoint."""
+        self.path = run_dir / METRICS_NAME
+        if self.path.is_file():
+            kept = [line for line in self.path.read_text().splitlines() if _step_in(line) <= keep_until]
+            write_text(self.path, "".join(line + "\n" for line in kept))
+        self._file = self.path.open("a")
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+
+    def sync(self) -> None:
+        """Put every line on disk: done before a checkpoint that stands for them."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self.sync()
+        self._file.close()
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """Every whole line of `metrics.jsonl`."""
+    lines = (run_dir / METRICS_NAME).read_text().splitlines()
+    return [json.loads(line) for line in lines if _step_in(line) < _TORN]
+
+
+_TORN = 1 << 62  # beyond any step: a line cut by a kill is dropped with the lines after the checkpoint
+
+
+def _step_in(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return _TORN

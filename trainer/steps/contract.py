@@ -1,0 +1,35 @@
+"""What the training loop runs on: the seam between options and steps."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from kdcache.cache.networks.network import Network
+from kdcache.losses.contract import StepForm
+from kdcache.losses.loss_set import LossSet
+from kdcache.trainer.judge.metrics import Metrics
+from kdcache.trainer.stream.batch import Stream
+
+Evaluate = Callable[[nn.Module], Metrics]
+Export = Callable[[Path, nn.Module | None, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the loop runs on. Tests give their own."""
+
+    student: nn.Module  # forward(images_BHWC, taps) -> maps; one network, or several (students/contract.py)
+    losses: LossSet
+    taps: tuple[str, ...]  # student taps that the losses read
+    stream: Stream
+    evaluate: Evaluate | None  # on the validation split; None when there is none
+    export: Export  # (run_dir, student or None to keep its weights, metrics)
+    summary: Mapping[str, str]
+    resolved: Mapping[str, Any]  # goes into config.toml
+    loss_rows: tuple[tuple[str, ...], ...] = ()
+    notes: tuple[str, ...] = ()
+    step_form: StepForm = "joint"
+    teacher: Network | None = None  # only where images come from a generator: it is asked within the step

@@ -1,0 +1,307 @@
+"""Exponential moving average of a student: average = decay * average + (1 - decay) * weights, after every
+step.
+
+Parameters are averaged; buffers (batch statistics, themselves running averages) are copied.
+
+What one forward of a step runs: the student and its losses as one module.
+
+Legend: B rows, H W pixels.
+
+One optimizer step: stream -> student -> losses -> backward -> clip -> optimizer -> rivals.
+
+Legend: B rows, H W pixels. A step is `accumulate` micro steps; micro step n = step * accumulate + a. Every
+random draw of a micro step (masks and noise from a generator, dropout from torch's global state) is seeded by
+(seed, n, rank): the step number is all that a checkpoint must remember.
+"""
+
+import copy
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Generic, NamedTuple, TypeVar, cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from kdcache.cache.errors import BadOption
+from kdcache.cache.networks.network import Network
+from kdcache.cache.networks.sync_batchnorm import synchronise_batchnorm
+from kdcache.losses.loss_set import LossSet
+from kdcache.losses.step_inputs import LossValues, Mixed, StepInputs
+from kdcache.trainer.config import TrainConfig
+from kdcache.trainer.steps.labels import dominating
+from kdcache.trainer.steps.rivals import Rivals, detached
+from kdcache.trainer.steps.schedule import make_optimizer, run_lr, set_lr
+from kdcache.trainer.stream.batch import Batch, Stream
+from kdcache.trainer.students.contract import SeveralStudents, deployed_of
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class Ema(Generic[Module]):
+    """Holds a second copy of the network, on the same device, outside of the gradient."""
+
+    def __init__(self, network: Module, decay: float) -> None:
+        self.network: Module = copy.deepcopy(network).requires_grad_(False).eval()
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        averages = [p.data for p in self.network.parameters()]
+        torch._foreach_lerp_(averages, [p.data for p in network.parameters()], 1.0 - self.decay)
+        for kept, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
+            kept.copy_(buffer)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.network.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.network.load_state_dict(state)
+
+
+class StepBatch(NamedTuple):
+    """What one micro step feeds to the `Distiller`, all on its device."""
+
+    images_BHWC: Tensor  # uint8
+    labels: Tensor  # int64: (B, H, W), 255 = ignore; or (B,), the class with the larger share
+    targets: dict[str, Tensor]
+    generator: torch.Generator
+    step: int
+    epoch: int
+    samples_B: Tensor  # int64
+    mixed: Mixed | None = None
+    rows_per_sample: int = 1
+    turn: int | None = None
+
+
+class Distiller(nn.Module):
+    """Student and losses as one module, so that one DDP wrapper synchronises the gradients of both."""
+
+    def __init__(self, student: nn.Module, losses: LossSet, taps: Sequence[str]) -> None:
+        super().__init__()
+        self.student = student
+        self.losses = losses
+        self.taps = tuple(taps)
+        self.remembers = False  # keep what the losses read, for rivals that learn from it afterwards
+        self.seen: StepInputs | None = None
+
+    def forward(self, batch: StepBatch) -> LossValues:
+        """Losses of one micro batch. Learned parts share the student's precision, formulas use float32.
+
+        BadOption where a batch normalisation of the student or of a loss has one value per channel.
+        """
+        with _explained(batch):
+            return self._forward(batch)
+
+    def _forward(self, batch: StepBatch) -> LossValues:
+        maps = self.student(batch.images_BHWC, self.taps)
+        inputs = StepInputs(
+            student={tap: value.float() for tap, value in maps.items()},
+            teacher=batch.targets,
+            labels=batch.labels,
+            generator=batch.generator,
+            step=batch.step,
+            epoch=batch.epoch,
+            samples_B=batch.samples_B,
+            images_BHWC=batch.images_BHWC,
+            mixed=batch.mixed,
+            rows_per_sample=batch.rows_per_sample,
+            turn=batch.turn,
+        )
+        self.seen = detached(inputs) if self.remembers else None
+        values: LossValues = self.losses(inputs)
+        return values
+
+
+@contextmanager
+def _explained(batch: StepBatch) -> Iterator[None]:
+    """torch's refusal of batch statistics over one value as an error with a way out: DeepLabV3 pools an image
+    to one cell, so a single image is not enough for it."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise BadOption(
+            f"batch normalisation of one value per channel: {len(batch.images_BHWC)} image in a micro batch, "
+            "and a map of one cell",
+            where="--batch-size, which ranks and --accumulate divide",
+            fix="two images or more per rank and micro batch: raise --batch-size or lower --accumulate",
+        ) from error
+
+
+UNWEIGHTED = "unweighted/"  # prefix of a term's bare formula among the reported names
+
+
+class StepResult(NamedTuple):
+    """Of one optimizer step. `terms` stays on the device: reading it would wait for the device."""
+
+    names: tuple[str, ...]  # 'total', the terms, then the terms without their weights
+    terms: Tensor  # (len(names),) means over the micro steps of this rank
+    epoch: int
+    wait_s: float  # time spent waiting for the stream
+
+
+class Stepper:
+    """The prepared student, losses and optimizer of a run, and the step that moves them."""
+
+    turn: int | None = None  # the network that learns in this step, where networks learn in turn
+
+    def __init__(
+        self, config: TrainConfig, distiller: Distiller, accelerator: Accelerator, *, sync_bn: bool = False
+    ) -> None:
+        self.config = config
+        self.accelerator = accelerator
+        if sync_bn:
+            _synchronise_batch_statistics(distiller)
+        if accelerator.device.type == "cuda":  # the stream's layout, and what cuDNN's half kernels want
+            distiller = distiller.to(memory_format=torch.channels_last)
+        self.rivals = self.find_rivals(distiller)
+        optimizers = self.make_optimizers(distiller)
+        if config.compile:
+            distiller.student.compile()
+        self.wrapped, *self.optimizers = accelerator.prepare(distiller, *optimizers)
+        self.wrapped.train()
+        self.module: Distiller = distiller
+        self.ema = Ema(distiller.student, config.ema) if config.ema is not None else None
+        self._generator = torch.Generator(accelerator.device)
+
+    def find_rivals(self, distiller: Distiller) -> Rivals:
+        """The parts that learn against the student. Frozen: the student's backward gives them nothing, and
+        neither its optimizer nor DDP sees them."""
+        rivals = Rivals(distiller.losses.rivals(), distiller.losses, steps=self.config.steps)
+        rivals.freeze()
+        distiller.remembers = bool(rivals)
+        return rivals
+
+    def make_optimizers(self, distiller: Distiller) -> list[torch.optim.Optimizer]:
+        return [make_optimizer(distiller.parameters(), self.config)]
+
+    @property
+    def optimizer(self) -> Any:
+        """The one that this step moves: accelerate's wrapper of it."""
+        return self.optimizers[self.turn or 0]
+
+    @property
+    def student(self) -> nn.Module:
+        """What is kept of a run: the averaged student where there is one, with all its branches or exits."""
+        return self.ema.network if self.ema is not None else self.module.student
+
+    @property
+    def network(self) -> nn.Module:
+        """What is evaluated: of several students the deployed one."""
+        return deployed_of(self.student)
+
+    def step(self, step: int, batches: Iterator[Batch], stream: Stream) -> StepResult:
+        """Run optimizer step `step` (from 0) on the next `accumulate` batches."""
+        set_lr(self.optimizer, self.lr(step))
+        sums: Tensor | None = None
+        names: tuple[str, ...] = ()
+        wait_s, epoch = 0.0, 0
+        for index in range(self.config.accumulate):
+            began = time.perf_counter()
+            batch = next(batches)
+            wait_s += time.perf_counter() - began
+            with self.accelerator.accumulate(self.wrapped):
+                values = self.wrapped(self._inputs(step, batch, stream))
+                self.accelerator.backward(values.total)
+                if self.accelerator.sync_gradients:
+                    self._clip()
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+                if self.rivals:
+                    self._move_rivals(step)
+            names, terms = _flat(values)
+            sums = terms if sums is None else sums + terms
+            epoch = batch.epoch if index == 0 else epoch
+        assert sums is not None
+        if self.ema is not None:
+            self.ema.update(self.module.student)
+        return StepResult(names, sums / self.config.accumulate, epoch, wait_s)
+
+    def lr(self, step: int) -> float:
+        return run_lr(self.config, step)
+
+    def states(self) -> dict[str, Any]:
+        """Everything that changes from step to step, as checkpoint parts."""
+        found = {"distiller": self.module.state_dict(), **self.optimizer_states()}
+        if self.rivals:
+            found["rivals"] = self.rivals.state_dict()
+        if self.ema is not None:
+            found["ema"] = self.ema.state_dict()
+        if self.accelerator.scaler is not None:
+            found["scaler"] = self.accelerator.scaler.state_dict()
+        return found
+
+    def load_states(self, states: Mapping[str, Any]) -> None:
+        self.module.load_state_dict(states["distiller"])
+        for name, optimizer in zip(self.optimizer_states(), self.optimizers, strict=True):
+            optimizer.load_state_dict(states[name])
+        if self.rivals:
+            self.rivals.load_state_dict(states["rivals"])
+        if self.ema is not None:
+            self.ema.load_state_dict(states["ema"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(states["scaler"])
+
+    def optimizer_states(self) -> dict[str, Any]:
+        """'optimizer', 'optimizer1' ... -> state."""
+        return {f"optimizer{i or ''}": one.state_dict() for i, one in enumerate(self.optimizers)}
+
+    def _inputs(self, step: int, batch: Batch, stream: Stream) -> StepBatch:
+        device, rank = self.accelerator.device, self.accelerator.process_index
+        torch.manual_seed(mixed_seed("dropout", self.config.seed, batch.micro_step, rank))
+        self._generator.manual_seed(mixed_seed("losses", self.config.seed, batch.micro_step, rank))
+        labels, mixed = dominating(batch, device)
+        return StepBatch(
+            images_BHWC=batch.images_BHWC.to(device),
+            labels=labels,
+            targets=stream.targets(batch),
+            generator=self._generator,
+            step=step,
+            epoch=batch.epoch,
+            samples_B=batch.samples_B.to(device),
+            mixed=mixed,
+            rows_per_sample=batch.rows_per_sample,
+            turn=self.turn,
+        )
+
+    def _move_rivals(self, step: int) -> None:
+        """Their gradients of this micro batch, and their step when the student made its own."""
+        assert self.module.seen is not None
+        self.rivals.learn(self.module.seen, share=1 / self.config.accumulate)
+        self.module.seen = None
+        if self.accelerator.sync_gradients:
+            self.rivals.step(step, self.accelerator)
+
+    def _clip(self) -> None:
+        """--clip for the student, each loss's own bound for its learned parts; fp16 gradients unscaled."""
+        losses = self.module.losses
+        if self.config.clip is None and losses.clip_norm is None:
+            return
+        self.accelerator.unscale_gradients(self.optimizer)
+        if self.config.clip is not None:
+            nn.utils.clip_grad_norm_(self.module.student.parameters(), self.config.clip)
+        losses.clip_gradients()
+
+
+def _synchronise_batch_statistics(distiller: Distiller) -> None:
+    """Over all ranks; the student by its own conversion, because torch's breaks timm's fused layers."""
+    if isinstance(distiller.student, Network | SeveralStudents):
+        distiller.student = synchronise_batchnorm(cast(Network, distiller.student))
+    distiller.losses = nn.SyncBatchNorm.convert_sync_batchnorm(distiller.losses)  # type: ignore[no-untyped-call]
+
+
+def mixed_seed(purpose: str, *numbers: int) -> int:
+    """A 63-bit seed from a purpose and integers: neighbouring steps and ranks give unrelated generators."""
+    digest = hashlib.blake2b(f"{purpose}/{numbers}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _flat(values: LossValues) -> tuple[tuple[str, ...], Tensor]:
+    """Names and one tensor of the total, the weighted terms and the bare ones, detached."""
+    bare = {f"{UNWEIGHTED}{name}": value for name, value in values.unweighted.items()}
+    named = {"total": values.total, **values.terms, **bare}
+    return tuple(named), torch.stack([value.detach().float().reshape(()) for value in named.values()])

@@ -1,0 +1,62 @@
+"""A source's original files as encoded samples: what fresh views and evaluation read."""
+
+import numpy as np
+
+from kdcache.cache.sources.contract import Source
+from kdcache.cache.spec import CLASSIFICATION, Task
+from kdcache.trainer.stream.batch import SampleSource
+
+LABEL_MEMO_BYTES = 1 << 30  # 1 GiB: every label of the usual datasets; encoded PNGs are a few kB each
+
+
+class SourceSamples:
+    """Samples of a Source by index. Image bytes come from disk each time; labels and sizes are memoised.
+
+    Labels are kept because converting one (palette, shifts, id maps) costs a decode and an encode.
+    """
+
+    def __init__(self, source: Source, *, label_memo_bytes: int = LABEL_MEMO_BYTES) -> None:
+        self.source = source
+        self.task: Task = source.task
+        self.num_samples = len(source.keys)
+        self.invalid = np.zeros(0, dtype=np.int64)
+        self._labels: dict[int, np.ndarray] = {}
+        self._sizes: dict[int, tuple[int, int]] = {}
+        self._room = label_memo_bytes
+
+    def image(self, index: int) -> np.ndarray:
+        """The encoded image as it lies on disk, 1-D uint8."""
+        return np.frombuffer(self.source.image_bytes(index), dtype=np.uint8)
+
+    def label(self, index: int) -> np.ndarray:
+        """Segmentation: the encoded label of train ids, 1-D uint8. Classification: the class, (1,) int64."""
+        if index in self._labels:
+            return self._labels[index]
+        encoded = self.source.label_bytes(index)
+        if self.task == CLASSIFICATION:
+            label = np.array([int(encoded)], dtype=np.int64)
+        else:
+            label = np.frombuffer(encoded, dtype=np.uint8)
+        if label.nbytes <= self._room:
+            self._room -= label.nbytes
+            self._labels[index] = label
+        return label
+
+    def class_labels(self) -> np.ndarray:
+        """(num_samples,) int64, the class of every sample. Of classification only."""
+        every = [self.label(index) for index in range(self.num_samples)]
+        return np.concatenate(every) if every else np.zeros(0, dtype=np.int64)
+
+    def key(self, index: int) -> str:
+        return self.source.keys[index]
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) in pixels, from the file's header. Raises BadSample when it is not an image."""
+        if index not in self._sizes:
+            self._sizes[index] = self.source.size(index)
+        return self._sizes[index]
+
+
+def as_samples(source: Source | SampleSource) -> SampleSource:
+    """A Source wrapped, anything that already serves samples by index (a Cache) as it is."""
+    return source if isinstance(source, SampleSource) else SourceSamples(source)

@@ -1,0 +1,213 @@
+"""Which stored row a sample shows in an epoch, and which part of it: crops are replayed, full views are cut.
+
+Crops: view (epoch + hash of key) mod K of the cache's K stored crops, whole.
+Turns: likewise one of K stored fours, whose rows are the sample turned by 0, 90, 180 and 270 degrees.
+Full views: the whole image was seen once, and once mirrored with `--mirror`. In each epoch a window is
+drawn, without scale, its corner on a cell of every map that the cache keeps: its cells are cells of the maps.
+With a mirrored view the parity of (epoch + hash of key) chooses which of the two is cut.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from kdcache.cache.errors import BadCache, BadOption
+from kdcache.cache.reader.cache import Cache
+from kdcache.cache.reader.rows import view_row
+from kdcache.cache.spec import ceil_div
+from kdcache.cache.views.draw import QUARTERS, window_view
+from kdcache.cache.views.sets import ViewSet
+from kdcache.cache.views.view import Geometry, Op
+
+FAMILIES = ("crops", "full", "turns")
+
+
+class Window(NamedTuple):
+    """A rectangle in pixels of the stored view: corner and size."""
+
+    y: int
+    x: int
+    height: int
+    width: int
+
+
+class StoredRow(NamedTuple):
+    """One sample of a batch: row of the cache, geometry of its pixels, part of the map that they show."""
+
+    sample: int
+    view: int
+    geometry: Geometry
+    window: Window | None  # None: the whole stored map
+    effects: tuple[Op, ...] = ()
+    partner: int | None = None  # index of the sample that is mixed in
+
+
+class StoredViews(Protocol):
+    crop: tuple[int, int]  # height, width of every batch in pixels
+    sets: tuple[ViewSet, ...]
+    rows_per_sample: int  # rows of a batch that show one sample, one after another
+
+    def row(self, index: int, epoch: int, turn: int = 0) -> StoredRow:
+        """Row `turn` of the sample's rows."""
+        ...
+
+
+class CropViews:
+    """Stored crops of one size, replayed; of turned views the four that belong together."""
+
+    def __init__(self, cache: Cache, sets: Sequence[ViewSet]) -> None:
+        assert sets and sets[0].crop is not None
+        self._cache = cache
+        self.sets = tuple(sets)
+        self.crop = sets[0].crop
+        self.rows_per_sample = QUARTERS if sets[0].kind == "turns" else 1
+        self._numbers = [n for s in sets for n in range(s.first, s.first + s.count, self.rows_per_sample)]
+
+    def row(self, index: int, epoch: int, turn: int = 0) -> StoredRow:
+        view = self._numbers[(epoch + self._cache.key_hash(index)) % len(self._numbers)] + turn
+        found = view_row(self._cache, index, view)
+        return StoredRow(index, view, found.geometry, None, found.effects, found.partner)
+
+
+class WindowViews:
+    """Windows of whole stored images, drawn in every epoch from (seed, key, epoch)."""
+
+    rows_per_sample = 1
+
+    def __init__(
+        self,
+        cache: Cache,
+        sets: Sequence[ViewSet],
+        *,
+        crop: tuple[int, int],
+        seed: int,
+        strides: Sequence[int],
+    ) -> None:
+        self._cache = cache
+        self.sets = tuple(sets)
+        self.crop = crop
+        self._seed = seed
+        # A corner lies on a cell of every map; the finest map ends first at the right and bottom.
+        self._stride, self._finest = math.lcm(*strides), math.gcd(*strides)
+        self._numbers = [s.first for s in sets]
+        self._mirrored = [s.kind == "mirror" for s in sets]
+
+    def row(self, index: int, epoch: int, turn: int = 0) -> StoredRow:
+        assert turn == 0, "windows are not turned"
+        chosen = (epoch + self._cache.key_hash(index)) % len(self._numbers)
+        height, width = self._cache.size(index)
+        view, window = window_view(
+            seed=self._seed,
+            key=self._cache.key(index),
+            epoch=epoch,
+            height=height,
+            width=width,
+            crop=self.crop,
+            stride=self._stride,
+            finest_stride=self._finest,
+            mirror=self._mirrored[chosen],
+        )
+        return StoredRow(index, self._numbers[chosen], view.geometry(height, width), Window(*window))
+
+
+def choose_views(
+    cache: Cache,
+    needs: Sequence[str],
+    *,
+    family: str | None,
+    crop: tuple[int, int] | None,
+    seed: int,
+    invalid: np.ndarray,
+) -> StoredViews:
+    """The views a stream reads: the named family, or that of the first view set; only sets complete for
+    `needs`.
+
+    Of crops, those of size `crop` (default: that of the first set); of full views, windows of size `crop`
+    (default: the manifest's). Raises BadOption or BadCache when there are none, or when a window does not
+    fit an image.
+    """
+    family = family or _family(cache.manifest.views[0])
+    sets = _complete_sets(cache, needs, family)
+    if family != "full":
+        return CropViews(cache, _crops_of_size(cache, sets, crop))
+    # Of all taps, not of the needed ones: runs with different losses then see the same windows.
+    strides = [t.stride for t in cache.manifest.taps if t.stride] or [1]
+    crop = crop or cache.manifest.crop
+    check_windows_fit(cache, crop, math.gcd(*strides), invalid)
+    return WindowViews(cache, sets, crop=crop, seed=seed, strides=strides)
+
+
+def _complete_sets(cache: Cache, needs: Sequence[str], family: str) -> list[ViewSet]:
+    """The family's view sets that hold every need for every sample; unfinished ones are left out."""
+    if family not in FAMILIES:
+        raise BadOption(f"unknown views '{family}'", where="--views", fix=f"legal: {', '.join(FAMILIES)}")
+    claimed = [s for s in cache.manifest.views if _family(s) == family]
+    if not claimed:
+        raise BadOption(
+            f"the cache keeps no {family} views, only {_family(cache.manifest.views[0])}",
+            where=f"cache {cache.manifest.name}",
+            fix=f"add them with: kdcache build --cache {cache.manifest.name} --views {_spelled(family)}",
+        )
+    complete = cache.complete_views(needs)
+    sets = [s for s in claimed if s in complete]
+    if not sets:
+        raise BadCache(
+            f"no {family} view is finished for {', '.join(needs) or 'any target'}",
+            where=f"cache {cache.manifest.name}",
+            fix=f"finish it with: kdcache build --cache {cache.manifest.name}",
+        )
+    return sets
+
+
+def check_windows_fit(cache: Cache, crop: tuple[int, int], finest: int, invalid: np.ndarray) -> None:
+    """Refuse a window that some image, padded to the finest cells, cannot hold, and say which could."""
+    sizes = stored_sizes(cache)
+    sizes[invalid] = np.iinfo(np.int64).max // 2
+    padded = -(-sizes // finest) * finest
+    largest = padded.min(axis=0)
+    if crop[0] <= largest[0] and crop[1] <= largest[1]:
+        return
+    index = int(padded[:, 0 if crop[0] > largest[0] else 1].argmin())
+    height, width = cache.size(index)
+    raise BadOption(
+        f"a window of {crop[0]}x{crop[1]} does not fit '{cache.key(index)}', which is {height}x{width}",
+        where=f"full views of cache {cache.manifest.name}",
+        fix=f"use a crop of at most {largest[0]}x{largest[1]}, or crop views (kdcache build --views crops:8)",
+    )
+
+
+def stored_sizes(cache: Cache) -> np.ndarray:
+    """Height and width of every sample, (num_samples, 2) int64; one read per block."""
+    blocks = [cache.samples(i)[0] for i in range(0, cache.num_samples, cache.shard_samples)]
+    sizes = [np.stack([np.asarray(b.heights), np.asarray(b.widths)], axis=1) for b in blocks]
+    return np.concatenate(sizes).astype(np.int64)
+
+
+def cells(window: Window, stride: int) -> tuple[slice, slice]:
+    """The rows and columns of a map of `stride` that a window covers; its corner is a multiple of it."""
+    y, x = window.y // stride, window.x // stride
+    return slice(y, y + ceil_div(window.height, stride)), slice(x, x + ceil_div(window.width, stride))
+
+
+def _family(views: ViewSet) -> str:
+    return "full" if views.crop is None else views.kind
+
+
+def _spelled(family: str) -> str:
+    return {"crops": "crops:8", "turns": "turns:2"}.get(family, family)
+
+
+def _crops_of_size(cache: Cache, sets: Sequence[ViewSet], crop: tuple[int, int] | None) -> list[ViewSet]:
+    """A batch has one size, so crops of several sizes are never mixed."""
+    wanted = crop or sets[0].crop
+    found = [s for s in sets if s.crop == wanted]
+    if found or wanted is None:
+        return found
+    have = ", ".join(sorted({f"{s.crop[0]}x{s.crop[1]}" for s in sets if s.crop}))
+    raise BadOption(
+        f"the cache keeps crops of {have}, not of {wanted[0]}x{wanted[1]}",
+        where=f"cache {cache.manifest.name}",
+        fix="leave --crop out for the stored crops, or build with that --crop under another $KDCACHE_HOME",
+    )
