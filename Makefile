@@ -5,6 +5,9 @@ PY := $(VENV)/bin/python
 DALI ?= cuda130
 # Both distributions own the same files, so the other one must go before this one comes.
 OTHER_DALI := $(filter-out nvidia-dali-$(DALI),nvidia-dali-cuda120 nvidia-dali-cuda130)
+# Tests of one file stay together: they share what they draw, train and build.
+WORKERS ?= 2
+SPREAD := -n $(WORKERS) --dist loadfile
 STAMP := $(VENV)/.installed-$(DALI)
 
 .PHONY: demo test check lint types fast clean
@@ -12,7 +15,7 @@ demo: $(STAMP)
 	$(PY) -m kdcache.cli.kdcache demo --out demo-out
 
 test: $(STAMP)
-	$(PY) -m pytest
+	$(PY) -m pytest $(SPREAD)
 
 check: lint types fast
 
@@ -25,7 +28,7 @@ types: $(STAMP)   # type checkers cannot read package-dir: they see the folders 
 	$(VENV)/bin/mypy
 
 fast: $(STAMP)
-	$(PY) -m pytest -m "not slow" -q
+	$(PY) -m pytest -m "not slow" -q $(SPREAD)
 
 $(STAMP): pyproject.toml
 	test -x $(PY) || python3 -m venv $(VENV)

@@ -38,7 +38,7 @@ def wide_cache(
 def make_run(work: Path, name: str, network: str, data: str, crop: tuple[int, int], stride: int) -> Network:
     """A run folder under `work`/runs whose network has random weights: times do not depend on them."""
     source = open_source(data, "train")
-    made = build_network(network, num_classes=len(source.class_names), output_stride=stride)
+    made = build_network(network, task=source.task, num_classes=len(source.class_names), output_stride=stride)
     card = RunCard(
         network={}, data=f"{source.name}:{source.root}", class_names=tuple(source.class_names), crop=crop,
         output_stride=stride,

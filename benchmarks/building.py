@@ -98,12 +98,19 @@ def main() -> None:
         builds = Builds(work, args.views, args.batch_size)
         builds.build()  # learns rows and taps
         forwards = Forwards(network, args.crop, args.batch_size, builds)
-        found = interleave({"forward": forwards.forward, "build": builds.build}, args.rounds)
+        row_seconds = interleave({"forward": forwards.forward, "build": builds.build}, args.rounds)
     figures = [
-        figure("build / bare teacher forward", ">= 0.95", found["forward"], found["build"], skip=0),
+        figure(
+            "build / bare teacher forward", ">= 0.95", row_seconds["forward"], row_seconds["build"], skip=0
+        ),
         figure("bytes written / bytes kept", "<= 1.02", builds.written, builds.kept, skip=0),
     ]
-    measured = {"seconds_per_row": found, "rows": builds.rows, "written": builds.written, "kept": builds.kept}
+    measured = {
+        "seconds_per_row": row_seconds,
+        "rows": builds.rows,
+        "written": builds.written,
+        "kept": builds.kept,
+    }
     report("building", figures, measured)
 
 

@@ -23,11 +23,13 @@ import torch
 from torch import Tensor
 
 from kdcache.cache.networks.build import build_network
-from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task, TensorSpec
+from kdcache.cache.spec import Task, TensorSpec
+from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION
 from kdcache.losses.contract import Facts, LossTerm
 from kdcache.losses.loss_set import LossSet
+from kdcache.losses.plan.load import load_loss
 from kdcache.losses.plan.plan import LossPlan, parse_losses
-from kdcache.losses.plan.table import LOSSES, load_loss
+from kdcache.losses.plan.table import LOSSES
 from kdcache.losses.step_inputs import StepInputs
 
 IMAGES: Mapping[Task, int] = {SEGMENTATION: 2, CLASSIFICATION: 64}
@@ -96,7 +98,7 @@ def prepare(name: str, task: Task, scale: int, device: str) -> tuple[LossSet, St
             {tap: student[tap] for tap in (*plan.student_taps, *_aux(plan))}, rows, device, grad=True
         ),
         teacher=tensors(needs, rows, device, grad=False),
-        labels=torch.randint(0, CLASSES[task], label_shape, device=device),
+        truth=torch.randint(0, CLASSES[task], label_shape, device=device),
         generator=torch.Generator(device),
         step=0,
         epoch=30,
@@ -175,7 +177,7 @@ def jobs(only: list[str]) -> list[tuple[str, Task]]:
     found: list[tuple[str, Task]] = [("", SEGMENTATION), ("", CLASSIFICATION)]
     for name, path in LOSSES.items():
         if ".peers." not in path:
-            found += [(name, task) for task in load_loss(name, where="benchmark").tasks]
+            found += [(name, task) for task in load_loss(name, task=SEGMENTATION, where="benchmark").tasks]
     return [job for job in found if not only or job[0] in (*only, "")]
 
 

@@ -25,7 +25,7 @@ from kdcache.cache.build.build import build_cache
 from kdcache.cache.errors import KdError
 from kdcache.cache.networks.resolve import resolve_teacher
 from kdcache.cache.sources.table import open_source
-from kdcache.trainer.ranks import judge_alone
+from kdcache.trainer.judge.alone import judge_alone
 from kdcache.trainer.run import evaluate_run, train_run
 
 HOME = Path("bench-out/methods")
@@ -45,8 +45,8 @@ def run_set(chosen: Set, home: Path, deadline_s: float, only: list[str]) -> None
 
 def best_methods(home: Path) -> list[str]:
     """The five cacheable methods with the best validation figure in the first pass."""
-    found = [json.loads(path.read_text()) for path in (home / "cells").glob("*-0.json")]
-    ranked = sorted((r for r in found if r.get("group") == "cached"), key=lambda r: -r.get("val", 0.0))
+    results = [json.loads(path.read_text()) for path in (home / "cells").glob("*-0.json")]
+    ranked = sorted((r for r in results if r.get("group") == "cached"), key=lambda r: -r.get("val", 0.0))
     return [r["method"] for r in ranked[:FIVE]]
 
 
@@ -76,13 +76,13 @@ def judge_teacher(chosen: Set, home: Path) -> None:
     teacher, _, _ = resolve_teacher(
         chosen.teacher, home / "runs", task="classification", num_classes=classes, weights=chosen.weights
     )
-    found = {}
+    scores = {}
     for split in ("val", "test"):
         source = open_source(chosen.data, split)
         judged = judge_alone(teacher, source, input_size=source.default_crop, device="cpu", num_threads=1)
-        found[split] = judged.named()["top1"]
+        scores[split] = judged.score
     result = {"method": "teacher", "group": "teacher", "command": f"--teacher {chosen.teacher}"}
-    done.write_text(json.dumps(result | found | {"step_ms": 0.0}, indent=1) + "\n")
+    done.write_text(json.dumps(result | scores | {"step_ms": 0.0}, indent=1) + "\n")
 
 
 def build(cell: Cell, home: Path) -> dict[str, object]:

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -30,7 +30,8 @@ LISTS = ROOT / "benchmarks" / "mutations"
 FOLDERS = ("cache", "losses", "trainer", "cli")
 PASSED, FAILED = 0, 1  # exit status of pytest; everything above says that no verdict was reached
 NO_VERDICT = 70
-LIMIT_S = 300
+WORKER = ("PYTEST_XDIST", "PYTEST_CURRENT")  # variables by which a worker of pytest knows itself
+LIMIT_S, WARM_LIMIT_S = 300, 3600
 LIBRARIES = (
     *("torch", "nvidia.dali.fn", "timm", "segmentation_models_pytorch", "zarr", "accelerate", "torchmetrics"),
     *("hypothesis", "torch.utils.tensorboard", "webdataset"),
@@ -103,22 +104,27 @@ def places_of(root: Path, mutant: Mutant) -> list[Place]:
     return places
 
 
+def changed_text(root: Path, mutant: Mutant) -> tuple[Path, str]:
+    """The module's file and its text with the change. Raises LookupError if the change does not fit."""
+    places = places_of(root, mutant)
+    if len(places) != 1:
+        where = ", ".join(str(place.file.relative_to(root)) for place in places) or "nowhere"
+        raise LookupError(f"{mutant.symbol} with one {mutant.old!r}: {where}")
+    file, first, last = places[0]
+    text = file.read_text(encoding="utf-8")
+    return file, text[:first] + text[first:last].replace(mutant.old, mutant.new) + text[last:]
+
+
 def apply(root: Path, mutant: Mutant) -> tuple[Path, bytes]:
     """Change the copy; the file and its bytes before. Raises LookupError if the change does not fit."""
     if (root / mutant.symbol).is_file():
         removed = (root / mutant.symbol).read_bytes()
         (root / mutant.symbol).unlink()
         return root / mutant.symbol, removed
-    places = places_of(root, mutant)
-    if len(places) != 1:
-        where = ", ".join(str(place.file.relative_to(root)) for place in places) or "nowhere"
-        raise LookupError(f"{mutant.symbol} with one {mutant.old!r}: {where}")
-    place = places[0]
-    original = place.file.read_bytes()
-    before = original.decode()
-    changed = before[place.first : place.last].replace(mutant.old, mutant.new)
-    place.file.write_text(before[: place.first] + changed + before[place.last :], encoding="utf-8")
-    return place.file, original
+    file, changed = changed_text(root, mutant)
+    original = file.read_bytes()
+    file.write_text(changed, encoding="utf-8")
+    return file, original
 
 
 def copy_of_the_checkout(folder: Path) -> Path:
@@ -139,7 +145,8 @@ def copy_of_the_checkout(folder: Path) -> Path:
 
 def surroundings(root: Path) -> dict[str, str]:
     """The copy's kdcache comes before the installed one; a stale byte code file must not hide a change."""
-    return {**os.environ, "PYTHONPATH": str(root / ".import"), "PYTHONDONTWRITEBYTECODE": "1"}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(WORKER)}
+    return {**own, "PYTHONPATH": str(root / ".import"), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def import_libraries() -> None:
@@ -149,14 +156,16 @@ def import_libraries() -> None:
     importlib.import_module("torch").set_num_threads(1)
 
 
-def run_here(root: Path, tests: str, log: Path, limit_s: int) -> NoReturn:
+def run_here(root: Path, tests: str, log: Path, limit_s: int, plugins: Sequence[object] = ()) -> NoReturn:
     """In a forked child: pytest on the copy; its status is the exit status. A hang ends in SIGALRM."""
     signal.alarm(limit_s)
     with log.open("wb") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
     os.chdir(root)
-    os.environ.update(surroundings(root))
+    environment = surroundings(root)
+    os.environ.clear()
+    os.environ.update(environment)
     sys.path.insert(0, str(root / ".import"))
     sys.dont_write_bytecode = True
     sys.meta_path[:] = [
@@ -169,7 +178,8 @@ def run_here(root: Path, tests: str, log: Path, limit_s: int) -> NoReturn:
     # Without this every change would survive, because the tests would run on the checkout.
     assert Path(str(kdcache.trainer.__file__)).resolve().is_relative_to(root.resolve())
     already = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # plugins that LIBRARIES have imported
-    status = pytest.main(["-q", "-x", "-p", "no:cacheprovider", *already, *tests.split()])
+    options = ["-q", "-x", "-p", "no:cacheprovider", *already, *tests.split()]
+    status = pytest.main(options, plugins=list(plugins))
     sys.stdout.flush()
     os._exit(int(status))
 
@@ -184,11 +194,9 @@ class Trial(NamedTuple):
     changed: tuple[Path, bytes] | None  # file and its bytes before
 
 
-def begin(
-    root: Path, room: str, mutant: Mutant, *, limit_s: int = LIMIT_S, change: bool = True
-) -> tuple[int, Trial]:
+def begin(root: Path, room: str, mutant: Mutant, *, limit_s: int = LIMIT_S) -> tuple[int, Trial]:
     """Change the copy and fork the tests; the child's process number. Raises LookupError."""
-    changed = apply(root, mutant) if change else None
+    changed = apply(root, mutant)
     log = root.parent / "pytest.log"
     sys.stdout.flush()
     pid = os.fork()
@@ -235,15 +243,32 @@ def run_trials(copies: list[Path], trials: list[tuple[str, Mutant]]) -> Iterator
             yield end(trial, status)
 
 
-def passes_unchanged(root: Path, trials: list[tuple[str, Mutant]]) -> bool:
-    """The tests of all trials, on the code as it is."""
+def red_when_warm(root: Path, trials: list[tuple[str, Mutant]], jobs: int) -> set[int] | None:
+    """Numbers of the trials that are red without a new collection; None: the unchanged code does not pass."""
+    from mutants_warm import Trials  # of this folder; it imports pytest
+
+    def text_of(mutant: Mutant) -> tuple[Path, str, str] | None:
+        if (root / mutant.symbol).is_file() or len(places_of(root, mutant)) != 1:
+            return None
+        file, text = changed_text(root, mutant)
+        module = file.relative_to(root).with_suffix("").as_posix().replace("/", ".")
+        return file, f"kdcache.{module}", text
+
+    out, log = root.parent / "red.txt", root.parent / "warm.log"
     tests = " ".join(sorted({test for _, mutant in trials for test in mutant.tests.split()}))
-    everything = Mutant("unchanged", "", "", "", tests)
-    _, trial = begin(root, "", everything, limit_s=10 * LIMIT_S, change=False)
-    verdict = end(trial, os.wait()[1])
-    if verdict.word != "SURVIVED":
-        print(trial.log.read_text(errors="replace")[-3000:])
-    return verdict.word == "SURVIVED"
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            run_here(root, tests, log, WARM_LIMIT_S, [Trials(trials, text_of, jobs, out)])
+        finally:
+            os._exit(NO_VERDICT)
+    os.waitpid(pid, 0)
+    lines = out.read_text().splitlines() if out.is_file() else []
+    if not lines:
+        print(log.read_text(errors="replace")[-3000:])
+        return None
+    return {int(line) for line in lines[1:]}
 
 
 def read_list(file: Path) -> list[Mutant]:
@@ -261,24 +286,32 @@ def chosen(only: str, name: str) -> list[tuple[str, Mutant]]:
     return [(room, mutant) for room, mutant in listed if name in mutant.name]
 
 
+def show(verdict: Verdict) -> None:
+    print(f"{verdict.room:<20} {verdict.word:<9} {verdict.mutant.name}", flush=True)
+
+
 def main() -> int:
     asked = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     asked.add_argument("--only", default="", help="lists of benchmarks/mutations, separated by commas")
     asked.add_argument("--name", default="", help="only changes whose name contains this")
     asked.add_argument("--jobs", type=int, default=2, help="copies that are tested at a time (default 2)")
-    asked.add_argument("--no-baseline", action="store_true", help="do not run the unchanged tests first")
+    asked.add_argument("--cold", action="store_true", help="collect the tests anew for every change")
     options = asked.parse_args()
     trials = chosen(options.only, options.name)
     import_libraries()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copies = [copy_of_the_checkout(Path(folder) / str(number)) for number in range(options.jobs)]
-        if not options.no_baseline and not passes_unchanged(copies[0], trials):
+        warm = None if options.cold else red_when_warm(copies[0], trials, options.jobs)
+        if warm is None and not options.cold:
             print("the unchanged code does not pass these tests; no verdict")
             return 2
-        verdicts = []
-        for verdict in run_trials(copies, trials):
+        verdicts = [Verdict(trials[number][1], trials[number][0], "red") for number in sorted(warm or ())]
+        for verdict in verdicts:
+            show(verdict)
+        rest = [pair for number, pair in enumerate(trials) if number not in (warm or ())]
+        for verdict in run_trials(copies, rest):
             verdicts.append(verdict)
-            print(f"{verdict.room:<20} {verdict.word:<9} {verdict.mutant.name}", flush=True)
+            show(verdict)
     alive = [verdict for verdict in verdicts if verdict.word != "red"]
     print(f"{len(verdicts)} changes, {len(verdicts) - len(alive)} red, {len(alive)} not")
     return 1 if alive else 0

@@ -18,7 +18,8 @@ from pathlib import Path
 from rounds import Figure, report
 
 from kdcache.cache.record.manifest import FILE_NAME, Manifest, TapEntry, pass_id
-from kdcache.cache.record.records import FOLDER, RecordKey
+from kdcache.cache.record.records import FOLDER, record_name
+from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.views.sets import parse_views
 
 NUM_VIEWS = 8
@@ -56,8 +57,8 @@ def make_cache(root: Path, num_rows: int, shard_samples: int) -> Manifest:
     (root / FOLDER).mkdir(parents=True)
     (root / FILE_NAME).write_text(manifest.to_json())
     for block in range(manifest.num_blocks):
-        for key in (RecordKey(block), *(RecordKey(block, view, made) for view in range(NUM_VIEWS))):
-            (root / key.name).touch()
+        for key in (ShardKey(block), *(ShardKey(block, view, made) for view in range(NUM_VIEWS))):
+            (root / record_name(key)).touch()
     return manifest
 
 
@@ -72,7 +73,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="kdcache-opening-") as temporary:
         root = Path(temporary) / "synthetic"
         manifest = make_cache(root, args.rows, args.shard_samples)
-        found = [
+        runs = [
             json.loads(
                 subprocess.run(
                     [sys.executable, "-c", OPEN, str(root)], check=True, capture_output=True
@@ -80,15 +81,15 @@ def main() -> None:
             )
             for _ in range(args.rounds)
         ]
-    assert all(one["complete"] == 1 for one in found), "the synthetic cache should count as finished"
-    times = [float(one["open_s"]) for one in found]
-    sizes = [one["rss_bytes"] / 1e6 for one in found]
+    assert all(one["complete"] == 1 for one in runs), "the synthetic cache should count as finished"
+    times = [float(one["open_s"]) for one in runs]
+    sizes = [one["rss_bytes"] / 1e6 for one in runs]
     rows = f"opening {args.rows / 1e6:g} million rows ({manifest.num_blocks * (NUM_VIEWS + 1)} records)"
     figures = [
         Figure(f"{rows}, seconds", "<= 1", statistics.median(times), (min(times), max(times)), " s"),
         Figure(f"{rows}, memory", "<= 200", statistics.median(sizes), (min(sizes), max(sizes)), " MB"),
     ]
-    report("opening", figures, {"runs": found})
+    report("opening", figures, {"runs": runs})
 
 
 if __name__ == "__main__":

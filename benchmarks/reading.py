@@ -99,25 +99,36 @@ def check_equal(rows: dict[str, Row], order: np.ndarray) -> None:
                 assert np.array_equal(ours, theirs)
 
 
-def judged(found: dict[str, list[float]], kept: float) -> list[Figure]:
-    memmap = found["memmap 1 thread"]
+def judged(row_seconds: dict[str, list[float]], kept: float) -> list[Figure]:
+    memmap = row_seconds["memmap 1 thread"]
     return [
-        figure("shuffled rows / memmap, 1 thread", ">= 0.8", memmap, found["reader 1 thread"]),
-        figure("shuffled rows, 2 threads / memmap, 1 thread", ">= 1.1", memmap, found["reader 2 threads"]),
-        figure("windows / memmap", ">= 0.7", found["memmap windows"], found["reader windows"]),
-        figure("shuffled rows / zarr-python", ">= 3", found["zarr 1 thread"], found["reader 1 thread"]),
+        figure("shuffled rows / memmap, 1 thread", ">= 0.8", memmap, row_seconds["reader 1 thread"]),
+        figure(
+            "shuffled rows, 2 threads / memmap, 1 thread", ">= 1.1", memmap, row_seconds["reader 2 threads"]
+        ),
+        figure("windows / memmap", ">= 0.7", row_seconds["memmap windows"], row_seconds["reader windows"]),
+        figure(
+            "shuffled rows / zarr-python",
+            ">= 3",
+            row_seconds["zarr 1 thread"],
+            row_seconds["reader 1 thread"],
+        ),
         Figure("bytes kept per element, int8 at 45x60x256", "<= 1.02", kept, (kept, kept)),
     ]
 
 
-def main() -> None:
+def asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=int, default=367)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--data", help="NAME:DIR with images of 360x480 [drawn ones]")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = asked()
     with tempfile.TemporaryDirectory(prefix="kdcache-reading-") as temporary:
         work = Path(temporary)
         cache = wide_cache(work, data_spec(args.data, work, args.images), views="full", crop=DRAWN_SIZE)
@@ -131,7 +142,7 @@ def main() -> None:
         check_equal(rows, order)
         whole = {name: Contender(row, spec.shape, order, window=False) for name, row in rows.items()}
         cut = {name: Contender(row, spec.shape, order, window=True) for name, row in rows.items()}
-        found = interleave(
+        row_seconds = interleave(
             {f"{name} 1 thread": c.one_thread for name, c in whole.items()}
             | {f"{name} 2 threads": whole[name].two_threads for name in ("memmap", "reader")}
             | {f"{name} windows": c.one_thread for name, c in cut.items()},
@@ -139,16 +150,21 @@ def main() -> None:
         )
         kept = kept_bytes_per_element(cache, int(np.prod(spec.shape)))
         num_rows = cache.num_samples
-    figures = judged(found, kept)
-    memmap = found["memmap 1 thread"]
-    both = ratio(memmap, found["memmap 2 threads"])[0]
+    figures = judged(row_seconds, kept)
+    memmap = row_seconds["memmap 1 thread"]
+    both = ratio(memmap, row_seconds["memmap 2 threads"])[0]
     print(f"memmap itself, 2 threads / 1 thread: {both:.2f} (what this machine has to give)")
     cpu = {f"{name} 1 thread": c.cpu_s for name, c in whole.items()}
     cpu |= {f"{name} windows": c.cpu_s for name, c in cut.items()}
     for kind in ("1 thread", "windows"):
         share = ratio(cpu[f"memmap {kind}"], cpu[f"reader {kind}"])[0]
         print(f"the same in processor time, {kind}: {share:.2f}")
-    measured = {"seconds_per_row": found, "cpu_s_per_row": cpu, "rows": num_rows, "row": list(spec.shape)}
+    measured = {
+        "seconds_per_row": row_seconds,
+        "cpu_s_per_row": cpu,
+        "rows": num_rows,
+        "row": list(spec.shape),
+    }
     report("reading", figures, measured)
 
 

@@ -34,7 +34,7 @@ from kdcache.trainer.config import TrainConfig
 from kdcache.trainer.steps.step import Distiller, Stepper
 from kdcache.trainer.stream.batch import Batch, BatchLayout, Stream
 from kdcache.trainer.stream.online import OnlineStream
-from kdcache.trainer.stream.stored import StoredStream, stored_stream
+from kdcache.trainer.stream.stored import StoredStream
 
 WARM, TIMED = 2, 4  # steps per turn; the pipeline prefetches 2
 
@@ -55,11 +55,11 @@ class Steps:
         config = TrainConfig(
             run="bench", batch_size=args.batch_size, loss=args.loss, device="cpu", amp=args.amp
         )
-        plan = parse_losses(args.loss, preset=None)
+        plan = parse_losses(args.loss, preset=None, task=cache.task)
         self.needs = plan.needs
         classes, stride = len(cache.manifest.class_names), cache.manifest.output_stride
         student = build_network(
-            args.student, num_classes=classes, output_stride=stride, aux=True, role="student"
+            args.student, task=cache.task, num_classes=classes, output_stride=stride, aux=True, role="student"
         )
         taps = student_taps(plan, student)
         specs = {need.name: cache.tap(need.name).spec(*args.crop) for need in plan.needs}
@@ -67,9 +67,9 @@ class Steps:
         accelerator = Accelerator(cpu=True, mixed_precision=args.amp)
         self.stepper = Stepper(config, Distiller(student, losses, taps), accelerator)
         layout = BatchLayout(seed=0, global_batch=args.batch_size)
-        cached = stored_stream(cache, needs=plan.needs, layout=layout)
+        cached = StoredStream(cache, needs=plan.needs, layout=layout)
         fixed = FixedTargets(cache, needs=(), layout=layout)
-        bare = stored_stream(cache, needs=(), layout=layout)
+        bare = StoredStream(cache, needs=(), layout=layout)
         amp = torch.bfloat16 if args.amp == "bf16" else None
         online = OnlineStream(bare, teacher, plan.needs, "cpu", amp=amp)
         self.streams: dict[str, Stream] = {"plain": fixed, "cached": cached, "online": online}
@@ -131,16 +131,16 @@ def main() -> None:
         root = build_from_run(work, "teacher", caches="caches", views="crops:1", batch_size=args.batch_size)
         steps = Steps(open_cache(root), teacher, args)
         contenders = {name: steps.turn(name) for name in steps.streams} | {"teacher": steps.teacher_forward}
-        found = interleave(contenders, args.rounds)
+        seconds = interleave(contenders, args.rounds)
         steps.close()
-    fair = [(t + p) / p for t, p in zip(found["teacher"], found["plain"], strict=True)]
-    gain = [o / c for o, c in zip(found["online"], found["cached"], strict=True)]
+    fair = [(t + p) / p for t, p in zip(seconds["teacher"], seconds["plain"], strict=True)]
+    gain = [o / c for o, c in zip(seconds["online"], seconds["cached"], strict=True)]
     figures = [
-        figure("step from cache / plain step, same loss", "<= 1.03", found["cached"], found["plain"]),
+        figure("step from cache / plain step, same loss", "<= 1.03", seconds["cached"], seconds["plain"]),
         figure("(online / cached) / ((teacher + step) / step)", ">= 0.95", gain, fair),
-        figure("step from cache / step without any stream", "<= 1.06", found["cached"], found["memory"]),
+        figure("step from cache / step without any stream", "<= 1.06", seconds["cached"], seconds["memory"]),
     ]
-    report("stepping", figures, {"seconds_per_step": found, "online_over_cached": gain, "expected": fair})
+    report("stepping", figures, {"seconds_per_step": seconds, "online_over_cached": gain, "expected": fair})
 
 
 if __name__ == "__main__":

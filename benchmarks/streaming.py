@@ -107,18 +107,18 @@ def main() -> None:
         for batches in iterators.values():
             next(batches)
         iterators |= {name: one.run() for name, one in streams.items()}
-        found = interleave({name: turn(batches) for name, batches in iterators.items()}, args.rounds)
+        seconds = interleave({name: turn(batches) for name, batches in iterators.items()}, args.rounds)
         for one in streams.values():
             one.close()
         del iterators
-    loader = min((found[name] for name in loaders), key=lambda times: sorted(times)[len(times) // 2])
+    loader = min((seconds[name] for name in loaders), key=lambda times: sorted(times)[len(times) // 2])
     kind = "full" if args.views == "full" else "crops"
     figures = [
-        figure(f"stream / images and labels only ({kind})", ">= 0.9", found["plain"], found["stored"]),
-        figure(f"stream / over zarr-python ({kind})", ">= 3", found["zarr"], found["stored"]),
-        figure(f"whole loader job / DataLoader, 2 workers ({kind})", ">= 1.3", loader, found["stored2"]),
+        figure(f"stream / images and labels only ({kind})", ">= 0.9", seconds["plain"], seconds["stored"]),
+        figure(f"stream / over zarr-python ({kind})", ">= 3", seconds["zarr"], seconds["stored"]),
+        figure(f"whole loader job / DataLoader, 2 workers ({kind})", ">= 1.3", loader, seconds["stored2"]),
     ]
-    report("streaming", figures, {"seconds_per_sample": found}, name=f"streaming-{kind}")
+    report("streaming", figures, {"seconds_per_sample": seconds}, name=f"streaming-{kind}")
 
 
 if __name__ == "__main__":

@@ -34,15 +34,15 @@ class Memmaps(NamedTuple):
 
 def write_memmaps(cache: Cache, target: str, work: Path) -> Memmaps:
     first = cache.parts(target, 0, 0)
-    found = {}
+    memmaps = {}
     for name in ("values", "scale"):
         shape = (cache.manifest.num_views, cache.num_samples, *first[name].shape)
-        found[name] = np.memmap(work / f"{name}.bin", first[name].dtype, "w+", shape=shape)
+        memmaps[name] = np.memmap(work / f"{name}.bin", first[name].dtype, "w+", shape=shape)
     for view in range(cache.manifest.num_views):
         for index in range(cache.num_samples):
             for name, part in cache.parts(target, index, view).items():
-                found[name][view, index] = part
-    return Memmaps(found["values"], found["scale"], cache.tap(target).stride)
+                memmaps[name][view, index] = part
+    return Memmaps(memmaps["values"], memmaps["scale"], cache.tap(target).stride)
 
 
 class Samples(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
@@ -60,7 +60,7 @@ class Samples(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         epoch, place = divmod(position, len(self.order))
         row = self.views.row(int(self.order[place]), epoch)
         image = self.image(self.cache.image(row.sample), row.geometry)
-        label = self.label(self.cache.label(row.sample), row.geometry)
+        label = self.label(self.cache.truth(row.sample), row.geometry)
         values = self.memmaps.values[row.view, row.sample]
         if row.window is not None:
             values = values[cells(row.window, self.memmaps.stride)]

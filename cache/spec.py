@@ -1,16 +1,12 @@
 """The words every part shares: sizes of maps, what a loss needs, what a tap gives, what a codec stores.
 
-Light on purpose: `kdcache.losses` may import this file and nothing else of `kdcache.cache`.
-
-What an ensemble's cache can answer although it does not keep it: the mean over its members.
-
-An ensemble's targets are named `<member>.<target>`: 'a.logits', 'b.logits'. A need 'logits' that such a cache
-does not keep is read as the unweighted mean of those of every member.
+Light on purpose: of `kdcache.cache`, `kdcache.losses` may import this file, the tasks' table and their
+contract, and nothing else.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,9 +16,9 @@ from kdcache.cache.errors import nearest as nearest
 from kdcache.cache.errors import unknown as unknown
 
 IGNORE = 255  # label of pixels that no loss and no metric counts
-Task = Literal["segmentation", "classification"]
-SEGMENTATION: Task = "segmentation"
-CLASSIFICATION: Task = "classification"
+# Of a forward, by option value: the type that autocast takes, named as in torch.
+PRECISIONS: Mapping[str, str | None] = {"no": None, "bf16": "bfloat16", "fp16": "float16"}
+Task = str  # the name of a task: a key of `kdcache.cache.tasks.table.TASKS`
 FILL_RGB = (124, 116, 104)  # colour of padding: the ImageNet mean, so that it normalises to about zero
 
 
@@ -75,14 +71,26 @@ class Need:
         return self.tap if not self.reduction else f"{self.tap}.{self.reduction.rpartition(':')[2]}"
 
 
-Parts = Mapping[str, np.ndarray]  # part name -> array, what one row's target is on disk
+class RecipeRules(NamedTuple):
+    """What a task may draw for its views, in the words of a recipe."""
+
+    default: str  # text of the recipe when none is given
+    items: tuple[str, ...]  # legal ones
+    refusal: str  # what is wrong with '{items}', for the error of others
+    fix: str
+    always: Mapping[str, Any] = {}  # items that are there with these values when a text leaves them out
+
+
+RowParts = Mapping[str, np.ndarray]  # part name -> array, what one row's target is on disk
 
 
 def members_of(names: Iterable[str], need: str) -> tuple[str, ...]:
-    """The targets whose mean stands for `need`, in the order of `names`; () when there is no such mean.
+    """The targets of an ensemble whose mean stands for `need`, in the order of `names`, or ().
 
-    () also when `need` itself is kept, and when only some of the members have it: a mean over some would be
-    another teacher. ('a.logits', 'b.logits', 'a.stage4'): 'logits' has two members, 'stage4' none.
+    An ensemble's targets are named `<member>.<target>`: 'a.logits', 'b.logits'. A need 'logits' that its
+    cache does not keep is the unweighted mean of those of every member. () also when `need` itself is kept,
+    and when only some of the members have it: a mean over some would be another teacher. ('a.logits',
+    'b.logits', 'a.stage4'): 'logits' has two members, 'stage4' none.
     """
     names = tuple(names)
     if need in names:
@@ -90,5 +98,5 @@ def members_of(names: Iterable[str], need: str) -> tuple[str, ...]:
     dotted = [name.partition(".") for name in names if "." in name]
     taps = {tap for _, _, rest in dotted for tap in (rest, rest.partition(".")[0])}
     members = dict.fromkeys(first for first, _, _ in dotted if first not in taps)
-    found = tuple(name for member in members if (name := f"{member}.{need}") in names)
-    return found if len(found) == len(members) > 1 else ()
+    targets = tuple(name for member in members if (name := f"{member}.{need}") in names)
+    return targets if len(targets) == len(members) > 1 else ()

@@ -11,8 +11,9 @@ import click
 from rich_click import RichCommand, RichOptionPanel
 
 from kdcache.cache.errors import BadOption
-from kdcache.cli.shared import EXIT_INTERRUPTED, home_folder, option, written
+from kdcache.cli.shared import EXIT_INTERRUPTED, home_folder, option, per_task, written
 from kdcache.cli.train_options import FIRST_PANEL, panels, train_options, typed
+from kdcache.trainer.config import TrainConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,11 @@ OTHER = (*DECIDED, "run", "loss")  # of training, decided here or with a default
 @click.argument("networks", nargs=-1, metavar="NETWORK[@EPOCHS]...")
 @option("--loss", text="What each network learns from the one before it, as 'kdtrain --loss'. [kd]")
 @option("--run", "--name", "run", text="Beginning of each run's name. [chain]")
-@option("--build-views", text="Views of each cache, as 'kdcache build --views'. [default: crops:8]")
+@option(
+    "--build-views",
+    text="Views of each cache, as 'kdcache build --views'. "
+    f"[default: {per_task(lambda kind: kind.default_views)}]",
+)
 @option("--dry-run", is_flag=True, text="Print the commands and stop.")
 @train_options(without=OTHER)
 @click.pass_context
@@ -70,7 +75,9 @@ def _chain(networks: tuple[str, ...], given: Mapping[str, Any]) -> None:
 
     loss, home = str(given.get("loss", "kd")), home_folder()
     _check_alone(given)
-    links = read_links(networks, prefix=given.get("run", "chain"), loss=loss, seed=given.get("seed", 0))
+    links = read_links(
+        networks, prefix=given.get("run", "chain"), loss=loss, seed=given.get("seed", TrainConfig.seed)
+    )
     check_chain(links, data=given["data"], loss=loss)
     dry = bool(given.get("dry_run"))
     cache = ""
@@ -146,6 +153,6 @@ def execute(command: list[str]) -> int:
 
 
 def _runs(home: "Path", links: tuple["Link", ...]) -> str:
-    from kdcache.trainer.folder.home import runs_dir
+    from kdcache.cache.record.find import runs_dir
 
     return ", ".join(str(runs_dir(home) / link.run) for link in links)

@@ -97,7 +97,7 @@ def _results(home: Path, console: Console) -> None:
     table = Table(
         "run", "val mIoU %", "ms a step", "cache", "teacher forwards paid", title="demo, as measured"
     )
-    found = []
+    records = []
     for title, run in RUNS.items():
         lines = read_metrics(home / "runs" / run)
         rates = sorted(line["steps_per_s"] for line in lines if "steps_per_s" in line)
@@ -106,8 +106,8 @@ def _results(home: Path, console: Console) -> None:
         row = [title, f"{100 * miou:.1f}", f"{1000 / rates[len(rates) // 2]:.0f}"]
         row += [size_text(num_bytes) if stored else "-", f"{rows} (once)" if run == LOSS else "0"]
         table.add_row(*row)
-        found.append(dict(zip(("run", "miou", "step_ms", "cache", "teacher_forwards"), row, strict=True)))
-    (home / "table.json").write_text(json.dumps(found, indent=1) + "\n")
+        records.append(dict(zip(("run", "miou", "step_ms", "cache", "teacher_forwards"), row, strict=True)))
+    (home / "table.json").write_text(json.dumps(records, indent=1) + "\n")
     console.print(table)
 
 

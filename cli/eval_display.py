@@ -9,8 +9,6 @@ from rich.table import Table
 if TYPE_CHECKING:
     from kdcache.trainer.run import Judged
 
-_PER_CLASS = {"miou": "IoU %", "top1": "accuracy %"}  # by the name of the score
-
 
 def show_judged(console: Console, judged: "Judged", split: str, exit_number: int | None) -> None:
     from kdcache.trainer.judge.metrics import shown
@@ -21,7 +19,7 @@ def show_judged(console: Console, judged: "Judged", split: str, exit_number: int
     _line(console, f"{what} on {judged.data}, {split}: {metrics.num_images} images")
     if judged.teacher:
         _line(console, judged.teacher)
-    table = Table("class", _PER_CLASS[metrics.score_name], box=None)
+    table = Table("class", metrics.per_class_title, box=None)
     for name, ratio in metrics.per_class.items():
         table.add_row(name, "absent" if math.isnan(ratio) else f"{100 * ratio:.2f}")
     console.print(table)
@@ -33,14 +31,13 @@ def judged_record(judged: "Judged", split: str, exit_number: int | None) -> dict
     """The same as plain values; a class that never occurs is null."""
     metrics = judged.metrics
     classes = {name: None if math.isnan(v) else v for name, v in metrics.per_class.items()}
-    per_class = "per_class_iou" if metrics.score_name == "miou" else "per_class_accuracy"
     chosen = {} if exit_number is None else {"exit": exit_number}
     return {
         "data": judged.data,
         "split": split,
         **chosen,
         **metrics.named(),
-        per_class: classes,
+        metrics.per_class_key: classes,
         "num_images": metrics.num_images,
     }
 

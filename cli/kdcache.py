@@ -3,12 +3,16 @@
 import os
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
-from kdcache.cache.spec import Need, Task
+from kdcache.cache.build.options import GIB, MAX_SHARD_BYTES, BuildOptions, parse_tap
+from kdcache.cache.spec import PRECISIONS, Need, Task
+from kdcache.cache.stores.table import DEFAULT_FORMAT, FORMATS
 from kdcache.cli.demo import demo
 from kdcache.cli.look import peek, show, taps, verify
 from kdcache.cli.shared import (
@@ -19,9 +23,11 @@ from kdcache.cli.shared import (
     home_folder,
     parse_crop,
     parse_size,
+    per_task,
 )
 
 CONSOLE = Console()
+DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(BuildOptions)}
 _HELP = dict(help_option_names=["-h", "--help"])
 
 
@@ -47,18 +53,22 @@ for command in (demo, show, verify, peek, taps):
     help="NAME:DIR, such as camvid:DIR, imagefolder:DIR, npz:FILE. Left out, the teacher run's data.",
 )
 @click.option(
-    "--split", default="train", show_default=True, help="Split of the data to run the teacher over."
+    "--split", default=DEFAULTS["split"], show_default=True, help="Split of the data to run the teacher over."
 )
 @click.option("--cache", help="An existing cache (name or folder) to grow, update or repair.")
 @click.option(
     "--tap",
     "taps",
     multiple=True,
-    help="NAME, NAME=CODEC, NAME@MODULE.PATH; may be repeated. [default: stage4, logits; classification: "
-    "embedding, logits]",
+    help="NAME, NAME=CODEC, NAME@MODULE.PATH; may be repeated. "
+    f"[default: {per_task(lambda kind: ', '.join(kind.default_taps))}]",
 )
 @click.option("--for", "losses", help="Losses, comma separated: cache what they need.")
-@click.option("--views", help="crops:K, full, or both joined by '+'; turns:K. [default: crops:8]")
+@click.option(
+    "--views",
+    help="crops:K, full, or both joined by '+'; turns:K. "
+    f"[default: {per_task(lambda kind: kind.default_views)}]",
+)
 @click.option(
     "--augment",
     help="What crop views draw, such as rrc=0.08,flip,jitter=0.4,mixup=0.2 or none. [default: the dataset's]",
@@ -68,20 +78,20 @@ for command in (demo, show, verify, peek, taps):
 @click.option(
     "--format",
     "target_format",
-    type=click.Choice(["zarr", "webdataset"]),
-    help="How targets are stored. [default: zarr]",
+    type=click.Choice(tuple(FORMATS)),
+    help=f"How targets are stored. [default: {DEFAULT_FORMAT}]",
 )
 @click.option("--zstd", is_flag=True, help="Compress targets with zstd level 1: smaller, slower to read.")
 @click.option(
     "--batch-size",
     type=click.IntRange(1),
-    default=8,
+    default=DEFAULTS["batch_size"],
     show_default=True,
     help="Images per forward of the teacher.",
 )
 @click.option(
     "--amp",
-    type=click.Choice(["no", "bf16", "fp16"]),
+    type=click.Choice(tuple(PRECISIONS)),
     help="Precision of the teacher's forward. [default: the cache's; of a new one no]",
 )
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, or auto.")
@@ -89,13 +99,20 @@ for command in (demo, show, verify, peek, taps):
     "--shard-rows",
     default="auto",
     show_default=True,
-    help="Samples per shard, or auto: the most whose largest array stays under 256 MiB.",
+    help=f"Samples per shard, or auto: the most whose largest array stays under {MAX_SHARD_BYTES >> 20} MiB.",
 )
 @click.option(
-    "--memory", default="4G", show_default=True, help="Upper bound of target bytes in memory in flight."
+    "--memory",
+    default=f"{DEFAULTS['memory_bytes'] // GIB}G",
+    show_default=True,
+    help="Upper bound of target bytes in memory in flight.",
 )
 @click.option(
-    "--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the image pipeline."
+    "--threads",
+    type=click.IntRange(1),
+    default=DEFAULTS["threads"],
+    show_default=True,
+    help="Threads of the image pipeline.",
 )
 @click.option(
     "--output-stride",
@@ -103,7 +120,7 @@ for command in (demo, show, verify, peek, taps):
     help="Of the teacher's last stage, where it can be chosen. [default: the run's, else 8]",
 )
 @click.option("--weights", help="imagenet, a tag, a .safetensors file or a weights-only .pt file.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the drawn views.")
+@click.option("--seed", type=int, default=DEFAULTS["seed"], show_default=True, help="Of the drawn views.")
 @click.option(
     "--skip-bad", is_flag=True, help="Mark unusable samples invalid and go on, instead of stopping."
 )
@@ -119,18 +136,17 @@ def build(
     """Run the teacher once and keep its taps. Again: continue, grow (--tap, --for, --views), update or
     repair."""
     from kdcache.cache.build.build import build_cache
-    from kdcache.cache.build.options import BuildOptions, parse_tap
-    from kdcache.cache.record.find import find_cache, list_caches
+    from kdcache.cache.record.find import caches_dir, find_cache, list_caches, runs_dir
     from kdcache.cli.build_display import BuildDisplay
     from kdcache.cli.shared import parse_count, pick_device
 
     home = home_folder()
-    found: Path | None = None
-    if cache is not None or (teacher is None and list_caches(home / "caches")):
-        found = find_cache(cache, home / "caches")
+    existing: Path | None = None
+    if cache is not None or (teacher is None and list_caches(caches_dir(home))):
+        existing = find_cache(cache, caches_dir(home))
     options = BuildOptions(
-        runs_dir=home / "runs", caches_dir=home / "caches", teacher=teacher, mean=mean, data=data,
-        split=split, cache=found, taps=tuple(parse_tap(t) for t in taps), needs_of=_needs_of(losses),
+        runs_dir=runs_dir(home), caches_dir=caches_dir(home), teacher=teacher, mean=mean, data=data,
+        split=split, cache=existing, taps=tuple(parse_tap(t) for t in taps), needs_of=_needs_of(losses),
         views=views, augment=augment, mirror=mirror, crop=parse_crop(crop), target_format=target_format,
         zstd=zstd, batch_size=batch_size, amp=amp, device=pick_device(device), threads=threads,
         shard_rows=None if shard_rows == "auto" else parse_count(shard_rows, "--shard-rows"),
@@ -157,7 +173,7 @@ def _needs_of(losses: str | None) -> Callable[[Task], tuple[Need, ...]] | None:
     names = re.split(r",(?![^(]*\))", losses)
 
     def needs(task: Task) -> tuple[Need, ...]:
-        from kdcache.losses.plan.table import needs_of
+        from kdcache.losses.plan.plan import needs_of
 
         return tuple(need for name in names for need in needs_of(name.strip(), task=task))
 

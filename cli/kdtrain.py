@@ -18,13 +18,12 @@ from kdcache.cli.shared import (
     CAPTION,
     EXIT_INTERRUPTED,
     KdGroup,
-    device_option,
     home_folder,
     option,
-    threads_option,
     written,
 )
-from kdcache.cli.train_options import panels, train_options, typed
+from kdcache.cli.train_options import panels, train_option, train_options, typed
+from kdcache.trainer.config import MachineOptions
 
 _HELP = dict(help_option_names=["-h", "--help"])
 
@@ -72,8 +71,8 @@ def _train(given: dict[str, Any], *, resume: bool) -> None:
 @option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), text="Also write the figures here, as JSON."
 )
-@device_option
-@threads_option
+@train_option("device")
+@train_option("threads")
 @click.pass_context
 def eval_command(context: click.Context, /, run: str, split: str, out: Path | None, **_: Any) -> None:
     """Judge the exported student of RUN: segmentation on whole images at native size, classification on
@@ -86,7 +85,12 @@ def eval_command(context: click.Context, /, run: str, split: str, out: Path | No
     """
     from kdcache.trainer.run import evaluate_run
 
-    given = {"data": None, "device": "auto", "threads": 1, **written(context)}
+    given = {
+        "data": None,
+        "device": MachineOptions.device,
+        "threads": MachineOptions.threads,
+        **written(context),
+    }
     given = {name: value for name, value in given.items() if name not in ("run", "split", "out")}
     judged = evaluate_run(run, home=home_folder(), split=split, **given)
     if out is not None:

@@ -7,7 +7,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task
+from kdcache.cache.spec import Task
+from kdcache.cache.tasks.table import task_names
 from kdcache.cli.shared import crop_option, home_folder, parse_crop
 from kdcache.cli.sizes import size_text
 
@@ -57,13 +58,13 @@ def verify(cache: str | None, deep: bool, rows: int, weights: str | None, teache
         from kdcache.cache.look.teacher import manifest_teacher
 
         table = Table("target", "rows", "largest error", "stated bound", "relative L2")
-        for found in deep_check(root, manifest_teacher(root, home / "runs", weights, teacher), rows):
+        for error in deep_check(root, manifest_teacher(root, home / "runs", weights, teacher), rows):
             table.add_row(
-                found.target,
-                str(found.rows),
-                f"{found.max_abs:.3g}",
-                f"{found.bound:.3g}",
-                f"{found.relative_l2:.2e}",
+                error.target,
+                str(error.rows),
+                f"{error.max_abs:.3g}",
+                f"{error.bound:.3g}",
+                f"{error.relative_l2:.2e}",
             )
         CONSOLE.print(table)
 
@@ -102,7 +103,7 @@ def peek(key: str, cache: str | None, view: int, out: Path) -> None:
 )
 @click.option(
     "--task",
-    type=click.Choice([SEGMENTATION, CLASSIFICATION]),
+    type=click.Choice(task_names()),
     help="What the network is for. [default: the run's; classification for CIFAR nets, else segmentation]",
 )
 @crop_option

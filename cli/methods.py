@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kdcache.cache.tasks.table import task_names
 from kdcache.cli.shared import option
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ WIDE = 150  # columns of a terminal from which on the whole table can be read
 
 @click.command("methods", context_settings=dict(help_option_names=["-h", "--help"]))
 @click.argument("name", required=False)
-@option("--task", type=click.Choice(["segmentation", "classification"]), text="Only methods for this task.")
+@option("--task", type=click.Choice(task_names()), text="Only methods for this task.")
 @option("--markdown", is_flag=True, text="The table as docs/methods.md holds it.")
 def methods(name: str | None, task: str | None, markdown: bool) -> None:
     """List what --loss can name, or show one method with every option, default and unit.
@@ -36,32 +37,32 @@ def methods(name: str | None, task: str | None, markdown: bool) -> None:
     if name is not None:
         _show(console, entry(name))
         return
-    found = [e for e in entries() if task is None or task in e.tasks]
+    listed = [e for e in entries() if task is None or task in e.tasks]
     if markdown:
-        click.echo("\n".join(markdown_table(found)))
+        click.echo("\n".join(markdown_table(listed)))
         return
-    console.print(_whole(found) if console.width >= WIDE else _short(found))
+    console.print(_whole(listed) if console.width >= WIDE else _short(listed))
     more = (
         "" if console.width >= WIDE else f"; sources, modules, defaults and results: from {WIDE} columns on"
     )
     console.print(f"one of them with every option: kdtrain methods NAME{more}", highlight=False)
 
 
-def _short(found: Iterable["Entry"]) -> Table:
+def _short(listed: Iterable["Entry"]) -> Table:
     table = Table("method", "what it is", "teacher gives", "cacheable", "for", box=None, pad_edge=False)
-    for one in found:
+    for one in listed:
         tasks = " ".join(word[:3] for word in one.tasks)
         cells = (one.name, one.method.title, _teacher(one), one.method.cacheable, tasks)
         table.add_row(*(Text(cell) for cell in cells))
     return table
 
 
-def _whole(found: Iterable["Entry"]) -> Table:
+def _whole(listed: Iterable["Entry"]) -> Table:
     """The columns of docs/methods.md."""
     table = Table(show_lines=True)
     for name in COLUMNS:
         table.add_column(name, overflow="fold")  # a link that is cut off leads nowhere
-    for one in found:
+    for one in listed:
         table.add_row(*(Text(cell) for cell in _cells(one)))
     return table
 
@@ -79,10 +80,10 @@ def _cells(e: "Entry") -> tuple[str, ...]:
     )
 
 
-def markdown_table(found: Iterable["Entry"]) -> list[str]:
+def markdown_table(listed: Iterable["Entry"]) -> list[str]:
     """The lines of the table in docs/methods.md."""
     lines = [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
-    for e in found:
+    for e in listed:
         cells = [cell.replace("|", "\\|") for cell in _cells(e)]
         cells[0] = cells[0].replace(f"{e.name}:", f"`{e.name}`:", 1)
         lines.append(f"| {' | '.join(cells)} |")

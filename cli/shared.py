@@ -12,6 +12,9 @@ from click.core import ParameterSource
 from rich_click import RichGroup
 
 from kdcache.cache.errors import BadOption, KdError
+from kdcache.cache.tasks.contract import TaskKind
+from kdcache.cache.tasks.table import task_names, task_of
+from kdcache.cache.views import crop as crop_size
 
 EXIT_KD_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
@@ -46,17 +49,17 @@ def option(*names: str, text: str, **attributes: Any) -> Callable[[Callable[P, R
 
 
 def crop_option(function: Callable[P, R]) -> Callable[P, R]:
-    return option("--crop", text="H,W or one number, pixels. [default: the dataset's or the cache's]")(
-        function
-    )
+    return option("--crop", text=f"{crop_size.HELP} [default: {crop_size.SAID}]")(function)
 
 
-def device_option(function: Callable[P, R]) -> Callable[P, R]:
-    return option("--device", type=click.Choice(["auto", "cpu", "cuda"]), text="[default: auto]")(function)
-
-
-def threads_option(function: Callable[P, R]) -> Callable[P, R]:
-    return option("--threads", type=int, text="Threads that decode images. [default: 1]")(function)
+def per_task(said: Callable[[TaskKind], str]) -> str:
+    """What help says of each task, once where all agree, the first task unnamed: 'stage4, logits;
+    classification: embedding, logits'.
+    """
+    texts = {name: said(task_of(name)) for name in task_names()}
+    first, *others = texts
+    different = (f"{name}: {texts[name]}" for name in others if texts[name] != texts[first])
+    return "; ".join((texts[first], *different))
 
 
 def written(context: click.Context) -> dict[str, Any]:
@@ -70,16 +73,14 @@ def written(context: click.Context) -> dict[str, Any]:
 
 def home_folder() -> Path:
     """$KDCACHE_HOME, or the current folder."""
-    from kdcache.trainer.folder.home import home_dir
+    from kdcache.cache.record.find import home_dir
 
     return home_dir()
 
 
 def parse_crop(text: str | None) -> tuple[int, int] | None:
     """'360' -> (360, 360), '360,480' -> (360, 480), height first; None stays None. Raises BadOption."""
-    from kdcache.trainer.config import parse_crop as parse
-
-    return None if text is None else parse(text)
+    return None if text is None else crop_size.parse_crop(text)
 
 
 def parse_size(text: str) -> int:

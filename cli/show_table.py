@@ -8,7 +8,7 @@ from rich.table import Table
 
 from kdcache.cache.errors import BadOption
 from kdcache.cache.reader.cache import Cache
-from kdcache.cache.record.records import RecordKey, list_records, read_record
+from kdcache.cache.record.records import list_records, read_record
 from kdcache.cache.spec import members_of
 from kdcache.cli.build_display import view_title
 from kdcache.cli.sizes import size_text
@@ -70,20 +70,20 @@ def _tap_table(cache: Cache) -> Table:
 def _bytes_by_tap(cache: Cache) -> dict[str, tuple[int, int]]:
     """Tap -> (bytes on disk, stored values), from the records alone."""
     m = cache.manifest
-    found: dict[str, tuple[int, int]] = {}
+    bytes_and_values: dict[str, tuple[int, int]] = {}
     for key in sorted(list_records(cache.root)):
-        if key.view < 0:
+        if key.of_samples:
             continue
-        record = read_record(cache.root, RecordKey(*key))
+        record = read_record(cache.root, key)
         views = cache.block_views(key.block, key.view)
         inputs = [views.geometry(row) for row in np.flatnonzero(views.valid).tolist()]
         sizes = [(g.crop_h, g.crop_w) for g in inputs]
         for tap in record["targets"]:
             values = sum(_count(m.tap(tap).spec(*size).shape) for size in sizes)
             num_bytes = sum(o.num_bytes for o in record["objects"] if f"/{tap}/" in f"/{o.name}")
-            old = found.get(tap, (0, 0))
-            found[tap] = old[0] + num_bytes, old[1] + values
-    return found
+            old = bytes_and_values.get(tap, (0, 0))
+            bytes_and_values[tap] = old[0] + num_bytes, old[1] + values
+    return bytes_and_values
 
 
 def _count(shape: tuple[int, ...]) -> int:
@@ -98,15 +98,15 @@ def _losses(cache: Cache) -> list[str]:
     several teachers, and the views are those that the loss reads. One that invents its images asks none.
     """
     from kdcache.losses.plan.plan import parse_losses
-    from kdcache.losses.plan.table import loss_names
+    from kdcache.losses.plan.table import TASK, loss_names
 
     targets, turned = cache.manifest.tap_names, any(v.kind == "turns" for v in cache.manifest.views)
 
-    found = []
+    answered = []
     for name in loss_names():
-        with suppress(BadOption):  # a loss of the other task
+        with suppress(BadOption):  # a method of another task
             plan = parse_losses(name, preset=None, task=cache.task)
             kept = all(n.name in targets or members_of(targets, n.name) for n in plan.needs)
-            if name != "task" and kept and plan.step_form != "generator" and (turned or not plan.turns):
-                found.append(name)
-    return found
+            if name != TASK and kept and plan.step_form != "generator" and (turned or not plan.turns):
+                answered.append(name)
+    return answered

@@ -87,7 +87,8 @@ class TrainDisplay:
 
     def _finished(self, event: RunFinished) -> None:
         self._bar.stop()
-        figures = {k: v for k, v in event.metrics.items() if k.endswith(("step", "miou", "top1"))}
+        told = ("step", event.score_name)  # of the best student and of the last one
+        figures = {k: v for k, v in event.metrics.items() if k.rpartition("/")[2] in told}
         self.console.print(
             f"finished {event.steps} steps: {event.run_dir}", style="bold", markup=False, soft_wrap=True
         )

@@ -1,6 +1,6 @@
 """What a loss is: a module that declares what it reads, takes options as typed keywords, returns scalars.
 
-A new loss is one file with one `LossTerm` child, one line in `table.py` and one test against its formula:
+A new loss is one file with one `LossTerm` child, a line in `plan/table.py` and a test against its formula:
 
     class Example(LossTerm):
         needs = (Need(tap="stage4"),)
@@ -11,7 +11,7 @@ A new loss is one file with one `LossTerm` child, one line in `table.py` and one
 
 The keyword-only parameters of `__init__` are its options (see `options.py`); `weight` and the schedules of
 `schedules.py` belong to every loss and are applied outside the module. Buffers that a loss fills (memories,
-queues) must be equal on all ranks: gather what enters them (`gather.py`).
+queues) must be equal on all ranks: gather what enters them (`formulas/gather.py`).
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,8 @@ from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Need, Task, TensorSpec
+from kdcache.cache.spec import Need, Task, TensorSpec
+from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION
 from kdcache.losses.options import OptionValue
 from kdcache.losses.step_inputs import StepInputs
 
@@ -28,10 +29,10 @@ from kdcache.losses.step_inputs import StepInputs
 class Facts(NamedTuple):
     """What is known of the data before the first step, for memories, class counts and checks."""
 
-    task: Task = SEGMENTATION
+    task: Task | None = None  # None: nobody said
     num_classes: int = 0
     num_samples: int = 0
-    labels_N: Tensor | None = None  # int64 class of every sample, -1 where invalid; classification only
+    labels_N: Tensor | None = None  # int64 class of every sample, -1 where invalid; None: not one class each
     classifier_KD: Tensor | None = None  # float32 weight of the teacher's last linear layer
     steps_per_epoch: float = 1.0
     input_size: tuple[int, int] = (0, 0)  # pixels, (height, width)
@@ -115,6 +116,7 @@ class LossTerm(nn.Module):
     """
 
     method: ClassVar[Method | None] = None
+    # By name and not 'all of the table': a loss that says nothing does not claim a task that comes later.
     tasks: ClassVar[tuple[Task, ...]] = (SEGMENTATION, CLASSIFICATION)
     needs: ClassVar[tuple[Need, ...]] = ()
     student_taps: ClassVar[tuple[str, ...]] = ()

@@ -112,8 +112,8 @@ def written(value: OptionValue) -> str:
 def _kinds(hint: Any) -> Iterable[Any]:
     """Flat list of what an annotation allows; words of a Literal first, so that they win over `str`."""
     if get_origin(hint) in (Union, types.UnionType):
-        found = [kind for part in get_args(hint) for kind in _kinds(part)]
-        return sorted(found, key=lambda kind: not isinstance(kind, str))
+        kinds = [kind for part in get_args(hint) for kind in _kinds(part)]
+        return sorted(kinds, key=lambda kind: not isinstance(kind, str))
     if get_origin(hint) is Literal:
         return [str(word) for word in get_args(hint)]
     if get_args(hint) == (int, int):

@@ -9,28 +9,25 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-
-class Mixed(NamedTuple):
-    """Second labels of mixed images. The row's own label, in `StepInputs.labels`, has the larger share."""
-
-    labels_B: Tensor  # int64
-    share_B: Tensor  # float32, share of the row's own label, 0.5 to 1
+from kdcache.cache.tasks.contract import Mixed
 
 
 class StepInputs(NamedTuple):
-    """One step's tensors. B rows, C channels, H W cells of a map (labels: pixels), D width of a vector."""
+    """One step's tensors. B rows, C channels, H W cells of a map (truth: pixels), D width of a vector."""
 
-    student: Mapping[str, Tensor]  # tap -> (B, C, H, W) or (B, D) float, with gradient
-    teacher: Mapping[str, Tensor]  # name of a need -> (B, C, H, W) or (B, D) float, without gradient
-    labels: Tensor  # int64: (B, H, W), 255 = ignore, for segmentation; (B,) for classification
+    student: Mapping[str, Tensor]  # as below, with gradient; empty until the student has answered
+    teacher: Mapping[str, Tensor]  # tap or need -> (B, C, H, W) or (B, D) float, without gradient
+    truth: (
+        Tensor  # what the task collates: int64 classes of pixels (B, H, W), 255 = ignore; or of images (B,)
+    )
     generator: torch.Generator  # masks and noise are drawn from it and from nowhere else
     step: int
     epoch: int  # from 0
     samples_B: Tensor | None = None  # int64: index of each row's sample, for losses with a memory per sample
     images_BHWC: Tensor | None = None  # uint8, for losses that look at the pixels
-    mixed: Mixed | None = None  # only where the views mix images
+    mixed: Mixed | None = None  # second classes, only where the views mix images
     rows_per_sample: int = 1  # 4 with turns: row 4i is the plain view of sample i, then 90, 180, 270 degrees
-    turn: int | None = None  # the one network that learns in this step, where networks learn in turn
+    learner: int | None = None  # the one network that learns in this step, where networks learn in turn
 
 
 def plain_rows(inputs: StepInputs, value: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from kdcache.cache.codecs.table import make_codec
 from kdcache.cache.errors import BadSample
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.spec import TensorSpec
+from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
 from kdcache.losses.plan.plan import LossPlan, parse_losses
@@ -26,7 +27,7 @@ DOCUMENTS = [
 # Those on figures also name options of the scripts that made them.
 ABOUT_COMMANDS = [d for d in DOCUMENTS if d not in ("docs/benchmarks.md", "docs/results.md")]
 FOREIGN = {  # of torchrun, accelerate, pytest, mypy and benchmarks/mutants.py
-    "--nproc-per-node", "--num_processes", "--cpu", "--golden", "--strict", "--only",
+    "--nproc-per-node", "--num_processes", "--cpu", "--golden", "--strict", "--only", "--cold",
 }  # fmt: skip
 
 
@@ -79,7 +80,7 @@ def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("name", ["my_networks:teacher", "my_networks:student"])
 def test_the_example_networks_have_the_taps_that_they_announce(examples: Path, name: str) -> None:
-    network = build_network(name, num_classes=2)
+    network = build_network(name, task=SEGMENTATION, num_classes=2)
     maps = network(torch.zeros(1, 10, 14, 3, dtype=torch.uint8), ["stage4", "logits"])
     assert maps["logits"].shape == (1, 2, 3, 4) and maps["stage4"].shape[2:] == (3, 4)
 
@@ -89,7 +90,7 @@ def test_the_example_networks_have_the_taps_that_they_announce(examples: Path, n
     [("my_losses:Cosine(power=2,weight=3)", "stage4"), ("my_attention:Attention", "stage4.attention")],
 )
 def test_the_example_losses_give_a_gradient(examples: Path, expression: str, need: str) -> None:
-    plan: LossPlan = parse_losses(f"{expression}+task(weight=0)", preset=None)
+    plan: LossPlan = parse_losses(f"{expression}+task(weight=0)", preset=None, task=SEGMENTATION)
     assert [n.name for n in plan.needs] == [need]
     channels = 1 if need.endswith("attention") else 6
     losses = plan.build(

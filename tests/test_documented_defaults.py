@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from kdcache.cache.build.options import DEFAULT_VIEWS
 from kdcache.cache.sources.arrays import HELD_OUT
 from kdcache.cache.sources.table import SOURCES
-from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task
+from kdcache.cache.spec import Task
+from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION, task_of
 from kdcache.cache.views.draw import EVAL_SHARE
 from kdcache.cache.views.recipe import parse_recipe
 from kdcache.trainer.config import TrainConfig
@@ -17,6 +17,7 @@ from kdcache.trainer.judge.classification import ECE_BINS
 from kdcache.trainer.stream.order import MIN_WINDOW_BLOCKS, MIN_WINDOW_SAMPLES
 
 ROOT = Path(__file__).parents[1]
+VIEWS = [task_of(task).default_views for task in (SEGMENTATION, CLASSIFICATION)]
 SGD, ADAMW = (TrainConfig(run="r", optimizer=name) for name in ("sgd", "adamw"))
 
 FLOAT = r"([\d.e-]*\d)"
@@ -37,10 +38,12 @@ SENTENCES: list[tuple[str, str, tuple[object, ...]]] = [
     ),
     ("docs/training.md", rf"short side resized to input / {FLOAT} and a centre crop", (EVAL_SHARE,)),
     ("docs/training.md", r"calibration error over (\d+) bins", (ECE_BINS,)),
-    ("docs/training.md", r"`kdcache build --views (crops:\d+)`", (DEFAULT_VIEWS,)),
+    ("docs/training.md", r"`kdcache build --views (crops:\d+)`", (VIEWS[0],)),
+    ("docs/training.md", r"`kdcache build --views (crops:\d+)`", (VIEWS[1],)),
     ("docs/training.md", r"hold back the last (tenth) of the training", ({10: "tenth"}.get(HELD_OUT),)),
     ("docs/training.md", r"`--save-every`, the last (two) are kept", ({2: "two"}.get(KEPT),)),
-    ("README.md", r"A cache repeats K views per sample \((\d+) by default\)", (DEFAULT_VIEWS[6:],)),
+    ("README.md", r"A cache repeats K views per sample \((\d+) by default\)", (VIEWS[0][6:],)),
+    ("README.md", r"A cache repeats K views per sample \((\d+) by default\)", (VIEWS[1][6:],)),
 ]
 
 
@@ -77,9 +80,10 @@ def test_the_recipe_that_the_table_gives_a_dataset_is_the_one_it_draws(
     rows = [line for line in (ROOT / "docs" / "training.md").read_text().splitlines() if sentence in line]
     assert len(rows) == 1 and f"`{recipe}`" in rows[0]
     task: Task = SEGMENTATION if "scale" in recipe else CLASSIFICATION
-    assert parse_recipe(SOURCES[source].augment, task=task).text == f"{recipe},flip"
+    assert parse_recipe(SOURCES[source].augment, task_of(task).recipes).text == f"{recipe},flip"
 
 
 def test_a_random_region_without_a_number_is_at_least_the_share_that_the_table_gives() -> None:
     assert "| `rrc` or `rrc=0.08` |" in (ROOT / "docs" / "training.md").read_text()
-    assert parse_recipe("rrc", task=CLASSIFICATION) == parse_recipe("rrc=0.08", task=CLASSIFICATION)
+    rules = task_of(CLASSIFICATION).recipes
+    assert parse_recipe("rrc", rules) == parse_recipe("rrc=0.08", rules)

@@ -112,12 +112,12 @@ def test_doubles():
     assert Scale().times(4) == 8
 """
 DRIVER = """
-import importlib.util, json, sys
+import json, sys
 from pathlib import Path
 
-spec = importlib.util.spec_from_file_location("mutants", sys.argv[1])
-mutants = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(mutants)
+sys.path.insert(0, str(Path(sys.argv[1]).parent))
+import mutants
+
 tree, entries = Path(sys.argv[2]), json.loads(sys.argv[3])
 mutants.import_libraries = lambda: None
 mutants.copy_of_the_checkout = lambda folder: tree
@@ -138,9 +138,12 @@ def tree(tmp_path: Path) -> Path:
     """A checkout of one module and one test, with the kdcache that a copy has."""
     root = tmp_path / "main"
     written = {
-        "cache/scale.py": CODE, "trainer/__init__.py": "", "tests/test_scale.py": TESTS,
+        "cache/__init__.py": "",
+        "cache/scale.py": CODE,
+        "trainer/__init__.py": "",
+        "tests/test_scale.py": TESTS,
         "pytest.ini": "[pytest]\n",
-    }  # fmt: skip
+    }
     for name, text in written.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
@@ -163,12 +166,20 @@ def run_mutants(tree: Path, entries: list[tuple[str, ...]], *options: str) -> tu
 
 
 def test_the_runner_tells_a_change_that_a_test_notices_from_one_that_survives(tree: Path) -> None:
-    status, lines = run_mutants(tree, [RED, ALIVE, NO_TEST, UNFIT, TWICE], "--no-baseline")
+    status, lines = run_mutants(tree, [RED, ALIVE, NO_TEST, UNFIT, TWICE], "--cold")
     assert lines[:2] == ["room red the factor is 3", "room SURVIVED the limit is 4"]
     assert lines[2].startswith("room no verdict: pytest ended with 4")
     assert all(line.startswith("room does not fit: Scale.times with one 'factor") for line in lines[3:5])
     assert (status, lines[5]) == (1, "5 changes, 1 red, 4 not")
     assert (tree / "cache" / "scale.py").read_text() == CODE, "every change is taken back"
+
+
+def test_without_a_new_collection_the_verdicts_are_the_same(tree: Path) -> None:
+    """Whatever is not red at once is tried on a changed copy too, a change that does not fit included."""
+    status, lines = run_mutants(tree, [ALIVE, RED, UNFIT])
+    assert lines[:2] == ["room red the factor is 3", "room SURVIVED the limit is 4"]
+    assert lines[2].startswith("room does not fit") and (status, lines[3]) == (1, "3 changes, 1 red, 2 not")
+    assert (tree / "cache" / "scale.py").read_text() == CODE
 
 
 def test_the_runner_ends_with_status_0_where_every_change_was_noticed(tree: Path) -> None:

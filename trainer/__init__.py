@@ -1,1 +1,1 @@
-""""""
+"""Training a student: from options to a finished run folder."""

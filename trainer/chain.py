@@ -15,12 +15,13 @@ from kdcache.cache.networks.names import parse_name
 from kdcache.cache.networks.run import load_run_network
 from kdcache.cache.networks.run_card import CARD, read_run_card
 from kdcache.cache.networks.weights import weights_digest
-from kdcache.cache.record.find import list_caches
+from kdcache.cache.record.find import caches_dir, list_caches, runs_dir
 from kdcache.cache.record.manifest import read_manifest
 from kdcache.cache.sources.table import open_source
-from kdcache.losses.plan.table import needs_of
-from kdcache.trainer.config import FILE_NAME, read_config
-from kdcache.trainer.folder.home import absolute_spec, caches_dir, default_run_name, runs_dir
+from kdcache.losses.plan.plan import needs_of
+from kdcache.trainer.config import read_config
+from kdcache.trainer.folder.home import absolute_spec, default_run_name
+from kdcache.trainer.folder.run_folder import CONFIG_NAME
 from kdcache.trainer.run import continued
 
 State = Literal["new", "begun", "finished"]
@@ -74,7 +75,7 @@ def check_chain(links: Sequence[Link], *, data: str, loss: str) -> None:
 def state_of(home: Path, link: Link, given: Mapping[str, Any]) -> State:
     """How far a link is. Raises BadOption when it was begun under other options than `given`."""
     run_dir = runs_dir(home) / link.run
-    if not (run_dir / FILE_NAME).is_file():
+    if not (run_dir / CONFIG_NAME).is_file():
         return "new"
     continued({**given, "run": link.run}, home)
     if not (run_dir / CARD).is_file():
@@ -89,19 +90,19 @@ def cache_of(home: Path, link: Link) -> Path:
     """
     run_dir = runs_dir(home) / link.run
     weights = weights_digest(load_run_network(run_dir))
-    found = [
+    caches = [
         root
         for root in list_caches(caches_dir(home))
         for manifest in [read_manifest(root)]
         if manifest.teacher_origin == link.run and manifest.identity["weights"] == weights
     ]
-    if not found:
+    if not caches:
         raise Missing(
             f"no cache of run '{link.run}'",
             where=str(caches_dir(home)),
             fix=f"build it: kdcache build --teacher {link.run}",
         )
-    return max(found, key=lambda root: root.stat().st_mtime)
+    return max(caches, key=lambda root: root.stat().st_mtime)
 
 
 def _epochs(given: str, text: str) -> float:

@@ -32,7 +32,7 @@ class StepsDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated:
-    """The student on whole images of a split, at the end of step `step`."""
+    """The student on a split, at the end of step `step`."""
 
     step: int
     split: str
@@ -53,6 +53,7 @@ class RunFinished:
     run_dir: str
     steps: int
     metrics: Mapping[str, float]  # of the exported student
+    score_name: str  # which of them, behind 'best/' and 'final/', chooses the best student
     notes: tuple[str, ...]
 
 

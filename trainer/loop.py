@@ -8,7 +8,6 @@ export that its checkpoint has not heard of; resuming right there exports again.
 import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +27,13 @@ from kdcache.trainer.events import (
 from kdcache.trainer.folder.checkpoint import Checkpoint, load_latest, save_checkpoint, sweep
 from kdcache.trainer.folder.environment import describe_environment, refuse_other_stream, write_environment
 from kdcache.trainer.folder.run_folder import MetricsLog, check_free, held
-from kdcache.trainer.ranks import place_of, reset_accelerate, start_accelerator, start_trackers, uses_sync_bn
+from kdcache.trainer.ranks import ranks_of, reset_accelerate, start_accelerator, start_trackers, uses_sync_bn
 from kdcache.trainer.reporter import Reporter
 from kdcache.trainer.steps.choose import make_stepper
-from kdcache.trainer.steps.contract import Parts
+from kdcache.trainer.steps.contract import RunParts
 from kdcache.trainer.steps.schedule import due
 
-Assemble = Callable[[Accelerator], Parts]
+Assemble = Callable[[Accelerator], RunParts]
 
 
 def train(
@@ -75,7 +74,7 @@ class Run:
         self,
         config: TrainConfig,
         run_dir: Path,
-        parts: Parts,
+        parts: RunParts,
         accelerator: Accelerator,
         start: Checkpoint | None,
         listen: Listen,
@@ -87,8 +86,8 @@ class Run:
             accelerator,
             listen,
         )
-        self.place = place_of(accelerator)
-        sync_bn, note = uses_sync_bn(config, self.place)
+        self.ranks = ranks_of(accelerator)
+        sync_bn, note = uses_sync_bn(config, self.ranks)
         self.notes = (*parts.notes, *([note] if note else []))
         self.stepper = make_stepper(config, parts, accelerator, sync_bn=sync_bn)
         self.first = start.step if start else 0
@@ -123,11 +122,11 @@ class Run:
             self.log.close()
 
     def _begin(self) -> None:
-        start_trackers(self.accelerator, self.config, asdict(self.config))
+        start_trackers(self.accelerator, self.config)
         if self.main:
             if self.first:
                 refuse_other_stream(self.run_dir, self.parts.stream.describe())
-            environment = describe_environment(self.place.device, world=self.place.world)
+            environment = describe_environment(self.ranks.device, world=self.ranks.world)
             write_environment(self.run_dir, environment, self.parts.stream.describe())
             if self.best is not None and self.best["step"] == self.first:
                 self._export(self.best)
@@ -146,19 +145,19 @@ class Run:
         """Validate on every rank; True when this is the best student so far."""
         assert self.parts.evaluate is not None
         network = self.stepper.network
-        _share_buffers(network, self.place.world)
+        _share_buffers(network, self.ranks.world)
         training = network.training
-        found = self.parts.evaluate(network)
+        metrics = self.parts.evaluate(network)
         network.train(training)
-        self.last = found.named()
+        self.last = metrics.named()
         # A figure that is not a number (no labelled pixel) is no best: nothing would ever beat it.
-        best = math.nan if self.best is None else self.best[found.score_name]
-        better = math.isnan(best) or found.score > best
+        best = math.nan if self.best is None else self.best[metrics.score_name]
+        better = math.isnan(best) or metrics.score > best
         if better:
             self.best = {"step": step, **self.last}
-        classes = {name: None if math.isnan(value) else value for name, value in found.per_class.items()}
-        per_class = "per_class_iou" if found.score_name == "miou" else "per_class_accuracy"
-        self._write(step, {"split": "val", **self.last, per_class: classes, "num_images": found.num_images})
+        classes = {name: None if math.isnan(value) else value for name, value in metrics.per_class.items()}
+        counted = {metrics.per_class_key: classes, "num_images": metrics.num_images}
+        self._write(step, {"split": "val", **self.last, **counted})
         self.accelerator.log({f"val/{name}": value for name, value in self.last.items()}, step)
         self.listen(Evaluated(step=step, split="val", metrics=self.last, best=better))
         return better
@@ -189,7 +188,15 @@ class Run:
             kept: nn.Module | None = None if self.best is not None else self.stepper.student
             self.parts.export(self.run_dir, kept, card)
         self.accelerator.wait_for_everyone()
-        self.listen(RunFinished(run_dir=str(self.run_dir), steps=steps, metrics=card, notes=self.notes))
+        self.listen(
+            RunFinished(
+                run_dir=str(self.run_dir),
+                steps=steps,
+                metrics=card,
+                score_name=self.parts.score_name,
+                notes=self.notes,
+            )
+        )
         return card
 
     def _write(self, step: int, values: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""Where a run computes: device, ranks, precision; and evaluation spread over those ranks."""
+"""Where a run computes: device, ranks, precision, and the trackers that Accelerate opens for it."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,21 +10,15 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.tracking import TensorBoardTracker
 from accelerate.utils import ProjectConfiguration
-from torch import nn
 
 from kdcache.cache.errors import BadOption, unknown
-from kdcache.cache.sources.contract import Source
-from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.judge.judge import evaluate_any
-from kdcache.trainer.judge.metrics import Metrics
-from kdcache.trainer.judge.segmentation import LogitsOf
-
-TRACKERS = ("tensorboard", "wandb")
-_DTYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+from kdcache.cache.spec import PRECISIONS
+from kdcache.trainer.config import MachineOptions, TrainConfig
+from kdcache.trainer.folder.options import TRACKERS, FolderOptions
 
 
-class Place(NamedTuple):
-    """One rank's view of the machine."""
+class Ranks(NamedTuple):
+    """This process among those of a run: its device and number, and how they add up what each has."""
 
     device: torch.device
     rank: int
@@ -36,36 +30,6 @@ class Place(NamedTuple):
     def device_id(self) -> int | None:
         """DALI's number of the device; None is the CPU."""
         return (self.device.index or 0) if self.device.type == "cuda" else None
-
-    def evaluation(
-        self,
-        source: Source,
-        class_names: tuple[str, ...],
-        *,
-        input_size: tuple[int, int] | None = None,
-        num_threads: int,
-    ) -> Callable[[nn.Module], Metrics]:
-        """A function that judges a network on `source`, each rank counting its share.
-
-        `input_size` is (height, width) in pixels of a classifier's input; None is the source's own.
-        """
-
-        def judge(network: nn.Module) -> Metrics:
-            return evaluate_any(
-                network,
-                source,
-                task=source.task,
-                device=self.device,
-                class_names=class_names,
-                input_size=input_size or source.default_crop,
-                num_threads=num_threads,
-                amp=self.amp,
-                rank=self.rank,
-                world=self.world,
-                reduce=self.reduce,
-            )
-
-        return judge
 
 
 def check_device(device: str, amp: str = "no") -> None:
@@ -96,40 +60,42 @@ def start_accelerator(config: TrainConfig, run_dir: Path, *, start: int) -> Acce
     )
 
 
-def place_of(accelerator: Accelerator) -> Place:
+def ranks_of(accelerator: Accelerator) -> Ranks:
     world = int(accelerator.num_processes)
+    amp = PRECISIONS[accelerator.mixed_precision]
 
     def total(value: torch.Tensor) -> torch.Tensor:
         summed: torch.Tensor = accelerator.reduce(value, reduction="sum")
         return summed
 
-    return Place(
+    return Ranks(
         device=accelerator.device,
         rank=int(accelerator.process_index),
         world=world,
-        amp=_DTYPES[accelerator.mixed_precision],
+        amp=None if amp is None else getattr(torch, amp),
         reduce=total if world > 1 else None,
     )
 
 
-def uses_sync_bn(config: TrainConfig, place: Place) -> tuple[bool, str]:
+def uses_sync_bn(options: MachineOptions, ranks: Ranks) -> tuple[bool, str]:
     """Whether batch statistics span the ranks, and a sentence when the default could not be followed."""
-    if place.world == 1:
+    if ranks.world == 1:
         return False, ""
-    if place.device.type == "cpu":
-        if config.sync_bn:
+    if ranks.device.type == "cpu":
+        if options.sync_bn:
             raise BadOption(
                 "--sync-bn on CPU ranks: torch synchronises batch statistics on GPUs only",
                 where="--sync-bn",
                 fix="leave it out, or use GPUs",
             )
         return False, "CPU ranks: batch statistics are not synchronised"
-    return config.sync_bn is not False, ""
+    return options.sync_bn is not False, ""
 
 
-def start_trackers(accelerator: Accelerator, config: TrainConfig, options: Mapping[str, Any]) -> None:
+def start_trackers(accelerator: Accelerator, config: TrainConfig) -> None:
     """Open the trackers; the options become their hyperparameters."""
     if config.trackers:
+        options = config.to_dict()
         flat = {name: value for name, value in options.items() if isinstance(value, (int, float, str, bool))}
         accelerator.init_trackers("kdcache", config=flat, init_kwargs={"wandb": {"name": config.run}})
 
@@ -140,48 +106,22 @@ def reset_accelerate() -> None:
     GradientState._reset_state()
 
 
-def _trackers(config: TrainConfig, run_dir: Path, start: int) -> list[Any]:
-    for name in config.trackers:
+def _trackers(options: FolderOptions, run_dir: Path, start: int) -> list[Any]:
+    for name in options.trackers:
         if name not in TRACKERS:
-            raise unknown("tracker", name, TRACKERS, where=f"--log {config.log}")
-    if "wandb" in config.trackers and not _installed("wandb"):
+            raise unknown("tracker", name, TRACKERS, where=f"--log {options.log}")
+    if "wandb" in options.trackers and not _installed("wandb"):
         raise BadOption(
-            "--log wandb, and wandb is not installed", where=f"--log {config.log}", fix="pip install wandb"
+            "--log wandb, and wandb is not installed", where=f"--log {options.log}", fix="pip install wandb"
         )
-    found: list[Any] = ["wandb"] if "wandb" in config.trackers else []
-    if "tensorboard" in config.trackers and os.environ.get("RANK", "0") == "0":
+    trackers: list[Any] = ["wandb"] if "wandb" in options.trackers else []
+    if "tensorboard" in options.trackers and os.environ.get("RANK", "0") == "0":
         # purge_step: after a resume the curves continue at the checkpoint, without the killed run's tail.
-        found.append(TensorBoardTracker("tensorboard", str(run_dir), purge_step=start))
-    return found
+        trackers.append(TensorBoardTracker("tensorboard", str(run_dir), purge_step=start))
+    return trackers
 
 
 def _installed(package: str) -> bool:
     from importlib.util import find_spec
 
     return find_spec(package) is not None
-
-
-def judge_alone(
-    network: nn.Module | LogitsOf,
-    source: Source,
-    *,
-    input_size: tuple[int, int],
-    device: str,
-    num_threads: int,
-    teacher: nn.Module | None = None,
-) -> Metrics:
-    """Judge a network in this process, without Accelerate, in float32."""
-    check_device(device)
-    found = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    if isinstance(network, nn.Module):
-        network = network.to(found)
-    return evaluate_any(
-        network,
-        source,
-        task=source.task,
-        device=found,
-        class_names=tuple(source.class_names),
-        input_size=input_size,
-        num_threads=num_threads,
-        teacher=None if teacher is None else teacher.to(found),
-    )

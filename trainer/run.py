@@ -12,24 +12,25 @@ from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.resolve import member_names, resolve_teacher
 from kdcache.cache.networks.run import load_run_network
 from kdcache.cache.networks.run_card import RunCard, read_run_card
+from kdcache.cache.record.find import caches_dir, find_cache, runs_dir
 from kdcache.cache.sources.table import open_source
 from kdcache.trainer.assemble import assemble
-from kdcache.trainer.config import TrainConfig, merge_for_resume, read_config
+from kdcache.trainer.config import MachineOptions, TrainConfig, merge_for_resume, read_config
 from kdcache.trainer.events import Listen, silent
 from kdcache.trainer.folder.home import (
     absolute_spec,
     cache_label,
     default_run_name,
-    find_cache,
     find_run,
-    runs_dir,
 )
 from kdcache.trainer.folder.run_folder import check_free
+from kdcache.trainer.judge.alone import judge_alone
 from kdcache.trainer.judge.metrics import Metrics
 from kdcache.trainer.loop import train
-from kdcache.trainer.ranks import judge_alone, place_of
-from kdcache.trainer.steps.contract import Parts
-from kdcache.trainer.stream.run_source import open_origin, resolve_origin
+from kdcache.trainer.ranks import ranks_of
+from kdcache.trainer.steps.contract import RunParts
+from kdcache.trainer.steps.options import check_one_length
+from kdcache.trainer.stream.run_source import open_run_source, resolve_run_source
 from kdcache.trainer.students.exits import load_exit
 
 
@@ -44,25 +45,20 @@ def train_run(
     run_dir = runs_dir(home) / config.run
     if not resume:
         check_free(run_dir)
-    origin = open_origin(config, home)
+    run_source = open_run_source(config, home, output_stride=config.output_stride)
     if not resume:
-        config = config.with_steps(origin.num_samples)
+        config = config.with_steps(run_source.num_samples)
 
-    def build(accelerator: Accelerator) -> Parts:
-        return assemble(config, home=home, origin=origin, place=place_of(accelerator))
+    def build(accelerator: Accelerator) -> RunParts:
+        return assemble(config, home=home, run_source=run_source, ranks=ranks_of(accelerator))
 
     return train(config, run_dir, build, resume=resume, listen=listen)
 
 
 def started(given: Mapping[str, Any], home: Path) -> TrainConfig:
-    """The configuration of a new run, its origin and its name decided."""
-    if "steps" in given and "epochs" in given:
-        raise BadOption(
-            "--steps and --epochs together: each says how long the run is",
-            where=f"--steps {given['steps']} --epochs {given['epochs']}",
-            fix="give one of them",
-        )
-    config = resolve_origin(TrainConfig(**{"run": "unnamed", **given}), home)
+    """The configuration of a new run, its data or cache and its name decided."""
+    check_one_length(given)
+    config = resolve_run_source(TrainConfig(**{"run": "unnamed", **given}), home)
     return replace(config, run=given.get("run") or _name(config))
 
 
@@ -74,7 +70,7 @@ def continued(given: Mapping[str, Any], home: Path) -> TrainConfig:
     if now.get("data"):
         now["data"] = absolute_spec(now["data"])
     if now.get("cache"):
-        now["cache"] = cache_label(home, find_cache(home, now["cache"]))
+        now["cache"] = cache_label(home, find_cache(now["cache"], caches_dir(home)))
     return merge_for_resume(stored, now, where=str(runs_dir(home) / name))
 
 
@@ -96,8 +92,8 @@ def evaluate_run(
     exit_number: int | None = None,
     teacher: str | None = None,
     teacher_weights: str | None = None,
-    device: str = "auto",
-    threads: int = 1,
+    device: str = MachineOptions.device,
+    threads: int = MachineOptions.threads,
 ) -> Judged:
     """Judge an exported student on a split, or exit `exit_number` (from 1) of a student with exits.
 

@@ -1,13 +1,13 @@
 """Building and reading a cache: evaluation mode, one precision per cache, batch size, digests of samples,
 names of classes. Each change would give other targets, images or names than the cache claims, in silence."""
 
-EVALUATION = "tests/cache/test_build_evaluation_mode.py"
-PRECISION = "tests/cache/test_build_precision.py"
+EVALUATION = "tests/cache/build/test_evaluation_mode.py"
+PRECISION = "tests/cache/build/test_precision.py"
 GROWN = f"{PRECISION}::test_what_is_added_without_amp_is_computed_in_the_caches_precision"
 NAMES = f"{PRECISION}::test_caches_of_one_teacher_in_several_precisions_have_several_names"
 REFUSED = f"{PRECISION}::test_growing_in_another_precision_is_refused"
-SIZES = "tests/cache/test_build_batch_size.py"
-DIGESTS = "tests/cache/test_sample_digests.py"
+SIZES = "tests/cache/build/test_batch_size.py"
+DIGESTS = "tests/cache/reader/test_sample_digests.py"
 CLASSES = "tests/cache/sources/test_class_names.py"
 
 MUTANTS = [
@@ -22,15 +22,15 @@ MUTANTS = [
     ("the forward of a build ignores the cache's precision", "TargetBuilder._forward",
      "in_precision(self.manifest.precision, self.device.type)", 'in_precision("fp32", self.device.type)',
      GROWN),
-    ("a bf16 cache is computed in fp16", "precision.py:_DTYPES",
-     '"bf16": torch.bfloat16, "fp16": torch.float16', '"bf16": torch.float16, "fp16": torch.bfloat16', GROWN),
+    ("a bf16 cache is computed in fp16", "PRECISIONS",
+     '"bf16": "bfloat16", "fp16": "float16"', '"bf16": "float16", "fp16": "bfloat16"', GROWN),
     ("the manifest says fp32 of every cache", "_fresh", 'str(identity["precision"])', '"fp32"', NAMES),
     ("growing in another precision is not refused", "chosen_precision",
-     "amp is not None and PRECISION_OF[amp] != old.precision", "False", REFUSED),
+     "amp is not None and _kept(amp) != old.precision", "False", REFUSED),
     ("growing a bf16 cache with --amp no is not refused", "chosen_precision",
      "amp is not None and", 'amp not in (None, "no") and', REFUSED),
     ("repeating the cache's own precision is refused", "chosen_precision",
-     "PRECISION_OF[amp] != old.precision", "amp",
+     "_kept(amp) != old.precision", "amp",
      f"{PRECISION}::test_a_command_that_repeats_the_caches_own_precision_is_followed"),
     ("--amp of the command line is 'no' when it was not written", "cli/kdcache:build",
      "amp=amp,", 'amp=amp or "no",', "tests/cli/test_build_amp.py"),
@@ -45,25 +45,25 @@ MUTANTS = [
     ("targets of a batch are written in the reverse order of its rows", "TargetBuilder._forward",
      "enumerate(batch.rows)", "enumerate(reversed(batch.rows))", SIZES),
     ("the row whose pixels are kept depends on the batch size", "_pixels",
-     "batch.rows[-1]\n    return index, batch.shard.work.view, pixel_digest(images_BHWC[-1:])[0]",
-     "batch.rows[0]\n    return index, batch.shard.work.view, pixel_digest(images_BHWC[:1])[0]", SIZES),
+     "batch.rows[-1].sample\n    return index, key.view, pixel_digest(images_BHWC[-1:])[0]",
+     "batch.rows[0].sample\n    return index, key.view, pixel_digest(images_BHWC[:1])[0]", SIZES),
     ("the digest that is kept is of another row than the record says", "_pixels",
      "images_BHWC[-1:]", "images_BHWC[:1]", SIZES),
     ("int8 levels are those of the whole batch", "codecs/int8.py:_levels",
      "value_BCHW.amin((2, 3)), value_BCHW.amax((2, 3))",
      "value_BCHW.amin((0, 2, 3)).expand(value_BCHW.shape[:2]), value_BCHW.amax((2, 3))", SIZES),
     ("colour of the whole batch is that of its first row", "with_effects",
-     "apply_effects(images_BHWC, feed.effects, mixed_BHWC)",
-     "apply_effects(images_BHWC, [e and feed.effects[0] for e in feed.effects], mixed_BHWC)", SIZES),
+     "[row.effects for row in rows], mixed_BHWC",
+     "[row.effects and rows[0].effects for row in rows], mixed_BHWC", SIZES),
     # ---- digests of samples
     ("the digest of an image tar is not checked in classification", "StoredSamples.image",
      "        self._check_tar(block)\n",
-     "        if self.task != CLASSIFICATION:\n            self._check_tar(block)\n", DIGESTS),
+     "        if not self._truth.one_class:\n            self._check_tar(block)\n", DIGESTS),
     ("the digest of an image tar is not checked", "StoredSamples.image",
      "        self._check_tar(block)\n", "", DIGESTS),
     ("a damaged tar is refused only once", "StoredSamples._check_tar",
-     "            self._record(RecordKey(block))\n            self._tars.add(block)\n",
-     "            self._tars.add(block)\n            self._record(RecordKey(block))\n", DIGESTS),
+     "            self._record(ShardKey(block))\n            self._tars.add(block)\n",
+     "            self._tars.add(block)\n            self._record(ShardKey(block))\n", DIGESTS),
     ("a damaged object counts as checked", "StoredSamples.check_object",
      "        problem = object_problem(self.root, entry)\n",
      "        self._checked.add(entry.name)\n        problem = object_problem(self.root, entry)\n", DIGESTS),

@@ -6,9 +6,9 @@ a student all the same, only not the one of the paper.
 
 STEP = "tests/trainer/steps/test_rivals.py"
 PUBLISHED = "tests/trainer/steps/test_published_critics.py"
-HOLISTIC = "tests/losses/test_skds_holistic.py"
-CRITIC = "tests/losses/test_critic.py"
-IFVD = "tests/losses/test_ifvd.py"
+HOLISTIC = "tests/losses/dense/test_skds_holistic.py"
+CRITIC = "tests/losses/dense/test_critic.py"
+IFVD = "tests/losses/dense/test_ifvd.py"
 MEAN = f"{STEP}::test_the_critic_moves_once_per_step_by_the_mean_over_its_micro_batches"
 OVER_RANKS = f"{STEP}::test_the_mean_over_ranks_counts_a_missing_gradient_as_zero_and_keeps_every_place"
 TWO_RANKS = f"{STEP}::test_two_ranks_move_the_critic_by_the_mean_over_the_micro_batches_of_both"

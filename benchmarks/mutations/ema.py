@@ -1,6 +1,6 @@
 """The averaged student: its decay, its batch statistics, when a step moves it, that it is what is kept."""
 
-EMA = "tests/trainer/test_ema.py"
+EMA = "tests/trainer/steps/test_ema.py"
 CLOSED = f"{EMA}::test_the_average_is_the_closed_form_of_all_weights_since_the_start"
 STATISTICS = f"{EMA}::test_batch_statistics_are_those_of_the_last_update_and_not_averaged"
 RUN = f"{EMA}::test_a_run_averages_once_per_step_after_the_student_has_moved_and_keeps_the_average"

@@ -42,7 +42,7 @@ MUTANTS = [
     ),
     (
         "afdcd's objective weighs an auxiliary head that the student does not have",
-        "losses/supervised/task.py:SegmentationTask.forward",
+        "supervised/segmentation:Supervised.forward",
         "return main",
         "return 1.4 * main",
         "tests/losses/test_golden_adapters.py::"
@@ -53,27 +53,27 @@ MUTANTS = [
         "with_image",
         "(resized.to(logits_BKhw.dtype), logits_BKhw.softmax(1))",
         "(logits_BKhw.softmax(1), resized.to(logits_BKhw.dtype))",
-        "tests/losses/test_skds_conditional.py",
+        "tests/losses/dense/test_skds_conditional.py",
     ),
     (
         "the image is laid over the scores without aligned corners",
         "with_image",
         "align_corners=True",
         "align_corners=False",
-        "tests/losses/test_skds_conditional.py",
+        "tests/losses/dense/test_skds_conditional.py",
     ),
     (
         "the critic's attention mixes the wrong way round",
         "SelfAttention.forward",
         "@ share_BNN.transpose(1, 2)",
         "@ share_BNN",
-        "tests/losses/test_skds_conditional.py",
+        "tests/losses/dense/test_skds_conditional.py",
     ),
     (
         "the critic divides by the singular value of the step before",
         "SpectralConv.forward",
         "(u @ flat @ v)",
         "(self.v @ flat.T @ flat @ v).sqrt() * 1.01",
-        "tests/losses/test_skds_conditional.py",
+        "tests/losses/dense/test_skds_conditional.py",
     ),
 ]

@@ -4,32 +4,25 @@ A user would lose the right to compare runs: figures of another precision, of a 
 student that is not the one in the folder.
 """
 
-JUDGING = "tests/trainer/test_judging.py"
-SEGMENTATION = "tests/trainer/test_evaluate.py"
-CLASSIFICATION = "tests/trainer/test_evaluate_classification.py"
+JUDGING = "tests/trainer/judge/test_judging_in_a_run.py"
+SEGMENTATION = "tests/trainer/judge/test_segmentation.py"
+CLASSIFICATION = "tests/trainer/judge/test_classification.py"
 PRECISION = f"{JUDGING}::test_a_student_is_judged_in_the_precision_that_it_is_trained_in"
 RANKS = f"{JUDGING}::test_two_ranks_judge_one_student_and_every_image_once"
 BEST = f"{JUDGING}::test_the_best_judged_student_is_exported_whatever_comes_later"
 
 MUTANTS = [
-    ("a run in half precision judges in float32", "Place.evaluation", "amp=self.amp", "amp=None", PRECISION),
+    ("a run in half precision judges in float32", "_validation", "amp=ranks.amp", "amp=None", PRECISION),
     (
         "the precision of a run is forgotten",
-        "place_of",
-        "_DTYPES[accelerator.mixed_precision]",
+        "ranks_of",
+        "PRECISIONS[accelerator.mixed_precision]",
         "None",
         PRECISION,
     ),
     (
-        "segmentation is judged in float32 whatever is asked",
-        "evaluate",
-        "enabled=amp is not None",
-        "enabled=False",
-        PRECISION,
-    ),
-    (
-        "classification is judged in float32 whatever is asked",
-        "_asked",
+        "every task is judged in float32 whatever is asked",
+        "judge/judge:judge",
         "enabled=amp is not None",
         "enabled=False",
         PRECISION,
@@ -44,8 +37,8 @@ MUTANTS = [
     (
         "half-precision logits are enlarged in half precision",
         "predict",
-        "logits_of(images_BHWC).float()",
-        "logits_of(images_BHWC)",
+        "logits_BChw.float()",
+        "logits_BChw",
         f"{JUDGING}::test_half_precision_logits_are_enlarged_in_float32",
     ),
     (
@@ -65,30 +58,30 @@ MUTANTS = [
     ),
     (
         "the figures of the ranks are averaged, not summed",
-        "place_of",
+        "ranks_of",
         'reduction="sum"',
         'reduction="mean"',
         RANKS,
     ),
     (
         "every rank judges every image of a segmentation",
-        "evaluate",
+        "judge/judge:judge",
         "[rank::world]",
         "[0::1]",
         f"{SEGMENTATION} {RANKS}",
     ),
     (
         "the second rank's classified images take the rows of the first's",
-        "evaluate_classification",
-        "first = rank * batch_size",
-        "first = 0",
+        "judge/judge:judge",
+        "group.places, answers",
+        "groups[own.index(group)].places, answers",
         CLASSIFICATION,
     ),
     (
         "later batches of several ranks overwrite rows",
-        "evaluate_classification",
-        "first += world * batch_size",
-        "first += batch_size",
+        "judge/judge:judge",
+        "group.places, answers",
+        "groups[rank + own.index(group)].places, answers",
         CLASSIFICATION,
     ),
     (
@@ -105,26 +98,32 @@ MUTANTS = [
         "pass",
         f"{JUDGING}::test_judging_leaves_the_student_training",
     ),
-    ("a worse student replaces a better one", "Run._judge", "found.score > best", "found.score < best", BEST),
+    (
+        "a worse student replaces a better one",
+        "Run._judge",
+        "metrics.score > best",
+        "metrics.score < best",
+        BEST,
+    ),
     (
         "of two equal students the later one is exported",
         "Run._judge",
-        "found.score > best",
-        "found.score >= best",
+        "metrics.score > best",
+        "metrics.score >= best",
         BEST,
     ),
     (
         "a score that is not a number is never beaten",
         "Run._judge",
-        "math.isnan(best) or found.score > best",
-        "self.best is None or found.score > best",
+        "math.isnan(best) or metrics.score > best",
+        "self.best is None or metrics.score > best",
         BEST,
     ),
     (
         "a score that is not a number counts as the best",
         "Run._judge",
-        "found.score > best",
-        "not found.score <= best",
+        "metrics.score > best",
+        "not metrics.score <= best",
         BEST,
     ),
     (
@@ -144,7 +143,7 @@ MUTANTS = [
     ),
     (
         "a class that never occurs counts as zero in the mean",
-        "evaluate.py:metrics_of",
+        "judge/segmentation:metrics_of",
         "iou.nanmean()",
         "iou.nan_to_num(0.0).mean()",
         SEGMENTATION,
@@ -152,7 +151,7 @@ MUTANTS = [
     ("calibration is measured in ten bins", "ECE_BINS", "15", "10", CLASSIFICATION),
     (
         "classified images of another size are not cut from the centre",
-        "centre_geometry",
+        "judge/classification:Judge.geometry",
         "0, y, x,",
         "0, 0, 0,",
         CLASSIFICATION,

@@ -6,7 +6,7 @@ def golden(name: str, number: int = 0) -> str:
     return f"tests/losses/test_golden.py::{test}[golden-segmentation/{name}-c{number}-float64]"
 
 
-CIRKD = "tests/losses/test_cirkd.py::"
+CIRKD = "tests/losses/dense/test_cirkd.py::"
 MUTANTS = [
     (
         "af-dcd's contrast is not divided by the images",
@@ -76,14 +76,14 @@ MUTANTS = [
         "GenerativeDenoise.draw_noise",
         "torch.randn",
         "torch.rand",
-        "tests/losses/test_gdd.py::test_the_noise_is_one_map_per_image_from_the_step_s_generator",
+        "tests/losses/dense/test_gdd.py::test_the_noise_is_one_map_per_image_from_the_step_s_generator",
     ),
     (
         "cwd with the student's divisor divides by the teacher's channels",
         "ChannelWise.__init__",
         'divisor == "student"',
         'divisor == "teacher"',
-        "tests/losses/test_map_formulas.py",
+        "tests/losses/dense/test_map_formulas.py",
     ),
     (
         "cwd's spatial form is the channel form",
@@ -139,7 +139,7 @@ MUTANTS = [
         "memory_relations",
         "return T**2 * summed",
         "return summed",
-        "tests/losses/test_map_formulas.py",
+        "tests/losses/dense/test_map_formulas.py",
     ),
     (
         "cirkd compares ignored pixels too",
@@ -174,7 +174,7 @@ MUTANTS = [
         "losses/dense/dsd.py:_classes",
         "ceil_mode=True",
         "ceil_mode=False",
-        "tests/losses/test_dsd.py::test_an_edge_window_averages_only_what_is_there",
+        "tests/losses/dense/test_dsd.py::test_an_edge_window_averages_only_what_is_there",
     ),
     (
         "dsd's shares are over the classes",
@@ -186,8 +186,8 @@ MUTANTS = [
     (
         "dsd compares differences that are not of length 1",
         "residuals",
-        "functional.normalize(found[j] - found[i], dim=1)",
-        "found[j] - found[i]",
+        "functional.normalize(active[j] - active[i], dim=1)",
+        "active[j] - active[i]",
         golden("dsd"),
     ),
     (
@@ -217,7 +217,7 @@ MUTANTS = [
         "PENALTY",
         "10.0",
         "1.0",
-        "tests/losses/test_skds_holistic.py::"
+        "tests/losses/dense/test_skds_holistic.py::"
         "test_the_penalty_looks_between_the_two_maps_and_wants_a_slope_of_one",
     ),
     (
@@ -225,7 +225,7 @@ MUTANTS = [
         "between",
         "(1 - share_B111) * student_BCHW",
         "share_B111 * student_BCHW",
-        "tests/losses/test_map_formulas.py",
+        "tests/losses/dense/test_map_formulas.py",
     ),
     (
         "the hinge critic pushes the student up",

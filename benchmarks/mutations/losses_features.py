@@ -7,7 +7,7 @@ def golden(name: str, number: int = 0) -> str:
 
 
 CRD, REVIEW, SSKD = (golden(f"classification/{name}") for name in ("crd", "reviewkd", "sskd"))
-FITNET = "tests/losses/test_fitnet.py::"
+FITNET = "tests/losses/features/test_fitnet.py::"
 MUTANTS = [
     (
         "fitnet's distance is a sum",
@@ -49,7 +49,7 @@ MUTANTS = [
         "attention_map",
         ".sqrt()",
         "",
-        "tests/losses/test_at.py::test_a_cache_of_attention_maps_gives_the_loss_of_a_cache_of_maps",
+        "tests/losses/features/test_at.py::test_a_cache_of_attention_maps_gives_the_loss_of_a_cache_of_maps",
     ),
     (
         "rkd-d divides by a mean that counts the diagonal",
@@ -114,7 +114,7 @@ MUTANTS = [
         "ContrastiveRepresentation._remember",
         "self.momentum * old + (1 - self.momentum) * rows",
         "(1 - self.momentum) * old + self.momentum * rows",
-        "tests/losses/test_crd.py::test_a_row_is_remembered_as_the_unit_of_the_mean_with_its_old_one",
+        "tests/losses/features/test_crd.py::test_a_row_is_remembered_as_the_unit_of_the_mean_with_its_old_one",
     ),
     (
         "crd remembers rows that are not of length 1",
@@ -182,7 +182,7 @@ MUTANTS = [
         "kept_rows",
         ".floor()",
         ".ceil()",
-        "tests/losses/test_sskd.py::test_all_right_rows_and_the_best_of_the_wrong_are_kept",
+        "tests/losses/features/test_sskd.py::test_all_right_rows_and_the_best_of_the_wrong_are_kept",
     ),
     (
         "sskd compares turned views with turned views",

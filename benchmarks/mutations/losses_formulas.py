@@ -7,8 +7,8 @@ def golden(name: str, number: int = 0, dtype: str = "float64") -> str:
 
 
 SET = "tests/losses/test_loss_set.py::"
-SHARED = "tests/losses/test_shared_formulas.py"
-ROWS = "tests/losses/test_row_divergence.py::"
+SHARED = "tests/losses/formulas/test_shared_formulas.py"
+ROWS = "tests/losses/formulas/test_row_divergence.py::"
 MUTANTS = [
     (
         "the divergence is taken the other way round",

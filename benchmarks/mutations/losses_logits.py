@@ -6,7 +6,7 @@ def golden(name: str, number: int = 0) -> str:
     return f"tests/losses/test_golden.py::{test}[golden-{name}-c{number}-float64]"
 
 
-SLOW = "tests/losses/test_class_formulas.py"
+SLOW = "tests/losses/logits/test_class_formulas.py"
 MUTANTS = [
     (
         "dkd's other classes lose their T squared",

@@ -82,7 +82,7 @@ MUTANTS = [
         "mean_of_others",
         "(logits_MBK.sum(0) - logits_MBK) / (logits_MBK.shape[0] - 1)",
         "logits_MBK.mean(0).expand_as(logits_MBK)",
-        "tests/losses/test_branches.py::test_a_branch_learns_from_the_mean_of_the_others",
+        "tests/losses/peers/test_branches.py::test_a_branch_learns_from_the_mean_of_the_others",
     ),
     (
         "online targets have another floor",
@@ -153,14 +153,14 @@ MUTANTS = [
         "CollaborativeLearning.forward",
         "mean_of_others(logits_MBK)",
         "logits_MBK.mean(0).expand_as(logits_MBK)",
-        "tests/losses/test_peer_formulas.py",
+        "tests/losses/peers/test_peer_formulas.py",
     ),
     (
         "cl-ilr's branches are not ramped up",
         "CollaborativeLearning.forward",
         "consistency(self.alpha, self.length, inputs.epoch)",
         "self.alpha",
-        "tests/losses/test_peer_formulas.py",
+        "tests/losses/peers/test_peer_formulas.py",
     ),
     (
         "dafl pleases with the natural logarithm",

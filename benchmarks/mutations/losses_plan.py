@@ -1,8 +1,8 @@
 """From an expression to a plan: which option wins, which companion stays, what a plan says that it reads."""
 
-PLAN, TEXT = "tests/losses/test_plan.py::", "tests/losses/test_expression.py::"
-SCHEDULES, TASKS = "tests/losses/test_schedules.py::", "tests/losses/test_tasks.py::"
-PRECEDENCE = "tests/losses/test_precedence.py"
+PLAN, TEXT = "tests/losses/plan/test_plan.py::", "tests/losses/plan/test_expression.py::"
+SCHEDULES, TASKS = "tests/losses/test_schedules.py::", "tests/losses/plan/test_tasks.py::"
+PRECEDENCE = "tests/losses/plan/test_precedence.py"
 MUTANTS = [
     (
         "a plus inside brackets ends a term",
@@ -28,15 +28,15 @@ MUTANTS = [
     (
         "the preset of the dataset wins over what is written",
         "choose",
-        "{**published, **settings, **read_options(parsed.name, legal, parsed.options, where=where)}",
-        "{**published, **read_options(parsed.name, legal, parsed.options, where=where), **settings}",
+        "{**published, **settings, **given}",
+        "{**published, **given, **settings}",
         PRECEDENCE,
     ),
     (
         "the method's setting for a task wins over the dataset's",
         "choose",
-        "{**published, **settings, **read_options",
-        "{**settings, **published, **read_options",
+        "{**published, **settings, **given}",
+        "{**settings, **published, **given}",
         PRECEDENCE,
     ),
     (
@@ -62,9 +62,9 @@ MUTANTS = [
     ),
     (
         "a companion has the defaults of the other task",
-        "companion",
-        "{**loss_class.task_settings.get(task, {}), **published}",
-        "{**published}",
+        "_with_task_settings",
+        "{**loss_class.task_settings.get(task, {}), **chosen}",
+        "{**chosen}",
         PRECEDENCE,
     ),
     (
@@ -76,8 +76,8 @@ MUTANTS = [
     ),
     (
         "a companion goes on after its method was dropped",
-        "with_companions",
-        "_replace(stop=stop)",
+        "losses/plan/term.py:_companion",
+        "_replace(stop=of.schedule.stop)",
         "_replace(stop=0.0)",
         SCHEDULES + "test_a_method_is_dropped_with_what_it_brought",
     ),
@@ -90,14 +90,14 @@ MUTANTS = [
     ),
     (
         "a companion that two methods bring counts twice",
-        "_already_there",
-        "return True",
-        "return False",
+        "_same_companion",
+        "return other",
+        "return None",
         PRECEDENCE,
     ),
     (
         "two companions that differ are not asked about",
-        "_already_there",
+        "_same_companion",
         "(other.options, other.weight) == (brought.options, brought.weight)",
         "True",
         PRECEDENCE,
@@ -168,16 +168,16 @@ MUTANTS = [
     (
         "what the teacher has on offer is not read",
         "LossPlan.given",
-        "(*term.reads.needs, *found)",
+        "(*term.reads.needs, *given)",
         "term.reads.needs",
-        "tests/losses/test_dist.py " + PRECEDENCE,
+        "tests/losses/logits/test_dist.py " + PRECEDENCE,
     ),
     (
         "a plan does not say that its networks learn in turn",
         "LossPlan.step_form",
         'form != "joint"',
         'form == "joint"',
-        "tests/losses/test_dml.py::test_the_form_of_the_students_and_of_the_step_follow_the_form_of_the_loss",
+        "tests/losses/peers/test_dml.py::test_the_form_of_the_students_and_of_the_step_follow_the_form_of_the_loss",
     ),
     (
         "a term that alone trains several networks may be dropped",
@@ -212,20 +212,20 @@ MUTANTS = [
         "losses/plan/catalogue.py:_companions",
         "if term.companion_of",
         "if not term.companion_of",
-        "tests/losses/test_catalogue_entries.py",
+        "tests/losses/plan/test_catalogue_entries.py",
     ),
     (
         "the catalogue tells a weight of the task loss that is not the method's",
         "losses/plan/catalogue.py:_weights",
         "loss_class.task_weight(term.options)",
         "1.0",
-        "tests/losses/test_catalogue_entries.py",
+        "tests/losses/plan/test_catalogue_entries.py",
     ),
     (
         "the catalogue leaves out what differs per dataset",
         "losses/plan/catalogue.py:_settings",
         "for dataset, losses in PRESETS.items() if name in losses",
         "for dataset, losses in PRESETS.items() if name not in losses",
-        "tests/losses/test_catalogue_entries.py",
+        "tests/losses/plan/test_catalogue_entries.py",
     ),
 ]

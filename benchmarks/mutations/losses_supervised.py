@@ -6,8 +6,8 @@ def golden(name: str, number: int = 0) -> str:
     return f"tests/losses/test_golden.py::{test}[golden-segmentation/{name}-c{number}-float64]"
 
 
-SET, TASKS = "tests/losses/test_loss_set.py::", "tests/losses/test_tasks.py::"
-BY_HAND = "tests/losses/test_supervised_by_hand.py"
+SET, CLASSES = "tests/losses/test_loss_set.py::", "tests/losses/supervised/test_classification.py::"
+BY_HAND = CLASSES + "test_the_task_loss_is_the_mean_entropy_of_smoothed_labels_by_their_shares"
 MUTANTS = [
     (
         "logits are enlarged without aligned corners",
@@ -46,28 +46,28 @@ MUTANTS = [
     ),
     (
         "the auxiliary head weighs as much as the main one",
-        "SegmentationTask.forward",
+        "supervised/segmentation:Supervised.forward",
         "Weighted(aux, self.aux_weight)",
         "Weighted(aux, 1.0)",
         golden("afdcd_objective"),
     ),
     (
         "the auxiliary head is not supervised",
-        "SegmentationTask.forward",
-        'segmentation_ce(inputs.student["aux"], inputs.labels)',
-        'segmentation_ce(inputs.student["logits"], inputs.labels)',
+        "supervised/segmentation:Supervised.forward",
+        'segmentation_ce(inputs.student["aux"], inputs.truth)',
+        'segmentation_ce(inputs.student["logits"], inputs.truth)',
         golden("afdcd_objective"),
     ),
     (
         "a head that is switched off is run all the same",
-        "SegmentationTask.reads",
+        "supervised/segmentation:Supervised.reads",
         'cls.optional_taps if options["aux_weight"] else ()',
         "cls.optional_taps",
-        "tests/losses/test_plan.py::test_needs_and_taps_are_listed_once_and_dropped_terms_need_nothing",
+        "tests/losses/plan/test_plan.py::test_needs_and_taps_are_listed_once_and_dropped_terms_need_nothing",
     ),
     (
         "the auxiliary head counts 0.5",
-        "SegmentationTask.__init__",
+        "supervised/segmentation:Supervised.__init__",
         "= 0.4",
         "= 0.5",
         golden("afdcd_objective"),
@@ -75,16 +75,16 @@ MUTANTS = [
     (
         "both labels of a mixed image count alike",
         "classification_ce",
-        "share_B * own + (1 - share_B) * other",
-        "(own + other) / 2",
-        TASKS + "test_the_labels_of_a_mixed_image_count_by_their_shares",
+        "share_B * own_B + (1 - share_B) * other_B",
+        "(own_B + other_B) / 2",
+        CLASSES + "test_the_labels_of_a_mixed_image_count_by_their_shares",
     ),
     (
         "the labels of a mixed image are exchanged",
         "classification_ce",
-        "share_B * own + (1 - share_B) * other",
-        "(1 - share_B) * own + share_B * other",
-        TASKS + "test_the_labels_of_a_mixed_image_count_by_their_shares",
+        "share_B * own_B + (1 - share_B) * other_B",
+        "(1 - share_B) * own_B + share_B * other_B",
+        CLASSES + "test_the_labels_of_a_mixed_image_count_by_their_shares",
     ),
     (
         "the second label of a mixed image is not smoothed",
@@ -96,29 +96,29 @@ MUTANTS = [
     (
         "the task loss is summed over the images",
         "classification_ce",
-        "return own.mean()",
-        "return own.sum()",
+        "return own_B.mean()",
+        "return own_B.sum()",
         BY_HAND,
     ),
     (
         "label smoothing is not passed on",
-        "ClassificationTask.forward",
+        "supervised/classification:Supervised.forward",
         "inputs.mixed, smoothing=self.smoothing",
         "inputs.mixed",
         BY_HAND,
     ),
     (
         "a mixed image counts by its first label alone",
-        "ClassificationTask.forward",
+        "supervised/classification:Supervised.forward",
         "inputs.mixed, smoothing",
         "None, smoothing",
         BY_HAND,
     ),
     (
         "quarter turns are supervised too",
-        "ClassificationTask.forward",
-        'plain_rows(inputs, v) for v in (inputs.student["logits"], inputs.labels)',
-        'v for v in (inputs.student["logits"], inputs.labels)',
-        TASKS + "test_only_the_plain_rows_of_quarter_turns_are_supervised",
+        "supervised/classification:Supervised.forward",
+        'plain_rows(inputs, v) for v in (inputs.student["logits"], inputs.truth)',
+        'v for v in (inputs.student["logits"], inputs.truth)',
+        CLASSES + "test_only_the_plain_rows_of_quarter_turns_are_supervised",
     ),
 ]

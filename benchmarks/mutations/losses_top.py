@@ -123,7 +123,7 @@ MUTANTS = [
         "LossSet.rivals",
         "is not None",
         "is None",
-        "tests/losses/test_skds_holistic.py::test_in_a_plan_the_critic_is_a_rival_with_its_own_part_of_the_set",
+        "tests/losses/dense/test_skds_holistic.py::test_in_a_plan_the_critic_is_a_rival_with_its_own_part_of_the_set",
     ),
     (
         "turned rows are taken for plain ones",

@@ -1,11 +1,11 @@
 """One optimizer step and what decides it: accumulation, ranks, the rate, both optimizers and their defaults,
 clipping, draws, rivals, precision, the auxiliary head, the stride that a live teacher gives."""
 
-ARITHMETIC = "tests/trainer/test_step_arithmetic.py"
-SETTINGS = "tests/trainer/test_optimizer_settings.py"
-AUX = "tests/trainer/test_auxiliary_head.py"
-STRIDE = "tests/trainer/test_live_stride.py"
-RANKS = "tests/trainer/test_step_ranks.py"
+ARITHMETIC = "tests/trainer/steps/test_step_arithmetic.py"
+SETTINGS = "tests/trainer/steps/test_optimizer.py"
+AUX = "tests/trainer/students/test_auxiliary_head.py"
+STRIDE = "tests/trainer/stream/test_live_stride.py"
+RANKS = "tests/trainer/steps/test_step_ranks.py"
 WHOLE = f"{ARITHMETIC}::test_a_step_takes_the_gradient_of_the_whole_batch_however_often_it_accumulates"
 SEVERAL = f"{ARITHMETIC}::test_several_steps_follow_torchs_own_optimizer_at_the_rate_of_each_step"
 REPORTED = f"{ARITHMETIC}::test_the_reported_losses_are_means_over_the_whole_batch"
@@ -53,27 +53,32 @@ OPTIMIZERS = [
     ("setting a rate does nothing", "set_lr", 'group["lr"] = lr', 'group["lr"] = group["lr"]',
      f"{SETTINGS}::test_a_set_rate_reaches_every_group"),
     ("SGD has no weight decay", "make_optimizer",
-     "momentum=config.momentum,\n        weight_decay=config.decay",
-     "momentum=config.momentum,\n        weight_decay=0.0", SETTINGS),
+     "weight_decay=options.decay", 'weight_decay=0.0 if options.optimizer == "sgd" else options.decay',
+     SETTINGS),
     ("AdamW has no weight decay", "make_optimizer",
-     "lr=config.base_lr, weight_decay=config.decay", "lr=config.base_lr, weight_decay=0.0", SETTINGS),
+     "weight_decay=options.decay", 'weight_decay=0.0 if options.optimizer == "adamw" else options.decay',
+     SETTINGS),
     ("AdamW has the framework's weight decay whatever is asked", "make_optimizer",
-     "lr=config.base_lr, weight_decay=config.decay)", "lr=config.base_lr)", SETTINGS),
-    ("--optimizer adamw is Adam, whose decay is part of the gradient", "make_optimizer",
-     "torch.optim.AdamW(", "torch.optim.Adam(", SETTINGS),
-    ("SGD has no momentum", "make_optimizer", "momentum=config.momentum", "momentum=0.0",
-     f"{SETTINGS}::test_sgd_without_options_is_the_documented_one"),
-    ("--nesterov does nothing", "make_optimizer", "nesterov=config.nesterov", "nesterov=False",
+     "weight_decay=options.decay", 'weight_decay=0.01 if options.optimizer == "adamw" else options.decay',
+     f"{SETTINGS}::test_adamw_follows_the_rate_and_decay_that_a_user_gives"),
+    ("--optimizer adamw is Adam, whose decay is part of the gradient", "steps/options:OPTIMIZERS",
+     '"AdamW"', '"Adam"', SETTINGS),
+    ("SGD has no momentum", "make_optimizer", "for name in kind.reads",
+     'for name in kind.reads if name != "momentum"',
+     f"{SETTINGS}::test_sgd_without_options_has_rate_0_02_momentum_0_9_and_decay_0_0001"),
+    ("--nesterov does nothing", "make_optimizer", "for name in kind.reads",
+     'for name in kind.reads if name != "nesterov"',
      f"{SETTINGS}::test_sgd_follows_the_rate_momentum_and_decay_that_a_user_gives"),
-    ("the default momentum is 0.5", "TrainConfig",
-     "momentum: float = 0.9", "momentum: float = 0.5", SETTINGS),
-    ("the default rate of SGD is 0.01", "_DEFAULT_LR", "0.02", "0.01", SETTINGS),
-    ("the default rate of AdamW is 0.002", "_DEFAULT_LR", "2e-4", "2e-3", SETTINGS),
-    ("the default decay of SGD is 5e-4", "_DEFAULT_WEIGHT_DECAY", "1e-4", "5e-4", SETTINGS),
-    ("the default decay of AdamW is 0.1", "_DEFAULT_WEIGHT_DECAY", "0.01", "0.1", SETTINGS),
-    ("--weight-decay 0 is the default decay", "TrainConfig.decay",
+    ("the default momentum is 0.5", "RateOptions.momentum", "option(0.9", "option(0.5", SETTINGS),
+    ("the default rate of SGD is 0.01", "steps/options:OPTIMIZERS", "lr=0.02", "lr=0.01", SETTINGS),
+    ("the default rate of AdamW is 0.002", "steps/options:OPTIMIZERS", "lr=2e-4", "lr=2e-3", SETTINGS),
+    ("the default decay of SGD is 5e-4", "steps/options:OPTIMIZERS",
+     "weight_decay=1e-4", "weight_decay=5e-4", SETTINGS),
+    ("the default decay of AdamW is 0.1", "steps/options:OPTIMIZERS",
+     "weight_decay=0.01", "weight_decay=0.1", SETTINGS),
+    ("--weight-decay 0 is the default decay", "RateOptions.decay",
      "if self.weight_decay is None", "if not self.weight_decay", SETTINGS),
-    ("--lr is ignored", "TrainConfig.base_lr", "if self.lr is None", "if True", SETTINGS),
+    ("--lr is ignored", "RateOptions.base_lr", "if self.lr is None", "if True", SETTINGS),
 ]  # fmt: skip
 CLIPPING = [
     ("--clip is ignored", "Stepper._clip", "if self.config.clip is not None:", "if False:", CLIP),
@@ -138,33 +143,33 @@ RIVALS = [
     ("--amp bf16 computes in float32", "start_accelerator",
      "mixed_precision=config.amp", 'mixed_precision="no"',
      f"{ARITHMETIC}::test_bf16_runs_the_student_in_bf16_and_hands_float32_to_the_losses"),
-    ("losses get the student's bf16 maps", "Distiller._forward", "value.float()", "value",
+    ("losses get the student's bf16 maps", "Distiller.forward", "value.float()", "value",
      f"{ARITHMETIC}::test_bf16_runs_the_student_in_bf16_and_hands_float32_to_the_losses"),
 ]  # fmt: skip
 NETWORKS = [
     ("the auxiliary head is never on", "build_student",
-     "aux=task == SEGMENTATION and has_aux(config)", "aux=False", AUX),
+     "aux=not rules.no_aux and has_aux(options)", "aux=False", AUX),
     ("the auxiliary head is on only when asked for", "has_aux",
-     "bool(_RESNET.search(config.student)) if config.aux is None", "False if config.aux is None", AUX),
-    ("--no-aux is ignored", "has_aux", "if config.aux is None else config.aux", "or bool(config.aux)", AUX),
+     "bool(_RESNET.search(options.student)) if options.aux is None", "False if options.aux is None", AUX),
+    ("--no-aux is ignored", "has_aux", "if options.aux is None else options.aux", "or bool(options.aux)",
+     AUX),
     ("every student has the auxiliary head", "has_aux",
-     "bool(_RESNET.search(config.student))", "True", AUX),
+     "bool(_RESNET.search(options.student))", "True", AUX),
     ("the auxiliary head is built and nothing reads it", "student_taps",
      ", *optional", ",", AUX),
-    ("the auxiliary head counts as much as the main one", "SegmentationTask.forward",
+    ("the auxiliary head counts as much as the main one", "supervised/segmentation:Supervised.forward",
      "Weighted(aux, self.aux_weight)", "Weighted(aux, 1.0)", AUX),
     ("a live teacher's stride is always 8", "_live_stride",
-     "read_run_card(folder).output_stride if folder else DEFAULT_OUTPUT_STRIDE",
-     "DEFAULT_OUTPUT_STRIDE", STRIDE),
+     "read_run_card(folder).output_stride if folder else default", "default", STRIDE),
     ("a live teacher's stride is asked of runs under the home alone", "_live_stride",
      "[run_folder(member, runs) for", "[runs / member if (runs / member).is_dir() else None for",
      f"{STRIDE}::test_a_run_by_a_path_from_the_current_folder"),
-    ("an ensemble's stride is 8", "_live_stride", "member_names(config.teacher, runs)", "[config.teacher]",
+    ("an ensemble's stride is 8", "_live_stride", "member_names(teacher, runs)", "[teacher]",
      f"{STRIDE}::test_an_ensemble_has_the_stride_that_it_would_record_in_a_cache"),
     ("an ensemble's stride is its finest member's", "_live_stride", "max(", "min(",
      f"{STRIDE}::test_an_ensemble_has_the_stride_that_it_would_record_in_a_cache"),
-    ("--output-stride is ignored beside a live teacher", "origin:_stride",
-     "if config.output_stride is not None or task == CLASSIFICATION:", "if task == CLASSIFICATION:",
+    ("--output-stride is ignored beside a live teacher", "run_source:_stride",
+     "if asked is not None or rules.no_stride:", "if rules.no_stride:",
      f"{STRIDE}::test_without_a_run_it_is_8_and_what_a_user_gives_comes_first"),
 ]  # fmt: skip
 MUTANTS = [*ACCUMULATION, *OPTIMIZERS, *CLIPPING, *DRAWN, *RIVALS, *NETWORKS]

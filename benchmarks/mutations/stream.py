@@ -1,11 +1,11 @@
 """The cached stream: the epoch of a batch, and the buffers that windows of stored maps are copied into. Each
 change would leave schedules standing still, or show a student other targets than its pixels have."""
 
-EPOCHS = "tests/trainer/test_stored_stream_epochs.py"
+EPOCHS = "tests/trainer/stream/test_stored_epochs.py"
 COUNTED = f"{EPOCHS}::test_the_epoch_of_a_batch_is_how_often_its_first_sample_was_seen_before"
 RANKS = f"{EPOCHS}::test_ranks_and_resumed_runs_are_in_the_epoch_of_their_own_first_position"
 SCHEDULES = f"{EPOCHS}::test_schedules_of_a_loss_follow_the_epochs_of_the_cache"
-RING = "tests/trainer/test_window_ring.py"
+RING = "tests/trainer/stream/test_window_ring.py"
 EPOCH = "self.layout.positions(step).start // self.num_samples"
 
 MUTANTS = [
@@ -40,5 +40,5 @@ MUTANTS = [
      "        slot: np.ndarray = np.empty_like(self._ring[0][place])\n", RING),
     ("windows are cut at the corner of the image", "PartReader.read",
      "cells(row.window, self._stride)", "cells(row.window._replace(y=0, x=0), self._stride)",
-     "tests/trainer/test_alignment.py"),
+     "tests/trainer/stream/test_alignment.py"),
 ]  # fmt: skip

@@ -21,10 +21,11 @@ from kdcache.cache.build.predict import Prediction, missing_work, predict
 from kdcache.cache.build.samples import pack_blocks, sample_order
 from kdcache.cache.build.targets import TargetBuilder
 from kdcache.cache.errors import DiskFull
-from kdcache.cache.look.verify import damaged
+from kdcache.cache.look.verify import damaged_shards
 from kdcache.cache.record.classifier import CLASSIFIER_FILE, classifier_problem
 from kdcache.cache.record.layout import target_layout
 from kdcache.cache.record.manifest import FILE_NAME, Manifest
+from kdcache.cache.record.records import record_name
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.sample_tars import open_samples
 from kdcache.cache.stores.table import target_format
@@ -111,8 +112,8 @@ def _begin(plan: Plan, options: BuildOptions, rank: int) -> tuple[list[str], Pla
         store = LocalStore(plan.root)
         store.sweep()
         if options.repair:
-            for key in damaged(plan.root):
-                store.remove(key.name)
+            for key in damaged_shards(plan.root):
+                store.remove(record_name(key))
     order = sample_order(plan.root, plan.manifest, plan.source, update=options.update)
     manifest = plan.manifest.grown(num_samples=len(order))
     groups = [work.targets for work in missing_work(plan.root, manifest)]

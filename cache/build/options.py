@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Need, Task
+from kdcache.cache.spec import PRECISIONS, Need, Task
+from kdcache.cache.stores.table import FORMATS
+from kdcache.cache.tasks.table import task_of
 
-DEFAULT_VIEWS = "crops:8"
-DEFAULT_TARGETS: dict[Task, tuple[str, ...]] = {  # what most of the published methods read
-    SEGMENTATION: ("stage4", "logits"),
-    CLASSIFICATION: ("embedding", "logits"),
-}
 GIB = 1 << 30
-AMP = ("no", "bf16", "fp16")
-FORMATS = ("zarr", "webdataset")
+# 256 MiB: larger files gain nothing in reading and lose more when a build is killed.
+MAX_SHARD_BYTES = 256 << 20
 
 _TAP = re.compile(r"^(?P<tap>[^=@\s]+)(?:@(?P<module>[^=\s]+))?(?:=(?P<codec>\S+))?$")
 
@@ -35,14 +32,15 @@ class TapRequest(NamedTuple):
 
 
 def parse_tap(text: str) -> TapRequest:
-    found = _TAP.match(text)
-    if not found:
+    """One `--tap`. Raises BadOption."""
+    match = _TAP.match(text)
+    if not match:
         raise BadOption(
             f"'{text}' is not a tap",
             where="--tap",
             fix="write NAME, NAME=CODEC, NAME@MODULE.PATH or NAME@MODULE.PATH=CODEC",
         )
-    return TapRequest(found["tap"], found["module"], found["codec"])
+    return TapRequest(match["tap"], match["module"], match["codec"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +76,10 @@ class BuildOptions:
     repair: bool = False
 
     def __post_init__(self) -> None:
-        if self.amp not in (None, *AMP):
-            raise BadOption(f"'{self.amp}' is no precision", where="--amp", fix=f"legal: {', '.join(AMP)}")
+        if self.amp not in (None, *PRECISIONS):
+            raise BadOption(
+                f"'{self.amp}' is no precision", where="--amp", fix=f"legal: {', '.join(PRECISIONS)}"
+            )
         if self.target_format not in (None, *FORMATS):
             raise BadOption(
                 f"'{self.target_format}' is no format", where="--format", fix=f"legal: {', '.join(FORMATS)}"
@@ -118,7 +118,7 @@ class BuildOptions:
 
 def default_requests(task: Task, taps: Sequence[str]) -> tuple[TapRequest, ...]:
     """The targets that nobody had to name, of a teacher that has `taps`."""
-    wanted = [one for tap in DEFAULT_TARGETS[task] for one in _of_members(TapRequest(tap), taps)]
+    wanted = [one for tap in task_of(task).default_taps for one in _of_members(TapRequest(tap), taps)]
     return tuple(request for request in wanted if request.tap in taps)
 
 

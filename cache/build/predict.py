@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from kdcache.cache.build.plan import Plan, Work
 from kdcache.cache.build.size import CRC_BYTES, INDEX_BYTES, flight_bytes, header_size
-from kdcache.cache.record.layout import row_bytes, target_layout
+from kdcache.cache.record.layout import bytes_per_row, target_layout
 from kdcache.cache.record.manifest import Manifest, pass_id
 from kdcache.cache.record.records import Coverage, list_records
+from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.tar_pack import BLOCK
 
 TAR_BYTES = 3 * (BLOCK + BLOCK // 2) + BLOCK  # three headers, padding, key and size: most of a tiny image
@@ -29,12 +30,12 @@ def missing_work(root: Path, manifest: Manifest) -> list[Work]:
     """Shards that no record stands for, in the order a single rank makes them."""
     coverage = Coverage(list_records(root), manifest.passes)
     taps = {t.name: t for t in manifest.taps}
-    found = []
+    works = []
     for view in range(manifest.num_views):
         for block in range(manifest.num_blocks):
             if targets := coverage.missing(manifest.tap_names, view, block):
-                found.append(Work(block, view, targets, pass_id(targets, taps)))
-    return found
+                works.append(Work(ShardKey(block, view, pass_id(targets, taps)), targets))
+    return works
 
 
 def predict(plan: Plan, order: Sequence[str]) -> Prediction:
@@ -47,8 +48,8 @@ def predict(plan: Plan, order: Sequence[str]) -> Prediction:
     )
     targets = rows = 0
     for work in missing_work(plan.root, manifest):
-        first, count = work.block * manifest.shard_samples, manifest.block_rows(work.block)
-        crop = manifest.view_set(work.view).crop
+        first, count = work.shard.block * manifest.shard_samples, manifest.block_rows(work.shard.block)
+        crop = manifest.view_set(work.shard.view).crop
         inputs = [crop] * count if crop else [s for s in sizes[first : first + count] if s[0]]
         rows += len(inputs)
         targets += sum(_shard_bytes(manifest, name, inputs) for name in work.targets)
@@ -66,7 +67,7 @@ def _shard_bytes(manifest: Manifest, name: str, inputs: Sequence[tuple[int, int]
     by_size: dict[tuple[int, int], int] = {}
     for size in inputs:
         by_size[size] = by_size.get(size, 0) + 1
-    values = sum(count * row_bytes(manifest, name, tap.spec(*size)) for size, count in by_size.items())
+    values = sum(count * bytes_per_row(manifest, name, tap.spec(*size)) for size, count in by_size.items())
     specs = {tap.spec(*size) for size in by_size}
     layout = target_layout(manifest, {name: specs})
     files = sum(len(parts) for parts in layout.taps[name].parts.values())

@@ -14,12 +14,12 @@ from kdcache.cache.build.plan import Plan
 from kdcache.cache.errors import BadCache, BadSample
 from kdcache.cache.fingerprint import digest_bytes, digest_of
 from kdcache.cache.record.manifest import Manifest
-from kdcache.cache.record.records import RecordKey, list_records, read_record
+from kdcache.cache.record.records import has_record, list_records, read_record, record_name
 from kdcache.cache.sources.contract import Source
-from kdcache.cache.spec import CLASSIFICATION
-from kdcache.cache.stores.contract import REPAIR
+from kdcache.cache.stores.contract import REPAIR, ShardKey
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.sample_tars import SampleEntry, bad_entry, image_suffix, open_samples, write_samples
+from kdcache.cache.tasks.table import task_of
 
 # Size and modification time (ns) of a sample's files: equal stamps spare reading the files again.
 Stamp = list[int]
@@ -44,7 +44,7 @@ def sample_order(root: Path, manifest: Manifest, source: Source, *, update: bool
 
 def stored_keys(root: Path) -> list[str]:
     store = LocalStore(root)
-    blocks = sorted(k.block for k in list_records(root) if k.view < 0)
+    blocks = sorted(k.block for k in list_records(root) if k.of_samples)
     if blocks != list(range(len(blocks))):
         return []  # the first build has not finished its samples: its order is the source's
     return [key for block in blocks for key in open_samples(store, block).keys]
@@ -93,8 +93,8 @@ def _unchanged(
 ) -> bool:
     """True when the block's record stands for these very files. Raises BadSample for a changed one, unless
     `update`."""
-    key = RecordKey(block)
-    if not (plan.root / key.name).is_file():
+    key = ShardKey(block)
+    if not has_record(plan.root, key):
         return False
     record = read_record(plan.root, key)
     old = open_samples(store, block)
@@ -126,9 +126,8 @@ def _pack(
     skip_bad: bool,
     update: bool,
 ) -> list[str]:
-    with ThreadPoolExecutor(
-        max_workers=2
-    ) as pool:  # decoding releases the interpreter; more would starve the teacher
+    # Decoding releases the interpreter; more threads would starve the teacher.
+    with ThreadPoolExecutor(max_workers=2) as pool:
         made = list(
             pool.map(
                 lambda pair: _entry(plan.source, pair[0], pair[1], skip_bad=skip_bad),
@@ -146,32 +145,41 @@ def _pack(
         "objects": objects,
         "stamps": [_stamp(plan.source, i) for i in indices],
     }
-    store.commit(RecordKey(block).name, record)
+    store.commit(record_name(ShardKey(block)), record)
     return [e.key for e in made if not e.valid]
 
 
 def _entry(source: Source, key: str, index: int, *, skip_bad: bool) -> SampleEntry:
-    classified = source.task == CLASSIFICATION
+    truth = task_of(source.task).truth
     if index < 0:
-        return bad_entry(key, classified=classified)
+        return bad_entry(key, columns=truth.column_values(None))
     try:
         height, width = source.check(index)
         image = source.image_bytes(index)
         label = source.label_bytes(index)
         suffix = image_suffix(image, key=key)
         digest = digest_bytes(*source.content(index))
-        class_id = int(label) if classified else None
-        return SampleEntry(key, suffix, image, label, height, width, True, digest, class_id)
+        return SampleEntry(
+            key=key,
+            suffix=suffix,
+            image=image,
+            label_suffix=truth.suffix,
+            label=label,
+            height=height,
+            width=width,
+            digest=digest,
+            columns=truth.column_values(label),
+        )
     except BadSample:
         if not skip_bad:
             raise
-        return bad_entry(key, classified=classified)
+        return bad_entry(key, columns=truth.column_values(None))
 
 
 def _drop_stale(plan: Plan, store: LocalStore, block: int, digest: str, *, update: bool) -> None:
     """Remove records of targets that were made from other samples than the block now holds."""
     for key in sorted(list_records(plan.root)):
-        if key.block != block or key.view < 0:
+        if key.block != block or key.of_samples:
             continue
         record = read_record(plan.root, key)
         if record["samples"] == digest:
@@ -183,4 +191,4 @@ def _drop_stale(plan: Plan, store: LocalStore, block: int, digest: str, *, updat
                 where=str(plan.root),
                 fix=f"run 'kdcache build --update' to re-make that shard; for damage, {REPAIR}",
             )
-        store.remove(key.name)
+        store.remove(record_name(key))

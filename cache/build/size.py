@@ -5,14 +5,12 @@ Sizes are exact before the first forward: every map's shape follows from its vie
 
 from collections.abc import Iterable
 
+from kdcache.cache.build.options import MAX_SHARD_BYTES
 from kdcache.cache.errors import BadSample
-from kdcache.cache.record.layout import row_bytes
+from kdcache.cache.record.layout import bytes_per_row
 from kdcache.cache.record.manifest import Manifest
 from kdcache.cache.sources.contract import Source
 
-MAX_SHARD_BYTES = (
-    256 << 20
-)  # 256 MiB: larger files gain nothing in reading and lose more when a build is killed
 MAX_SHARD_SAMPLES = 4096
 SHARDS_IN_FLIGHT = 3  # one being filled, one waiting, one being written
 INDEX_BYTES = 16  # offset and length of one inner chunk in a shard's index
@@ -31,7 +29,7 @@ def shard_samples(manifest: Manifest, source: Source, memory_bytes: int) -> int:
     """The most samples (1..4096) whose largest array shard stays under 256 MiB and whose flight fits
     `memory_bytes`."""
     height, width = largest_input(manifest, image_sizes(manifest, source))
-    rows = [row_bytes(manifest, t.name, t.spec(height, width)) for t in manifest.taps]
+    rows = [bytes_per_row(manifest, t.name, t.spec(height, width)) for t in manifest.taps]
     by_file = MAX_SHARD_BYTES // max(rows)
     by_memory = memory_bytes // (SHARDS_IN_FLIGHT * sum(rows))
     return max(1, min(by_file, by_memory, MAX_SHARD_SAMPLES, manifest.num_samples))
@@ -56,5 +54,5 @@ def header_size(source: Source, index: int) -> tuple[int, int]:
 def flight_bytes(manifest: Manifest, sizes: Iterable[tuple[int, int]]) -> int:
     """Bytes of targets in memory at once, at most: three shards of every tap."""
     height, width = largest_input(manifest, sizes)
-    rows = sum(row_bytes(manifest, t.name, t.spec(height, width)) for t in manifest.taps)
+    rows = sum(bytes_per_row(manifest, t.name, t.spec(height, width)) for t in manifest.taps)
     return SHARDS_IN_FLIGHT * rows * manifest.shard_samples

@@ -1,13 +1,9 @@
-"""From missing shards to the batches that the teacher sees: views drawn, rows grouped by input size.
-
-Batches never cross a shard, and a sample is mixed with one of its own shard only: what a shard holds depends
-on nothing but its own samples.
-
-Second phase of a build: the teacher's forward over every missing shard, encoded and written.
+"""Second phase of a build: views drawn, the teacher's forward over every missing shard, encoded and written.
 
 Four things overlap: the image pipeline decodes ahead in its own threads, the teacher runs here, and one
-writer thread packs, writes and commits the shard before. Batches never cross a shard, so the result does not
-depend on which rank makes which shard, nor on where a build was killed.
+writer thread packs, writes and commits the shard before. Batches never cross a shard, and a sample is mixed
+with one of its own shard only: what a shard holds depends on nothing but its own samples, neither on the rank
+that makes it nor on where a build was killed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,91 +17,97 @@ from kdcache.cache.build.plan import Plan, Work
 from kdcache.cache.codecs.reduction import load_reduction
 from kdcache.cache.codecs.table import make_codec
 from kdcache.cache.errors import BadSample
-from kdcache.cache.images.feed import Feed, Partner, pixel_digest
+from kdcache.cache.images.feed import Feed, pixel_digest
 from kdcache.cache.images.pipeline import ImagePipeline
-from kdcache.cache.precision import in_precision
+from kdcache.cache.reader.rows import pixel_feed
 from kdcache.cache.record.layout import target_layout
 from kdcache.cache.record.manifest import Manifest
-from kdcache.cache.record.records import RecordKey, read_record
-from kdcache.cache.spec import Parts, TensorSpec
-from kdcache.cache.stores.contract import TargetFormat
+from kdcache.cache.record.precision import in_precision
+from kdcache.cache.record.records import read_record, record_name
+from kdcache.cache.spec import RowParts, TensorSpec
+from kdcache.cache.stores.contract import ShardKey, TargetFormat
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.sample_tars import SampleBlock, open_samples
 from kdcache.cache.stores.table import target_format
-from kdcache.cache.views.view import Geometry, View, partner_key, without_mixing
+from kdcache.cache.views.view import Row, View, partner_key
 
 
 class Shard(NamedTuple):
-    """One shard's rows before and after the teacher: views in sample order, None where the sample is
-    invalid."""
+    """One shard before and after the teacher, in sample order; None where the sample is invalid."""
 
     work: Work
-    views: list[View | None]
-    geometry: list[Geometry | None]
-    targets: dict[str, list[Parts | None]]
+    views: list[View | None]  # for the record
+    rows: list[Row | None]  # whose samples are numbered within the block
+    targets: dict[str, list[RowParts | None]]
     sizes: dict[str, list[TensorSpec | None]]
 
 
-class Batch(NamedTuple):
+class TeacherBatch(NamedTuple):
     """Rows of one shard that go through the teacher together: equal input sizes, never from two shards."""
 
     shard: Shard
     samples: SampleBlock
-    rows: list[int]
+    rows: list[Row]
     last: bool  # the shard is complete after this batch
 
-    def feed(self) -> Feed:
-        """Its images as the pipeline wants them; a partner is a row of the same shard."""
-        views, geometry, effects = {}, [], []
-        for row in self.rows:
-            view, g = self.shard.views[row], self.shard.geometry[row]
-            assert view is not None and g is not None, "only valid rows are batched"
-            views[row] = view
-            geometry.append(g)
-            effects.append(view.effects)
-        partners = [self._partner(views[row]) for row in self.rows]
-        return Feed([self.samples.image(r) for r in self.rows], [], geometry, [], effects, partners)
-
-    def _partner(self, view: View) -> Partner | None:
-        key = partner_key(view.effects)
-        if key is None:
-            return None
-        row = self.samples.keys.index(key)
-        own, geometry = self.shard.views[row], self.shard.geometry[row]
-        assert own is not None and geometry is not None, "partners are valid"
-        return Partner(self.samples.image(row), geometry, without_mixing(own.effects))
+    @property
+    def keys(self) -> list[str]:
+        return [self.samples.keys[row.sample] for row in self.rows]
 
 
 def draw_shard(manifest: Manifest, samples: SampleBlock, work: Work) -> Shard:
     """The views of every row of a shard, drawn from (seed, key, view number) and the keys of the shard."""
+    number = work.shard.view
+    drawn = manifest.view_set(number)
+    valid = [key for key, valid in zip(samples.keys, samples.valid, strict=True) if valid]
     views: list[View | None] = []
-    geometry: list[Geometry | None] = []
-    chosen = manifest.view_set(work.view)
-    partners = [key for key, valid in zip(samples.keys, samples.valid, strict=True) if valid]
-    for key, h, w, valid in zip(samples.keys, samples.heights, samples.widths, samples.valid, strict=True):
-        view = chosen.view(key, work.view, int(h), int(w), partners) if valid else None
+    rows: list[Row | None] = []
+    sizes = zip(samples.heights.tolist(), samples.widths.tolist(), strict=True)
+    for place, (key, size) in enumerate(zip(samples.keys, sizes, strict=True)):
+        view = drawn.view(key, number, *size, valid) if samples.valid[place] else None
         views.append(view)
-        geometry.append(view.geometry(int(h), int(w)) if view else None)
-    empty = [None] * len(views)
+        rows.append(None if view is None else view.row(place, number, size))
+    empty = [None] * len(rows)
     return Shard(
-        work, views, geometry, {t: list(empty) for t in work.targets}, {t: list(empty) for t in work.targets}
+        work,
+        views,
+        _with_partners(rows, samples.keys),
+        {t: list(empty) for t in work.targets},
+        {t: list(empty) for t in work.targets},
     )
 
 
-def batches(store: LocalStore, manifest: Manifest, todo: Sequence[Work], batch_size: int) -> Iterator[Batch]:
+def _with_partners(rows: Sequence[Row | None], keys: Sequence[str]) -> list[Row | None]:
+    """The rows with those that are mixed into them: samples of the same shard, which are valid."""
+    place_of = {key: place for place, key in enumerate(keys)}
+    mixed: list[Row | None] = []
+    for row in rows:
+        key = None if row is None else partner_key(row.effects)
+        if row is None or key is None:
+            mixed.append(row)
+            continue
+        partner = rows[place_of[key]]
+        assert partner is not None, "partners are valid"
+        mixed.append(row.mixed_with(partner))
+    return mixed
+
+
+def batches(
+    store: LocalStore, manifest: Manifest, todo: Sequence[Work], batch_size: int
+) -> Iterator[TeacherBatch]:
     """The batches of a build in order; a shard whose samples are all invalid gives one empty batch."""
     for work in todo:
-        samples = open_samples(store, work.block)
+        samples = open_samples(store, work.shard.block)
         shard = draw_shard(manifest, samples, work)
-        groups: dict[tuple[int, int], list[int]] = {}
-        for row, g in enumerate(shard.geometry):
-            if g is not None:
-                groups.setdefault((g.crop_h, g.crop_w), []).append(row)
+        groups: dict[tuple[int, int], list[Row]] = {}
+        for row in shard.rows:
+            if row is not None:
+                groups.setdefault((row.geometry.crop_h, row.geometry.crop_w), []).append(row)
         pieces = [
             rows[i : i + batch_size] for rows in groups.values() for i in range(0, len(rows), batch_size)
         ]
         for number, rows in enumerate(pieces or [[]]):
-            yield Batch(shard, samples, rows, number >= len(pieces) - 1)
+            yield TeacherBatch(shard, samples, rows, number >= len(pieces) - 1)
 
 
 class TargetBuilder:
@@ -123,7 +125,7 @@ class TargetBuilder:
     def run(self, todo: Sequence[Work], done: Callable[[int], None]) -> None:
         """Make every shard of `todo`; `done(rows)` is called after each batch. Finished shards survive any
         error."""
-        queued: dict[int, Batch] = {}  # batches that the pipeline decodes ahead, by number
+        queued: dict[int, TeacherBatch] = {}  # batches that the pipeline decodes ahead, by number
         empty: list[Shard] = []
         upcoming = batches(self.store, self.manifest, todo, self.batch_size)
 
@@ -133,14 +135,14 @@ class TargetBuilder:
                     empty.append(batch.shard)
                     continue
                 queued[number] = batch
-                return batch.feed()
+                return pixel_feed(batch.samples, batch.rows)
             return None
 
         device_id = None if self.device.type == "cpu" else self.device.index or 0
         pipeline = ImagePipeline(
             feed,
             batch_size=self.batch_size,
-            with_labels=False,
+            with_maps=False,
             mixes=any(views.recipe.mixes for views in self.manifest.views),
             num_threads=self.threads,
             device_id=device_id,
@@ -157,7 +159,7 @@ class TargetBuilder:
         pipeline.close()
 
     @torch.no_grad()
-    def _forward(self, batch: Batch, images_BHWC: torch.Tensor) -> None:
+    def _forward(self, batch: TeacherBatch, images_BHWC: torch.Tensor) -> None:
         entries = [self.manifest.tap(t) for t in batch.shard.work.targets]
         with in_precision(self.manifest.precision, self.device.type):
             values = self.network(images_BHWC.to(self.device), sorted({e.tap for e in entries}))
@@ -168,25 +170,29 @@ class TargetBuilder:
             try:
                 parts = self.codecs[entry.name].encode(value)
             except BadSample as error:
-                keys = ", ".join(batch.samples.keys[r] for r in batch.rows)
                 raise BadSample(
-                    f"tap '{entry.name}': {error.what}", where=f"one of {keys}", fix=error.fix
+                    f"tap '{entry.name}': {error.what}",
+                    where=f"one of {', '.join(batch.keys)}",
+                    fix=error.fix,
                 ) from error
             spec = TensorSpec((*value.shape[2:], value.shape[1]), entry.stride)
             for place, row in enumerate(batch.rows):
-                batch.shard.targets[entry.name][row] = {k: v[place] for k, v in parts.items()}
-                batch.shard.sizes[entry.name][row] = spec
+                batch.shard.targets[entry.name][row.sample] = {k: v[place] for k, v in parts.items()}
+                batch.shard.sizes[entry.name][row.sample] = spec
 
 
-def _pixels(batch: Batch, images_BHWC: torch.Tensor, manifest: Manifest) -> tuple[int, int, str] | None:
+def _pixels(
+    batch: TeacherBatch, images_BHWC: torch.Tensor, manifest: Manifest
+) -> tuple[int, int, str] | None:
     """The digest of one teacher input of this shard, which a training run re-makes before its first step.
 
     Of the last row of the last batch: which row that is does not depend on the batch size.
     """
     if not batch.rows:
         return None
-    index = batch.shard.work.block * manifest.shard_samples + batch.rows[-1]
-    return index, batch.shard.work.view, pixel_digest(images_BHWC[-1:])[0]
+    key = batch.shard.work.shard
+    index = key.block * manifest.shard_samples + batch.rows[-1].sample
+    return index, key.view, pixel_digest(images_BHWC[-1:])[0]
 
 
 class ShardWriter:
@@ -232,28 +238,20 @@ def write_shard(
     pixels: tuple[int, int, str] | None,
 ) -> None:
     """Objects first, then the record: only the record says that the shard exists."""
-    work = shard.work
+    key = shard.work.shard
     specs = {t: {s for s in sizes if s is not None} for t, sizes in shard.sizes.items()}
     layout = target_layout(manifest, specs)
-    objects = form.write(
-        store,
-        layout,
-        block=work.block,
-        view=work.view,
-        pass_id=work.pass_id,
-        targets=shard.targets,
-        sizes=shard.sizes,
-    )
+    objects = form.write(store, layout, key, targets=shard.targets, sizes=shard.sizes)
     record: dict[str, Any] = {
         "kind": "targets",
-        "block": work.block,
-        "view": work.view,
-        "targets": list(work.targets),
-        "samples": read_record(store.root, RecordKey(work.block))["digest"],
+        "block": key.block,
+        "view": key.view,
+        "targets": list(shard.work.targets),
+        "samples": read_record(store.root, ShardKey(key.block))["digest"],
         "rows": len(shard.views),
         "valid": [int(v is not None) for v in shard.views],
         "views": [v.to_json() if v is not None else [] for v in shard.views],
         "pixels": pixels,
         "objects": objects,
     }
-    store.commit(RecordKey(work.block, work.view, work.pass_id).name, record)
+    store.commit(record_name(key), record)

@@ -1,1 +1,1 @@
-"""Codecs: a tap's value to stored parts and back. Import from the modules: contract, int8, raw, table."""
+"""Codecs: a tap's value to stored parts and back. Modules: contract, int8, raw, reduction, table."""

@@ -28,14 +28,14 @@ def load_reduction(path: str, *, may_import: bool = True) -> Reduction:
             fix="name the loss that needs it again: kdcache build --for LOSS",
         )
     try:
-        found: Reduction = getattr(importlib.import_module(module), name)
+        reduction: Reduction = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise BadOption(
             f"the reduction '{path}' cannot be found: {error}",
             where="the needs of the loss",
             fix="name an importable function as 'package.module:function'",
         ) from error
-    return found
+    return reduction
 
 
 def reduced_spec(path: str, spec: TensorSpec) -> TensorSpec:

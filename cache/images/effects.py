@@ -1,14 +1,13 @@
-"""Hue: from RGB around the colour circle and back.
-
-Effects: what happens to the pixels of a crop after geometry. uint8 in, uint8 out.
+"""Effects: what happens to the pixels of a crop after geometry. uint8 in, uint8 out.
 
 One place for build, training and evaluation, so teacher and student see the same pixels. Each operation works
 on all rows that have it at once, element by element: whole numbers wherever a sum is taken, one float kernel
 per step elsewhere. A row's pixels therefore depend neither on the other rows nor on their order or number,
 nor on threads. Batches without effects pass through untouched and uncopied.
 
-The formulas are those of torchvision's operations on uint8, rounded to nearest. Geometric ones sample the
-nearest pixel; what comes from outside is FILL_RGB. Axes: R the rows that have the operation, H W C.
+The formulas are those of torchvision's operations on uint8, rounded to nearest; hue goes from RGB around the
+colour circle and back. Geometric ones sample the nearest pixel; what comes from outside is FILL_RGB. Axes:
+R the rows that have the operation, H W C.
 """
 
 import math
@@ -19,33 +18,6 @@ from torch import Tensor
 
 from kdcache.cache.spec import FILL_RGB
 from kdcache.cache.views.view import Op, partner_key
-
-
-def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
-    """uint8 RGB (R, H, W, 3) with the hue moved by `turns` (R, 1, 1, 1) of the colour circle.
-
-    Value and saturation of each pixel stay; 0 turns change nothing. Element by element: the same pixel gives
-    the same answer wherever it stands.
-    """
-    red, green, blue = images.float().unbind(-1)
-    value, low = images.float().amax(-1), images.float().amin(-1)
-    chroma = value - low
-    safe = torch.where(chroma > 0, chroma, torch.ones_like(chroma))
-    sixth = torch.where(
-        value == red,
-        (green - blue) / safe,
-        torch.where(value == green, (blue - red) / safe + 2.0, (red - green) / safe + 4.0),
-    )
-    sixth = sixth + turns[..., 0] * 6.0
-    channels = [_channel(sixth, value, chroma, shift) for shift in (5.0, 3.0, 1.0)]
-    return torch.stack(channels, -1).round_().clamp_(0, 255).to(torch.uint8)
-
-
-def _channel(sixth: Tensor, value: Tensor, chroma: Tensor, shift: float) -> Tensor:
-    """value - chroma * clamp(min(k, 4 - k), 0, 1), k = (shift + hue) mod 6; 5 is red, 3 green, 1 blue."""
-    k = torch.remainder(sixth + shift, 6.0)
-    return value - chroma * torch.minimum(k, 4.0 - k).clamp(0.0, 1.0)
-
 
 _GREY = (299, 587, 114)  # thousandths of red, green, blue in brightness (ITU-R 601)
 Numbers = list[list[int]]  # per row the operation's integers
@@ -130,8 +102,29 @@ def _sharpness(images: Tensor, numbers: Numbers) -> Tensor:
 
 
 def _hue(images: Tensor, numbers: Numbers) -> Tensor:
+    """Value and saturation of each pixel stay; 0 changes nothing.
+
+    Element by element: the same pixel gives the same answer wherever it stands.
+    """
     (m,) = _columns(numbers, images)
-    return turn_hue(images, m.float() / 1000)
+    red, green, blue = images.float().unbind(-1)
+    value, low = images.float().amax(-1), images.float().amin(-1)
+    chroma = value - low
+    safe = torch.where(chroma > 0, chroma, torch.ones_like(chroma))
+    sixth = torch.where(
+        value == red,
+        (green - blue) / safe,
+        torch.where(value == green, (blue - red) / safe + 2.0, (red - green) / safe + 4.0),
+    )
+    sixth = sixth + (m.float() / 1000)[..., 0] * 6.0
+    channels = [_channel(sixth, value, chroma, shift) for shift in (5.0, 3.0, 1.0)]
+    return torch.stack(channels, -1).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _channel(sixth: Tensor, value: Tensor, chroma: Tensor, shift: float) -> Tensor:
+    """value - chroma * clamp(min(k, 4 - k), 0, 1), k = (shift + hue) mod 6; 5 is red, 3 green, 1 blue."""
+    k = torch.remainder(sixth + shift, 6.0)
+    return value - chroma * torch.minimum(k, 4.0 - k).clamp(0.0, 1.0)
 
 
 def _posterize(images: Tensor, numbers: Numbers) -> Tensor:
@@ -165,8 +158,8 @@ def _equalize(images: Tensor, numbers: Numbers) -> Tensor:
     step = (h * w - last) // 255
     before = counts.cumsum(1) - counts
     table = ((before + step // 2) // step.clamp_min(1)).clamp_(0, 255)
-    found = torch.where(step > 0, table.gather(1, flat), flat)
-    return found.reshape(rows, channels, h, w).permute(0, 2, 3, 1).to(torch.uint8)
+    equalized = torch.where(step > 0, table.gather(1, flat), flat)
+    return equalized.reshape(rows, channels, h, w).permute(0, 2, 3, 1).to(torch.uint8)
 
 
 def _sampled(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
@@ -175,9 +168,9 @@ def _sampled(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
     rows, columns = (torch.floor(place + 0.5).long() for place in (y, x))
     inside = (rows >= 0) & (rows < h) & (columns >= 0) & (columns < w)
     number = torch.arange(len(images), device=images.device).view(-1, 1, 1)
-    found = images[number, rows.clamp(0, h - 1), columns.clamp(0, w - 1)]
+    nearest = images[number, rows.clamp(0, h - 1), columns.clamp(0, w - 1)]
     fill = torch.tensor(FILL_RGB, dtype=torch.uint8, device=images.device)
-    return torch.where(inside[..., None], found, fill)
+    return torch.where(inside[..., None], nearest, fill)
 
 
 def _affine(matrix: Callable[[float], tuple[float, float, float, float]]) -> Callable[..., Tensor]:

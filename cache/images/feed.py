@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kdcache.cache.errors import BadSample
 from kdcache.cache.images.effects import apply_effects
-from kdcache.cache.views.view import Geometry, Op
+from kdcache.cache.views.view import Geometry, Row
 
 # Grows whenever the same bytes and the same view would give other pixels: part of a cache's identity.
 PIPELINE_VERSION = 2
@@ -29,41 +29,30 @@ _FIX = (
 )
 
 
-class Partner(NamedTuple):
-    """What is mixed into a row: another sample in its own view, without that view's mixing."""
-
-    encoded: np.ndarray
-    geometry: Geometry
-    effects: tuple[Op, ...]
-
-
 class Feed(NamedTuple):
     """One batch before decoding. Every list has B entries, B <= the pipeline's batch size.
 
     Arrays are C-contiguous and may be read-only views of a mapped file; they are not copied on the way in.
     An array of feed n must stay unchanged until feed n + prefetch + 2 is asked for (a ring of that many
     buffers is enough). All geometries of one feed have the same crop_h and crop_w, because the output is
-    dense.
+    dense. Rows and truths never enter the pipeline: the feed comes back with its batch.
     """
 
+    rows: Sequence[Row]
     encoded: list[np.ndarray]  # B x (num_bytes,) uint8: JPEG or PNG as the source has it
-    labels: list[
-        np.ndarray
-    ]  # B x (num_bytes,) uint8: an 8-bit grey PNG; empty when the pipeline has no labels
-    geometry: list[Geometry]
-    passengers: list[
-        list[np.ndarray]
-    ]  # per kind B arrays of one shape, of any dtype; they pass through untouched
-    effects: Sequence[tuple[Op, ...]] = ()  # per row what follows the crop; none at all is cheapest
-    partners: Sequence[Partner | None] = ()  # per row, for a pipeline that mixes
+    mixed_in: Sequence[np.ndarray | None] = ()  # likewise the images of the rows' partners; empty: of none
+    maps: Sequence[np.ndarray] = ()  # B x (num_bytes,) uint8: 8-bit grey PNGs, moved like their images
+    truths: Sequence[Any] = ()  # per row what the task's truth collates; nothing here looks at it
+    passengers: Sequence[list[np.ndarray]] = ()  # per kind B arrays of one shape, any dtype; untouched
 
 
 class ImageBatch(NamedTuple):
     """One decoded batch. The tensors own their memory: they never change and may be held for any time."""
 
     images_BHWC: Tensor  # uint8 RGB
-    labels_BHW: Tensor | None  # uint8 train ids, 255 = ignore
+    maps_BHW: Tensor | None  # uint8, 255 outside of the image
     passengers: list[Tensor]  # per kind (B, *shape)
+    feed: Feed  # what it was made of; arrays of a ring may have been written again
 
 
 def pixel_digest(images_BHWC: Tensor) -> list[str]:
@@ -76,20 +65,21 @@ def pixel_digest(images_BHWC: Tensor) -> list[str]:
     return digests
 
 
-def check_feed(feed: Feed, *, batch_size: int, with_labels: bool, num_passengers: int) -> None:
+def check_feed(feed: Feed, *, batch_size: int, with_maps: bool, num_passengers: int) -> None:
     """Asserts what the docstring of Feed promises: to break it is a bug of ours, not a user's error."""
-    num_samples = len(feed.encoded)
-    assert 0 < num_samples <= batch_size, f"a feed of {num_samples} samples for batch size {batch_size}"
-    assert len(feed.geometry) == num_samples, "one geometry per sample"
-    assert not with_labels or len(feed.labels) == num_samples, "one label per sample"
-    assert len(feed.effects) in (0, num_samples), "effects for every row or for none"
-    assert len(feed.partners) in (0, num_samples), "a partner or None for every row, or none at all"
+    num_rows = len(feed.rows)
+    assert 0 < num_rows <= batch_size, f"a feed of {num_rows} rows for batch size {batch_size}"
+    assert len(feed.encoded) == num_rows, "one image per row"
+    assert not with_maps or len(feed.maps) == num_rows, "one map per row"
+    assert len(feed.mixed_in) in (0, num_rows), "an image to mix in or None for every row, or none at all"
+    assert len(feed.truths) in (0, num_rows), "a truth for every row or for none"
     assert len(feed.passengers) == num_passengers, (
         f"{len(feed.passengers)} passengers, {num_passengers} announced"
     )
-    assert len({(g.crop_h, g.crop_w) for g in feed.geometry}) == 1, "all crops of one feed have one size"
+    sizes = {(row.geometry.crop_h, row.geometry.crop_w) for row in feed.rows}
+    assert len(sizes) == 1, "all crops of one feed have one size"
     for kind in feed.passengers:
-        assert len(kind) == num_samples, "one array per passenger and sample"
+        assert len(kind) == num_rows, "one array per passenger and row"
         assert len({(a.shape, a.dtype) for a in kind}) == 1, (
             "arrays of one passenger have one shape and dtype"
         )
@@ -98,9 +88,7 @@ def check_feed(feed: Feed, *, batch_size: int, with_labels: bool, num_passengers
         )
 
 
-def find_undecodable(
-    feed: Feed, number: int, name_of: NameOf | None, *, with_labels: bool
-) -> BadSample | None:
+def find_undecodable(feed: Feed, number: int, name_of: NameOf | None, *, with_maps: bool) -> BadSample | None:
     """The error for the first sample of a batch that Pillow cannot decode either, or whose label is not grey.
 
     Slow (decodes one by one): called only after the pipeline has failed, which says neither key nor cause.
@@ -109,23 +97,23 @@ def find_undecodable(
         reason = _decode_failure(encoded, grey=False)
         if reason:
             return undecodable("image", reason, number, row, name_of)
-        reason = _decode_failure(feed.labels[row], grey=True) if with_labels else ""
+        reason = _decode_failure(feed.maps[row], grey=True) if with_maps else ""
         if reason:
             return undecodable("label", reason, number, row, name_of)
-        partner = feed.partners[row] if feed.partners else None
-        reason = _decode_failure(partner.encoded, grey=False) if partner else ""
+        mixed_in = feed.mixed_in[row] if feed.mixed_in else None
+        reason = "" if mixed_in is None else _decode_failure(mixed_in, grey=False)
         if reason:
             return undecodable("image mixed in", reason, number, row, name_of)
     return None
 
 
 def explained(
-    error: RuntimeError, feed: Feed, number: int, name_of: NameOf | None, *, with_labels: bool
+    error: RuntimeError, feed: Feed, number: int, name_of: NameOf | None, *, with_maps: bool
 ) -> Exception:
     """DALI's failure in the user's words, or the failure itself when no sample is to blame for it."""
-    found = find_undecodable(feed, number, name_of, with_labels=with_labels)
-    if found is not None:
-        return found
+    bad_sample = find_undecodable(feed, number, name_of, with_maps=with_maps)
+    if bad_sample is not None:
+        return bad_sample
     # Pillow reads formats that DALI does not (GIF, grey with alpha): then only DALI's text can tell.
     row = re.search(r"decode sample #(\d+)", str(error))
     if row:
@@ -200,22 +188,23 @@ def spread(geometry: Sequence[Geometry]) -> Spread:
     )
 
 
-def label_nudge(geometry: Sequence[Geometry]) -> np.ndarray:
-    """(B, 2) float32, added to both ends of a label's region: `NUDGE_PX` as a share of the image."""
+def map_nudge(geometry: Sequence[Geometry]) -> np.ndarray:
+    """(B, 2) float32, added to both ends of a map's region: `NUDGE_PX` as a share of the image."""
     resized = np.array([g[:2] for g in geometry], dtype=np.float64).reshape(-1, 2)
     return (NUDGE_PX / resized).astype(np.float32)
 
 
-def mixed_in(feed: Feed) -> tuple[object, ...]:
+def to_mix_in(feed: Feed) -> tuple[object, ...]:
     """Images to mix in and their `spread`: rows without a partner show themselves, which nobody reads."""
-    partners = feed.partners or [None] * len(feed.encoded)
-    own = zip(feed.encoded, feed.geometry, strict=True)
-    found = [p or Partner(*pair, ()) for p, pair in zip(partners, own, strict=True)]
-    return [p.encoded for p in found], *spread([p.geometry for p in found])
+    assert feed.mixed_in or not any(row.partner for row in feed.rows), "a partner without its image"
+    shown = [row.partner or row for row in feed.rows]
+    mixed_in = feed.mixed_in or [None] * len(feed.rows)
+    encoded = [own if other is None else other for own, other in zip(feed.encoded, mixed_in, strict=True)]
+    return encoded, *spread([row.geometry for row in shown])
 
 
-def with_effects(feed: Feed, images_BHWC: Tensor, mixed_BHWC: Tensor | None) -> Tensor:
-    """The finished pixels of a feed: partners first get effects of their own, then each row gets its."""
+def with_effects(rows: Sequence[Row], images_BHWC: Tensor, mixed_BHWC: Tensor | None) -> Tensor:
+    """The finished pixels of a batch: partners first get effects of their own, then each row gets its."""
     if mixed_BHWC is not None:
-        mixed_BHWC = apply_effects(mixed_BHWC, [p.effects if p else () for p in feed.partners])
-    return apply_effects(images_BHWC, feed.effects, mixed_BHWC)
+        mixed_BHWC = apply_effects(mixed_BHWC, [row.partner.effects if row.partner else () for row in rows])
+    return apply_effects(images_BHWC, [row.effects for row in rows], mixed_BHWC)

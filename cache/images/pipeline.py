@@ -1,17 +1,17 @@
-"""The image pipeline: encoded bytes and geometry in, uint8 RGB and labels out. The only file with DALI.
+"""The image pipeline: encoded bytes and geometry in, uint8 RGB and label maps out. The only file with DALI.
 
 Build, training and evaluation all use it, so it defines the pixels that teacher and student see:
 1. decode the whole image (EXIF rotation is not applied: labels were drawn on the stored pixels);
-2. resize: images linear without antialias, labels nearest, both on one grid,
+2. resize: images linear without antialias, maps nearest, both on one grid,
    src = (dst + 0.5) * in / out - 0.5; at equal size both are the identity, bit for bit;
-3. flip left-right, crop; cells outside the image are FILL_RGB, and IGNORE in labels;
-4. the view's effects, colour and mixing, after DALI in `colour`: images only.
+3. flip left-right, crop; cells outside the image are FILL_RGB, and IGNORE in maps;
+4. the view's effects, colour and mixing, after DALI in `effects`: images only.
 
-Everything of a batch enters through one external source, a pure function of the batch number, so pixels,
-labels and passengers (stored targets, view numbers) cannot get out of step. Passengers pass through: DALI
-rejects fp16 in most operators. Arrays go in without a copy and come out stacked, copied once by a DALI
-thread; torch then takes the buffer over through DLPack. Measured (11 MB of targets per batch): 2.5 ms
-against 3.8 ms with one more copy.
+Everything that is decoded or stacked enters through one external source, a pure function of the batch number,
+so pixels, maps and passengers (stored targets) cannot get out of step; what else is known of the rows comes
+back with the feed. Passengers pass through: DALI rejects fp16 in most operators. Arrays go in without a copy
+and come out stacked, copied once by a DALI thread; torch then takes the buffer over through DLPack. Measured
+(11 MB of targets per batch): 2.5 ms against 3.8 ms with one more copy.
 
 Only the part of an image that its crop shows is resized. Cost on one core, image and label of 360x480 to a
 crop of 176x240, decoding included: 2 ms a sample.
@@ -35,15 +35,15 @@ from kdcache.cache.images.feed import (
     check_feed,
     explained,
     find_undecodable,
-    label_nudge,
-    mixed_in,
+    map_nudge,
     spread,
+    to_mix_in,
     undecodable,
     with_effects,
 )
 from kdcache.cache.spec import FILL_RGB, IGNORE
 
-_NUM_FIXED = 7  # encoded and the fields of Spread: what a feed gives before labels and passengers
+_NUM_FIXED = 7  # encoded and the fields of Spread: what a feed gives before maps and passengers
 
 
 def pipeline_facts(device_id: int | None) -> dict[str, str | int]:
@@ -71,7 +71,7 @@ class ImagePipeline:
         feed: Callable[[int], Feed | None],
         *,
         batch_size: int,
-        with_labels: bool,
+        with_maps: bool,
         num_passengers: int = 0,
         mixes: bool = False,
         num_threads: int = 1,
@@ -81,7 +81,7 @@ class ImagePipeline:
     ) -> None:
         self.feed = feed
         self.batch_size = batch_size
-        self.with_labels = with_labels
+        self.with_maps = with_maps
         self.num_passengers = num_passengers
         self.mixes = mixes
         self.num_threads = num_threads
@@ -119,7 +119,7 @@ class ImagePipeline:
                 break
             except RuntimeError as error:  # DALI has no finer type
                 feed = source.in_flight[number][0]
-                raise explained(error, feed, number, self.name_of, with_labels=self.with_labels) from error
+                raise explained(error, feed, number, self.name_of, with_maps=self.with_maps) from error
             feed, _ = source.in_flight.pop(number)
             yield self._batch(outputs, feed, number)
             number += 1
@@ -128,19 +128,19 @@ class ImagePipeline:
 
     def _batch(self, outputs: Sequence[TensorListCPU], feed: Feed, number: int) -> ImageBatch:
         """DALI's lists as torch tensors. DLPack keeps each buffer alive for as long as its tensor lives."""
-        labels_BHW = None
+        maps_BHW = None
         rest = list(outputs[1:])
         mixed_BHWC = from_dlpack(rest.pop(0).as_tensor()) if self.mixes else None
-        images_BHWC = with_effects(feed, from_dlpack(outputs[0].as_tensor()), mixed_BHWC)
-        if self.with_labels:
-            labels = rest.pop(0)
+        images_BHWC = with_effects(feed.rows, from_dlpack(outputs[0].as_tensor()), mixed_BHWC)
+        if self.with_maps:
+            maps = rest.pop(0)
             # A palette or colour PNG decodes without error to three channels that are no train ids.
-            if not labels.is_dense_tensor() or labels.shape()[0][-1] != 1:
-                found = find_undecodable(feed, number, self.name_of, with_labels=True)
-                raise found or undecodable("label", "not an 8-bit grey PNG", number, 0, self.name_of)
-            labels_BHW = from_dlpack(labels.as_tensor()).squeeze(-1)
+            if not maps.is_dense_tensor() or maps.shape()[0][-1] != 1:
+                bad_sample = find_undecodable(feed, number, self.name_of, with_maps=True)
+                raise bad_sample or undecodable("label", "not an 8-bit grey PNG", number, 0, self.name_of)
+            maps_BHW = from_dlpack(maps.as_tensor()).squeeze(-1)
         passengers = [from_dlpack(one.as_tensor()) for one in rest]
-        return ImageBatch(images_BHWC, labels_BHW, passengers)
+        return ImageBatch(images_BHWC, maps_BHW, passengers, feed)
 
 
 class _Source:
@@ -169,13 +169,12 @@ class _Source:
         feed = self.owner.feed(number)
         if feed is None:
             return None
-        with_labels, num_passengers = self.owner.with_labels, self.owner.num_passengers
-        check_feed(
-            feed, batch_size=self.owner.batch_size, with_labels=with_labels, num_passengers=num_passengers
-        )
-        mixed = mixed_in(feed) if self.owner.mixes else ()
-        labels = (feed.labels, label_nudge(feed.geometry)) if with_labels else ()
-        arrays = (feed.encoded, *spread(feed.geometry), *mixed, *labels, *feed.passengers)
+        with_maps, num_passengers = self.owner.with_maps, self.owner.num_passengers
+        check_feed(feed, batch_size=self.owner.batch_size, with_maps=with_maps, num_passengers=num_passengers)
+        geometry = [row.geometry for row in feed.rows]
+        mixed = to_mix_in(feed) if self.owner.mixes else ()
+        maps = (feed.maps, map_nudge(geometry)) if with_maps else ()
+        arrays = (feed.encoded, *spread(geometry), *mixed, *maps, *feed.passengers)
         self.in_flight[number] = (feed, arrays)
         return arrays
 
@@ -192,7 +191,7 @@ def _build(owner: ImagePipeline, source: _Source) -> Pipeline:
     )
     with pipe:
         num_images = 1 + int(owner.mixes)
-        num_outputs = _NUM_FIXED * num_images + 2 * int(owner.with_labels) + owner.num_passengers
+        num_outputs = _NUM_FIXED * num_images + 2 * int(owner.with_maps) + owner.num_passengers
         given = fn.external_source(source=source.give, num_outputs=num_outputs, batch=True, no_copy=True)
         rest = list(given)
         decoder = {"device": "mixed", "hw_decoder_load": 0.0} if gpu else {"device": "cpu"}
@@ -201,11 +200,11 @@ def _build(owner: ImagePipeline, source: _Source) -> Pipeline:
             (encoded, *numbers), rest = rest[:_NUM_FIXED], rest[_NUM_FIXED:]
             images = fn.decoders.image(encoded, output_type=types.RGB, adjust_orientation=False, **decoder)
             outputs.append(_move(images, numbers, types.INTERP_LINEAR, FILL_RGB, None))
-        if owner.with_labels:
+        if owner.with_maps:
             # ANY_DATA: GRAY would turn a palette into brightness, which looks like train ids
-            labels = fn.decoders.image(rest.pop(0), output_type=types.ANY_DATA, adjust_orientation=False)
-            labels = labels.gpu() if gpu else labels
-            outputs.append(_move(labels, numbers, types.INTERP_NN, (IGNORE,), rest.pop(0)))
+            maps = fn.decoders.image(rest.pop(0), output_type=types.ANY_DATA, adjust_orientation=False)
+            maps = maps.gpu() if gpu else maps
+            outputs.append(_move(maps, numbers, types.INTERP_NN, (IGNORE,), rest.pop(0)))
         pipe.set_outputs(*outputs, *[one.gpu() if gpu else one for one in rest])
     pipe.build()
     return pipe

@@ -12,19 +12,20 @@ from kdcache.cache.errors import BadCache
 from kdcache.cache.images.feed import Feed
 from kdcache.cache.images.pipeline import ImagePipeline
 from kdcache.cache.networks.network import Network
-from kdcache.cache.precision import in_precision
 from kdcache.cache.reader.cache import Cache, open_cache
-from kdcache.cache.reader.rows import mixes, pixel_feed
+from kdcache.cache.reader.rows import pixel_feed
 from kdcache.cache.record.classifier import classifier_problem
 from kdcache.cache.record.manifest import read_manifest
-from kdcache.cache.record.records import RecordKey, list_records, read_record
+from kdcache.cache.record.precision import in_precision
+from kdcache.cache.record.records import list_records, read_record
+from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.object_check import object_problem
 
 
 class Problem(NamedTuple):
     """One object that is not what its record, or the manifest, says."""
 
-    key: RecordKey | None  # None: the classifier, which belongs to no shard
+    key: ShardKey | None  # None: the classifier, which belongs to no shard
     text: str
 
     @property
@@ -61,7 +62,7 @@ def problems(root: Path, seen: Callable[[int], None] = lambda num_bytes: None) -
             seen(entry.num_bytes)
 
 
-def damaged(root: Path) -> list[RecordKey]:
+def damaged_shards(root: Path) -> list[ShardKey]:
     """Shards that 'build --repair' must re-make; a build writes a damaged classifier anew by itself."""
     if not (root / "manifest.json").is_file():
         return []
@@ -80,9 +81,9 @@ def deep_check(root: Path, teacher: Network, num_rows: int = 8) -> list[DeepErro
     def feed(number: int) -> Feed | None:
         if number >= len(rows):
             return None
-        return pixel_feed(cache, [rows[number]])
+        return pixel_feed(cache, [cache.row(*rows[number])])
 
-    pipeline = ImagePipeline(feed, batch_size=1, with_labels=False, mixes=mixes(cache))
+    pipeline = ImagePipeline(feed, batch_size=1, with_maps=False, mixes=cache.mixes)
     teacher.eval()
     for (index, view), batch in zip(rows, pipeline.run(), strict=False):
         with torch.no_grad(), in_precision(cache.manifest.precision, "cpu"):
@@ -94,7 +95,7 @@ def deep_check(root: Path, teacher: Network, num_rows: int = 8) -> list[DeepErro
                     value = load_reduction(tap.reduction, may_import=False)(value)
                 worst[tap.name].append(_compare(cache, tap.name, index, view, value))
     pipeline.close()
-    return [_summary(name, found) for name, found in worst.items() if found]
+    return [_summary(name, errors) for name, errors in worst.items() if errors]
 
 
 def _spread(cache: Cache, num_rows: int) -> list[tuple[int, int]]:
@@ -121,6 +122,6 @@ def _compare(
     )
 
 
-def _summary(target: str, found: list[tuple[float, float, float, float]]) -> DeepError:
-    relative = (sum(f[1] for f in found) / max(sum(f[2] for f in found), 1e-30)) ** 0.5
-    return DeepError(target, len(found), max(f[0] for f in found), relative, max(f[3] for f in found))
+def _summary(target: str, errors: list[tuple[float, float, float, float]]) -> DeepError:
+    relative = (sum(e[1] for e in errors) / max(sum(e[2] for e in errors), 1e-30)) ** 0.5
+    return DeepError(target, len(errors), max(e[0] for e in errors), relative, max(e[3] for e in errors))

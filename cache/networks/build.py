@@ -4,28 +4,38 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from kdcache.cache.errors import BadOption, KdError
-from kdcache.cache.networks.families.custom import assemble_custom
-from kdcache.cache.networks.names import CIFAR, CUSTOM, TIMM, NetworkName, parse_name
+from kdcache.cache.networks.ensemble import Ensemble, member_taps
+from kdcache.cache.networks.names import CUSTOM, NUM_VOC_CLASSES, TIMM, TORCHVISION, NetworkName, parse_name
 from kdcache.cache.networks.network import Assembly, Network
 from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.networks.run_card import student_weights
 from kdcache.cache.networks.weights import SUFFIXES, WeightsFile, fit_weights, read_weights
-from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task
+from kdcache.cache.spec import Task
+from kdcache.cache.tasks.table import load, task_names, task_of
 
-SEGMENTATION_STRIDE = 8
-BACKBONE_STRIDE = 32
+BACKBONE_STRIDE = 32  # of a network that gives features alone
 NONE = "none"
 
 Role = Literal["teacher", "student"]
 
 
+class Assemble(Protocol):
+    """What a task names for a family of networks: the module, freshly initialised, and where its taps are."""
+
+    def __call__(
+        self, name: NetworkName, *, num_classes: int, output_stride: int, aux: bool, task: Task
+    ) -> Assembly:
+        """`num_classes` 0: none, or the network's own. `output_stride` 0: the network's own."""
+        ...
+
+
 def build_network(
     name: str,
     *,
-    task: Task = SEGMENTATION,
+    task: Task,
     num_classes: int | None,
     output_stride: int | None = None,
     aux: bool = False,
@@ -35,15 +45,15 @@ def build_network(
 ) -> Network:
     """A network by name (names.py lists the forms).
 
-    `output_stride` None is 8 for segmentation and 32 for a backbone alone; classifiers have the one they
-    have. `weights`: None or 'none' for random ones, 'imagenet' or another tag to download, a file, or a run
-    folder. A backbone's file goes into the encoder and leaves the head untrained; of weights for other
-    classes a student takes all but the classifier, a teacher nothing. `aux` asks for an auxiliary head where
-    the network has one. `taps` adds places by hand. Raises BadOption, BadWeights, Missing.
+    `output_stride` None is the task's default, 32 for a backbone alone, and the network's own in a task
+    without a choice. `weights`: None or 'none' for random ones, 'imagenet' or another tag to download, a
+    file, or a run folder. A backbone's file goes into the encoder and leaves the head untrained; of weights
+    for other classes a student takes all but the classifier, a teacher nothing. `aux` asks for an auxiliary
+    head where the network has one. `taps` adds places by hand. Raises BadOption, BadWeights, Missing.
     """
     parsed = parse_name(name, where=f"--{role}", task=task)
     classes = _num_classes(parsed, num_classes, role, task)
-    stride = output_stride or (BACKBONE_STRIDE if parsed.family == TIMM else SEGMENTATION_STRIDE)
+    stride = output_stride or _default_stride(parsed, task)
     # Read before building: a wrong path is said at once, a ResNet-101 takes seconds.
     file = None if weights in (None, NONE) else find_weights(parsed, str(weights), classes)
     assembly = _assemble(parsed, task, classes, stride, aux)
@@ -59,26 +69,32 @@ def build_network(
     network = Network(config, assembly, trained_head=parsed.family == CUSTOM)
     _try_out(network, role)
     if file is not None:
-        fits = fit_weights(network, file, fresh_head=task == CLASSIFICATION and role == "student")
+        fits = fit_weights(network, file, fresh_head=role == "student")
         network.trained_head = fits or network.trained_head
     return network
 
 
-def check_stride(output_stride: int | None, task: Task) -> None:
-    """Refuse a stride that a user gave and no classifier would follow. Raises BadOption."""
-    if output_stride is not None and task == CLASSIFICATION:
+def _default_stride(name: NetworkName, task: Task) -> int:
+    """0: the network's own."""
+    rules = task_of(task).networks
+    return BACKBONE_STRIDE if name.family in rules.features_only else rules.default_stride or 0
+
+
+def refuse_stride(output_stride: int | None, task: Task) -> None:
+    """Raises BadOption for a stride that a user gave in a task whose networks would not follow it."""
+    why_not = task_of(task).networks.no_stride
+    if output_stride is not None and why_not:
+        choosing = [name for name in task_names() if not task_of(name).networks.no_stride]
         raise BadOption(
-            f"--output-stride {output_stride} for classification: classifiers keep the stride they have",
+            f"--output-stride {output_stride} for {task}: {why_not}",
             where=f"--output-stride {output_stride}",
-            fix="leave --output-stride out; it dilates the networks of segmentation",
+            fix=f"leave --output-stride out; it dilates the networks of {', '.join(choosing)}",
         )
 
 
 def rebuild(config: NetworkConfig) -> Network:
     """A run folder's network, weights still random. A custom factory is imported by its name and called."""
     if config.members:
-        from kdcache.cache.networks.ensemble import Ensemble, member_taps
-
         by_hand = member_taps(config.taps, list(config.members))
         members = {
             label: rebuild(replace(member, taps=by_hand[label])) for label, member in config.members.items()
@@ -108,54 +124,36 @@ def _try_out(network: Network, role: Role) -> None:
     except KdError:
         raise
     except Exception as failure:  # whatever a foreign module raises for a size it does not take
-        fix = f"take a convolutional network; sides are padded to multiples of {network.pad_multiple}"
-        if network.task == CLASSIFICATION:
-            fix = "give the module an attribute input_size = (height, width) when it takes one size only"
+        fix = "give the module an attribute input_size = (height, width) when it takes one size only"
+        if task_of(network.task).networks.padded:
+            fix = f"take a convolutional network; sides are padded to multiples of {network.pad_multiple}"
         raise BadOption(
             f"{network.name} does not take images of any size: {failure}", where=f"--{role}", fix=fix
         ) from failure
 
 
 def _num_classes(name: NetworkName, num_classes: int | None, role: Role, task: Task) -> int:
-    if name.family == TIMM and task == SEGMENTATION:
+    rules = task_of(task).networks
+    if name.family in rules.features_only:
         return 0
     if num_classes is not None:
         return num_classes
     if name.family == TIMM:
-        from kdcache.cache.networks.families.timm import default_classes
+        from kdcache.cache.networks.families.timm import default_classes  # timm takes a second to load
 
         return default_classes(name)
-    if name.family == "tv":
-        return 21  # VOC
+    if name.family == TORCHVISION:
+        return NUM_VOC_CLASSES
     if name.family == CUSTOM:
         return 0  # the factory knows
     raise BadOption(
         f"{name} needs the number of classes",
         where=f"--{role}",
-        fix=f"name the data: --data {'cifar10' if name.family == CIFAR else 'camvid'}:DIR",
+        fix=f"name the data: --data {rules.example_data}:DIR",
     )
 
 
 def _assemble(name: NetworkName, task: Task, num_classes: int, output_stride: int, aux: bool) -> Assembly:
-    """One branch per family; the libraries behind them load only here."""
-    if name.family == CUSTOM:
-        return assemble_custom(name.body, num_classes or None, task)
-    if name.family == CIFAR:
-        from kdcache.cache.networks.families.cifar import assemble_cifar
-
-        return assemble_cifar(name, num_classes=num_classes)
-    if name.family == TIMM and task == CLASSIFICATION:
-        from kdcache.cache.networks.families.timm import assemble_classifier
-
-        return assemble_classifier(name, num_classes=num_classes)
-    if name.family == TIMM:
-        from kdcache.cache.networks.families.timm import assemble_backbone
-
-        return assemble_backbone(name, output_stride=output_stride)
-    if name.family == "tv":
-        from kdcache.cache.networks.families.torchvision import assemble_torchvision
-
-        return assemble_torchvision(name, num_classes=num_classes, output_stride=output_stride, aux=aux)
-    from kdcache.cache.networks.families.smp import assemble_segmentation
-
-    return assemble_segmentation(name, num_classes=num_classes, output_stride=output_stride, aux=aux)
+    """By the assembler of the family; the libraries behind it load only here."""
+    assemble: Assemble = load(task_of(task).networks.families[name.family])
+    return assemble(name, num_classes=num_classes, output_stride=output_stride, aux=aux, task=task)

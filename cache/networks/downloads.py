@@ -8,8 +8,7 @@ from torch import Tensor
 
 from kdcache.cache.errors import BadOption, BadWeights, unknown
 from kdcache.cache.networks.families.timm import check_tag, statistics
-from kdcache.cache.networks.families.torchvision import NUM_VOC_CLASSES
-from kdcache.cache.networks.names import CIFAR, CUSTOM, SAME, NetworkName
+from kdcache.cache.networks.names import CIFAR, CUSTOM, NUM_VOC_CLASSES, SAME, TORCHVISION, NetworkName
 from kdcache.cache.networks.weights import WeightsFile
 
 IMAGENET = "imagenet"  # the weights that timm takes by default for the architecture
@@ -17,7 +16,7 @@ IMAGENET = "imagenet"  # the weights that timm takes by default for the architec
 
 def download(name: NetworkName, tag: str, num_classes: int) -> WeightsFile:
     """Weights named by a tag. Raises BadWeights when they cannot be had, BadOption when there are none."""
-    if name.family == "tv":
+    if name.family == TORCHVISION:
         return _torchvision(name, tag, num_classes)
     if name.family in (CUSTOM, CIFAR):
         whose = "a network of yours" if name.family == CUSTOM else "a CIFAR network"

@@ -107,9 +107,9 @@ class Ensemble(Network):
         for label, member in self.members.items():
             own = [tap.removeprefix(f"{label}.") for tap in wanted if tap.startswith(f"{label}.")]
             asked = list(dict.fromkeys([*own, *((LOGITS,) if LOGITS in taps else ())]))
-            found = read(member, asked) if asked else {}
-            values |= {f"{label}.{tap}": found[tap] for tap in own}
-            logits += [found[LOGITS]] if LOGITS in taps else []
+            answers = read(member, asked) if asked else {}
+            values |= {f"{label}.{tap}": answers[tap] for tap in own}
+            logits += [answers[LOGITS]] if LOGITS in taps else []
         if logits:
             values[LOGITS] = unite(logits)
         return {tap: values[tap] for tap in taps}

@@ -1,5 +1,6 @@
 """A network as every part of the project sees it: uint8 pixels in, named maps out, sizes known beforehand.
- Input is padded right and bottom to `pad_multiple`, maps are cut back to ceil(size / stride): the map of an
+
+Input is padded right and bottom to `pad_multiple`, maps are cut back to ceil(size / stride): the map of an
 image does not depend on how far it was padded except through the network's own reach. Logits are never
 upsampled here. Classifiers are not padded: their maps must have ceil(size / stride) cells by themselves.
 Axes: B batch, H and W pixels or cells, C channels, K classes, D channels of the embedding.
@@ -12,11 +13,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from kdcache.cache.errors import BadOption
+from kdcache.cache.errors import BadOption, unknown
 from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.networks.normalise import IMAGENET_MEAN, IMAGENET_STD, Normalise, pad_to_multiple
 from kdcache.cache.networks.taps import find_module, read_places, select_item
-from kdcache.cache.spec import Task, TensorSpec, ceil_div, unknown
+from kdcache.cache.spec import Task, TensorSpec, ceil_div
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,10 +232,10 @@ def _stride(value: Tensor, tap: str, padded_px: tuple[int, int]) -> int:
 
 
 def _check_cells(value: Tensor, spec: TensorSpec, where: str, size_px: tuple[int, int]) -> None:
-    found = (*value.shape[2:], value.shape[1])
-    if found != spec.shape:
+    given = (*value.shape[2:], value.shape[1])
+    if given != spec.shape:
         raise BadOption(
-            f"a map of {found[0]}x{found[1]} cells for {size_px[0]}x{size_px[1]} pixels, not the "
+            f"a map of {given[0]}x{given[1]} cells for {size_px[0]}x{size_px[1]} pixels, not the "
             f"{spec.shape[0]}x{spec.shape[1]} of stride {spec.stride}",
             where=where,
             fix=f"take images whose sides are multiples of {spec.stride} (--crop)",

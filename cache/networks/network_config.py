@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
-from kdcache.cache.errors import BadOption
-from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task, unknown
+from kdcache.cache.errors import BadOption, unknown
+from kdcache.cache.spec import Task
+from kdcache.cache.tasks.table import read_task, written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,14 +17,14 @@ class NetworkConfig:
     output_stride: int
     aux: bool = False
     taps: Mapping[str, str] = field(default_factory=dict)
-    task: Task = SEGMENTATION
+    task: Task
     members: Mapping[str, "NetworkConfig"] = field(default_factory=dict)
     mean: bool = False  # an ensemble answers the members' mean logits too
 
     def to_dict(self) -> dict[str, object]:
-        """Without the fields of classification where they say nothing: what they are part of the name of a
-        cache, and the names of before must stay."""
-        later: dict[str, object] = {} if self.task == SEGMENTATION else {"task": self.task}
+        """Without fields that say nothing: what this is part of the name of a cache, and the names of before
+        must stay."""
+        later: dict[str, object] = {**written(self.task)}
         if self.members:
             later["members"] = {label: member.to_dict() for label, member in self.members.items()}
             later["mean"] = self.mean
@@ -44,7 +45,6 @@ class NetworkConfig:
             if name not in legal:
                 raise unknown("field of a network", name, legal, where=where)
         taps, members = raw.get("taps", {}), raw.get("members", {})
-        task = raw.get("task", SEGMENTATION)
         numbers = [raw.get("num_classes"), raw.get("output_stride")]
         if not (
             isinstance(raw.get("name"), str)
@@ -52,7 +52,6 @@ class NetworkConfig:
             and isinstance(taps, dict)
             and isinstance(members, dict)
             and all(isinstance(member, dict) for member in members.values())
-            and task in (SEGMENTATION, CLASSIFICATION)
         ):
             raise BadOption(
                 f"not a network configuration: {dict(raw)}", where=where, fix="train the run again"
@@ -63,7 +62,7 @@ class NetworkConfig:
             output_stride=int(str(raw["output_stride"])),
             aux=bool(raw.get("aux", False)),
             taps={str(tap): str(path) for tap, path in taps.items()},
-            task=CLASSIFICATION if task == CLASSIFICATION else SEGMENTATION,
+            task=read_task(raw, where=where),
             members={str(label): cls.from_dict(member, where=where) for label, member in members.items()},
             mean=bool(raw.get("mean", False)),
         )

@@ -1,5 +1,6 @@
 """Pixels -> network input: padding to a multiple, then the network's own mean and std.
- Normalisation belongs to the network and is saved with its weights, so that one stream of uint8 pixels
+
+Normalisation belongs to the network and is saved with its weights, so that one stream of uint8 pixels
 serves a teacher and many students with other statistics. Axes: B batch, H and W pixels, C = 3 colours.
 """
 

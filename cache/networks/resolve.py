@@ -9,16 +9,24 @@ from pathlib import Path
 from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.build import NONE, build_network
 from kdcache.cache.networks.ensemble import Ensemble, member_labels, member_taps
-from kdcache.cache.networks.names import CUSTOM, TIMM, NetworkName, parse_name
+from kdcache.cache.networks.names import (
+    CIFAR,
+    HEADS,
+    TIMM,
+    TORCHVISION,
+    NetworkName,
+    first_task_with,
+    parse_name,
+)
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.run import load_run_network
 from kdcache.cache.networks.run_card import RunCard, read_run_card
 from kdcache.cache.networks.weights import SUFFIXES
-from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task
+from kdcache.cache.spec import Task
+from kdcache.cache.tasks.table import task_of
 
-PRETRAINED_TORCHVISION = (
-    "COCO_WITH_VOC_LABELS_V1"  # what makes a torchvision network a teacher without training
-)
+# What makes a torchvision network a teacher without training.
+PRETRAINED_TORCHVISION = "COCO_WITH_VOC_LABELS_V1"
 
 
 def resolve_teacher(
@@ -35,10 +43,10 @@ def resolve_teacher(
     """The teacher, the card of its run (None for a plain network; an ensemble's first), and the sentence that
     says which was taken.
 
-    `name` may also be the path of a run folder. `task` None is the run's own, and segmentation for a plain
-    network. `mean` adds the mean logits of an ensemble, whose `weights` are one entry per member. Raises
-    BadOption for an unknown name and for a network whose classifier nobody trained: its logits would be
-    noise.
+    `name` may also be the path of a run folder. `task` None is the run's own, for a plain network the first
+    one that has its name. `mean` adds the mean logits of an ensemble, whose `weights` are one entry per
+    member. Raises BadOption for an unknown name and for a network whose classifier nobody trained: its logits
+    would be noise.
     """
     run_dir = run_folder(name, runs_dir)
     if run_dir is None and "," in name:
@@ -47,7 +55,7 @@ def resolve_teacher(
         raise _no_mean(name)
     if run_dir is not None:
         return _from_run(run_dir, task, num_classes, output_stride, weights, taps)
-    task = task or SEGMENTATION
+    task = task or first_task_with(name)
     parsed = parse_name(name, where="--teacher (no run has this name)", task=task)
     weights = _teaching_weights(name, parsed, task, weights)
     network = build_network(
@@ -175,9 +183,9 @@ def _from_run(
 def _teaching_weights(name: str, parsed: NetworkName, task: Task, weights: str | None) -> str | None:
     """The weights a plain network teaches with. Raises BadOption where there are none, before anything is
     built: a ResNet-101 costs seconds."""
-    if parsed.segments and not _may_hold_head(weights):
+    if parsed.family in HEADS and not _may_hold_head(weights):
         raise _untrained(name, parsed, task)
-    if task == CLASSIFICATION and weights is None and parsed.tag:
+    if weights is None and parsed.tag and task_of(task).networks.tag_holds_head:
         return parsed.tag
     if parsed.family == TIMM and weights in (None, NONE):
         raise BadOption(
@@ -185,9 +193,9 @@ def _teaching_weights(name: str, parsed: NetworkName, task: Task, weights: str |
             where="--teacher",
             fix="pass --weights imagenet or --weights FILE.safetensors",
         )
-    if task == CLASSIFICATION and parsed.family != CUSTOM and weights in (None, NONE):
+    if parsed.family == CIFAR and weights in (None, NONE):
         raise _untrained(name, parsed, task)
-    return PRETRAINED_TORCHVISION if parsed.family == "tv" and weights is None else weights
+    return PRETRAINED_TORCHVISION if parsed.family == TORCHVISION and weights is None else weights
 
 
 def _may_hold_head(weights: str | None) -> bool:
@@ -207,11 +215,9 @@ def _no_mean(name: str) -> BadOption:
 
 
 def _untrained(name: str, parsed: NetworkName, task: Task) -> BadOption:
-    run = name.replace(":", "-")
-    part = "segmentation head" if task == SEGMENTATION else "classifier"
+    run, rules = name.replace(":", "-"), task_of(task).networks
     return BadOption(
-        f"teacher '{name}' is the network {parsed}, and nobody has trained its {part}",
+        f"teacher '{name}' is the network {parsed}, and nobody has trained its {rules.head}",
         where="--teacher (no run has this name)",
-        fix=f"kdtrain --loss none --student {name} --run {run} "
-        f"--data {'camvid' if task == SEGMENTATION else 'cifar10'}:DIR",
+        fix=f"kdtrain --loss none --student {name} --run {run} --data {rules.example_data}:DIR",
     )

@@ -10,7 +10,7 @@ from kdcache.cache.networks.build import rebuild
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.run_card import STUDENT, read_run_card
 from kdcache.cache.networks.weights import fit_weights, read_weights
-from kdcache.cache.spec import CLASSIFICATION
+from kdcache.cache.tasks.table import task_of
 
 
 def load_run_network(
@@ -23,8 +23,8 @@ def load_run_network(
     describes.
     """
     config = read_run_card(run_dir).config
-    if config.task == CLASSIFICATION:
-        output_stride = None  # a classifier's is its own
+    if task_of(config.task).networks.default_stride is None:
+        output_stride = None  # such a network's is its own
     config = replace(
         config, output_stride=output_stride or config.output_stride, taps={**config.taps, **(taps or {})}
     )

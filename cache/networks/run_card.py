@@ -1,5 +1,6 @@
 """What a run folder says about its best student: network.json beside student.safetensors.
- Two files cannot be replaced in one step, so the card carries the digest of the weights and is the commit:
+
+Two files cannot be replaced in one step, so the card carries the digest of the weights and is the commit:
 the new weights wait under another name, the card is renamed over, then the weights are. A reader that comes
 after a kill between the two renames finds the waiting weights by the card's digest and finishes the job.
 """
@@ -16,7 +17,8 @@ from safetensors.torch import save_file
 from kdcache.cache.errors import BadWeights, Missing
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.network_config import NetworkConfig
-from kdcache.cache.spec import SEGMENTATION, Task
+from kdcache.cache.spec import Task
+from kdcache.cache.tasks.table import read_task
 
 CARD = "network.json"
 STUDENT = "student.safetensors"
@@ -35,17 +37,20 @@ class RunCard:
     output_stride: int
     weights_digest: str = ""  # SHA-256 of student.safetensors; filled in when saved
     metrics: Mapping[str, float] = field(default_factory=dict)
-    task: Task = SEGMENTATION  # the network's, when saved
 
     @property
     def config(self) -> NetworkConfig:
         return NetworkConfig.from_dict(self.network)
 
+    @property
+    def task(self) -> Task:
+        return self.config.task
+
 
 def save_run_network(run_dir: Path, network: Network, card: RunCard) -> RunCard:
     """Writes weights and card so that a reader sees both old or both new; returns the card with its digest.
 
-    `card.network`, `card.task` and `card.weights_digest` are taken from the network, whatever they held.
+    `card.network` and `card.weights_digest` are taken from the network, whatever they held.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     state = {
@@ -55,11 +60,10 @@ def save_run_network(run_dir: Path, network: Network, card: RunCard) -> RunCard:
     # One entry only: safetensors writes several in an order of its own mood, and the digest would change.
     save_file(state, waiting, metadata={"format": "pt"})
     _sync(waiting)
-    saved = replace(
-        card, network=network.config.to_dict(), task=network.task, weights_digest=file_digest(waiting)
-    )
+    saved = replace(card, network=network.config.to_dict(), weights_digest=file_digest(waiting))
+    written = {"format": FORMAT, **asdict(saved), "task": saved.task}
     draft = run_dir / f"{CARD}.next"
-    draft.write_text(json.dumps({"format": FORMAT, **asdict(saved)}, indent=1, sort_keys=True) + "\n")
+    draft.write_text(json.dumps(written, indent=1, sort_keys=True) + "\n")
     _sync(draft)
     draft.replace(run_dir / CARD)
     waiting.replace(run_dir / STUDENT)
@@ -97,13 +101,15 @@ def file_digest(path: Path) -> str:
 
 def _parse(path: Path) -> RunCard:
     try:
-        raw = {"task": SEGMENTATION, **json.loads(path.read_text())}  # cards of before do not say it
-        if raw.pop("format") != FORMAT or set(raw) != {entry.name for entry in fields(RunCard)}:
+        raw = json.loads(path.read_text())
+        task = read_task(raw, where=str(path))  # cards of before there were two do not name theirs
+        written = {*raw, "task"} - {"format"}
+        if raw["format"] != FORMAT or written != {"task", *(entry.name for entry in fields(RunCard))}:
             raise ValueError(f"not the fields of format {FORMAT}")
         height, width = raw["crop"]
         config = NetworkConfig.from_dict(raw["network"], where=str(path))
-        if config.task != raw["task"]:
-            raise ValueError(f"a network for {config.task} in a run of {raw['task']}")
+        if config.task != task:
+            raise ValueError(f"a network for {config.task} in a run of {task}")
         return RunCard(
             network=config.to_dict(),
             data=str(raw["data"]),
@@ -112,7 +118,6 @@ def _parse(path: Path) -> RunCard:
             output_stride=int(raw["output_stride"]),
             weights_digest=str(raw["weights_digest"]),
             metrics={name: float(value) for name, value in raw["metrics"].items()},
-            task=config.task,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as damage:
         raise BadWeights(
@@ -124,15 +129,15 @@ def _parse(path: Path) -> RunCard:
 
 def _settle(run_dir: Path, card: RunCard) -> None:
     student, waiting = run_dir / STUDENT, run_dir / WAITING
-    found = file_digest(student) if student.is_file() else "no file"
-    if found == card.weights_digest:
+    digest = file_digest(student) if student.is_file() else "no file"
+    if digest == card.weights_digest:
         return
     if waiting.is_file() and file_digest(waiting) == card.weights_digest:
         waiting.replace(student)
         return
     raise BadWeights(
         f"other teacher weights under a run's name: run '{run_dir.name}' says {card.weights_digest[:8]}, "
-        f"the file is {found[:8]}",
+        f"the file is {digest[:8]}",
         where=str(student),
         fix=f"put the run's own weights back, or train it again: kdtrain --run {run_dir.name}",
     )

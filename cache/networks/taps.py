@@ -1,5 +1,6 @@
 """Reading activations: one forward pass, several places.
- A place is a module path, 'encoder.model.layer4', or a path with an item, 'encoder#5', where that module
+
+A place is a module path, 'encoder.model.layer4', or a path with an item, 'encoder#5', where that module
 returns a list or a dictionary. Hooks live for one pass only: a copy of the network (EMA, DDP, SyncBN) never
 writes into another copy's results, and nothing stays behind when the pass fails.
 """

@@ -1,5 +1,6 @@
 """Weights files: reading them without running what they hold, fitting them to a network, telling them apart.
- A file may hold a whole network (this project's names, with or without the leading 'model.') or a backbone
+
+A file may hold a whole network (this project's names, with or without the leading 'model.') or a backbone
 alone in timm's (or torchvision's) names. Which of them it is shows in how many names agree.
 """
 
@@ -182,11 +183,11 @@ def _agree(names: set[str], given: Mapping[str, Tensor], own: Mapping[str, Tenso
 
 def _check_classes(network: Network, file: WeightsFile, head: set[str], given: Mapping[str, Tensor]) -> None:
     """Raises BadWeights when the file's classifier is for another number of classes."""
-    found = {given[name].shape[0] for name in head if name in given}
-    if len(found) != 1 or found == {network.num_classes}:
+    counts = {given[name].shape[0] for name in head if name in given}
+    if len(counts) != 1 or counts == {network.num_classes}:
         return  # nothing that classes explain: the listing of names says it
     raise BadWeights(
-        f"the weights tell {found.pop()} classes apart, the data have {network.num_classes}",
+        f"the weights tell {counts.pop()} classes apart, the data have {network.num_classes}",
         where=file.origin,
         fix=f"train them on the data first: kdtrain --loss none --student {network.name} --weights FILE "
         "--run RUN --data NAME:DIR, then --teacher RUN",

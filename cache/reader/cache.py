@@ -18,12 +18,12 @@ from kdcache.cache.reader.samples import StoredSamples
 from kdcache.cache.record.classifier import read_classifier
 from kdcache.cache.record.layout import target_layout
 from kdcache.cache.record.manifest import TapEntry
-from kdcache.cache.record.records import Coverage, RecordKey, list_records, read_record
+from kdcache.cache.record.records import Coverage, list_records, read_record
 from kdcache.cache.spec import TensorSpec
-from kdcache.cache.stores.contract import BlockRows
+from kdcache.cache.stores.contract import REPAIR, BlockRows, ShardKey
 from kdcache.cache.stores.table import target_format
 from kdcache.cache.views.sets import ViewSet
-from kdcache.cache.views.view import BlockViews, Geometry
+from kdcache.cache.views.view import BlockViews, Geometry, Row, StrayPartner
 
 # Shards kept open at once: each holds a memory map, of which the kernel allows a process 65530. The order
 # of an epoch returns to few of them, so starting over costs nothing that shows.
@@ -70,7 +70,17 @@ class Cache(StoredSamples):
                     fix=f"add it with: kdcache build --cache {self.manifest.name} {add}",
                 )
 
+    @property
+    def mixes(self) -> bool:
+        """Whether some view shows two samples."""
+        return any(views.recipe.mixes for views in self.manifest.views)
+
     # ---- targets -------------------------------------------------------------------------------------------
+
+    def row(self, index: int, view: int) -> Row:
+        """Sample `index` under view number `view`, with who is mixed in."""
+        block, place = self._place(index)
+        return self.block_views(block, view).row(place)
 
     def geometry(self, index: int, view: int) -> Geometry:
         block, row = self._place(index)
@@ -107,11 +117,10 @@ class Cache(StoredSamples):
         """What a run records of the cache it read: identity, samples, each view set's and each tap's
         digest."""
         m = self.manifest
-        blocks = [read_record(self.root, RecordKey(b))["digest"] for b in range(m.num_blocks)]
-        found = {"cache": m.name, "samples": digest_of(blocks)} | {
-            f"views/{v.first}": v.digest() for v in m.views
-        }
-        return found | {f"tap/{t.name}": t.digest for t in m.taps}
+        blocks = [read_record(self.root, ShardKey(b))["digest"] for b in range(m.num_blocks)]
+        samples = {"cache": m.name, "samples": digest_of(blocks)}
+        views = {f"views/{v.first}": v.digest() for v in m.views}
+        return samples | views | {f"tap/{t.name}": t.digest for t in m.taps}
 
     # ---- opening, once per shard ---------------------------------------------------------------------------
 
@@ -120,12 +129,23 @@ class Cache(StoredSamples):
             key = next((k for t in self.manifest.tap_names if (k := self.coverage.key(t, view, block))), None)
             if key is None:
                 raise self._absent(block, view, "any target")
-            samples = self._block(block)
-            record = read_record(self.root, key)
             if len(self._views) >= MAX_OPEN:
                 self._views.clear()
-            self._views[block, view] = BlockViews(record, samples.heights.tolist(), samples.widths.tolist())
+            self._views[block, view] = self._read_views(key)
         return self._views[block, view]
+
+    def _read_views(self, key: ShardKey) -> BlockViews:
+        samples = self._block(key.block)
+        sizes = zip(samples.heights.tolist(), samples.widths.tolist(), strict=True)
+        try:
+            return BlockViews(
+                read_record(self.root, key),
+                first=key.block * self.shard_samples,
+                keys=samples.keys,
+                sizes=sizes,
+            )
+        except StrayPartner as error:
+            raise BadCache(str(error), where=str(self.root), fix=REPAIR) from error
 
     def _open(self, target: str, block: int, view: int, spec: TensorSpec) -> BlockRows:
         key = self.coverage.key(target, view, block)
@@ -135,9 +155,7 @@ class Cache(StoredSamples):
         rows = self._format.open(
             self.store,
             target_layout(self.manifest, {target: [spec]}),
-            block=block,
-            view=view,
-            pass_id=key.pass_id,
+            key,
             tap=target,
             size_key=spec.size_key,
         )

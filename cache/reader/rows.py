@@ -1,72 +1,72 @@
-"""The pixels of a stored row as the image pipeline wants them: geometry, effects, and who is mixed in."""
+"""From rows to what the image pipeline takes: encoded images of the samples, of their partners, and truths.
+
+One place for streams, judges, the builder and whoever looks at a cache.
+"""
 
 from collections.abc import Sequence
-from typing import NamedTuple
-from weakref import WeakKeyDictionary
+from typing import Protocol
 
-from kdcache.cache.errors import BadCache
-from kdcache.cache.images.feed import Feed, Partner
-from kdcache.cache.reader.cache import Cache
-from kdcache.cache.stores.contract import REPAIR
-from kdcache.cache.stores.sample_tars import SampleBlock
-from kdcache.cache.views.view import Geometry, Op, partner_key, without_mixing
+import numpy as np
 
-_rows_by_key: WeakKeyDictionary[SampleBlock, dict[str, int]] = WeakKeyDictionary()
+from kdcache.cache.images.feed import Feed
+from kdcache.cache.tasks.contract import RowTruth, Truth
+from kdcache.cache.views.view import Row
 
 
-class ViewRow(NamedTuple):
-    """One stored view of one sample."""
+class EncodedImages(Protocol):
+    """What rows of pixels are read from: a cache, a source's samples, one block."""
 
-    geometry: Geometry
-    effects: tuple[Op, ...]
-    partner: int | None  # index of the sample that is mixed in
-
-
-def view_row(cache: Cache, index: int, view: int) -> ViewRow:
-    """What the record says of sample `index` under view number `view`."""
-    block, row = divmod(index, cache.shard_samples)
-    stored = cache.block_views(block, view)
-    effects = stored.effects(row)
-    key = partner_key(effects)
-    return ViewRow(stored.geometry(row), effects, None if key is None else _partner(cache, index, key))
+    def image(self, index: int) -> np.ndarray:
+        """The encoded image, 1-D uint8."""
+        ...
 
 
-def partner_of(cache: Cache, index: int | None, view: int) -> Partner | None:
-    """The pixels of a partner: its own view of the same number, without its mixing."""
-    if index is None:
-        return None
-    row = view_row(cache, index, view)
-    return Partner(cache.image(index), row.geometry, without_mixing(row.effects))
+class EncodedSamples(EncodedImages, Protocol):
+    """Images with their truth."""
+
+    def truth(self, index: int) -> np.ndarray:
+        """As `Truth.parse` gives it."""
+        ...
 
 
-def pixel_feed(cache: Cache, rows: Sequence[tuple[int, int]]) -> Feed:
-    """The images of (sample, view) pairs, without labels."""
-    found = [view_row(cache, index, view) for index, view in rows]
+def pixel_feed(
+    images: EncodedImages, rows: Sequence[Row], passengers: Sequence[list[np.ndarray]] = ()
+) -> Feed:
+    """The rows' images, and those that are mixed in; no truth. `passengers` pass through the pipeline."""
+    partners = [row.partner for row in rows]
     return Feed(
-        encoded=[cache.image(index) for index, _ in rows],
-        labels=[],
-        geometry=[row.geometry for row in found],
-        passengers=[],
-        effects=[row.effects for row in found],
-        partners=[partner_of(cache, row.partner, view) for row, (_, view) in zip(found, rows, strict=True)],
+        rows=rows,
+        encoded=[images.image(row.sample) for row in rows],
+        mixed_in=[None if p is None else images.image(p.sample) for p in partners] if any(partners) else [],
+        passengers=passengers,
     )
 
 
-def mixes(cache: Cache) -> bool:
-    """Whether some view of the cache shows two samples."""
-    return any(views.recipe.mixes for views in cache.manifest.views)
+def feed_with_truth(
+    samples: EncodedSamples,
+    rows: Sequence[Row],
+    truth: Truth,
+    *,
+    mixes: bool = False,
+    passengers: Sequence[list[np.ndarray]] = (),
+) -> Feed:
+    """The rows' images with their truths; with `mixes` each truth has another beside it.
+
+    What rides goes through the pipeline with its image, anything else is moved here as the row's view says.
+    """
+    truths = [row_truth(samples, row, truth, mixes=mixes) for row in rows]
+    maps = [one.own for one in truths] if truth.rides else []
+    return pixel_feed(samples, rows, passengers)._replace(maps=maps, truths=truths)
 
 
-def _partner(cache: Cache, index: int, key: str) -> int:
-    """A partner's index; it is a sample of the same block."""
-    block, row = cache.samples(index)
-    if block not in _rows_by_key:
-        _rows_by_key[block] = {name: place for place, name in enumerate(block.keys)}
-    found = _rows_by_key[block].get(key)
-    if found is None:
-        raise BadCache(
-            f"'{block.keys[row]}' is mixed with '{key}', which is not in its shard",
-            where=str(cache.root),
-            fix=REPAIR,
-        )
-    return index - row + found
+def row_truth(samples: EncodedSamples, row: Row, truth: Truth, *, mixes: bool) -> RowTruth:
+    """A row's truth under its view; where `mixes` found nobody to mix in, the other truth is its own."""
+    own = _seen(samples, row, truth)
+    if not mixes:
+        return RowTruth(own)
+    return RowTruth(own, own if row.partner is None else _seen(samples, row.partner, truth), row.own_share)
+
+
+def _seen(samples: EncodedSamples, row: Row, truth: Truth) -> np.ndarray:
+    value = samples.truth(row.sample)
+    return value if truth.rides else truth.moved(value, row.geometry, row.effects)

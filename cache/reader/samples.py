@@ -1,4 +1,4 @@
-"""A cache's samples: images, labels, keys and sizes by index, through memory maps.
+"""A cache's samples: images, truths, keys and sizes by index, through memory maps.
 
 Indexes and tars are opened when a sample of theirs is first asked for, and their digests are checked then.
 """
@@ -10,12 +10,13 @@ import numpy as np
 
 from kdcache.cache.errors import BadCache, BadOption, nearest
 from kdcache.cache.record.manifest import Manifest, read_manifest
-from kdcache.cache.record.records import RecordKey, read_record
-from kdcache.cache.spec import CLASSIFICATION, Task
-from kdcache.cache.stores.contract import REPAIR, ObjectRecord
+from kdcache.cache.record.records import read_record
+from kdcache.cache.spec import Task
+from kdcache.cache.stores.contract import REPAIR, ObjectRecord, ShardKey, bad_object
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.object_check import object_problem
-from kdcache.cache.stores.sample_tars import SampleBlock, open_samples
+from kdcache.cache.stores.sample_tars import SampleBlock, index_name, open_samples
+from kdcache.cache.tasks.table import task_of
 
 
 class StoredSamples:
@@ -24,6 +25,7 @@ class StoredSamples:
     def __init__(self, root: Path, *, check_digests: bool = True) -> None:
         self.root = root
         self.manifest: Manifest = read_manifest(root)
+        self._truth = task_of(self.manifest.task, where=f"cache {self.manifest.name}").truth
         self.store = LocalStore(root)
         self._check = check_digests
         self._checked: set[str] = set()
@@ -64,19 +66,21 @@ class StoredSamples:
         self._check_tar(block)
         return self._block(block).image(row)
 
-    def label(self, index: int) -> np.ndarray:
-        """Segmentation: the encoded grey PNG of train ids, 1-D uint8, 255 = ignore. Classification: the
-        class, (1,) int64."""
-        block, row = self._place(index)
-        if self.task == CLASSIFICATION:
-            return self._block(block).class_of(row)
-        self._check_tar(block)
-        return self._block(block).label(row)
+    def truth(self, index: int) -> np.ndarray:
+        """What is known of a sample, as the `parse` of its task's truth gives it; an encoded map is a view of
+        the mapped tar. Raises BadSample for a sample that is marked invalid."""
+        block, row = self.samples(index)
+        block.require_valid(row)
+        in_columns = self._truth.from_columns(block.columns, row)
+        if in_columns is not None:
+            return in_columns
+        self._check_tar(index // self.shard_samples)
+        return self._truth.parse(block.label(row).data)
 
-    def class_labels(self) -> np.ndarray:
-        """(num_samples,) int64: the class of every sample, -1 where it is invalid. Of classification only."""
-        found = [c for b in range(self.manifest.num_blocks) if (c := self._block(b).classes) is not None]
-        return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+    def column(self, name: str) -> np.ndarray:
+        """(num_samples,) int64: one of the columns that the task's truth keeps, of every sample."""
+        values = [self._block(block).columns[name] for block in range(self.manifest.num_blocks)]
+        return np.concatenate(values) if values else np.zeros(0, dtype=np.int64)
 
     def key(self, index: int) -> str:
         block, row = self.samples(index)
@@ -104,23 +108,32 @@ class StoredSamples:
     def _block(self, block: int) -> SampleBlock:
         if block not in self._blocks:
             # Only the index is checked here: whoever asks for keys and sizes must not read every image.
-            self._record(RecordKey(block), lambda name: name.endswith(".json"))
+            self._record(ShardKey(block), lambda name: name.endswith(".json"))
             samples = open_samples(self.store, block)
-            if (samples.classes is not None) != (self.task == CLASSIFICATION):
-                raise BadCache(
-                    f"samples of block {block:05d} are not of {self.task}, which the manifest claims",
-                    where=str(self.root),
-                    fix=REPAIR,
-                )
+            self._check_truth(samples, block)
             self._blocks[block] = samples
         return self._blocks[block]
 
+    def _check_truth(self, samples: SampleBlock, block: int) -> None:
+        """Raises BadCache for a block whose columns are not those of the task, or cannot be true."""
+        if set(samples.columns) != set(self._truth.columns):
+            raise BadCache(
+                f"samples of block {block:05d} are not of {self.task}, which the manifest claims",
+                where=str(self.root),
+                fix=REPAIR,
+            )
+        try:
+            self._truth.check_columns(samples.columns, samples.valid)
+        except ValueError as error:
+            name = index_name(block)
+            raise bad_object(f"'{name}' cannot be read: {error}", name) from error
+
     def _check_tar(self, block: int) -> None:
         if block not in self._tars:
-            self._record(RecordKey(block))
+            self._record(ShardKey(block))
             self._tars.add(block)
 
-    def _record(self, key: RecordKey, checked: Callable[[str], bool] = lambda name: True) -> None:
+    def _record(self, key: ShardKey, checked: Callable[[str], bool] = lambda name: True) -> None:
         """Check the digests of a shard's objects, those whose name `checked` accepts."""
         for entry in read_record(self.root, key)["objects"]:
             if self._check and checked(entry.name):

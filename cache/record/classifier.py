@@ -37,9 +37,9 @@ def classifier_problem(root: Path, manifest: Manifest) -> str | None:
     path = root / CLASSIFIER_FILE
     if not path.is_file():
         return f"'{CLASSIFIER_FILE}' is missing"
-    found = digest_bytes(path.read_bytes())
-    same = found == manifest.classifier
-    return None if same else f"'{CLASSIFIER_FILE}' differs (stored {manifest.classifier}, found {found})"
+    digest = digest_bytes(path.read_bytes())
+    same = digest == manifest.classifier
+    return None if same else f"'{CLASSIFIER_FILE}' differs (stored {manifest.classifier}, found {digest})"
 
 
 def read_classifier(root: Path, manifest: Manifest, *, check: bool = True) -> torch.Tensor | None:

@@ -1,9 +1,27 @@
-"""Which cache: a path, a name under the caches folder, or the only one there is."""
+"""Where runs and caches lie, and which cache is meant: a path, a name, or the only one there is.
 
+Home is `$KDCACHE_HOME`, the current folder when it is not set; runs lie under runs/, caches under caches/.
+"""
+
+import os
 from pathlib import Path
 
 from kdcache.cache.errors import BadOption, Missing, nearest
 from kdcache.cache.record.manifest import FILE_NAME
+
+HOME_VARIABLE = "KDCACHE_HOME"
+
+
+def home_dir() -> Path:
+    return Path(os.environ.get(HOME_VARIABLE) or ".").expanduser()
+
+
+def runs_dir(home: Path) -> Path:
+    return home / "runs"
+
+
+def caches_dir(home: Path) -> Path:
+    return home / "caches"
 
 
 def list_caches(caches_dir: Path) -> list[Path]:

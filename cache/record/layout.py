@@ -24,6 +24,6 @@ def target_layout(manifest: Manifest, specs: Mapping[str, Iterable[TensorSpec]])
     )
 
 
-def row_bytes(manifest: Manifest, name: str, spec: TensorSpec) -> int:
+def bytes_per_row(manifest: Manifest, name: str, spec: TensorSpec) -> int:
     """Uncompressed bytes of one row of a target."""
     return sum(part.num_bytes for part in make_codec(manifest.tap(name).codec).parts(spec).values())

@@ -14,7 +14,8 @@ from typing import Any
 
 from kdcache.cache.errors import BadCache, Missing, TornManifest, unknown
 from kdcache.cache.fingerprint import digest_of
-from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task, TensorSpec, ceil_div
+from kdcache.cache.spec import Task, TensorSpec, ceil_div
+from kdcache.cache.tasks.table import read_task
 from kdcache.cache.views.sets import ViewSet
 
 FORMAT = 1
@@ -68,16 +69,15 @@ class Manifest:
     num_samples: int
     views: tuple[ViewSet, ...]
     taps: tuple[TapEntry, ...]
-    passes: Mapping[str, tuple[str, ...]] = field(
-        default_factory=dict
-    )  # pass id -> target names written together
+    # pass id -> target names written together
+    passes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     classifier: str = ""  # digest of classifier.safetensors, the teacher's last linear layer; '' without one
     format: int = FORMAT
 
     @property
     def task(self) -> Task:
-        """Manifests of before there were two tasks do not name theirs."""
-        return CLASSIFICATION if self.data.get("task") == CLASSIFICATION else SEGMENTATION
+        """Raises BadOption for one that this kdcache does not know."""
+        return read_task(self.data, where=f"manifest of cache {self.name}")
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -96,10 +96,10 @@ class Manifest:
         return tuple(t.name for t in self.taps)
 
     def tap(self, name: str) -> TapEntry:
-        found = next((t for t in self.taps if t.name == name), None)
-        if found is None:
+        entry = next((t for t in self.taps if t.name == name), None)
+        if entry is None:
             raise unknown("target", name, self.tap_names, where=f"cache {self.name}")
-        return found
+        return entry
 
     def view_set(self, number: int) -> ViewSet:
         """The set that holds global view number `number`."""

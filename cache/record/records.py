@@ -12,57 +12,50 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from kdcache.cache.errors import BadCache
-from kdcache.cache.stores.contract import ObjectRecord
+from kdcache.cache.stores.contract import ObjectRecord, ShardKey
 
 FOLDER = "records"
 _NAME = re.compile(r"^(\d{5,})-(?:samples|v(\d{3,})-([0-9a-f]{8}))\.json$")
 
 
-class RecordKey(NamedTuple):
-    """Which shard: `view` -1 and an empty `pass_id` for a block's samples."""
-
-    block: int
-    view: int = -1
-    pass_id: str = ""
-
-    @property
-    def name(self) -> str:
-        tail = "samples" if self.view < 0 else f"v{self.view:03d}-{self.pass_id}"
-        return f"{FOLDER}/{self.block:05d}-{tail}.json"
-
-    @property
-    def title(self) -> str:
-        return f"shard {self.block:05d}" + (" (samples)" if self.view < 0 else f" view {self.view}")
+def record_name(shard: ShardKey) -> str:
+    """The record's file, relative to the cache."""
+    tail = "samples" if shard.of_samples else f"v{shard.view:03d}-{shard.pass_id}"
+    return f"{FOLDER}/{shard.block:05d}-{tail}.json"
 
 
-def list_records(root: Path) -> set[RecordKey]:
+def list_records(root: Path) -> set[ShardKey]:
     """Every committed shard of a cache, from file names alone."""
     folder = root / FOLDER
     if not folder.is_dir():
         return set()
     with os.scandir(folder) as entries:
         matches = [m for m in (_NAME.match(entry.name) for entry in entries) if m]
-    return {RecordKey(int(m[1]), int(m[2]) if m[2] else -1, m[3] or "") for m in matches}
+    return {ShardKey(int(m[1]), int(m[2]) if m[2] else -1, m[3] or "") for m in matches}
 
 
 def stored_shard_samples(root: Path) -> int | None:
     """Samples per shard as the records have it; None without a record."""
-    first = RecordKey(0)
-    return int(read_record(root, first)["shard_samples"]) if (root / first.name).is_file() else None
+    first = ShardKey(0)
+    return int(read_record(root, first)["shard_samples"]) if has_record(root, first) else None
 
 
-def read_record(root: Path, key: RecordKey) -> dict[str, Any]:
+def has_record(root: Path, shard: ShardKey) -> bool:
+    return (root / record_name(shard)).is_file()
+
+
+def read_record(root: Path, shard: ShardKey) -> dict[str, Any]:
     """The record's JSON. Raises BadCache when it is torn or missing."""
     try:
-        record: dict[str, Any] = json.loads((root / key.name).read_text())
+        record: dict[str, Any] = json.loads((root / record_name(shard)).read_text())
         record["objects"] = [ObjectRecord(*o) for o in record["objects"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadCache(
-            f"the record of {key.title} cannot be read: {error}",
-            where=str(root / key.name),
+            f"the record of {shard.title} cannot be read: {error}",
+            where=str(root / record_name(shard)),
             fix="run 'kdcache build --repair'",
         ) from error
     return record
@@ -71,18 +64,18 @@ def read_record(root: Path, key: RecordKey) -> dict[str, Any]:
 class Coverage:
     """Which (target, view, block) exist, from the records and the manifest's table of passes."""
 
-    def __init__(self, keys: set[RecordKey], passes: Mapping[str, tuple[str, ...]]) -> None:
-        self.samples = {k.block for k in keys if k.view < 0}
-        self._of_target: dict[tuple[str, int, int], RecordKey] = {}
+    def __init__(self, keys: set[ShardKey], passes: Mapping[str, tuple[str, ...]]) -> None:
+        self.samples = {k.block for k in keys if k.of_samples}
+        self._of_target: dict[tuple[str, int, int], ShardKey] = {}
         for key in sorted(keys):
             for target in passes.get(key.pass_id, ()):
                 self._of_target[target, key.view, key.block] = key
 
-    def key(self, target: str, view: int, block: int) -> RecordKey | None:
+    def key(self, target: str, view: int, block: int) -> ShardKey | None:
         return self._of_target.get((target, view, block))
 
     def missing(self, targets: tuple[str, ...], view: int, block: int) -> tuple[str, ...]:
         return tuple(t for t in targets if (t, view, block) not in self._of_target)
 
-    def keys(self) -> Iterator[RecordKey]:
+    def keys(self) -> Iterator[ShardKey]:
         return iter(sorted(set(self._of_target.values())))

@@ -44,13 +44,13 @@ class Ade20k(FileSource):
     @classmethod
     def trees(cls, root: Path) -> dict[str, Tree]:
         for inside in (root, root / "ADEChallengeData2016"):
-            found = {
+            splits = {
                 split: Tree(inside / "images" / folder, inside / "annotations" / folder)
                 for split, folder in FOLDERS.items()
                 if (inside / "images" / folder).is_dir()
             }
-            if found:
-                return found
+            if splits:
+                return splits
         return {}
 
     def class_map_of(self, tree: Tree) -> ClassMap:

@@ -19,7 +19,8 @@ from PIL import Image
 
 from kdcache.cache.errors import BadSample, Missing
 from kdcache.cache.sources.contract import BaseSource, Described
-from kdcache.cache.spec import CLASSIFICATION, Task
+from kdcache.cache.spec import Task
+from kdcache.cache.tasks.table import CLASSIFICATION
 
 TRAIN, VAL, TEST = "train", "val", "test"
 TRAINVAL = "trainval"

@@ -45,9 +45,9 @@ class Cifar(ArraySource):
         names = self.batches[part]
         place = _place(self.root, self.folder, self.archive, self.batches[TRAIN][0], self.batches[TEST][0])
         assert place is not None, "parts_in found it"
-        found = [self._batch(raw, path) for raw, path in _read(place, self.folder, names)]
-        pixels = np.concatenate([pixels for pixels, _ in found])
-        labels = np.concatenate([labels for _, labels in found])
+        batches = [self._batch(raw, path) for raw, path in _read(place, self.folder, names)]
+        pixels = np.concatenate([pixels for pixels, _ in batches])
+        labels = np.concatenate([labels for _, labels in batches])
         files = (place,) if place.is_file() else tuple(place / name for name in names)
         return Rows(part, pixels, labels, files)
 
@@ -113,7 +113,7 @@ def _place(root: Path, folder: str, archive: str, *names: str) -> Path | None:
 
 def _read(place: Path, folder: str, names: Sequence[str]) -> list[tuple[bytes, str]]:
     """Bytes of the named files, each with the path to show. Nothing is unpacked to disk."""
-    found: dict[str, bytes] = {}
+    content: dict[str, bytes] = {}
     try:
         if not place.is_file():
             return [((place / name).read_bytes(), str(place / name)) for name in names]
@@ -121,8 +121,8 @@ def _read(place: Path, folder: str, names: Sequence[str]) -> list[tuple[bytes, s
             wanted = {f"{folder}/{name}": name for name in names}
             for member in tar:  # in the archive's order: seeking back would unpack it once more
                 if member.name in wanted and (file := tar.extractfile(member)) is not None:
-                    found[wanted[member.name]] = file.read()
-        return [(found[name], f"{place}, {folder}/{name}") for name in names]
+                    content[wanted[member.name]] = file.read()
+        return [(content[name], f"{place}, {folder}/{name}") for name in names]
     except _READ_ERRORS as error:
         raise _damaged(str(place), f"cannot be read: {error}") from error
 

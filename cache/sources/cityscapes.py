@@ -33,12 +33,12 @@ class Cityscapes(FileSource):
 
     @classmethod
     def trees(cls, root: Path) -> dict[str, Tree]:
-        found = {}
+        splits = {}
         for split in ("train", "val"):
             images, labels = root / "leftImg8bit" / split, root / "gtFine" / split
             if images.is_dir():
-                found[split] = Tree(images, labels, "_leftImg8bit", _label_ending(labels))
-        return found
+                splits[split] = Tree(images, labels, "_leftImg8bit", _label_ending(labels))
+        return splits
 
     def class_map_of(self, tree: Tree) -> ClassMap:
         if tree.label_ending == BY_TRAIN_ID:

@@ -22,7 +22,8 @@ from kdcache.cache.sources.listing import (
     transposed_by_exif,
 )
 from kdcache.cache.sources.tree import Tree
-from kdcache.cache.spec import SEGMENTATION, Task
+from kdcache.cache.spec import Task
+from kdcache.cache.tasks.table import SEGMENTATION
 
 Described = dict[str, str | int | list[str]]
 
@@ -88,7 +89,7 @@ class BaseSource(ABC):
 
     name: ClassVar[str]
     layout: ClassVar[str]  # the files that are expected, one per line, for the error of a missing one
-    task: Task = SEGMENTATION
+    task: Task
     augment: str = ""
     class_names: tuple[str, ...]
     default_crop: tuple[int, int]
@@ -148,6 +149,8 @@ class BaseSource(ABC):
 class FileSource(BaseSource):
     """Segmentation: one image and one label file a sample. Raises Missing where the label folder is not
     there."""
+
+    task: Task = SEGMENTATION
 
     def __init__(self, root: Path, split: str) -> None:
         super().__init__(root, split)

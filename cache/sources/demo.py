@@ -107,12 +107,12 @@ def _is_drawn(root: Path) -> bool:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
-        found = json.loads((root / RECORD_FILE).read_text(encoding="utf-8"))
+        record = json.loads((root / RECORD_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        found = None
-    if found == _record():
+        record = None
+    if record == _record():
         return True
-    other = isinstance(found, dict) and found.get("name") == "demo"
+    other = isinstance(record, dict) and record.get("name") == "demo"
     raise BadOption(
         "the demo was drawn there by another version of this project"
         if other

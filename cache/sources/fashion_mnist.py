@@ -33,8 +33,8 @@ class FashionMnist(ArraySource):
 
     @classmethod
     def parts_in(cls, root: Path) -> tuple[str, ...]:
-        found = (part for part in STEMS if _file(root, part, IMAGES).is_file())
-        return tuple(part for part in found if _file(root, part, LABELS).is_file())
+        with_images = (part for part in STEMS if _file(root, part, IMAGES).is_file())
+        return tuple(part for part in with_images if _file(root, part, LABELS).is_file())
 
     def read_part(self, part: str) -> Rows:
         images, labels = (_file(self.root, part, kind) for kind in (IMAGES, LABELS))

@@ -12,7 +12,8 @@ from kdcache.cache.errors import BadSample, Missing
 from kdcache.cache.sources.contract import BaseSource, Described
 from kdcache.cache.sources.listing import IMAGE_SUFFIXES, find_images, header_size, image_size, read_bytes
 from kdcache.cache.sources.tree import SPLITS
-from kdcache.cache.spec import CLASSIFICATION, Task
+from kdcache.cache.spec import Task
+from kdcache.cache.tasks.table import CLASSIFICATION
 
 CROP_PX = 224  # the usual input; smaller images are used at their own size
 # Pictures that would be lost in silence, as other files (lists, readmes) are meant to be.
@@ -97,7 +98,7 @@ class ImageFolder(BaseSource):
         folder = self._folder / name
         if not folder.is_dir():
             return {}  # a class of `train` that this split happens not to have
-        found = find_images(folder, "")
+        images = find_images(folder, "")
         other = next((p for p in sorted(folder.rglob("*")) if p.suffix.lower() in OTHER_IMAGES), None)
         if other is not None:
             raise BadSample(
@@ -105,13 +106,13 @@ class ImageFolder(BaseSource):
                 where=str(other),
                 fix="convert it to JPEG or PNG, or take it out of the folder",
             )
-        if not found:
+        if not images:
             raise Missing(
                 f"the class '{name}' of split '{self.split}' has no images",
                 where=str(folder),
                 fix="put its images there, or remove the folder",
             )
-        return found
+        return images
 
     def _crop(self) -> tuple[int, int]:
         try:

@@ -19,7 +19,7 @@ def find_images(folder: Path, ending: str) -> dict[str, str]:
 
     Links to folders are followed: datasets of this size are often put together from several disks.
     """
-    found: dict[str, str] = {}
+    path_of: dict[str, str] = {}
     for parent, _, names in os.walk(folder, followlinks=True):
         within = Path(parent).relative_to(folder)
         for name in sorted(names):
@@ -28,14 +28,14 @@ def find_images(folder: Path, ending: str) -> dict[str, str]:
                 continue
             key = (within / stem.removesuffix(ending)).as_posix()
             path = (within / name).as_posix()
-            if key in found:
+            if key in path_of:
                 raise BadSample(
-                    f"two images have the key '{key}': {found[key]} and {path}",
+                    f"two images have the key '{key}': {path_of[key]} and {path}",
                     where=str(folder),
                     fix="a key is the path without suffix; rename or remove one of the two",
                 )
-            found[key] = path
-    return found
+            path_of[key] = path
+    return path_of
 
 
 def listed_keys(list_file: Path) -> list[str]:

@@ -78,10 +78,10 @@ def read_plain(raw: bytes) -> dict[str, object]:
     """
     try:
         # S301 is about code that a pickle runs; `find_class` above gives it none.
-        found = _Unpickler(io.BytesIO(raw), encoding="bytes").load()
-        if not isinstance(found, dict):
-            raise pickle.UnpicklingError(f"it holds a {type(found).__name__}, not a dictionary")
-        return {_text(key): v.value() if isinstance(v, _Array) else v for key, v in found.items()}
+        unpickled = _Unpickler(io.BytesIO(raw), encoding="bytes").load()
+        if not isinstance(unpickled, dict):
+            raise pickle.UnpicklingError(f"it holds a {type(unpickled).__name__}, not a dictionary")
+        return {_text(key): v.value() if isinstance(v, _Array) else v for key, v in unpickled.items()}
     except pickle.UnpicklingError:
         raise
     except Exception as error:  # a torn pickle fails in whatever way its bytes happen to spell

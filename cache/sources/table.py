@@ -25,8 +25,8 @@ SOURCES: Mapping[str, type[BaseSource]] = {kind.name: kind for kind in (*_SEGMEN
 def open_source(spec: str, split: str) -> Source:
     """The split of 'camvid:DIR', 'demo:DIR' or 'demo'.
 
-    Raises BadOption for an unknown name or no folder,Missing for a folder,
-    split or class list that is not there,BadSample for two files with one key.
+    Raises BadOption for an unknown name or no folder, Missing for a folder, split or class list that is not
+    there, BadSample for two files with one key.
     """
     kind, root = _parse(spec)
     return kind(root, split)
@@ -36,10 +36,10 @@ def splits(spec: str) -> tuple[str, ...]:
     """Splits that exist, in the order train, val, test. Draws nothing. Raises BadOption and Missing."""
     kind, root = _parse(spec)
     root = root.expanduser().absolute()
-    found = kind.splits_in(root)
-    if not found:
+    existing = kind.splits_in(root)
+    if not existing:
         raise kind.missing_folder(root)
-    return found
+    return existing
 
 
 def _parse(spec: str) -> tuple[type[BaseSource], Path]:

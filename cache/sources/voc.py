@@ -42,18 +42,18 @@ class Voc(FileSource):
             return {}
         lists = inside / "ImageSets/Segmentation"
         images, labels = inside / "JPEGImages", inside / "SegmentationClass"
-        found = {
+        splits = {
             s: Tree(images, labels, list_file=p)
             for s in ("train", "val")
             if (p := lists / f"{s}.txt").is_file()
         }
         augmented = next((p for name in AUGMENTED_LISTS if (p := lists / name).is_file()), None)
         if augmented and (inside / AUGMENTED).is_dir():
-            found = {
+            splits = {
                 "train": Tree(images, inside / AUGMENTED, list_file=augmented),
-                **_without(found, "train"),
+                **_without(splits, "train"),
             }
-        return found
+        return splits
 
     def class_map_of(self, tree: Tree) -> ClassMap:
         return identity_map(len(CLASSES))

@@ -2,7 +2,7 @@
 
 A store keeps named, immutable byte objects: `put` makes one whole or not at all, `get` reads ranges of it,
 `commit` writes the small record that alone says the objects count. A target format lays targets out in
-objects: it writes one (block, view, pass) at a time, always whole, and hands rows out again.
+objects: it writes one shard, a (block, view, pass), at a time, always whole, and hands rows out again.
 """
 
 import builtins
@@ -13,10 +13,26 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from kdcache.cache.errors import BadCache
-from kdcache.cache.spec import Parts, PartSpec, TensorSpec
+from kdcache.cache.spec import PartSpec, RowParts, TensorSpec
 
 Buffer = bytes | memoryview
 REPAIR = "run 'kdcache build --repair': it re-makes just that shard"
+
+
+class ShardKey(NamedTuple):
+    """Which shard: the samples of a block, or what one pass of the teacher wrote for it under one view."""
+
+    block: int
+    view: int = -1  # global view number; -1 for the samples
+    pass_id: str = ""  # 8 hex digits of `pass_id`; empty for the samples
+
+    @property
+    def of_samples(self) -> bool:
+        return self.view < 0
+
+    @property
+    def title(self) -> str:
+        return f"shard {self.block:05d}" + (" (samples)" if self.of_samples else f" view {self.view}")
 
 
 class ObjectRecord(NamedTuple):
@@ -115,41 +131,31 @@ class TargetFormat(Protocol):
         self,
         store: Store,
         layout: TargetLayout,
+        shard: ShardKey,
         *,
-        block: int,
-        view: int,
-        pass_id: str,
-        targets: Mapping[str, Sequence[Parts | None]],
+        targets: Mapping[str, Sequence[RowParts | None]],
         sizes: Mapping[str, Sequence[TensorSpec | None]],
     ) -> list[ObjectRecord]:
-        """Store all rows of one block under one view. `targets[tap][row]` is None for a row without a target;
+        """Store all rows of one shard of targets. `targets[tap][row]` is None for a row without a target;
         `sizes[tap][row]` says which map size a row has, and the layout holds the parts of each. Raises
         DiskFull."""
         ...
 
     def open(
-        self,
-        store: Store,
-        layout: TargetLayout,
-        *,
-        block: int,
-        view: int,
-        pass_id: str,
-        tap: str,
-        size_key: str,
+        self, store: Store, layout: TargetLayout, shard: ShardKey, *, tap: str, size_key: str
     ) -> BlockRows:
         """The rows of one tap and map size. Raises BadCache when the object is missing, short or corrupt."""
         ...
 
 
-def damaged(what: str, name: str) -> BadCache:
+def bad_object(what: str, name: str) -> BadCache:
     """The error for bytes of a store that are not what they must be."""
     return BadCache(what, where=name, fix=REPAIR)
 
 
 def rows_by_size(
-    targets: Sequence[Parts | None], sizes: Sequence[TensorSpec | None]
-) -> dict[str, list[Parts | None]]:
+    targets: Sequence[RowParts | None], sizes: Sequence[TensorSpec | None]
+) -> dict[str, list[RowParts | None]]:
     """Size key -> all rows of the block, None at rows of another size or without a target."""
     keys = [None if t is None or s is None else s.size_key for t, s in zip(targets, sizes, strict=True)]
     return {

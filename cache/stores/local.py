@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from kdcache.cache.errors import BadCache, DiskFull
-from kdcache.cache.stores.contract import Buffer, damaged
+from kdcache.cache.stores.contract import Buffer, bad_object
 from kdcache.cache.stores.contract import ObjectRecord as ObjectRecord
 
 MAX_MAPS = 1024  # the kernel allows 65530 maps per process; whoever holds an array keeps its own map alive
@@ -78,10 +78,10 @@ class LocalStore:
         """The whole file as a read-only uint8 array over a memory map. Raises BadCache when it is missing."""
         path = self.path(name)
         try:
-            found = path.stat()
+            stat = path.stat()
             kept = self._maps.get(name)
             # A replaced file has another inode: the old one is still in use by the map that is compared with.
-            if kept is not None and kept[0] == (found.st_ino, found.st_size):
+            if kept is not None and kept[0] == (stat.st_ino, stat.st_size):
                 # Last in the order again; written so that another thread may forget it in between.
                 self._maps[name] = self._maps.pop(name, kept)
                 return kept[1]
@@ -89,9 +89,9 @@ class LocalStore:
                 stat = os.fstat(file.fileno())
                 bytes_map = _map_file(file.fileno(), stat.st_size)
         except FileNotFoundError as error:
-            raise damaged(f"'{name}' is missing", str(path)) from error
+            raise bad_object(f"'{name}' is missing", str(path)) from error
         except OSError as error:
-            raise damaged(f"'{name}' cannot be read: {error.strerror}", str(path)) from error
+            raise bad_object(f"'{name}' cannot be read: {error.strerror}", str(path)) from error
         self._maps[name] = ((stat.st_ino, stat.st_size), bytes_map)
         if len(self._maps) > MAX_MAPS:
             self._maps.popitem(last=False)
@@ -105,7 +105,7 @@ class LocalStore:
             return [view]
         for offset, num_bytes in ranges:
             if offset < 0 or num_bytes < 0 or offset + num_bytes > len(view):
-                raise damaged(
+                raise bad_object(
                     f"'{name}' has {len(view)} bytes, too few for {num_bytes} bytes at {offset}",
                     str(self.path(name)),
                 )
@@ -116,9 +116,9 @@ class LocalStore:
         try:
             record = json.loads(bytes(self.get(name)[0]))
         except ValueError as error:
-            raise damaged(f"'{name}' is not JSON: {error}", str(self.path(name))) from error
+            raise bad_object(f"'{name}' is not JSON: {error}", str(self.path(name))) from error
         if not isinstance(record, dict):
-            raise damaged(f"'{name}' holds no record", str(self.path(name)))
+            raise bad_object(f"'{name}' holds no record", str(self.path(name)))
         return record
 
     def exists(self, name: str) -> bool:

@@ -11,9 +11,9 @@ def object_problem(root: Path, entry: ObjectRecord) -> str | None:
     path = root / entry.name
     if not path.is_file():
         return f"'{entry.name}' is missing"
-    found = path.stat().st_size
-    if found != entry.num_bytes:
-        return f"'{entry.name}' has {found} bytes, its record says {entry.num_bytes}"
+    num_bytes = path.stat().st_size
+    if num_bytes != entry.num_bytes:
+        return f"'{entry.name}' has {num_bytes} bytes, its record says {entry.num_bytes}"
     digest = digest_file(path)
     return (
         None if digest == entry.digest else f"'{entry.name}' differs (stored {entry.digest}, found {digest})"

@@ -1,40 +1,42 @@
 """Samples, each once: `samples/<block>.tar` for WebDataset readers, `samples/<block>.json` with offsets.
 
-Members of the sample at global index 12: `00000012.jpg` or `.png` (the source's own bytes),
-`00000012.label.png` (8-bit grey train ids) or `00000012.cls` (the class in ASCII), `00000012.json` (its key
-and size). The key is never a member's name: a dot in it would merge samples. A sample that '--skip-bad'
-marked invalid has no members, but keeps its place in the index. The index of classification has the classes
-as one more column, so that the class of every sample is known without touching a tar.
+Members of the sample at global index 12: `00000012.jpg` or `.png` (the source's own bytes), its label under
+the suffix of its task's truth, `00000012.label.png` (8-bit grey train ids) or `00000012.cls` (the class in
+ASCII), and `00000012.json` (its key and size). The key is never a member's name: a dot in it would merge
+samples. A sample that '--skip-bad' marked invalid has no members, but keeps its place in the index. What the
+truth keeps in columns of its own ('classes') stands in the index too: it is known without touching a tar.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kdcache.cache.errors import BadSample
-from kdcache.cache.stores.contract import Buffer, ObjectRecord, Store, damaged
+from kdcache.cache.stores.contract import Buffer, ObjectRecord, Store, bad_object
 from kdcache.cache.stores.tar_pack import pack_tar
 from kdcache.cache.views.draw import key_hash
 
 FORMAT = 1
 _MAGIC = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png"}
 _COLUMNS = ("keys", "suffixes", "valid", "heights", "widths", "digests", "images", "labels")
+_FIELDS = ("format", "first_index", *_COLUMNS)  # anything else in an index is a column of the truth
 
 
 class SampleEntry(NamedTuple):
     """One sample on its way into a tar. Height and width in pixels; `digest` is of the source's own bytes."""
 
     key: str
-    suffix: str
+    suffix: str  # of the image's member
     image: bytes
+    label_suffix: str
     label: bytes
     height: int
     width: int
     valid: bool = True
     digest: str = ""
-    class_id: int | None = None  # of classification; -1 where the sample is invalid
+    columns: Mapping[str, int] = {}  # what the truth keeps in the index; the same names in every entry
 
 
 def image_suffix(image: bytes, *, key: str) -> str:
@@ -49,9 +51,9 @@ def image_suffix(image: bytes, *, key: str) -> str:
     )
 
 
-def bad_entry(key: str, digest: str = "", *, classified: bool = False) -> SampleEntry:
+def bad_entry(key: str, digest: str = "", *, columns: Mapping[str, int] | None = None) -> SampleEntry:
     """The entry of a sample that cannot be used: keeps its place, holds nothing."""
-    return SampleEntry(key, "", b"", b"", 0, 0, False, digest, -1 if classified else None)
+    return SampleEntry(key, "", b"", "", b"", 0, 0, False, digest, columns or {})
 
 
 def tar_name(block: int) -> str:
@@ -84,9 +86,8 @@ def pack_samples(first_index: int, entries: Sequence[SampleEntry]) -> tuple[list
         "images": images,
         "labels": labels,
     }
-    if any(e.class_id is not None for e in entries):
-        index["classes"] = [e.class_id for e in entries]
-    return buffers, index
+    columns = dict.fromkeys(name for e in entries for name in e.columns)
+    return buffers, index | {name: [e.columns[name] for e in entries] for name in columns}
 
 
 def write_samples(
@@ -112,8 +113,8 @@ class SampleBlock:
         self.heights = np.asarray(index["heights"], dtype=np.int64)
         self.widths = np.asarray(index["widths"], dtype=np.int64)
         self.key_hashes = np.asarray([key_hash(key) for key in self.keys], dtype=np.uint64)
-        # Class of each sample, -1 where it is invalid; None in segmentation.
-        self.classes = _class_column(index)
+        # What the truth keeps here, by name, int64.
+        self.columns = {name: np.asarray(index[name], dtype=np.int64) for name in _truth_columns(index)}
         self._images = self._spans(index["images"])
         self._labels = self._spans(index["labels"])
 
@@ -125,23 +126,17 @@ class SampleBlock:
         return self._span(self._images, row)
 
     def label(self, row: int) -> np.ndarray:
-        """The encoded grey PNG of train ids, or the class in ASCII, 1-D uint8. Raises BadSample when it is
-        marked invalid."""
+        """The label as it lies in the tar, 1-D uint8. Raises BadSample when the sample is marked invalid."""
         return self._span(self._labels, row)
 
-    def class_of(self, row: int) -> np.ndarray:
-        """The class, (1,) int64. Raises BadSample when the sample is marked invalid."""
-        self._require_valid(row)
-        assert self.classes is not None, "classification only"
-        return self.classes[row : row + 1]
-
     def _span(self, spans: np.ndarray, row: int) -> np.ndarray:
-        self._require_valid(row)
+        self.require_valid(row)
         offset, num_bytes = spans[row]
         view: np.ndarray = self._tar[offset : offset + num_bytes]
         return view
 
-    def _require_valid(self, row: int) -> None:
+    def require_valid(self, row: int) -> None:
+        """Raises BadSample for a sample that is marked invalid."""
         if not self.valid[row]:
             raise BadSample(
                 f"sample '{self.keys[row]}' is marked invalid: its image or label could not be used",
@@ -152,7 +147,7 @@ class SampleBlock:
     def _spans(self, pairs: Sequence[Sequence[int]]) -> np.ndarray:
         spans = np.asarray(pairs, dtype=np.int64).reshape(len(self.keys), 2)
         if spans.size and (spans.min() < 0 or int(spans.sum(1).max()) > self._tar.size):
-            raise damaged(f"'{self.name}' has {self._tar.size} bytes, its index needs more", self.name)
+            raise bad_object(f"'{self.name}' has {self._tar.size} bytes, its index needs more", self.name)
         return spans
 
 
@@ -163,23 +158,16 @@ def open_samples(store: Store, block: int) -> SampleBlock:
         index = store.read_json(name)
         if index["format"] != FORMAT:
             raise ValueError(f"format {index['format']}, this kdcache reads {FORMAT}")
-        optional = ("classes",) if "classes" in index else ()
-        lengths = {len(index[column]) for column in (*_COLUMNS, *optional)}
+        lengths = {len(index[column]) for column in (*_COLUMNS, *_truth_columns(index))}
         if len(lengths) != 1:
             raise ValueError("its columns differ in length")
         return SampleBlock(tar, index, name=tar_name(block))
     except (ValueError, KeyError, TypeError) as error:
-        raise damaged(f"'{name}' cannot be read: {error}", name) from error
+        raise bad_object(f"'{name}' cannot be read: {error}", name) from error
 
 
-def _class_column(index: dict[str, Any]) -> np.ndarray | None:
-    """Raises ValueError unless exactly the valid samples have a class."""
-    if "classes" not in index:
-        return None
-    classes = np.asarray(index["classes"], dtype=np.int64)
-    if ((classes >= 0) != np.asarray(index["valid"], dtype=bool)).any():
-        raise ValueError("a valid sample without a class")
-    return classes
+def _truth_columns(index: Mapping[str, Any]) -> list[str]:
+    return [name for name in index if name not in _FIELDS]
 
 
 def _members(first_index: int, entries: Sequence[SampleEntry]) -> Iterator[tuple[str, Buffer]]:
@@ -188,5 +176,5 @@ def _members(first_index: int, entries: Sequence[SampleEntry]) -> Iterator[tuple
             continue
         about = {"height": entry.height, "key": entry.key, "width": entry.width}
         yield f"{number:08d}.{entry.suffix}", entry.image
-        yield f"{number:08d}.{'label.png' if entry.class_id is None else 'cls'}", entry.label
+        yield f"{number:08d}.{entry.label_suffix}", entry.label
         yield f"{number:08d}.json", json.dumps(about, sort_keys=True).encode()

@@ -8,6 +8,7 @@ from kdcache.cache.stores.webdataset_format import WebdatasetFormat
 from kdcache.cache.stores.zarr_format import ZarrFormat
 
 FORMATS: Mapping[str, Callable[[], TargetFormat]] = {"zarr": ZarrFormat, "webdataset": WebdatasetFormat}
+DEFAULT_FORMAT = "zarr"
 
 
 def target_format(name: str) -> TargetFormat:

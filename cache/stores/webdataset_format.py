@@ -13,17 +13,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.spec import Parts, PartSpec, TensorSpec
-from kdcache.cache.stores.contract import ObjectRecord, Store, TargetLayout, damaged
+from kdcache.cache.spec import PartSpec, RowParts, TensorSpec
+from kdcache.cache.stores.contract import ObjectRecord, ShardKey, Store, TargetLayout, bad_object
 from kdcache.cache.stores.tar_pack import pack_tar
-from kdcache.cache.stores.zarr_shards import row_bytes
+from kdcache.cache.stores.zarr_shards import raw_row
 
 FORMAT = 1
 NOT_HERE = -1  # offset of a row without targets
 
 
 class TarBlock:
-    """One tap's rows of one (block, view, pass), those of one map size."""
+    """One tap's rows of one shard, those of one map size."""
 
     def __init__(
         self, tar: np.ndarray, parts: Mapping[str, PartSpec], offsets: Mapping[str, np.ndarray], name: str
@@ -35,13 +35,13 @@ class TarBlock:
         self._offsets = {part: offsets[part] for part in parts}
         for part, places in self._offsets.items():
             if places.size and int(places.max()) + parts[part].num_bytes > tar.size:
-                raise damaged(f"'{name}' is truncated: {tar.size} bytes, its index needs more", name)
+                raise bad_object(f"'{name}' is truncated: {tar.size} bytes, its index needs more", name)
 
     def row(self, index: int, part: str) -> np.ndarray:
         """A read-only view of the mapped tar. Raises BadCache when the row is not there."""
         offset = int(self._offsets[part][index])
         if offset < 0:
-            raise damaged(f"row {index} is not in '{self._name}'", self._name)
+            raise bad_object(f"row {index} is not in '{self._name}'", self._name)
         spec = self._specs[part]
         return np.ndarray(spec.shape, spec.dtype, self._tar, offset)
 
@@ -74,15 +74,13 @@ class WebdatasetFormat:
         self,
         store: Store,
         layout: TargetLayout,
+        shard: ShardKey,
         *,
-        block: int,
-        view: int,
-        pass_id: str,
-        targets: Mapping[str, Sequence[Parts | None]],
+        targets: Mapping[str, Sequence[RowParts | None]],
         sizes: Mapping[str, Sequence[TensorSpec | None]],
     ) -> list[ObjectRecord]:
         """The tar, then its index."""
-        members = list(_members(layout, block, view, targets, sizes))
+        members = list(_members(layout, shard, targets, sizes))
         buffers, offsets = pack_tar((member.name, member.buffer) for member in members)
         num_rows = max((len(rows) for rows in targets.values()), default=0)
         index: dict[str, Any] = {
@@ -99,21 +97,13 @@ class WebdatasetFormat:
             column[member.row] = offset
             about = {"shape": list(member.spec.shape), "dtype": member.spec.dtype}
             index["parts"][member.tap].setdefault(member.size_key, {})[member.part] = about
-        name = tar_name(layout.teacher, block, view, pass_id)
+        name = tar_name(layout.teacher, shard)
         return [store.put(name, buffers), store.commit(_index_of(name), index)]
 
     def open(
-        self,
-        store: Store,
-        layout: TargetLayout,
-        *,
-        block: int,
-        view: int,
-        pass_id: str,
-        tap: str,
-        size_key: str,
+        self, store: Store, layout: TargetLayout, shard: ShardKey, *, tap: str, size_key: str
     ) -> TarBlock:
-        name = tar_name(layout.teacher, block, view, pass_id)
+        name = tar_name(layout.teacher, shard)
         parts = layout.taps[tap].parts[size_key]
         offsets = _read_offsets(store, _index_of(name), tap, size_key, parts)
         return TarBlock(store.open_map(name), parts, offsets, name)
@@ -129,8 +119,8 @@ class _Member(NamedTuple):
     spec: PartSpec
 
 
-def tar_name(teacher: str, block: int, view: int, pass_id: str) -> str:
-    return f"targets/{teacher}/{block:05d}-v{view:03d}-{pass_id}.tar"
+def tar_name(teacher: str, shard: ShardKey) -> str:
+    return f"targets/{teacher}/{shard.block:05d}-v{shard.view:03d}-{shard.pass_id}.tar"
 
 
 def _index_of(name: str) -> str:
@@ -143,22 +133,21 @@ def _member_tap(tap: str) -> str:
 
 def _members(
     layout: TargetLayout,
-    block: int,
-    view: int,
-    targets: Mapping[str, Sequence[Parts | None]],
+    shard: ShardKey,
+    targets: Mapping[str, Sequence[RowParts | None]],
     sizes: Mapping[str, Sequence[TensorSpec | None]],
 ) -> Iterator[_Member]:
     """Row by row, so that what belongs to one sample lies together, as WebDataset's grouping requires."""
     num_rows = max((len(rows) for rows in targets.values()), default=0)
     for row in range(num_rows):
-        sample = f"{block * layout.shard_samples + row:08d}.v{view:03d}"
+        sample = f"{shard.block * layout.shard_samples + row:08d}.v{shard.view:03d}"
         for tap, rows in targets.items():
             parts, size = rows[row], sizes[tap][row]
             if parts is None or size is None:
                 continue
             for part, spec in layout.taps[tap].parts[size.size_key].items():
                 name = f"{sample}.{_member_tap(tap)}.{part}.bin"
-                yield _Member(name, row_bytes(parts[part], spec), tap, part, row, size.size_key, spec)
+                yield _Member(name, raw_row(parts[part], spec), tap, part, row, size.size_key, spec)
 
 
 def _read_offsets(
@@ -177,4 +166,4 @@ def _read_offsets(
         columns = index["offsets"][tap]
         return {part: np.where(here, np.asarray(columns[part], dtype=np.int64), NOT_HERE) for part in parts}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise damaged(f"'{name}' cannot be read: {error}", name) from error
+        raise bad_object(f"'{name}' cannot be read: {error}", name) from error

@@ -14,8 +14,15 @@ from typing import Any
 import numpy as np
 
 from kdcache.cache.errors import BadCache
-from kdcache.cache.spec import Parts, PartSpec, TensorSpec
-from kdcache.cache.stores.contract import ObjectRecord, Store, TargetLayout, damaged, rows_by_size
+from kdcache.cache.spec import PartSpec, RowParts, TensorSpec
+from kdcache.cache.stores.contract import (
+    ObjectRecord,
+    ShardKey,
+    Store,
+    TargetLayout,
+    bad_object,
+    rows_by_size,
+)
 from kdcache.cache.stores.zarr_shards import ZSTD_LEVEL, ShardRows, pack_shard
 
 ROOT = "targets.zarr"
@@ -27,9 +34,9 @@ def array_path(teacher: str, tap: str, size_key: str, part: str) -> str:
     return f"{ROOT}/{teacher}/{tap}/{size_key}/{part}"
 
 
-def shard_name(path: str, view: int, block: int, part: PartSpec) -> str:
+def shard_name(path: str, shard: ShardKey, part: PartSpec) -> str:
     """The object that holds one view number of one block: `<path>/c/<view>/<block>/0...`, a 0 per axis."""
-    return "/".join([path, "c", str(view), str(block), *["0"] * len(part.shape)])
+    return "/".join([path, "c", str(shard.view), str(shard.block), *["0"] * len(part.shape)])
 
 
 def describe_array(
@@ -50,15 +57,15 @@ def describe_array(
     _describe_groups(store, path)
     name = f"{path}/{META}"
     size = (num_views, num_samples)
-    found = _read_meta(store, name) if store.exists(name) else None
-    if found is not None:
-        size = (max(num_views, found["shape"][0]), max(num_samples, found["shape"][1]))
+    described = _read_meta(store, name) if store.exists(name) else None
+    if described is not None:
+        size = (max(num_views, described["shape"][0]), max(num_samples, described["shape"][1]))
     wanted = _array_meta(size, shard_samples, part, zstd)
-    if found is None:
+    if described is None:
         store.put(name, wanted)
         return
-    changed = _differences(found, json.loads(wanted))
-    if changed - {"shape"} or found["shape"][2:] != list(part.shape):
+    changed = _differences(described, json.loads(wanted))
+    if changed - {"shape"} or described["shape"][2:] != list(part.shape):
         raise BadCache(
             f"array '{path}' is there already with another {', '.join(sorted(changed))}",
             where=name,
@@ -102,56 +109,44 @@ class ZarrFormat:
         self,
         store: Store,
         layout: TargetLayout,
+        shard: ShardKey,
         *,
-        block: int,
-        view: int,
-        pass_id: str,
-        targets: Mapping[str, Sequence[Parts | None]],
+        targets: Mapping[str, Sequence[RowParts | None]],
         sizes: Mapping[str, Sequence[TensorSpec | None]],
     ) -> list[ObjectRecord]:
-        """One object per tap, map size and part. `pass_id` is not part of a name: a tap has one array."""
-        del pass_id
+        """One object per tap, map size and part. The pass is not part of a name: a tap has one array."""
         written: list[ObjectRecord] = []
         for tap, rows in targets.items():
             by_size = rows_by_size(rows, sizes[tap])
             for size_key, sized in by_size.items():
                 for name, part in layout.taps[tap].parts[size_key].items():
-                    shard = [None if row is None else row[name] for row in sized]
+                    of_part = [None if row is None else row[name] for row in sized]
                     path = array_path(layout.teacher, tap, size_key, name)
-                    buffers = pack_shard(shard, layout.shard_samples, part, layout.zstd)
-                    written.append(store.put(shard_name(path, view, block, part), buffers))
-            _forget_other_sizes(store, layout, tap, block, view, set(by_size))
+                    buffers = pack_shard(of_part, layout.shard_samples, part, layout.zstd)
+                    written.append(store.put(shard_name(path, shard, part), buffers))
+            _forget_other_sizes(store, layout, tap, shard, set(by_size))
         return written
 
     def open(
-        self,
-        store: Store,
-        layout: TargetLayout,
-        *,
-        block: int,
-        view: int,
-        pass_id: str,
-        tap: str,
-        size_key: str,
+        self, store: Store, layout: TargetLayout, shard: ShardKey, *, tap: str, size_key: str
     ) -> ZarrBlock:
-        del pass_id
         shards: dict[str, ShardRows] = {}
         for part_name, part in layout.taps[tap].parts[size_key].items():
-            name = shard_name(array_path(layout.teacher, tap, size_key, part_name), view, block, part)
+            name = shard_name(array_path(layout.teacher, tap, size_key, part_name), shard, part)
             buffer = store.open_map(name)
             shards[part_name] = ShardRows(buffer, layout.shard_samples, part, layout.zstd, name=name)
         return ZarrBlock(shards)
 
 
 def _forget_other_sizes(
-    store: Store, layout: TargetLayout, tap: str, block: int, view: int, kept: set[str]
+    store: Store, layout: TargetLayout, tap: str, shard: ShardKey, kept: set[str]
 ) -> None:
     """Remove this block's shards of sizes that no row has any more (an image was replaced by another one):
     plain zarr-python would go on reading them."""
     folder = f"{ROOT}/{layout.teacher}/{tap}"
     for size_key in set(store.folders(folder)) - kept:
         for part in store.folders(f"{folder}/{size_key}"):
-            for name in store.list(f"{folder}/{size_key}/{part}/c/{view}/{block}/"):
+            for name in store.list(f"{folder}/{size_key}/{part}/c/{shard.view}/{shard.block}/"):
                 store.remove(name)
 
 
@@ -192,13 +187,13 @@ def _array_meta(size: tuple[int, int], shard_samples: int, part: PartSpec, zstd:
 
 def _read_meta(store: Store, name: str) -> dict[str, Any]:
     try:
-        found = store.read_json(name)
-        if len(found["shape"]) < 2:
+        meta = store.read_json(name)
+        if len(meta["shape"]) < 2:
             raise ValueError("an array of fewer than two axes")
     except (ValueError, KeyError, TypeError) as error:
-        raise damaged(f"'{name}' does not describe an array: {error}", name) from error
-    return found
+        raise bad_object(f"'{name}' does not describe an array: {error}", name) from error
+    return meta
 
 
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> set[str]:
-    return {key for key in {*found, *wanted} if found.get(key) != wanted.get(key)}
+def _differences(described: Mapping[str, Any], wanted: Mapping[str, Any]) -> set[str]:
+    return {key for key in {*described, *wanted} if described.get(key) != wanted.get(key)}

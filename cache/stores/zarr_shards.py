@@ -17,7 +17,7 @@ import google_crc32c
 import numpy as np
 
 from kdcache.cache.spec import PartSpec
-from kdcache.cache.stores.contract import Buffer, damaged
+from kdcache.cache.stores.contract import Buffer, bad_object
 
 ABSENT = 2**64 - 1
 ZSTD_LEVEL = 1  # level 3 is never smaller on features and writes 1.7 times slower (measured)
@@ -40,7 +40,7 @@ def pack_shard(
     for place, row in enumerate(rows):
         if row is None:
             continue
-        raw = row_bytes(row, part)
+        raw = raw_row(row, part)
         buffer = compress(raw) if compress else raw
         slots[place] = offset, len(buffer)
         offset += len(buffer)
@@ -49,7 +49,7 @@ def pack_shard(
     return [*buffers, index, _crc(index)]
 
 
-def row_bytes(row: np.ndarray, part: PartSpec) -> memoryview:
+def raw_row(row: np.ndarray, part: PartSpec) -> memoryview:
     """One row's bytes without a copy where it is contiguous. Shape and type must be the part's."""
     assert row.shape == part.shape and row.dtype == part.dtype, f"{row.dtype}{row.shape} is not {part}"
     return np.ascontiguousarray(row).reshape(-1).view(np.uint8).data
@@ -77,7 +77,7 @@ class ShardRows:
         absent."""
         offset = int(self._offsets[index])
         if offset < 0:
-            raise damaged(f"row {index} is not in '{self.name}'", self.name)
+            raise bad_object(f"row {index} is not in '{self.name}'", self.name)
         if self._decompress is None:
             return np.ndarray(self._shape, self._dtype, self._buffer, offset)
         return self._decompressed(index, offset)
@@ -87,12 +87,12 @@ class ShardRows:
         try:
             raw = self._decompress(self._buffer[offset : offset + int(self._sizes[index])])
         except (RuntimeError, ValueError, MemoryError) as error:
-            raise damaged(
+            raise bad_object(
                 f"row {index} of '{self.name}' cannot be decompressed: {error}", self.name
             ) from error
         if len(raw) != self._row_bytes:  # decoding into a buffer of the right size would leave its end unset
-            found = f"{len(raw)} bytes, not {self._row_bytes}"
-            raise damaged(f"row {index} of '{self.name}' decompresses to {found}", self.name)
+            sizes = f"{len(raw)} bytes, not {self._row_bytes}"
+            raise bad_object(f"row {index} of '{self.name}' decompresses to {sizes}", self.name)
         return np.ndarray(self._shape, self._dtype, raw)
 
     def _check_slots(self, offsets: np.ndarray, sizes: np.ndarray, num_bytes: int) -> None:
@@ -108,21 +108,21 @@ class ShardRows:
             good &= ~here | (offsets % self._dtype.itemsize == 0)
         if not good.all():
             bad = int(np.flatnonzero(~good)[0])
-            found = f"{sizes[bad]} bytes at {offsets[bad]} of {num_bytes}"
-            raise damaged(f"'{self.name}' is corrupt: its index puts row {bad} at {found}", self.name)
+            span = f"{sizes[bad]} bytes at {offsets[bad]} of {num_bytes}"
+            raise bad_object(f"'{self.name}' is corrupt: its index puts row {bad} at {span}", self.name)
 
 
 def _read_index(buffer: np.ndarray, shard_samples: int, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Offsets and sizes as int64 (-1 = absent), after the checksum has been compared."""
     footer = shard_samples * SLOT_BYTES + CRC_BYTES
     if buffer.size < footer:
-        raise damaged(f"'{name}' is too short: {buffer.size} bytes, its index alone takes {footer}", name)
+        raise bad_object(f"'{name}' is too short: {buffer.size} bytes, its index alone takes {footer}", name)
     index = buffer[-footer:-CRC_BYTES].tobytes()
-    stored, found = buffer[-CRC_BYTES:].tobytes(), _crc(index)
-    if stored != found:
-        raise damaged(
+    stored, computed = buffer[-CRC_BYTES:].tobytes(), _crc(index)
+    if stored != computed:
+        raise bad_object(
             f"'{name}' is truncated or corrupt: checksum of its index differs "
-            f"(stored {stored[::-1].hex()}, found {found[::-1].hex()})",
+            f"(stored {stored[::-1].hex()}, found {computed[::-1].hex()})",
             name,
         )
     slots = np.frombuffer(index, dtype="<i8").reshape(shard_samples, 2)

@@ -1,16 +1,14 @@
-"""The numbers of one crop: a pure function of (seed, key, number), in any order and any process.
+"""The numbers that a view draws for one sample: a pure function of (seed, key, number), in any order and any
+process.
 
-Every draw reads four words of Philox4x64 whose key is (seed, hash of the sample's key) and whose counter is
-the number of the draw, so no draw depends on another one or on who asked first. About 20 us per draw.
+Every draw reads words of Philox4x64 whose key is (seed, hash of the sample's key) and whose counter is the
+number of the draw, so no draw depends on another one or on who asked first. Each kind of draw has its own
+counter word, so a recipe with one item more draws the same numbers for all the others: crops with and without
+jitter are the same crops. About 20 us per kind of draw.
 
 Crops follow the augmentation of the published segmentation recipes: scale f uniform in [min_scale,
 max_scale], the image resized to round(h * f) x round(w * f), a crop at a uniform offset where the image is
 larger, padding right and bottom where it is smaller, flipped with probability one half.
-
-The view that a recipe draws for one sample: a pure function of (seed, key, number).
-
-Each kind of draw has its own counter word, so a recipe with one item more draws the same numbers for all the
-others: crops with and without jitter are the same crops. About 20 us per kind of draw.
 
 Sources: random resized crop, random erasing and RandAugment (31 magnitudes, signs at even odds) with
 torchvision's limits, mixup and CutMix as in their papers.
@@ -25,13 +23,31 @@ import numpy as np
 from kdcache.cache.errors import BadOption
 from kdcache.cache.spec import FILL_RGB, ceil_div
 from kdcache.cache.views.recipe import Recipe
-from kdcache.cache.views.view import Op, View
+from kdcache.cache.views.view import Op, View, Window
 
 MIN_SCALE, MAX_SCALE = 0.5, 2.0  # of the published recipes
 EVAL_SHARE = 0.875  # of the short side, shown when an image is classified: 224 of 256 pixels
 _WORD = (1 << 64) - 1
-_CROPS, _WINDOWS = 0, 1  # third counter word: kinds of draw never share random numbers; more in recipe_draw
+# Third counter word: kinds of draw never share random numbers.
+_CROPS, _WINDOWS, _GEOMETRY, _FLIPS, _RANDAUGMENT, _JITTER, _ERASE, _MIX, _PARTNER = range(9)
 _FLIP: tuple[tuple[str | int, ...], ...] = (("flip",),)
+_TRIES = 10
+_MAGNITUDES = 30
+QUARTERS = 4  # rows of one sample with turned views
+
+# operation -> how far its number goes at magnitude 30, and the number that changes nothing; the sign is drawn
+_SIGNED = {
+    "shear_x": (300, 0),
+    "shear_y": (300, 0),
+    "translate_x": (453, 0),  # 150 of 331 pixels
+    "translate_y": (453, 0),
+    "rotate": (30_000, 0),
+    "brightness": (900, 1000),
+    "saturation": (900, 1000),
+    "contrast": (900, 1000),
+    "sharpness": (900, 1000),
+}
+_RANDAUGMENT_OPS = ("identity", *_SIGNED, "posterize", "solarize", "autocontrast", "equalize")
 
 
 def key_hash(key: str) -> int:
@@ -72,11 +88,11 @@ def window_view(
     stride: int,
     mirror: bool,
     finest_stride: int | None = None,
-) -> tuple[View, tuple[int, int, int, int]]:
-    """The training crop of `epoch` inside a stored full view (mirrored with `mirror`), and its rectangle.
+) -> tuple[View, Window]:
+    """The training crop of `epoch` inside a stored full view (mirrored with `mirror`), and its window there.
 
-    The rectangle (y, x, h, w) is in pixels of the stored view; y and x are multiples of `stride` (the
-    coarsest among the taps read), so at a tap of stride s the window is rows y // s .. + ceil(h / s),
+    The window's y and x are multiples of `stride` (the
+    coarsest among the taps read), so at a tap of stride s it is rows y // s .. + ceil(h / s),
     likewise for columns. It lies inside the image padded right and bottom to a multiple of `finest_stride`
     (default `stride`): with taps of several strides give the finest, whose stored map ends first. Raises
     BadOption for a crop larger than that.
@@ -93,7 +109,7 @@ def window_view(
             fix="choose a crop that fits into every image, or crop views (kdcache build --views crops:8)",
         )
     y, x = (pick(u, room // stride + 1) * stride for u, room in ((down, room_h), (right, room_w)))
-    return View((*(_FLIP if mirror else ()), ("crop", y, x, *crop))), (y, x, *crop)
+    return View((*(_FLIP if mirror else ()), ("crop", y, x, *crop))), Window(y, x, *crop)
 
 
 def centre_view(height: int, width: int, crop: tuple[int, int]) -> tuple[tuple[int, int], list[int]]:
@@ -134,26 +150,6 @@ def pick(uniform: float, num_choices: int) -> int:
     return min(int(uniform * num_choices), num_choices - 1)
 
 
-_GEOMETRY, _FLIPS, _RANDAUGMENT, _JITTER, _ERASE, _MIX, _PARTNER = range(2, 9)  # third counter word
-_TRIES = 10
-_MAGNITUDES = 30
-QUARTERS = 4  # rows of one sample with turned views
-
-# operation -> how far its number goes at magnitude 30, and the number that changes nothing; the sign is drawn
-_SIGNED = {
-    "shear_x": (300, 0),
-    "shear_y": (300, 0),
-    "translate_x": (453, 0),  # 150 of 331 pixels
-    "translate_y": (453, 0),
-    "rotate": (30_000, 0),
-    "brightness": (900, 1000),
-    "saturation": (900, 1000),
-    "contrast": (900, 1000),
-    "sharpness": (900, 1000),
-}
-_RANDAUGMENT_OPS = ("identity", *_SIGNED, "posterize", "solarize", "autocontrast", "equalize")
-
-
 def draw_view(
     recipe: Recipe,
     *,
@@ -190,8 +186,8 @@ def draw_view(
     else:
         flip = recipe.flip and next(words(_FLIPS, number // QUARTERS if turned else number)) < 0.5
         view = _geometry(recipe, words(_GEOMETRY), height, width, crop, flip=flip)
-    turn: list[Op] = [("turn", number % QUARTERS)] if turned and number % QUARTERS else []
-    return View((*view.ops, *turn, *_effects(recipe, words, key, crop, partners)))
+    quarter: list[Op] = [("turn", number % QUARTERS)] if turned and number % QUARTERS else []
+    return View((*view.ops, *quarter, *_effects(recipe, words, key, crop, partners)))
 
 
 def _effects(
@@ -202,16 +198,16 @@ def _effects(
     partners: Sequence[str],
 ) -> list[Op]:
     """What follows geometry, in the order of the recipe's fields."""
-    found: list[Op] = []
+    effects: list[Op] = []
     if recipe.randaugment is not None:
-        found += _randaugment(words(_RANDAUGMENT), *recipe.randaugment)
+        effects += _randaugment(words(_RANDAUGMENT), *recipe.randaugment)
     if recipe.jitter is not None:
-        found += _jitter(words(_JITTER), recipe.jitter)
+        effects += _jitter(words(_JITTER), recipe.jitter)
     if recipe.erase is not None:
-        found += _erase(words(_ERASE), recipe.erase, crop)
+        effects += _erase(words(_ERASE), recipe.erase, crop)
     if recipe.mixes and (partner := _partner(next(words(_PARTNER)), key, partners)):
-        found += _mix(words(_MIX), recipe, partner, crop)
-    return found
+        effects += _mix(words(_MIX), recipe, partner, crop)
+    return effects
 
 
 def _geometry(
@@ -250,33 +246,33 @@ def _region(
 
 def _randaugment(words: Iterator[float], count: int, magnitude: int) -> list[Op]:
     """`count` operations, the same one may come twice. All are drawn, 'identity' leaves no trace."""
-    found: list[Op] = []
+    effects: list[Op] = []
     level = magnitude / _MAGNITUDES
     for _ in range(count):
         name = _RANDAUGMENT_OPS[pick(next(words), len(_RANDAUGMENT_OPS))]
         sign = 1 if next(words) < 0.5 else -1
         if name in _SIGNED:
             most, nothing = _SIGNED[name]
-            found.append((name, nothing + sign * round(most * level)))
+            effects.append((name, nothing + sign * round(most * level)))
         elif name == "posterize":
-            found.append((name, 8 - round(4 * level)))
+            effects.append((name, 8 - round(4 * level)))
         elif name == "solarize":
-            found.append((name, round(255 * (1 - level))))
+            effects.append((name, round(255 * (1 - level))))
         elif name != "identity":
-            found.append((name,))
-    return found
+            effects.append((name,))
+    return effects
 
 
 def _jitter(words: Iterator[float], strength: tuple[float, float, float, float]) -> list[Op]:
     """Factors in random order; a strength of 0 leaves its operation out."""
     names = ("brightness", "contrast", "saturation", "hue")
     draws = [(next(words), next(words)) for _ in names]
-    found: list[tuple[float, Op]] = []
+    placed: list[tuple[float, Op]] = []
     for name, most, (place, value) in zip(names, strength, draws, strict=True):
         low, high = (-most, most) if name == "hue" else (max(0.0, 1 - most), 1 + most)
         if most:
-            found.append((place, (name, round(1000 * (low + value * (high - low))))))
-    return [op for _, op in sorted(found)]
+            placed.append((place, (name, round(1000 * (low + value * (high - low))))))
+    return [op for _, op in sorted(placed)]
 
 
 def _erase(words: Iterator[float], probability: float, crop: tuple[int, int]) -> list[Op]:

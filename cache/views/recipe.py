@@ -21,10 +21,8 @@ from functools import lru_cache
 from typing import Any
 
 from kdcache.cache.errors import BadOption, unknown
-from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task
+from kdcache.cache.spec import RecipeRules
 
-DEFAULT: dict[Task, str] = {SEGMENTATION: "scale=0.5x2,flip", CLASSIFICATION: "none"}
-_SEGMENTATION_ITEMS = ("scale", "flip", "jitter")
 _GEOMETRIES = ("scale", "rrc", "pad")
 _FORMS = (
     "legal items: scale=LOWxHIGH, rrc or rrc=MINAREA, pad=N, flip, randaugment=NxM, jitter=B or "
@@ -64,37 +62,28 @@ class Recipe:
     @property
     def text(self) -> str:
         """The canonical text: equal recipes have equal texts."""
-        found = [(f.name, getattr(self, f.name)) for f in fields(self)]
-        return ",".join(_item(name, value) for name, value in found if value not in (None, False)) or "none"
+        return ",".join(_item(name, value) for name, value in self.drawn.items()) or "none"
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """Item -> value of those that are in the recipe."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if value not in (None, False)}
 
 
-def parse_recipe(text: str, *, task: Task, where: str = "--augment") -> Recipe:
-    """The recipe of a text; '' is the task's default. Raises BadOption for an item that is not known, twice,
-    out of its limits, or that the task cannot have."""
-    recipe = read_recipe(text.strip() or DEFAULT[task], where)
-    used = [f.name for f in fields(recipe) if getattr(recipe, f.name) not in (None, False)]
-    if task == SEGMENTATION:
-        if wrong := [name for name in used if name not in _SEGMENTATION_ITEMS]:
-            raise BadOption(
-                f"segmentation cannot have {', '.join(wrong)}: labels of pixels do not follow",
-                where=f"{where} {text}",
-                fix=f"use {', '.join(_SEGMENTATION_ITEMS)}, such as --augment "
-                f"{DEFAULT[SEGMENTATION]},jitter=0.4",
-            )
-        return recipe if recipe.scale else replace(recipe, scale=(1.0, 1.0))
-    if recipe.scale:
-        raise BadOption(
-            "scale belongs to segmentation",
-            where=f"{where} {text}",
-            fix="use rrc (a random region, resized) or pad=N (a shifted image)",
-        )
-    return recipe
+def parse_recipe(text: str, rules: RecipeRules, *, where: str = "--augment") -> Recipe:
+    """The recipe of a text under a task's rules; '' is the task's default. Raises BadOption for an item that
+    is not known, twice, out of its limits, or that the task cannot have."""
+    recipe = read_recipe(text.strip() or rules.default, where)
+    if wrong := [name for name in recipe.drawn if name not in rules.items]:
+        raise BadOption(rules.refusal.format(items=", ".join(wrong)), where=f"{where} {text}", fix=rules.fix)
+    return replace(recipe, **{name: v for name, v in rules.always.items() if name not in recipe.drawn})
 
 
 @lru_cache(maxsize=64)
 def read_recipe(text: str, where: str = "--augment") -> Recipe:
     """The recipe of a text whatever the task. Raises BadOption as `parse_recipe`."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     items = [item.strip() for item in text.split(",")]
     if items == ["none"]:
         return Recipe()
@@ -102,16 +91,16 @@ def read_recipe(text: str, where: str = "--augment") -> Recipe:
         name, equals, given = item.partition("=")
         if name not in {f.name for f in fields(Recipe)}:
             raise unknown("augmentation", name, _LIMITS.keys() | {"flip", "none"}, where=f"{where} {text}")
-        if name in found:
+        if name in values:
             raise BadOption(f"{name} twice", where=f"{where} {text}", fix="name each item once")
-        found[name] = _read(name, given if equals else None, f"{where} {text}")
-    if len(several := [name for name in _GEOMETRIES if name in found]) > 1:
+        values[name] = _read(name, given if equals else None, f"{where} {text}")
+    if len(several := [name for name in _GEOMETRIES if name in values]) > 1:
         raise BadOption(
             f"{' and '.join(several)} both choose what is shown",
             where=f"{where} {text}",
             fix=f"keep one of them; {_FORMS}",
         )
-    return Recipe(**found)
+    return Recipe(**values)
 
 
 def _read(name: str, given: str | None, where: str) -> Any:

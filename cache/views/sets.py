@@ -1,27 +1,27 @@
 """Which views a cache has, and a sample's view in each: sets of crops, the whole image, its mirror image.
 
 Views have global numbers 0, 1, ... over all sets; a set never changes once it exists, a cache grows by
-further sets. The numbers of a crop are drawn in `crop_draw`, those of a recipe in `recipe_draw`.
+further sets. Their numbers are drawn in `draw`.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from json import dumps
 from typing import Any
 
 from kdcache.cache.errors import BadCache, BadOption, nearest
-from kdcache.cache.views.draw import (
-    MAX_SCALE,
-    MIN_SCALE,
-    QUARTERS,
-    draw_view,
-)
+from kdcache.cache.views.draw import MAX_SCALE, MIN_SCALE, QUARTERS, draw_view
 from kdcache.cache.views.recipe import Recipe, read_recipe
 from kdcache.cache.views.view import VIEW_VERSION, View
 
 _DRAWN = ("crops", "turns")
 _KINDS = (*_DRAWN, "full", "mirror")
+PLAIN = Recipe(scale=(MIN_SCALE, MAX_SCALE), flip=True)  # what crops draw when nobody says
+_WRITTEN = (  # fields of a set in a manifest
+    *("kind", "first", "count", "crop", "seed"),
+    *("min_scale", "max_scale", "flip", "draw_first", "augment"),
+)
 _LEGAL = (
     "legal forms: 'crops:K' (K >= 1), 'full', or both joined by '+', as in 'crops:8+full'; "
     "'turns:K' for classification, K draws in four turns each"
@@ -43,22 +43,13 @@ class ViewSet:
     count: int
     crop: tuple[int, int] | None = None  # (h, w) pixels, for crops
     seed: int = 0
-    min_scale: float = MIN_SCALE
-    max_scale: float = MAX_SCALE
-    flip: bool = True
     draw_first: int = 0
-    augment: str = ""  # canonical text of a recipe; '': scale and flip as the fields above say
+    recipe: Recipe = Recipe()  # what is drawn; the whole image draws nothing
 
     @property
-    def recipe(self) -> Recipe:
-        """What is drawn; the whole image draws nothing."""
-        if self.kind not in _DRAWN:
-            return Recipe()
-        return (
-            read_recipe(self.augment)
-            if self.augment
-            else Recipe(scale=(self.min_scale, self.max_scale), flip=self.flip)
-        )
+    def augment(self) -> str:
+        """The recipe's text as records name it; '' where their scale and flip say it all."""
+        return "" if self.kind not in _DRAWN or _is_plain(self.recipe) else self.recipe.text
 
     def view(self, key: str, number: int, height: int, width: int, partners: Sequence[str] = ()) -> View:
         """The view with global number `number` of a sample whose image is `height` x `width` pixels.
@@ -85,20 +76,25 @@ class ViewSet:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a manifest."""
-        plain = asdict(self)
-        plain["crop"] = None if self.crop is None else list(self.crop)
-        if not self.augment:
-            del plain["augment"]  # as before there were recipes: digests of such sets stay
-        return plain
+        plain = {
+            "kind": self.kind,
+            "first": self.first,
+            "count": self.count,
+            "crop": None if self.crop is None else list(self.crop),
+            "seed": self.seed,
+            **_written(self.recipe if self.kind in _DRAWN and not self.augment else PLAIN),
+            "draw_first": self.draw_first,
+        }
+        # As before there were recipes where there is no text: digests of such sets stay.
+        return plain | {"augment": self.augment} if self.augment else plain
 
     @staticmethod
     def from_dict(plain: dict[str, Any]) -> "ViewSet":
         """What `to_dict` wrote. Raises BadCache for a kind or field of a newer version, naming it."""
-        legal = {f.name for f in fields(ViewSet)}
-        strange = sorted(set(plain) - legal)
+        strange = sorted(set(plain) - set(_WRITTEN))
         if strange or not {"kind", "first", "count"} <= set(plain) or plain["kind"] not in _KINDS:
             what = f"field '{strange[0]}'" if strange else f"kind '{plain.get('kind')}'"
-            close = nearest(strange[0], legal) if strange else None
+            close = nearest(strange[0], _WRITTEN) if strange else None
             hint = f" (nearest known: '{close}')" if close else ""
             raise BadCache(
                 f"a set of views has the unknown {what}{hint}",
@@ -106,7 +102,15 @@ class ViewSet:
                 fix="install a newer kdcache",
             )
         crop = plain.get("crop")
-        return ViewSet(**{**plain, "crop": None if crop is None else (int(crop[0]), int(crop[1]))})
+        return ViewSet(
+            kind=plain["kind"],
+            first=plain["first"],
+            count=plain["count"],
+            crop=None if crop is None else (int(crop[0]), int(crop[1])),
+            seed=plain.get("seed", 0),
+            draw_first=plain.get("draw_first", 0),
+            recipe=_read_recipe_of(plain),
+        )
 
     def digest(self) -> str:
         """16 hex digits over every field and the version of views: equal digests draw equal views."""
@@ -129,7 +133,7 @@ def parse_views(
     that cannot be.
     """
     where = f"--views {text}"
-    drawn = _drawn_as(augment)
+    recipe = _as_recorded(PLAIN if augment is None else augment)
     sets: list[ViewSet] = []
     for word in text.split("+"):
         kind, count = _read_word(word.strip(), where)
@@ -139,7 +143,7 @@ def parse_views(
             if kind == "turns":
                 check_turns(crop, augment, where)
                 count *= QUARTERS
-            sets.append(ViewSet(kind=kind, first=0, count=count, crop=crop, seed=seed, **drawn))
+            sets.append(ViewSet(kind=kind, first=0, count=count, crop=crop, seed=seed, recipe=recipe))
         else:
             sets += [ViewSet(kind=k, first=0, count=1) for k in (("full", "mirror") if mirror else ("full",))]
     kinds = [s.kind for s in sets]
@@ -184,13 +188,29 @@ def _read_word(word: str, where: str) -> tuple[str, int]:
     raise BadOption(f"unknown views '{word}'", where=where, fix=hint + _LEGAL)
 
 
-def _drawn_as(augment: Recipe | None) -> dict[str, Any]:
-    """The fields of a set that say what it draws: scale and flip have their own, a recipe more is text."""
-    if augment is None:
-        return {}
-    if augment.scale and augment == Recipe(scale=augment.scale, flip=augment.flip):
-        return {"min_scale": augment.scale[0], "max_scale": augment.scale[1], "flip": augment.flip}
-    return {"augment": augment.text}
+def _is_plain(recipe: Recipe) -> bool:
+    """Scale and flip alone: these have fields of their own in a manifest, a recipe more is text there."""
+    return recipe.scale is not None and recipe == Recipe(scale=recipe.scale, flip=recipe.flip)
+
+
+def _as_recorded(recipe: Recipe) -> Recipe:
+    """What a manifest gives back of a recipe: its text rounds numbers, and what was built must be drawn."""
+    return recipe if _is_plain(recipe) else read_recipe(recipe.text)
+
+
+def _written(plain: Recipe) -> dict[str, Any]:
+    assert plain.scale is not None
+    return {"min_scale": plain.scale[0], "max_scale": plain.scale[1], "flip": plain.flip}
+
+
+def _read_recipe_of(plain: dict[str, Any]) -> Recipe:
+    """The recipe of a set in a manifest."""
+    if plain["kind"] not in _DRAWN:
+        return Recipe()
+    if plain.get("augment"):
+        return read_recipe(plain["augment"])
+    scale = plain.get("min_scale", MIN_SCALE), plain.get("max_scale", MAX_SCALE)
+    return Recipe(scale=scale, flip=plain.get("flip", True))
 
 
 def check_turns(crop: tuple[int, int], augment: Recipe | None, where: str) -> None:
@@ -210,8 +230,9 @@ def check_turns(crop: tuple[int, int], augment: Recipe | None, where: str) -> No
 
 
 def _check_drawn_alike(old: ViewSet, new: ViewSet) -> None:
+    recorded, wanted = old.to_dict(), new.to_dict()
     for name in ("crop", "seed", "min_scale", "max_scale", "flip", "augment"):
-        have, asked = getattr(old, name), getattr(new, name)
+        have, asked = recorded.get(name, ""), wanted.get(name, "")
         if have != asked:
             raise BadOption(
                 f"the cache's crops have {name} {_shown(have)}, these {_shown(asked)}",
@@ -221,7 +242,7 @@ def _check_drawn_alike(old: ViewSet, new: ViewSet) -> None:
 
 
 def _shown(value: object) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _numbered(existing: Sequence[ViewSet], added: Sequence[ViewSet]) -> list[ViewSet]:

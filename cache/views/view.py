@@ -16,11 +16,11 @@ What follows are the effects, executed on the cropped uint8 image in the order o
     ('mixup', m, key)      m thousandths of this image, the rest of sample `key` in its own view of the same
     ('cutmix', y, x, h, w, key)               number; the rectangle is the other's. At most one, and last.
 
-The views of one block under one view number, read from a record.
+A `Row` is one sample under one view, as records, streams and the image pipeline hand it on.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +41,7 @@ _EFFECTS = {
 }
 _NUMBERS = {**_GEOMETRY, **_EFFECTS}
 _RANGES = {"turn": (0, 3), "posterize": (0, 8), "mixup": (0, 1000)}  # of the first integer
+_NOBODY = -1  # place of the partner of a row that is not mixed
 _LEGAL = (
     "legal, in this order, each at most once: ('resize', h, w), ('flip',), ('crop', y, x, h, w); then "
     f"effects: {', '.join(_EFFECTS)}; a mixing one is the last"
@@ -57,6 +58,42 @@ class Geometry(NamedTuple):
     crop_x: int
     crop_h: int
     crop_w: int
+
+
+class Window(NamedTuple):
+    """A rectangle in pixels of a stored view: corner and size."""
+
+    y: int
+    x: int
+    height: int
+    width: int
+
+
+class Row(NamedTuple):
+    """One sample under one view: what a row of a batch shows."""
+
+    sample: int  # index in what is read: a cache, a source, one block
+    view: int  # number of the view
+    geometry: Geometry
+    effects: tuple[Op, ...] = ()  # what follows the crop, in order; the mixing included
+    partner: "Row | None" = None  # the sample that is mixed in, in its own view of the same number
+    window: Window | None = None  # the part of a stored map that the pixels show; None: all of it
+
+    def mixed_with(self, partner: "Row") -> "Row":
+        """This row with the pixels of `partner`, which keeps its effects but is not mixed itself."""
+        unmixed = tuple(op for op in partner.effects if op[0] not in _MIXING)
+        return self._replace(partner=partner._replace(effects=unmixed, partner=None))
+
+    @property
+    def own_share(self) -> float:
+        """The share of the image that is its own sample's: 1 when nothing is mixed in."""
+        name, *numbers = self.effects[-1] if self.effects else ("",)
+        if name == "mixup":
+            return int(numbers[0]) / 1000
+        if name == "cutmix":
+            g = self.geometry
+            return 1.0 - int(numbers[2]) * int(numbers[3]) / (g.crop_h * g.crop_w)
+        return 1.0
 
 
 class View(NamedTuple):
@@ -93,6 +130,13 @@ class View(NamedTuple):
             )
         return Geometry(resize_h, resize_w, int("flip" in numbers), y, x, crop_h, crop_w)
 
+    def row(self, sample: int, number: int, size: tuple[int, int]) -> Row:
+        """This view, number `number`, of a sample of `size` = (height, width) pixels; nobody is mixed in yet.
+
+        Raises BadOption as `geometry`.
+        """
+        return Row(sample, number, self.geometry(*size), self.effects)
+
     def to_json(self) -> list[list[str | int]]:
         """Operations as plain lists, ready for json.dumps; [] is the whole image."""
         return [list(op) for op in self.ops]
@@ -111,21 +155,6 @@ class View(NamedTuple):
 def partner_key(effects: Sequence[Op]) -> str | None:
     """The key of the sample that is mixed in, None when nothing is."""
     return str(effects[-1][-1]) if effects and effects[-1][0] in _MIXING else None
-
-
-def without_mixing(effects: Sequence[Op]) -> tuple[Op, ...]:
-    """The effects that a sample keeps when it is somebody's partner."""
-    return tuple(op for op in effects if op[0] not in _MIXING)
-
-
-def own_share(effects: Sequence[Op], crop_h: int, crop_w: int) -> float:
-    """The share of the image that is its own sample's: 1 when nothing is mixed in."""
-    name, *numbers = effects[-1] if effects else ("",)
-    if name == "mixup":
-        return int(numbers[0]) / 1000
-    if name == "cutmix":
-        return 1.0 - int(numbers[2]) * int(numbers[3]) / (crop_h * crop_w)
-    return 1.0
 
 
 def _effects_in_order(names: Sequence[str | int]) -> bool:
@@ -156,33 +185,72 @@ def _bad(what: str, view: View) -> BadOption:
     return BadOption(what, where=f"view {view.ops}", fix=_LEGAL)
 
 
-def _torn(found: object) -> BadCache:
+def _torn(plain: object) -> BadCache:
     return BadCache(
-        f"{found!r} is no view operation that this kdcache knows",
+        f"{plain!r} is no view operation that this kdcache knows",
         where="views of a stored shard",
         fix="install a newer kdcache, or re-make the shard with 'kdcache build --repair'",
     )
 
 
+class StrayPartner(Exception):
+    """A sample is mixed with one that its block does not hold."""
+
+
 class BlockViews:
-    """The views of one (block, view number), as the numbers the image pipeline executes: 28 bytes a row, and
-    as much text as the record has where there are effects."""
+    """The views of one block under one number, as its record has them: 28 bytes a row, 4 more where views
+    mix, and as much text as the record has where there are effects."""
 
-    def __init__(self, record: dict[str, Any], heights: Sequence[int], widths: Sequence[int]) -> None:
+    def __init__(
+        self,
+        record: Mapping[str, Any],
+        *,
+        first: int,
+        keys: Sequence[str],
+        sizes: Iterable[tuple[int, int]],
+    ) -> None:
+        """`first` is the index of the block's first sample, `sizes` are (height, width) in pixels.
+
+        Raises BadCache for what is no view, StrayPartner for a partner that is not in the block.
+        """
         self.valid = np.asarray(record["valid"], dtype=bool)
-        self._numbers = np.zeros((len(self.valid), len(Geometry._fields)), dtype=np.int32)
-        self._effects: dict[int, str] = {}  # rows that have any, as JSON: a tenth of the objects' memory
-        for row, (ops, height, width) in enumerate(zip(record["views"], heights, widths, strict=True)):
-            if self.valid[row]:
+        self._first, self._number = first, int(record["view"])
+        self._geometry = np.zeros((len(self.valid), len(Geometry._fields)), dtype=np.int32)
+        self._effects: dict[int, str] = {}  # of places that have any, as JSON: a tenth of the objects' memory
+        partners: dict[int, str] = {}
+        for place, (ops, size) in enumerate(zip(record["views"], sizes, strict=True)):
+            if self.valid[place]:
                 view = View.from_json(ops)
-                self._numbers[row] = view.geometry(height, width)
+                self._geometry[place] = view.geometry(*size)
                 if view.effects:
-                    self._effects[row] = json.dumps(view.effects)
+                    self._effects[place] = json.dumps(view.effects)
+                if (key := partner_key(view.effects)) is not None:
+                    partners[place] = key
+        self._partners = _places(partners, keys)
 
-    def geometry(self, row: int) -> Geometry:
-        return Geometry(*self._numbers[row].tolist())
+    def geometry(self, place: int) -> Geometry:
+        """What `row` says of pixels alone: a read of targets asks this once per tap."""
+        return Geometry(*self._geometry[place].tolist())
 
-    def effects(self, row: int) -> tuple[Op, ...]:
-        """What follows the crop, in order."""
-        text = self._effects.get(row)
-        return tuple(tuple(op) for op in json.loads(text)) if text else ()
+    def row(self, place: int) -> Row:
+        """The sample at one place of the block, with who is mixed in."""
+        own = self._unmixed(place)
+        if len(self._partners) and (partner := int(self._partners[place])) != _NOBODY:
+            return own.mixed_with(self._unmixed(partner))
+        return own
+
+    def _unmixed(self, place: int) -> Row:
+        text = self._effects.get(place)
+        effects = tuple(tuple(op) for op in json.loads(text)) if text else ()
+        return Row(self._first + place, self._number, self.geometry(place), effects)
+
+
+def _places(partners: Mapping[int, str], keys: Sequence[str]) -> np.ndarray:
+    """Each place's partner's place in the block, int32, `_NOBODY` without one; empty when nobody has one."""
+    place_of = {key: place for place, key in enumerate(keys)} if partners else {}
+    places = np.full(len(keys) if partners else 0, _NOBODY, dtype=np.int32)
+    for place, key in partners.items():
+        if key not in place_of:
+            raise StrayPartner(f"'{keys[place]}' is mixed with '{key}', which is not in its shard")
+        places[place] = place_of[key]
+    return places

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdcache.cache.spec import BadOption, TensorSpec
+from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, Weighted, same_tap
 from kdcache.losses.dense.afdcd_contrast import (
     POOL_FROM_CELLS,
@@ -59,7 +60,7 @@ class DenseContrast(LossTerm):
         published="mIoU DeepLabV3-R18: Cityscapes 77.03 (74.21), VOC 76.25 (73.21), CamVid 69.27 (66.92), "
         "ADE20K 36.21 (33.91), COCO-Stuff 34.02 (32.60)",
     )
-    tasks = ("segmentation",)
+    tasks = (SEGMENTATION,)
     companions = {"kd": {"T": 1.0, "weight": 1.0}}
     clip_norm = 15.0
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kdcache.cache.spec import IGNORE, BadOption
+from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, Weighted, same_tap
 from kdcache.losses.dense.cirkd_memory import ClassMemory, Permute, Queue, shared_permutations
 from kdcache.losses.dense.labels import nearest_labels
@@ -72,7 +73,7 @@ class CrossImage(LossTerm):
         published="mIoU DeepLabV3-R18: Cityscapes 76.38 (74.21), VOC 74.50 (73.21), CamVid 68.21 (66.92), "
         "ADE20K 35.41 (33.91)",
     )
-    tasks = ("segmentation",)
+    tasks = (SEGMENTATION,)
     companions = {"kd": {"T": 1.0, "weight": 1.0}}
 
     def __init__(
@@ -123,13 +124,13 @@ class CrossImage(LossTerm):
     def forward(self, inputs: StepInputs, *, permute: Permute | None = None) -> dict[str, Weighted]:
         """`permute` takes the place of the drawn permutations."""
         student, teacher = inputs.student[self.tap], inputs.teacher[self.tap]
-        found = {}
+        values = {}
         if self.lambdas["batch"]:
-            found["batch"] = batch_relations(student, teacher, tau=self.tau, pool=self.pool)
+            values["batch"] = batch_relations(student, teacher, tau=self.tau, pool=self.pool)
         if self.lambdas["pixel"] or self.lambdas["region"]:
             permute = permute or shared_permutations(inputs.generator)
-            found |= self._memory_terms(student, teacher, inputs.labels, permute)
-        return {name: Weighted(value, self.lambdas[name]) for name, value in found.items()}
+            values |= self._memory_terms(student, teacher, inputs.truth, permute)
+        return {name: Weighted(value, self.lambdas[name]) for name, value in values.items()}
 
     def _memory_terms(
         self, student: Tensor, teacher: Tensor, labels_Bhw: Tensor, permute: Permute

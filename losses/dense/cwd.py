@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
+from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_tap
 from kdcache.losses.formulas.adapters import align
 from kdcache.losses.formulas.divergence import channel_kl, channel_mean_square, pixel_kl
@@ -36,7 +37,7 @@ class ChannelWise(LossTerm):
         published="Cityscapes mIoU PSPNet-R18 75.02 to 75.90 (TorchDistiller), 75.54 (mmrazor); "
         "CIRKD's table: DeepLabV3-R18 75.55 (74.21), MBV2 74.66 (73.12)",
     )
-    tasks = ("segmentation",)
+    tasks = (SEGMENTATION,)
     published_weight = 3.0
 
     def __init__(

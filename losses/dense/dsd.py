@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdcache.cache.spec import BadOption, Need
+from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, Weighted, tap_list
 from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.formulas.shapes import check_same_channels, check_same_size
@@ -40,9 +41,11 @@ def pixel_similarity(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Te
 
 def residuals(maps: Sequence[Tensor]) -> list[Tensor]:
     """r_ij (B, H W) of all pairs. 0 without gradient where a map meets itself: there the norm has none."""
-    found = [attention(one) for one in maps]
+    active = [attention(one) for one in maps]
     return [
-        torch.zeros_like(found[i]) if maps[i] is maps[j] else functional.normalize(found[j] - found[i], dim=1)
+        torch.zeros_like(active[i])
+        if maps[i] is maps[j]
+        else functional.normalize(active[j] - active[i], dim=1)
         for i, j in combinations(range(len(maps)), 2)
     ]
 
@@ -69,7 +72,7 @@ class DoubleSimilarity(LossTerm):
         defaults="psd 1000, csd 10, no kd",
         published="CIRKD's table, Cityscapes mIoU: DeepLabV3-R18 74.81 (74.21), MBV2 74.11 (73.12)",
     )
-    tasks = ("segmentation",)
+    tasks = (SEGMENTATION,)
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_tap
 from kdcache.losses.formulas.adapters import align, plain_generator
 from kdcache.losses.formulas.divergence import channel_kl
@@ -32,7 +33,7 @@ class GenerativeDenoise(LossTerm):
         defaults="weight 145 for PSPNet-R18, 175 for DeepLabV3-R18 (Cityscapes, 512x512 crops)",
         published="Cityscapes mIoU PSPNet-R18 69.85 -> 74.67, DeepLabV3-R18 73.20 -> 77.69",
     )
-    tasks = ("segmentation",)
+    tasks = (SEGMENTATION,)
     published_weight = 145.0
 
     def __init__(

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdcache.cache.spec import BadOption
+from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_tap
 from kdcache.losses.dense.labels import nearest_labels
 from kdcache.losses.formulas.precision import in_float32
@@ -60,7 +61,7 @@ class IntraClassVariation(LossTerm):
         "skds-holistic(optimizer=adam,first=student) 0.001",
         published="CIRKD's table, Cityscapes mIoU: DeepLabV3-R18 75.59 (74.21), MBV2 73.50 (73.12)",
     )
-    tasks = ("segmentation",)
+    tasks = (SEGMENTATION,)
     published_weight = 20.0
     companions = {
         "kd": {"T": 1.0, "weight": 1.0},
@@ -91,5 +92,5 @@ class IntraClassVariation(LossTerm):
 
     def forward(self, inputs: StepInputs) -> Tensor:
         return variation_loss(
-            inputs.student[self.tap], inputs.teacher[self.tap], inputs.labels, self.num_classes
+            inputs.student[self.tap], inputs.teacher[self.tap], inputs.truth, self.num_classes
         )

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
-from kdcache.cache.spec import CLASSIFICATION
+from kdcache.cache.tasks.table import CLASSIFICATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_tap
 from kdcache.losses.formulas.adapters import align, plain_generator
 from kdcache.losses.formulas.divergence import summed_square

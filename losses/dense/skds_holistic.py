@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from kdcache.cache.spec import BadOption, Need, TensorSpec
+from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Rival
 from kdcache.losses.dense.adversarial import (
     Adversarial,
@@ -54,7 +55,7 @@ class Holistic(LossTerm):
         "CIRKD: hinge, Adam at a constant rate",
         published="Cityscapes mIoU PSPNet-R18 71.78 -> 74.08 over the pixel- and pair-wise terms",
     )
-    tasks = ("segmentation",)
+    tasks = (SEGMENTATION,)
     needs = (Need(tap="logits"),)
     student_taps = ("logits",)
     published_weight = 0.1

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdcache.cache.spec import BadOption, TensorSpec
+from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_tap
 from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.options import About, OptionValue, Range
@@ -56,7 +57,7 @@ class PairWise(LossTerm):
         published="Cityscapes mIoU PSPNet-R18 70.51 -> 71.78 over the pixel-wise term; "
         "CIRKD's table 75.42 DeepLabV3-R18 (student 74.21)",
     )
-    tasks = ("segmentation",)
+    tasks = (SEGMENTATION,)
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ Liu et al. 2019, https://arxiv.org/abs/1903.04197; structure_knowledge_distillat
 from torch import Tensor
 
 from kdcache.cache.spec import Need
+from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.losses.contract import LossTerm, Maps, Method
 from kdcache.losses.formulas.divergence import pixel_kl
 from kdcache.losses.formulas.shapes import check_same_channels
@@ -27,7 +28,7 @@ class PixelWise(LossTerm):
         defaults="weight 10",
         published="Cityscapes mIoU PSPNet-R18 69.10 -> 70.51",
     )
-    tasks = ("segmentation",)
+    tasks = (SEGMENTATION,)
     needs = (Need(tap="logits"),)
     student_taps = ("logits",)
     published_weight = 10.0

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kdcache.cache.spec import CLASSIFICATION, BadOption, Need, TensorSpec
+from kdcache.cache.spec import BadOption, Need, TensorSpec
+from kdcache.cache.tasks.table import CLASSIFICATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, tap_list
 from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.formulas.rows import named_taps

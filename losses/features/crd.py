@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kdcache.cache.spec import BadOption
+from kdcache.cache.tasks.table import CLASSIFICATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_tap
 from kdcache.losses.features.negatives import OtherClasses
 from kdcache.losses.formulas.gather import gather_rows
@@ -77,7 +78,7 @@ class ContrastiveRepresentation(LossTerm):
         defaults="K 16384, T 0.07, momentum 0.5, weight 0.8; CRD+KD: crd+kd(weight=1)",
         published="CIFAR-100 resnet32x4 -> resnet8x4 75.51 (student 72.50)",
     )
-    tasks = ("classification",)
+    tasks = (CLASSIFICATION,)
     published_weight = 0.8
     memory_student_ND: Tensor
     memory_teacher_ND: Tensor

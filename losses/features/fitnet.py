@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdcache.cache.spec import CLASSIFICATION, BadOption, Need
+from kdcache.cache.spec import BadOption, Need
+from kdcache.cache.tasks.table import CLASSIFICATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, tap_list
 from kdcache.losses.features.regressors import Pair, Regressor, ValidRegressor, adapter, random_adapter
 from kdcache.losses.formulas.precision import in_float32

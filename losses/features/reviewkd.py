@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Need
+from kdcache.cache.spec import Need
+from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads
 from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.formulas.rows import as_map, check_statistics, tap_pairs

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from torch.nn import functional
 
-from kdcache.cache.spec import SEGMENTATION
+from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, Weighted, same_tap
 from kdcache.losses.features.rkd_a import angle_loss
 from kdcache.losses.features.rkd_d import distance_loss, no_relation

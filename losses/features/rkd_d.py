@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kdcache.cache.spec import SEGMENTATION
+from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_tap
 from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.formulas.rows import vectors_of

@@ -18,8 +18,8 @@ def similarity(values_4BxD: Tensor) -> Tensor:
     """(3 B, B): cosine of every turned view with every plain one. Rows 4 i of the input are plain."""
     units = values_4BxD / values_4BxD.norm(dim=1, keepdim=True).clamp(min=SMALLEST_NORM)
     per_sample = units.reshape(-1, 1 + TURNS, units.shape[1])
-    found: Tensor = per_sample[:, 1:].flatten(0, 1) @ per_sample[:, 0].T
-    return found
+    cosines: Tensor = per_sample[:, 1:].flatten(0, 1) @ per_sample[:, 0].T
+    return cosines
 
 
 def true_rank(scores_RK: Tensor, columns_R: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kdcache.cache.spec import BadOption, Need
+from kdcache.cache.tasks.table import CLASSIFICATION
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Reads, Weighted
 from kdcache.losses.features.rotations import TURNS, kept_kl, kept_rows, similarity, true_rank
 from kdcache.losses.formulas.divergence import kl
@@ -55,7 +56,7 @@ class SelfSupervision(LossTerm):
         "2.7, 10; T 4, 4, 0.5",
         published="CIFAR-100 resnet32x4 -> resnet8x4 76.20, wrn-40-2 -> wrn-16-2 76.04",
     )
-    tasks = ("classification",)
+    tasks = (CLASSIFICATION,)
     turns = True
     head_steps: Tensor
 
@@ -109,14 +110,14 @@ class SelfSupervision(LossTerm):
             self.head_steps += 1
             return loss
         self._check_head()
-        found = self.terms(
+        values = self.terms(
             inputs.student["logits"],
             inputs.teacher["logits"],
             similarity(self.student_head(inputs.student["embedding"])),
             similarity(self.teacher_head(inputs.teacher["embedding"])),
-            plain_rows(inputs, inputs.labels),
+            plain_rows(inputs, inputs.truth),
         )
-        return {name: Weighted(value, self.weights[name]) for name, value in found.items()}
+        return {name: Weighted(value, self.weights[name]) for name, value in values.items()}
 
     def terms(
         self,

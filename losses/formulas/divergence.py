@@ -32,9 +32,8 @@ def pixel_kl(
     """Per-pixel KL of class posteriors, in the three published reductions.
 
     cirkd: T^2 / (B H W) * sum of KL (winycg/CIRKD dab64db `losses/kd.py`; also Af-DCD).
-    skds:  1 / (H W) * sum over images and pixels of the cross-entropy -p_T log p_S, no T^2; same gradient
-    direction as KL,
-           grows with B (structure_knowledge_distillation ce208e1).
+    skds:  1 / (H W) * sum over images and pixels of the cross-entropy -p_T log p_S, no T^2; same direction of
+           the gradient as KL, grows with B (structure_knowledge_distillation ce208e1).
     ifvd:  1 / (B K H W) * sum of KL, no T^2 (YukangWang/IFVD 950a7a5).
     Pixels with an ignored label count too.
     """

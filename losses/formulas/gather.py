@@ -14,6 +14,6 @@ def gather_rows(rows: Tensor) -> Tensor:
     rows = rows.detach()
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return rows
-    found = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-    dist.all_gather(found, rows.contiguous())
-    return torch.cat(found)
+    of_ranks = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(of_ranks, rows.contiguous())
+    return torch.cat(of_ranks)

@@ -1,4 +1,4 @@
-"""Rows and shapes that the losses here share: vectors as maps, maps as vectors.
+"""Rows and taps: vectors as maps, maps as vectors, options that name taps of both sides.
 
 B rows, C or D channels, H W cells.
 """

@@ -16,7 +16,8 @@ from typing import Annotated
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Need
+from kdcache.cache.spec import Need, TensorSpec
+from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Reads, Weighted
 from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.formulas.shapes import check_same_channels
@@ -70,7 +71,7 @@ class Dist(LossTerm):
         super().__init__()
         both = "aux" in maps.student and "aux" in maps.teacher
         self.weights = {"logits": 1.0, **({"aux": aux} if aux and both else {})}
-        if aux and not both and maps.facts.task == SEGMENTATION:
+        if aux and not both and _of_pixels(maps.student["logits"]):
             self.notes = (NO_AUX,)
         for tap in self.weights:
             check_same_channels("dist", tap, maps.student[tap], maps.teacher[tap])
@@ -85,14 +86,19 @@ class Dist(LossTerm):
         return Reads(("logits",), (Need(tap="logits"),), ("aux",), (Need(tap="aux"),))
 
     def forward(self, inputs: StepInputs) -> LossOutput:
-        found = {}
+        relations = {}
         for tap, weight in self.weights.items():
             rows = [_rows(plain_rows(inputs, side[tap])) for side in (inputs.student, inputs.teacher)]
             inter, intra = (relation_gap(*rows, tau=self.tau, dim=dim) for dim in (1, 0))
             head = "" if tap == "logits" else f"{tap}_"
-            found[f"{head}inter"] = Weighted(inter, weight * self.beta)
-            found[f"{head}intra"] = Weighted(intra, weight * self.gamma)
-        return found
+            relations[f"{head}inter"] = Weighted(inter, weight * self.beta)
+            relations[f"{head}intra"] = Weighted(intra, weight * self.gamma)
+        return relations
+
+
+def _of_pixels(logits: TensorSpec) -> bool:
+    """True for maps: networks that score images have no auxiliary head, so nothing is missing there."""
+    return len(logits.shape) == 3
 
 
 def _rows(logits: Tensor) -> Tensor:

@@ -17,14 +17,15 @@ from typing import Annotated, Literal
 from torch import Tensor
 from torch.nn import functional
 
-from kdcache.cache.spec import CLASSIFICATION, BadOption, Need
+from kdcache.cache.spec import BadOption, Need
+from kdcache.cache.tasks.table import CLASSIFICATION
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Weighted
 from kdcache.losses.formulas.divergence import pixel_kl
+from kdcache.losses.formulas.scores import mean_kl
 from kdcache.losses.formulas.shapes import check_same_channels
-from kdcache.losses.logits.scores import mean_kl
 from kdcache.losses.options import About, Count, NotNegative, OptionValue, Positive
 from kdcache.losses.step_inputs import StepInputs, plain_rows
-from kdcache.losses.supervised.task import classification_ce
+from kdcache.losses.supervised.classification import classification_ce
 
 Form = Literal["cirkd", "skds", "ifvd", "repdistiller", "okddip"]
 
@@ -77,7 +78,7 @@ class KD(LossTerm):
     def forward(self, inputs: StepInputs) -> LossOutput:
         student, teacher = (plain_rows(inputs, side["logits"]) for side in (inputs.student, inputs.teacher))
         if self.form == "okddip":
-            hard = classification_ce(student / self.T, plain_rows(inputs, inputs.labels), inputs.mixed)
+            hard = classification_ce(student / self.T, plain_rows(inputs, inputs.truth), inputs.mixed)
             soft = self.T * mean_kl(student, teacher, temperature=self.T)
             return {"ce": Weighted(hard, self.hard), "kl": Weighted(soft, 1.0)}
         form = "cirkd" if self.form == "repdistiller" else self.form

@@ -9,10 +9,11 @@ from typing import Annotated
 
 from torch import Tensor
 
-from kdcache.cache.spec import CLASSIFICATION, Need
+from kdcache.cache.spec import Need
+from kdcache.cache.tasks.table import CLASSIFICATION
 from kdcache.losses.contract import LossTerm, Maps, Method
+from kdcache.losses.formulas.scores import check_scores
 from kdcache.losses.logits.partial import keep_true, partial_kd, tempered
-from kdcache.losses.logits.scores import check_scores
 from kdcache.losses.options import About, OptionValue, Positive
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 
@@ -45,5 +46,5 @@ class InstanceDifficulty(LossTerm):
 
     def forward(self, inputs: StepInputs) -> Tensor:
         student, teacher = (plain_rows(inputs, side["logits"]) for side in (inputs.student, inputs.teacher))
-        target_BK = keep_true(tempered(teacher, temperature=self.T), plain_rows(inputs, inputs.labels))
+        target_BK = keep_true(tempered(teacher, temperature=self.T), plain_rows(inputs, inputs.truth))
         return partial_kd(student, target_BK, temperature=self.T)

@@ -10,10 +10,11 @@ from typing import Annotated
 
 from torch import Tensor
 
-from kdcache.cache.spec import CLASSIFICATION, BadOption
+from kdcache.cache.spec import BadOption
+from kdcache.cache.tasks.table import CLASSIFICATION
 from kdcache.losses.contract import LossTerm, Maps, Method
+from kdcache.losses.formulas.scores import check_several_classes
 from kdcache.losses.logits.partial import class_relations, partial_kd
-from kdcache.losses.logits.scores import check_several_classes
 from kdcache.losses.options import About, OptionValue, Positive
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 
@@ -55,7 +56,7 @@ class ClassSimilarity(LossTerm):
         return 0.1
 
     def forward(self, inputs: StepInputs) -> Tensor:
-        student, labels_B = (plain_rows(inputs, v) for v in (inputs.student["logits"], inputs.labels))
+        student, labels_B = (plain_rows(inputs, v) for v in (inputs.student["logits"], inputs.truth))
         return partial_kd(student, self.target_KK[labels_B], temperature=self.T)
 
 

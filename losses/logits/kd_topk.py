@@ -9,10 +9,11 @@ from typing import Annotated
 
 from torch import Tensor
 
-from kdcache.cache.spec import CLASSIFICATION, BadOption, Need
+from kdcache.cache.spec import BadOption, Need
+from kdcache.cache.tasks.table import CLASSIFICATION
 from kdcache.losses.contract import LossTerm, Maps, Method
+from kdcache.losses.formulas.scores import check_scores
 from kdcache.losses.logits.partial import keep_top, partial_kd, tempered
-from kdcache.losses.logits.scores import check_scores
 from kdcache.losses.options import About, Count, OptionValue, Positive
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 

@@ -11,10 +11,10 @@ from typing import Annotated
 from torch import Tensor
 from torch.nn import functional
 
-from kdcache.cache.spec import CLASSIFICATION
+from kdcache.cache.tasks.table import CLASSIFICATION
 from kdcache.losses.contract import LossTerm, Maps, Method
 from kdcache.losses.formulas.precision import in_float32
-from kdcache.losses.logits.scores import check_several_classes, of_true_class
+from kdcache.losses.formulas.scores import check_several_classes, of_true_class
 from kdcache.losses.options import About, OptionValue, Share
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 
@@ -55,7 +55,7 @@ class LabelSmoothing(LossTerm):
 
     def forward(self, inputs: StepInputs) -> Tensor:
         student = plain_rows(inputs, inputs.student["logits"])
-        own_B = smoothed_ce(student, plain_rows(inputs, inputs.labels), alpha=self.alpha)
+        own_B = smoothed_ce(student, plain_rows(inputs, inputs.truth), alpha=self.alpha)
         if inputs.mixed is None:
             return own_B.mean()
         other_B = smoothed_ce(student, inputs.mixed.labels_B, alpha=self.alpha)

@@ -12,10 +12,11 @@ from typing import Annotated
 from torch import Tensor
 from torch.nn import functional
 
-from kdcache.cache.spec import CLASSIFICATION, Need
+from kdcache.cache.spec import Need
+from kdcache.cache.tasks.table import CLASSIFICATION
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Weighted
 from kdcache.losses.formulas.precision import in_float32
-from kdcache.losses.logits.scores import check_scores, of_other_classes, of_true_class
+from kdcache.losses.formulas.scores import check_scores, of_other_classes, of_true_class
 from kdcache.losses.options import About, NotNegative, Positive
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 
@@ -63,7 +64,7 @@ class NormalisedKD(LossTerm):
 
     def forward(self, inputs: StepInputs) -> LossOutput:
         student, teacher = (plain_rows(inputs, side["logits"]) for side in (inputs.student, inputs.teacher))
-        labels_B = plain_rows(inputs, inputs.labels)
+        labels_B = plain_rows(inputs, inputs.truth)
         others = others_entropy(student, teacher, labels_B, temperature=self.T)
         return {
             "target": Weighted(target_entropy(student, teacher, labels_B), 1.0),

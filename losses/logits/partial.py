@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdcache.losses.formulas.precision import in_float32
-from kdcache.losses.logits.scores import kl_to_target, of_true_class
+from kdcache.losses.formulas.scores import kl_to_target, of_true_class
 
 
 @in_float32

@@ -12,10 +12,10 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from kdcache.cache.spec import CLASSIFICATION
+from kdcache.cache.tasks.table import CLASSIFICATION
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Weighted
 from kdcache.losses.formulas.precision import in_float32
-from kdcache.losses.logits.scores import check_several_classes, kl_to_target
+from kdcache.losses.formulas.scores import check_several_classes, kl_to_target
 from kdcache.losses.options import About, NotNegative, OptionValue, Positive, Share
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 
@@ -66,6 +66,6 @@ class VirtualTeacher(LossTerm):
         return round(1.0 - float(options["alpha"]), 12)  # type: ignore[arg-type]
 
     def forward(self, inputs: StepInputs) -> LossOutput:
-        student, labels = (plain_rows(inputs, v) for v in (inputs.student["logits"], inputs.labels))
+        student, labels = (plain_rows(inputs, v) for v in (inputs.student["logits"], inputs.truth))
         value = virtual_teacher_kl(student, labels, correct=self.correct, temperature=self.T)
         return {"kl": Weighted(value, self.alpha * self.multiplier)}

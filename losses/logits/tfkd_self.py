@@ -10,9 +10,10 @@ from typing import Annotated
 
 from torch import Tensor
 
-from kdcache.cache.spec import CLASSIFICATION, Need
+from kdcache.cache.spec import Need
+from kdcache.cache.tasks.table import CLASSIFICATION
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Weighted
-from kdcache.losses.logits.scores import check_scores, mean_kl
+from kdcache.losses.formulas.scores import check_scores, mean_kl
 from kdcache.losses.options import About, NotNegative, OptionValue, Positive, Share
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 

@@ -8,7 +8,7 @@ gradient that reaches the trunk by the number of branches. Branch 0 is deployed.
 from collections.abc import Mapping
 from typing import Annotated
 
-from kdcache.cache.spec import CLASSIFICATION
+from kdcache.cache.tasks.table import CLASSIFICATION
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Reads, StudentForm, Weighted
 from kdcache.losses.options import About, NotNegative, OptionValue, Positive
 from kdcache.losses.peers.online import (

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdcache.cache.spec import CLASSIFICATION, BadOption, Need
+from kdcache.cache.spec import BadOption, Need
+from kdcache.cache.tasks.table import CLASSIFICATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Rival, StepForm, Weighted
 from kdcache.losses.formulas.precision import in_float32
-from kdcache.losses.logits.scores import check_scores, mean_kl
+from kdcache.losses.formulas.scores import check_scores, mean_kl
 from kdcache.losses.options import About, Count, NotNegative, OptionValue, Positive
 from kdcache.losses.step_inputs import StepInputs
 

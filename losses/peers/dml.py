@@ -15,10 +15,10 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from kdcache.cache.spec import CLASSIFICATION
+from kdcache.cache.tasks.table import CLASSIFICATION
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Reads, StepForm, StudentForm, Weighted
 from kdcache.losses.formulas.precision import in_float32
-from kdcache.losses.logits.scores import mean_kl
+from kdcache.losses.formulas.scores import mean_kl
 from kdcache.losses.options import About, OptionValue, Positive, Range
 from kdcache.losses.peers.online import (
     Several,
@@ -110,7 +110,7 @@ class MutualLearning(LossTerm):
         if self.form == "okddip":
             ce = summed_ce(logits_MBK, inputs, smoothing=self.smoothing)
             return {"ce": Weighted(ce, 1.0), "kl": Weighted(self._together(logits_MBK), 1.0)}
-        learners = range(self.students) if inputs.turn is None else (inputs.turn,)
+        learners = range(self.students) if inputs.learner is None else (inputs.learner,)
         ce = summed_ce(logits_MBK[list(learners)], inputs, smoothing=self.smoothing)
         kl = torch.stack([self._from_peers(logits_MBK, i) for i in learners]).sum()
         return {"ce": Weighted(ce, 1.0), "kl": Weighted(kl, 1.0)}

@@ -17,7 +17,8 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
-from kdcache.cache.spec import CLASSIFICATION, BadOption
+from kdcache.cache.spec import BadOption
+from kdcache.cache.tasks.table import CLASSIFICATION
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Reads, StudentForm, Weighted
 from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.options import About, Count, NotNegative, OptionValue, Positive, Range

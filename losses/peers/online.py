@@ -14,7 +14,7 @@ from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.options import Range
 from kdcache.losses.schedules import TermSchedule
 from kdcache.losses.step_inputs import StepInputs, plain_rows
-from kdcache.losses.supervised.task import classification_ce
+from kdcache.losses.supervised.classification import classification_ce
 
 Several = Annotated[int, Range(2)]
 Divergence = Literal["KL", "CE"]
@@ -61,7 +61,7 @@ def mean_of_others(logits_MBK: Tensor) -> Tensor:
 
 def summed_ce(logits_MBK: Tensor, inputs: StepInputs, *, smoothing: float = 0.0) -> Tensor:
     """The sum over the networks of their cross-entropies; `inputs` give the labels."""
-    labels_B = plain_rows(inputs, inputs.labels)
+    labels_B = plain_rows(inputs, inputs.truth)
     losses = [classification_ce(z_BK, labels_B, inputs.mixed, smoothing=smoothing) for z_BK in logits_MBK]
     return torch.stack(losses).sum()
 

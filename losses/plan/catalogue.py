@@ -6,13 +6,15 @@ Nothing is written twice: reads, options, defaults and published settings come f
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from kdcache.cache.spec import SEGMENTATION, BadOption, Task
+from kdcache.cache.spec import BadOption, Task
+from kdcache.cache.tasks.table import task_names
 from kdcache.losses.contract import LossTerm, Method
 from kdcache.losses.options import WEIGHT, OptionSpec, OptionValue, legal_words, option_specs, written
 from kdcache.losses.plan.expression import ParsedTerm
+from kdcache.losses.plan.load import load_loss
 from kdcache.losses.plan.plan import LossPlan, parse_losses
 from kdcache.losses.plan.presets import PRESETS
-from kdcache.losses.plan.table import LOSSES, NONE, TASK, load_loss
+from kdcache.losses.plan.table import LOSSES, NONE, TASK
 from kdcache.losses.plan.term import Choice, choose
 from kdcache.losses.schedules import schedule_specs
 
@@ -52,7 +54,8 @@ def entry(name: str) -> Entry:
         raise BadOption(
             "'none' trains on the task loss alone and has no options", where=where, fix="kdtrain methods task"
         )
-    loss_class = load_loss(name, where=where)
+    # Only 'task' is another class per task; the first of the table's stands for all.
+    loss_class = load_loss(name, task=task_names()[0], where=where)
     if loss_class.method is None:
         raise BadOption(
             f"'{name}' says nothing of itself", where=where, fix="give its class the attribute `method`"
@@ -118,8 +121,3 @@ def _settings(name: str, loss_class: type[LossTerm]) -> Iterator[str]:
 
 def _row(spec: OptionSpec) -> OptionRow:
     return OptionRow(spec.name, written(spec.default), legal_words(spec), spec.about)
-
-
-def default_task(of: Entry) -> Task:
-    """The task to show first."""
-    return SEGMENTATION if SEGMENTATION in of.tasks else of.tasks[0]

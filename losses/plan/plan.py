@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar, cast
 
-from kdcache.cache.spec import SEGMENTATION, BadOption, Need, Task, TensorSpec
+from kdcache.cache.spec import BadOption, Need, Task, TensorSpec
 from kdcache.losses.contract import NO_FACTS, PLAIN, Facts, LossTerm, Maps, StepForm, StudentForm
 from kdcache.losses.formulas.shapes import check_same_size
 from kdcache.losses.loss_set import LossSet, WeightedTerm
@@ -78,8 +78,8 @@ class LossPlan:
         there = set(available)
         terms = []
         for term in self.terms:
-            found = tuple(need for need in term.reads.optional_needs if need.name in there)
-            reads = term.reads._replace(needs=(*term.reads.needs, *found), optional_needs=())
+            given = tuple(need for need in term.reads.optional_needs if need.name in there)
+            reads = term.reads._replace(needs=(*term.reads.needs, *given), optional_needs=())
             terms.append(replace(term, reads=reads))
         return replace(self, terms=tuple(terms))
 
@@ -147,13 +147,13 @@ class LossPlan:
         return losses
 
 
-def parse_losses(expression: str, *, preset: str | None, task: Task = SEGMENTATION) -> LossPlan:
+def parse_losses(expression: str, *, preset: str | None, task: Task) -> LossPlan:
     """Resolve an expression. `preset` is the dataset's name; one without published settings leaves the
     defaults.
 
-    Raises BadOption for a text of another shape, an unknown loss, option or preset, a value of another type
-    or range, a method of another task, a term given twice, companions or forms of the student that contradict
-    each other, and when nothing is left to train on.
+    Raises BadOption for a text of another shape, an unknown task, loss, option or preset, a value of another
+    type or range, a method of another task, a term given twice, companions or forms of the student that
+    contradict each other, and when nothing is left to train on.
     """
     where = where_in(expression)
     parsed = parse_expression(expression)
@@ -167,6 +167,11 @@ def parse_losses(expression: str, *, preset: str | None, task: Task = SEGMENTATI
     _check_forms(kept, where)
     _check_stops(kept, where)
     return LossPlan(expression, kept, (*(note for choice in choices for note in choice.notes), *notes))
+
+
+def needs_of(expression: str, *, task: Task) -> tuple[Need, ...]:
+    """What a teacher must provide for an expression. The settings of a dataset do not change that."""
+    return parse_losses(expression, preset=None, task=task).needs
 
 
 def _check_forms(terms: Iterable[TermPlan], where: str) -> None:

@@ -1,6 +1,8 @@
-"""One planned term: a loss by name with every option resolved, its weight, and what it reads.
+"""The terms of an expression: each with every option resolved, then all of them together.
 
-Which companions a plan keeps: a method brings its own, a name in the expression replaces them.
+One term: defaults < the method's settings for the task < preset of the dataset < options written out.
+Together: a method brings its companions, a name in the expression replaces them; the task loss comes first,
+with the weight that the methods publish; labels are unique. Whatever that decides is said in a note.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,8 +13,9 @@ from kdcache.cache.spec import BadOption, Task, unknown
 from kdcache.losses.contract import LossTerm, Reads
 from kdcache.losses.options import WEIGHT, OptionSpec, OptionValue, option_specs, read_options, written
 from kdcache.losses.plan.expression import ParsedTerm
+from kdcache.losses.plan.load import load_loss
 from kdcache.losses.plan.presets import has_presets, preset_names, preset_options
-from kdcache.losses.plan.table import TASK, load_loss
+from kdcache.losses.plan.table import TASK
 from kdcache.losses.schedules import ALWAYS, TermSchedule, read_schedule, schedule_specs
 
 
@@ -52,41 +55,31 @@ class Choice(NamedTuple):
 
 
 def choose(parsed: ParsedTerm, *, preset: str | None, task: Task, where: str) -> Choice:
-    """Resolve defaults < the method's settings for the task < preset of the dataset (or of '@') < options of
-    the expression. BadOption as `expression` says.
+    """Resolve one term; its own '@' goes before `preset`. BadOption for an unknown task, loss, preset or
+    option, a method of another task, and a value of another type or range.
     """
-    loss_class = load_loss(parsed.name, where=where, task=task)
+    loss_class = load_loss(parsed.name, task=task, where=where)
     if parsed.preset is not None and parsed.preset not in preset_names():
         raise unknown("preset", parsed.preset, preset_names(), where=where)
     _check_task(parsed.name, loss_class, task, where)
-    specs = option_specs(loss_class)
-    shares = {name: WEIGHT._replace(name=name) for name in loss_class.companions}
-    legal: dict[str, OptionSpec] = {**schedule_specs(), **specs, "weight": WEIGHT, **shares}
     settings = preset_options(parsed.name, parsed.preset or preset)
     published = dict(loss_class.task_settings.get(task, {}))
-    chosen = {**published, **settings, **read_options(parsed.name, legal, parsed.options, where=where)}
-    options = {name: chosen.get(name, spec.default) for name, spec in specs.items()}
-    weight = float(chosen.get("weight", loss_class.default_weight(options)))  # type: ignore[arg-type]
-    companions = {
-        name: {**given, **({"weight": chosen[name]} if name in chosen else {})}
-        for name, given in loss_class.default_companions(options).items()
-    }
-    notes = _preset_notes(parsed, parsed.preset or preset, settings)
-    usual = {**loss_class.published_schedule(options), **published}
-    term = make_term(parsed.name, loss_class, options, weight)
+    given = read_options(parsed.name, _legal_options(loss_class), parsed.options, where=where)
+    chosen = {**published, **settings, **given}
+    term = _resolved(parsed.name, loss_class, chosen)
+    usual = {**loss_class.published_schedule(term.options), **published}
     term = replace(term, schedule=read_schedule({**usual, **chosen}), published=read_schedule(usual))
-    return Choice(term, companions, notes)
+    companions = {
+        name: {**options, **({"weight": chosen[name]} if name in chosen else {})}
+        for name, options in loss_class.default_companions(term.options).items()
+    }
+    return Choice(term, companions, _preset_notes(parsed, parsed.preset or preset, settings))
 
 
-def companion(
-    name: str, published: Mapping[str, OptionValue], *, of: str, where: str, task: Task
-) -> TermPlan:
-    """The term that a published method brings along; `published` may leave options at their defaults."""
-    loss_class = load_loss(name, where=where, task=task)
-    given = {**loss_class.task_settings.get(task, {}), **published}
-    options = {option: given.get(option, spec.default) for option, spec in option_specs(loss_class).items()}
-    weight = float(given.get("weight", loss_class.default_weight(options)))  # type: ignore[arg-type]
-    return make_term(name, loss_class, options, weight, of)
+def _legal_options(loss_class: type[LossTerm]) -> dict[str, OptionSpec]:
+    """What a term may write out: schedules, its own options, its weight and those of its companions."""
+    shares = {name: WEIGHT._replace(name=name) for name in loss_class.companions}
+    return {**schedule_specs(), **option_specs(loss_class), "weight": WEIGHT, **shares}
 
 
 def _check_task(name: str, loss_class: type[LossTerm], task: Task, where: str) -> None:
@@ -98,32 +91,17 @@ def _check_task(name: str, loss_class: type[LossTerm], task: Task, where: str) -
         )
 
 
-def make_term(
-    name: str,
-    loss_class: type[LossTerm],
-    options: Mapping[str, OptionValue],
-    weight: float,
-    companion_of: str = "",
-) -> TermPlan:
+def _resolved(name: str, loss_class: type[LossTerm], chosen: Mapping[str, OptionValue]) -> TermPlan:
+    """The term whose options and weight are those chosen, and the published ones for the rest."""
+    options = {option: chosen.get(option, spec.default) for option, spec in option_specs(loss_class).items()}
     return TermPlan(
         name=name,
         label=name.rpartition(":")[2],
         options=options,
-        weight=weight,
+        weight=float(chosen.get("weight", loss_class.default_weight(options))),  # type: ignore[arg-type]
         reads=loss_class.reads(options),
         loss_class=loss_class,
-        companion_of=companion_of,
     )
-
-
-def differences(term: TermPlan, other: TermPlan) -> str:
-    """`term` with the options in which it differs from `other`, and its weight: 'cwd(tau=2,weight=1)'."""
-    odd = {name: value for name, value in term.options.items() if other.options.get(name) != value}
-    return _call(term.name, {**odd, "weight": term.weight})
-
-
-def _call(name: str, options: Mapping[str, OptionValue]) -> str:
-    return f"{name}({','.join(f'{option}={written(value)}' for option, value in options.items())})"
 
 
 def _preset_notes(
@@ -148,42 +126,63 @@ def with_companions(choices: Sequence[Choice], where: str, task: Task) -> tuple[
     for choice in choices:
         terms.append(choice.term)
         for name, published in choice.companions.items():
-            brought = companion(name, published, of=choice.term.name, where=where, task=task)
-            stop = choice.term.schedule.stop  # a method is dropped with what it brought
-            brought = replace(brought, schedule=brought.schedule._replace(stop=stop))
+            brought = _companion(name, published, of=choice.term, where=where, task=task)
             if name in explicit:
                 notes += _replaced(explicit[name], brought)
             elif brought.weight == 0:
                 notes.append(f"the companion {name} of {choice.term.name} is left out")
-            elif not _already_there(brought, terms, notes, where):
+            elif (other := _same_companion(brought, terms, where)) is not None:
+                notes.append(
+                    f"the companion {name} of {other.companion_of} and {choice.term.name} counts once"
+                )
+            else:
                 terms.append(brought)
     return terms, notes
+
+
+def _companion(
+    name: str, published: Mapping[str, OptionValue], *, of: TermPlan, where: str, task: Task
+) -> TermPlan:
+    """The term that a published method brings along; `published` may leave options at their defaults."""
+    brought = _with_task_settings(name, published, where=where, task=task)
+    # A method is dropped with what it brought.
+    return replace(brought, companion_of=of.name, schedule=ALWAYS._replace(stop=of.schedule.stop))
+
+
+def _with_task_settings(name: str, chosen: Mapping[str, OptionValue], *, where: str, task: Task) -> TermPlan:
+    """A term that the expression does not name: `chosen` over the method's settings for the task."""
+    loss_class = load_loss(name, task=task, where=where)
+    return _resolved(name, loss_class, {**loss_class.task_settings.get(task, {}), **chosen})
 
 
 def _replaced(named: TermPlan, brought: TermPlan) -> list[str]:
     if brought.weight == 0:
         return []  # left out by its own option, and named on purpose: nothing to tell
-    old, new = differences(brought, named), differences(named, brought)
+    old, new = _differences(brought, named), _differences(named, brought)
     return [f"{new} named explicitly replaces the companion {old} of {brought.companion_of}"]
 
 
-def _already_there(brought: TermPlan, terms: Iterable[TermPlan], notes: list[str], where: str) -> bool:
-    """True when another method brought the same companion. Two that differ: which one is meant?"""
-    for other in terms:
-        if other.name != brought.name or not other.companion_of:
-            continue
-        if (other.options, other.weight) == (brought.options, brought.weight):
-            notes.append(
-                f"the companion {brought.name} of {other.companion_of} and {brought.companion_of} counts once"
-            )
-            return True
-        raise BadOption(
-            f"{other.companion_of} brings {differences(other, brought)} and {brought.companion_of} brings "
-            f"{differences(brought, other)}",
-            where=where,
-            fix=f"name the one you want: ...+{differences(other, brought)}",
-        )
-    return False
+def _same_companion(brought: TermPlan, terms: Iterable[TermPlan], where: str) -> TermPlan | None:
+    """The equal companion that another method brought. BadOption where it differs: which one is meant?"""
+    other = next((term for term in terms if term.name == brought.name and term.companion_of), None)
+    if other is None or (other.options, other.weight) == (brought.options, brought.weight):
+        return other
+    raise BadOption(
+        f"{other.companion_of} brings {_differences(other, brought)} and {brought.companion_of} brings "
+        f"{_differences(brought, other)}",
+        where=where,
+        fix=f"name the one you want: ...+{_differences(other, brought)}",
+    )
+
+
+def _differences(term: TermPlan, other: TermPlan) -> str:
+    """`term` with the options in which it differs from `other`, and its weight: 'cwd(tau=2,weight=1)'."""
+    odd = {name: value for name, value in term.options.items() if other.options.get(name) != value}
+    return _call(term.name, {**odd, "weight": term.weight})
+
+
+def _call(name: str, options: Mapping[str, OptionValue]) -> str:
+    return f"{name}({','.join(f'{option}={written(value)}' for option, value in options.items())})"
 
 
 def task_first(terms: Sequence[TermPlan], where: str, task: Task) -> tuple[list[TermPlan], list[str]]:
@@ -194,19 +193,18 @@ def task_first(terms: Sequence[TermPlan], where: str, task: Task) -> tuple[list[
         return [*named, *rest], []
     setters = [term for term in rest if term.weight > 0 and not term.companion_of]
     weights = {term.name: term.loss_class.task_weight(term.options) for term in setters}
-    note = []
+    notes = []
     weight = 1.0
     if 0.0 in weights.values() or len(set(weights.values())) == 1:
-        weight = min(
-            weights.values()
-        )  # 0: a method with a cross-entropy of its own, which must not count twice
+        # 0: a method with a cross-entropy of its own, which must not count twice
+        weight = min(weights.values())
     elif weights:
         listed = ", ".join(f"{name} {written(value)}" for name, value in weights.items())
-        note = [f"published weights of the task loss differ ({listed}): 1 is used; task(weight=...) chooses"]
+        notes = [f"published weights of the task loss differ ({listed}): 1 is used; task(weight=...) chooses"]
     stops = [term.schedule.stop for term in setters]
     restored = max(stops) if stops and all(stops) else 0.0
-    first = companion(TASK, {"weight": weight}, of="", where=where, task=task)
-    return [replace(first, schedule=first.schedule._replace(restore=restored)), *rest], note
+    first = _with_task_settings(TASK, {"weight": weight}, where=where, task=task)
+    return [replace(first, schedule=ALWAYS._replace(restore=restored)), *rest], notes
 
 
 def labelled(terms: Sequence[TermPlan], where: str) -> list[TermPlan]:

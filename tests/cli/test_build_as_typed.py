@@ -10,7 +10,7 @@ from tiny_folder import draw_folder
 from kdcache.cache.build.build import BuildReport
 from kdcache.cache.build.options import BuildOptions, TapRequest
 from kdcache.cache.reader.cache import open_cache
-from kdcache.cache.spec import SEGMENTATION
+from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.cli.kdcache import main as kdcache
 
 

@@ -11,7 +11,7 @@ from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
 from kdcache.trainer.config import TrainConfig
 from kdcache.trainer.folder.run_folder import read_metrics
-from kdcache.trainer.stream.run_source import open_origin, resolve_origin
+from kdcache.trainer.stream.run_source import open_run_source, resolve_run_source
 
 TINY = [
     "--student", "tiny_classifier:make", "--steps", "4", "--batch-size", "4", "--device", "cpu",
@@ -111,8 +111,8 @@ def test_a_wrong_question_about_a_run_is_answered_in_three_parts(
 def test_losses_are_told_the_class_of_every_sample(home: Path, stored: bool) -> None:
     """By the index that a batch carries: a memory of negatives would mix classes up otherwise."""
     pixels = {} if stored else {"data": f"npz:{home / 'tiny.npz'}"}
-    config = resolve_origin(TrainConfig(run="r", **pixels), home)
-    facts = open_origin(config, home).facts(batch_size=6)
+    config = resolve_run_source(TrainConfig(run="r", **pixels), home)
+    facts = open_run_source(config, home, output_stride=None).facts(batch_size=6)
     expected = np.load(home / "tiny.npz")["y_train"][:18]  # the last tenth is the validation split
     assert facts.labels_N is not None and facts.labels_N.tolist() == expected.tolist()
     assert (facts.num_classes, facts.num_samples, facts.steps_per_epoch) == (3, 18, 3.0)

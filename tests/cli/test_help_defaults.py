@@ -1,7 +1,8 @@
 """Every default that the help of a command states is the one that the code uses.
 
-Each statement is read from the option's help and compared with the field, signature or constant behind it: a
-change of either side alone is noticed. An option with a default that nobody compares is an error here.
+Each statement is read from the option's help, which is made from the field of a section, and compared both
+with the number written here and with what the code does: a default that slips takes its help along. An option
+with a default that nobody compares is an error here.
 The tables of methods: test_method_defaults.py; sentences of documents: tests/test_documented_defaults.py.
 """
 
@@ -16,13 +17,13 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from kdcache.cache.build.options import DEFAULT_TARGETS, DEFAULT_VIEWS, BuildOptions
+from kdcache.cache.build.options import BuildOptions
 from kdcache.cache.build.size import MAX_SHARD_BYTES
 from kdcache.cache.look.teacher import network_for_listing
 from kdcache.cache.look.verify import deep_check
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.sources.table import SOURCES
-from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION
+from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION, task_of
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
 from kdcache.cli.shared import parse_size
@@ -43,6 +44,46 @@ IN_WORDS = {
     "aux": "on for segmenting ResNets",
     "sync_bn": "on for several GPU processes",
     "eval_every": "only at the end",
+}
+# What the help of training states in numbers and names.
+TRAINS_WITH = {
+    "student": "r18",
+    "loss": "none",
+    "seed": "0",
+    "steps": "40000",
+    "batch_size": "16",
+    "accumulate": "1",
+    "optimizer": "sgd",
+    "lr": "0.02 for sgd, 0.0002 for adamw",
+    "weight_decay": "0.0001 for sgd, 0.01 for adamw",
+    "momentum": "0.9",
+    "lr_schedule": "poly",
+    "poly_power": "0.9",
+    "milestones": "0.625,0.75,0.875",
+    "lr_drop": "0.1",
+    "warmup_steps": "0",
+    "device": "auto",
+    "amp": "no",
+    "threads": "1",
+    "save_every": "1000",
+    "log": "tensorboard",
+}
+# What the help of `kdcache build` states.
+BUILDS_WITH = {
+    "split": "train",
+    "taps": "stage4, logits; classification: embedding, logits",
+    "views": "crops:8",
+    "augment": "the dataset's",
+    "crop": IN_WORDS["crop"],
+    "target_format": "zarr",
+    "batch_size": "8",
+    "amp": "the cache's; of a new one no",
+    "device": "auto",
+    "shard_rows": "auto",
+    "memory": "4G",
+    "threads": "1",
+    "output_stride": "the run's, else 8",
+    "seed": "0",
 }
 TINY = "deeplabv3:test_resnet"
 
@@ -73,7 +114,7 @@ def per_optimizer(value: Callable[[TrainConfig], float]) -> str:
 
 
 def of_training(name: str) -> str:
-    """What the help must state for an option of `TrainConfig`."""
+    """What the help must state for an option of `TrainConfig`, by what the code does."""
     if name in ("lr", "weight_decay"):
         assert TRAIN[name] is None
         return per_optimizer(lambda config: config.base_lr if name == "lr" else config.decay)
@@ -84,10 +125,12 @@ def of_training(name: str) -> str:
 
 
 def of_building(name: str) -> str:
-    """What the help must state for an option of `kdcache build`."""
-    seg, cls = (", ".join(DEFAULT_TARGETS[task]) for task in (SEGMENTATION, CLASSIFICATION))
+    """What the help must state for an option of `kdcache build`, by what the code does."""
+    kinds = [task_of(task) for task in (SEGMENTATION, CLASSIFICATION)]
+    seg, cls = (", ".join(kind.default_taps) for kind in kinds)
+    (views,) = {kind.default_views for kind in kinds}
     special = {
-        "views": DEFAULT_VIEWS,
+        "views": views,
         "taps": f"{seg}; classification: {cls}",
         "target_format": "zarr",  # what is written then: test_build_as_typed.py
         "device": "auto",  # of the command alone; test_build_as_typed.py
@@ -110,15 +153,17 @@ def of_building(name: str) -> str:
 def test_every_default_that_kdtrain_states_is_the_one_it_trains_with() -> None:
     told = statements(kdtrain)
     assert told.pop("run") == "from student and loss"
-    assert told == {name: of_training(name) for name in told}
+    assert told == {**IN_WORDS, **TRAINS_WITH} == {name: of_training(name) for name in told}
     silent = {p.name for p in kdtrain.params} - set(told) - {"run", "resume"}
     assert {name: TRAIN[name] for name in silent if TRAIN[name] not in (None, False)} == {}
 
 
 def test_every_default_that_kdtrain_chain_states_is_the_one_it_trains_with() -> None:
     told = statements(kdtrain.commands["chain"])
-    assert (told.pop("loss"), told.pop("run"), told.pop("build_views")) == ("kd", "chain", DEFAULT_VIEWS)
+    assert (told.pop("loss"), told.pop("run"), told.pop("build_views")) == ("kd", "chain", "crops:8")
     assert told == {name: of_training(name) for name in told}
+    decided_here = {"cache", "views", "student", "loss"}
+    assert told == {k: v for k, v in {**IN_WORDS, **TRAINS_WITH}.items() if k not in decided_here}
 
 
 def test_a_chain_without_loss_and_name_distils_with_kd_in_runs_that_begin_with_chain(
@@ -139,6 +184,7 @@ def test_every_default_that_kdtrain_eval_states_is_the_one_it_judges_with(
 ) -> None:
     told = statements(kdtrain.commands["eval"])
     assert told.pop("data") == "what the run was trained on"
+    assert told == {"split": "val", "device": "auto", "threads": "1"}
     asked: dict[str, Any] = {}
 
     def judge(run: str, **given: Any) -> None:
@@ -155,7 +201,7 @@ def test_every_default_that_kdtrain_eval_states_is_the_one_it_judges_with(
 
 def test_every_default_that_kdcache_build_states_is_the_one_it_builds_with() -> None:
     told = statements(kdcache.commands["build"])
-    assert told == {name: of_building(name) for name in told}
+    assert told == BUILDS_WITH == {name: of_building(name) for name in told}
     silent = {str(p.name) for p in kdcache.commands["build"].params} - set(told) - {"losses"}
     assert {name: BUILD[name] for name in silent if BUILD[name] not in (None, False)} == {}
     (rows,) = [p for p in kdcache.commands["build"].params if p.name == "shard_rows"]
@@ -186,7 +232,7 @@ def test_every_default_that_a_command_for_looking_states_is_the_one_it_uses() ->
 
 
 def test_a_network_without_a_stated_stride_has_the_8_that_the_help_names(tmp_path: Path) -> None:
-    plain = build_network(TINY, num_classes=2, weights="none", role="student")
+    plain = build_network(TINY, task=SEGMENTATION, num_classes=2, weights="none", role="student")
     listed, _ = network_for_listing(TINY, tmp_path, 2, None)
     (spec,) = listed.tap_specs(["stage4"], 64, 64).values()
     assert (plain.config.output_stride, listed.config.output_stride, spec.stride) == (8, 8, 8)

@@ -79,8 +79,8 @@ def metrics(run_dir: Path) -> list[dict[str, object]]:
 
 
 def test_the_options_are_these_and_no_others() -> None:
-    found = {name for option in kdtrain.params for name in (*option.opts, *option.secondary_opts)}
-    assert found == OPTIONS
+    offered = {name for option in kdtrain.params for name in (*option.opts, *option.secondary_opts)}
+    assert offered == OPTIONS
     assert set(kdtrain.commands) == {"chain", "eval", "methods"}
     judging = {name for option in kdtrain.commands["eval"].params for name in option.opts}
     assert judging == {

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 import pytest
 from click.testing import CliRunner
 
-from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION, Task
+from kdcache.cache.spec import Task
+from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION
 from kdcache.cli.kdtrain import kdtrain
+from kdcache.losses.plan.load import load_loss
 from kdcache.losses.plan.plan import parse_losses
-from kdcache.losses.plan.table import LOSSES, load_loss
+from kdcache.losses.plan.table import LOSSES
 from kdcache.losses.schedules import TermSchedule
 
 SEG, CLS = SEGMENTATION, CLASSIFICATION
@@ -119,7 +121,7 @@ def spelled(value: object) -> str:
 def test_the_printed_default_of_every_option_is_that_of_the_signature(
     name: str, printed: Mapping[str, str]
 ) -> None:
-    keywords = inspect.signature(load_loss(name, where="")).parameters.values()
+    keywords = inspect.signature(load_loss(name, task=CLS, where="")).parameters.values()
     own = {one.name: spelled(one.default) for one in keywords if one.kind is one.KEYWORD_ONLY}
     schedules = {key: spelled(value) for key, value in TermSchedule._field_defaults.items()}
     assert rows(printed[name]) == {**own, "weight": "published", **schedules}

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from kdcache.cache.look.verify import DeepError
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
-from kdcache.trainer.judge.metrics import SegmentationMetrics
+from kdcache.trainer.judge.segmentation import SegmentationMetrics
 from kdcache.trainer.run import Judged
 
 

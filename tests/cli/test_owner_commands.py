@@ -26,7 +26,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     draw_folder(tmp_path / "data", count=2, split="val")
     torch.manual_seed(0)
     teacher = build_network(
-        "deeplabv3:test_resnet", num_classes=3, output_stride=16, weights="none", role="student"
+        "deeplabv3:test_resnet",
+        task="segmentation",
+        num_classes=3,
+        output_stride=16,
+        weights="none",
+        role="student",
     )
     card = RunCard(
         network=teacher.config.to_dict(),

@@ -14,11 +14,11 @@ from kdcache.trainer.steps.rivals import detached
 
 
 def all_ignored(inputs: StepInputs) -> StepInputs:
-    return inputs._replace(labels=torch.full_like(inputs.labels, IGNORE))
+    return inputs._replace(truth=torch.full_like(inputs.truth, IGNORE))
 
 
 def one_class(inputs: StepInputs) -> StepInputs:
-    return inputs._replace(labels=torch.zeros_like(inputs.labels))
+    return inputs._replace(truth=torch.zeros_like(inputs.truth))
 
 
 def dead_maps(inputs: StepInputs) -> StepInputs:
@@ -36,7 +36,7 @@ def one_image(inputs: StepInputs) -> StepInputs:
     cut = _filled(inputs, lambda value: value[:1].clone())
     assert inputs.samples_B is not None and inputs.images_BHWC is not None
     return cut._replace(
-        labels=inputs.labels[:1], samples_B=inputs.samples_B[:1], images_BHWC=inputs.images_BHWC[:1]
+        truth=inputs.truth[:1], samples_B=inputs.samples_B[:1], images_BHWC=inputs.images_BHWC[:1]
     )
 
 

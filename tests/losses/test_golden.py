@@ -21,10 +21,10 @@ HERE = Path(__file__).parents[1] / "golden"
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "number" in metafunc.fixturenames:
         root = metafunc.config.getoption("--golden") or HERE
-        found = list(files_of(root))
-        if not found:
+        files = list(files_of(root))
+        if not files:
             raise pytest.UsageError(f"there is no npz file with cases in {root}")
-        metafunc.parametrize(("file", "number", "dtype"), [case for file in found for case in _cases(file)])
+        metafunc.parametrize(("file", "number", "dtype"), [case for file in files for case in _cases(file)])
 
 
 def test_values_and_gradients_are_those_of_the_published_code(

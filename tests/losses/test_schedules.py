@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kdcache.cache.spec import BadOption, TensorSpec
+from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.losses.plan.plan import parse_losses
 from kdcache.losses.schedules import TermSchedule
 from kdcache.losses.step_inputs import StepInputs
@@ -64,7 +65,7 @@ def test_the_schedule_survives_being_written_and_read_again() -> None:
 
 def test_a_negative_epoch_is_told() -> None:
     with pytest.raises(BadOption, match="option 'stop' of 'kd' takes a number from 0, not '-1'"):
-        parse_losses("kd(stop=-1)", preset=None)
+        parse_losses("kd(stop=-1)", preset=None, task=SEGMENTATION)
 
 
 def test_a_method_with_its_own_cross_entropy_gives_the_task_loss_back_when_it_is_dropped() -> None:
@@ -76,7 +77,7 @@ def test_a_method_with_its_own_cross_entropy_gives_the_task_loss_back_when_it_is
 
 
 def test_a_method_is_dropped_with_what_it_brought() -> None:
-    plan = parse_losses("at(stop=3)", preset=None)
+    plan = parse_losses("at(stop=3)", preset=None, task=SEGMENTATION)
     assert {t.name: t.schedule.stop for t in plan.terms} == {"task": 0, "at": 3, "kd": 3}
 
 

@@ -1,7 +1,7 @@
 """A small cache with every kind of view, and the checks that its streams keep the project's central
 promise.
 
-Each check raises AssertionError. `tests/trainer/test_alignment.py` shows that they pass, and that they
+Each check raises AssertionError. `tests/trainer/stream/test_alignment.py` shows that they pass, and that they
 can fail.
 """
 
@@ -23,7 +23,7 @@ from kdcache.cache.spec import FILL_RGB, IGNORE, Need, ceil_div
 from kdcache.cache.views.view import Geometry
 from kdcache.trainer.stream.batch import Batch, BatchLayout
 from kdcache.trainer.stream.order import sample_at
-from kdcache.trainer.stream.stored import StoredStream, stored_stream
+from kdcache.trainer.stream.stored import StoredStream
 
 NUM_SAMPLES, BAD = 8, 5  # the fifth image is unreadable: its place stays, no epoch visits it
 CROP = (40, 48)
@@ -71,7 +71,7 @@ def build_aligned_cache(
     return open_cache(report.root)
 
 
-class Row:
+class ExpectedRow:
     """What one row of a batch must be, worked out from the manifest, the stored sample and Pillow alone."""
 
     def __init__(self, cache: Cache, family: str, position: int) -> None:
@@ -79,11 +79,11 @@ class Row:
         self.sample = sample_at(
             0, position, num_samples=cache.num_samples, shard_samples=cache.shard_samples, invalid=[BAD]
         )
-        turn = position // num_valid + cache.key_hash(self.sample)
+        visit = position // num_valid + cache.key_hash(self.sample)
         # Views 0, 1, 2 are the crops, 3 the whole image, 4 the mirrored one.
-        self.view = turn % 3 if family == "crops" else 3 + turn % 2
+        self.view = visit % 3 if family == "crops" else 3 + visit % 2
         self.image_HWC = np.asarray(Image.open(io.BytesIO(cache.image(self.sample).tobytes())).convert("RGB"))
-        self.label_HW = np.asarray(Image.open(io.BytesIO(cache.label(self.sample).tobytes())))
+        self.label_HW = np.asarray(Image.open(io.BytesIO(cache.truth(self.sample).tobytes())))
 
     @property
     def mirrored(self) -> bool:
@@ -112,10 +112,10 @@ def cut(array: np.ndarray, g: Geometry, fill: tuple[int, ...] | int) -> np.ndarr
     return out
 
 
-def assert_close(found: Tensor, wanted: Tensor, bound: Tensor) -> None:
+def assert_close(answer: Tensor, wanted: Tensor, bound: Tensor) -> None:
     """Within the codec's bound, and a little for convolutions over batches of another size."""
     slack = 1e-5 * wanted.abs().amax()
-    assert bool(((found - wanted).abs() <= bound + slack).all())
+    assert bool(((answer - wanted).abs() <= bound + slack).all())
 
 
 @torch.no_grad()
@@ -134,7 +134,7 @@ def assert_window_targets(cache: Cache, stream: StoredStream, teacher: Network) 
     for batch in epochs_of(stream):
         targets = stream.targets(batch)
         for place, position in enumerate(stream.layout.positions(batch.micro_step)):
-            row = Row(cache, "full", position)
+            row = ExpectedRow(cache, "full", position)
             whole_HWC = row.image_HWC[:, ::-1] if row.mirrored else row.image_HWC
             y, x = find_corner(whole_HWC, batch.images_BHWC[place].numpy())
             taps = teacher(torch.from_numpy(whole_HWC.copy())[None], list(STRIDE))
@@ -154,14 +154,14 @@ def find_corner(whole_HWC: np.ndarray, window_HWC: np.ndarray) -> tuple[int, int
     padded = np.empty((whole_HWC.shape[0] + 8, whole_HWC.shape[1] + 8, 3), dtype=np.uint8)
     padded[...] = FILL_RGB
     padded[: whole_HWC.shape[0], : whole_HWC.shape[1]] = whole_HWC
-    found = [
+    corners = [
         (y, x)
         for y in range(0, padded.shape[0] - h + 1, 8)
         for x in range(0, padded.shape[1] - w + 1, 8)
         if (padded[y : y + h, x : x + w] == window_HWC).all()
     ]
-    assert len(found) == 1, f"the window's pixels are at {found} of the whole image"
-    return found[0]
+    assert len(corners) == 1, f"the window's pixels are at {corners} of the whole image"
+    return corners[0]
 
 
 def assert_labels(cache: Cache, stream: StoredStream, family: str) -> None:
@@ -169,11 +169,11 @@ def assert_labels(cache: Cache, stream: StoredStream, family: str) -> None:
     for batch in epochs_of(stream):
         geometry = geometry_of(stream, batch)
         for place, position in enumerate(stream.layout.positions(batch.micro_step)):
-            row = Row(cache, family, position)
+            row = ExpectedRow(cache, family, position)
             if family == "crops":
                 assert geometry[place] == cache.geometry(row.sample, row.view)
             wanted_HW = cut(row.label_HW, geometry[place], IGNORE)
-            assert np.array_equal(batch.labels[place].numpy(), wanted_HW)
+            assert np.array_equal(batch.truth[place].numpy(), wanted_HW)
             if family == "full":
                 wanted_HWC = cut(row.image_HWC, geometry[place], FILL_RGB)
                 assert np.array_equal(batch.images_BHWC[place].numpy(), wanted_HWC)
@@ -194,4 +194,4 @@ def layouts(world: int) -> list[BatchLayout]:
 
 
 def make(cache: Cache, layout: BatchLayout, family: str, crop: tuple[int, int] | None = None) -> StoredStream:
-    return stored_stream(cache, needs=NEEDS, layout=layout, views=family, crop=crop)
+    return StoredStream(cache, needs=NEEDS, layout=layout, views=family, crop=crop)

@@ -1,5 +1,5 @@
 """Small classification caches with every kind of recipe, and the checks that their streams keep the project's
-central promise. Each check raises AssertionError; `tests/trainer/test_class_alignment.py` shows both.
+central promise. Each check raises AssertionError; `tests/trainer/stream/test_class_alignment.py` shows both.
 """
 
 import io
@@ -19,7 +19,7 @@ from kdcache.cache.record.records import read_record
 from kdcache.cache.spec import FILL_RGB, Need
 from kdcache.trainer.stream.batch import Batch, BatchLayout
 from kdcache.trainer.stream.order import sample_at
-from kdcache.trainer.stream.stored import StoredStream, stored_stream
+from kdcache.trainer.stream.stored import StoredStream
 
 NUM_OF_CLASS = {"cat": 4, "dog": 4, "eel": 2}
 NUM_SAMPLES, BAD = 10, 5  # shards of 3: the second holds two classes, the last one a single sample
@@ -83,12 +83,20 @@ class Expected(NamedTuple):
     ops: list[list[str | int]]
     partner: int | None
 
+    @property
+    def by_share(self) -> tuple[int, int, float]:
+        """The class of the larger share, the other one, and the larger share as float32 has it."""
+        share = np.float32(self.share)
+        if share >= 0.5:
+            return self.label, self.partner_label, float(share)
+        return self.partner_label, self.label, float(np.float32(1) - share)
 
-def expected(cache: Cache, position: int, turn: int) -> Expected:
-    """The row of one position of the order, `turn` of its four with turned views."""
+
+def expected(cache: Cache, position: int, quarter: int) -> Expected:
+    """The row of one position of the order, `quarter` of its four with turned views."""
     sample = sample_at(0, position, num_samples=NUM_SAMPLES, shard_samples=3, invalid=[BAD])
     per_sample = 4 if cache.manifest.views[0].kind == TURNS else 1
-    number = (position // (NUM_SAMPLES - 1) + cache.key_hash(sample)) % NUM_VIEWS * per_sample + turn
+    number = (position // (NUM_SAMPLES - 1) + cache.key_hash(sample)) % NUM_VIEWS * per_sample + quarter
     ops = ops_of(cache, sample, number)
     name, *numbers = ops[-1]
     partner, share = None, 1.0
@@ -102,8 +110,8 @@ def expected(cache: Cache, position: int, turn: int) -> Expected:
 def ops_of(cache: Cache, sample: int, view: int) -> list[list[str | int]]:
     key = cache.coverage.key("logits", view, sample // 3)
     assert key is not None
-    found: list[list[str | int]] = read_record(cache.root, key)["views"][sample % 3]
-    return found
+    ops: list[list[str | int]] = read_record(cache.root, key)["views"][sample % 3]
+    return ops
 
 
 def class_of(cache: Cache, sample: int) -> int:
@@ -122,17 +130,18 @@ def assert_targets(cache: Cache, stream: StoredStream, teacher: Network) -> None
 
 
 def assert_classes(cache: Cache, stream: StoredStream) -> None:
-    """Samples, classes, partners' classes and shares are those that the records name."""
+    """Samples, both classes and shares are those that the records name, the larger share first."""
     for batch in epochs_of(stream):
         rows = expected_rows(cache, stream, batch)
         assert batch.samples_B.tolist() == [row.sample for row in rows]
-        assert batch.labels.dtype == torch.int64 and batch.labels.tolist() == [row.label for row in rows]
+        first, second, shares = zip(*(row.by_share for row in rows), strict=True)
+        assert batch.truth.dtype == torch.int64 and batch.truth.tolist() == list(first)
         mixes = cache.manifest.views[0].recipe.mixes
         assert (batch.mixed is not None) == mixes
         if batch.mixed is not None:
             assert batch.mixed.labels_B.dtype == torch.int64 and batch.mixed.share_B.dtype == torch.float32
-            assert batch.mixed.labels_B.tolist() == [row.partner_label for row in rows]
-            assert batch.mixed.share_B.tolist() == [float(np.float32(row.share)) for row in rows]
+            assert batch.mixed.labels_B.tolist() == list(second)
+            assert batch.mixed.share_B.tolist() == list(shares)
 
 
 def assert_pixels(cache: Cache, stream: StoredStream) -> None:
@@ -167,7 +176,7 @@ def painted(cache: Cache, sample: int, ops: list[list[str | int]]) -> np.ndarray
 def expected_rows(cache: Cache, stream: StoredStream, batch: Batch) -> list[Expected]:
     positions = stream.layout.positions(batch.micro_step)
     assert len(batch.images_BHWC) == len(positions) * batch.rows_per_sample
-    return [expected(cache, p, turn) for p in positions for turn in range(batch.rows_per_sample)]
+    return [expected(cache, p, quarter) for p in positions for quarter in range(batch.rows_per_sample)]
 
 
 def epochs_of(stream: StoredStream) -> Iterator[Batch]:
@@ -183,4 +192,4 @@ def epochs_of(stream: StoredStream) -> Iterator[Batch]:
 def make_all(cache: Cache, world: int) -> list[StoredStream]:
     """One stream per rank."""
     layouts = [BatchLayout(seed=0, global_batch=GLOBAL_BATCH, world=world, rank=r) for r in range(world)]
-    return [stored_stream(cache, needs=NEEDS, layout=layout) for layout in layouts]
+    return [StoredStream(cache, needs=NEEDS, layout=layout) for layout in layouts]

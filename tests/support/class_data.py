@@ -17,9 +17,9 @@ def pixels(count: int, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     y, x = np.mgrid[: shape[0], : shape[1]]
     phase = rng.uniform(0, 6, (count, 1, 1, 3))
     waves = np.sin((y[..., None] + 1) / 5 + phase) + np.cos((x[..., None] + 1) / 4 - phase)
-    found = np.clip(128 + 50 * waves, 0, 255).astype(np.uint8)
-    found[:, 0, 0, :] = np.arange(count, dtype=np.uint8)[:, None]
-    return found if len(shape) == 3 else found[..., 0]
+    images = np.clip(128 + 50 * waves, 0, 255).astype(np.uint8)
+    images[:, 0, 0, :] = np.arange(count, dtype=np.uint8)[:, None]
+    return images if len(shape) == 3 else images[..., 0]
 
 
 def classes(count: int, num_classes: int) -> np.ndarray:

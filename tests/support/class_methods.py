@@ -16,8 +16,9 @@ from python_path import before
 
 from kdcache.cache.build.build import build_cache
 from kdcache.cache.build.options import BuildOptions, parse_tap
-from kdcache.cache.spec import CLASSIFICATION
-from kdcache.losses.plan.table import LOSSES, load_loss
+from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION
+from kdcache.losses.plan.load import load_loss
+from kdcache.losses.plan.table import LOSSES
 from kdcache.trainer import loop
 from kdcache.trainer.run import train_run
 
@@ -44,7 +45,11 @@ FORMS = (
 )
 METHODS = (
     "none",
-    *(f"{n}{OPTIONS.get(n, '')}" for n in LOSSES if CLASSIFICATION in load_loss(n, where="tests").tasks),
+    *(
+        f"{n}{OPTIONS.get(n, '')}"
+        for n in LOSSES
+        if CLASSIFICATION in load_loss(n, where="tests", task=SEGMENTATION).tasks
+    ),
     *FORMS,
 )
 HEAD = "head"  # the run of SSKD's first stage

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from kdcache.cache.images.feed import Feed
-from kdcache.cache.views.view import Geometry
+from kdcache.cache.views.view import Geometry, Row
 
 HEIGHT, WIDTH = 60, 88
 CELL = 8
@@ -33,11 +33,16 @@ def painted() -> tuple[np.ndarray, np.ndarray]:
     return image, (y // CELL * columns + x // CELL).astype(np.uint8)
 
 
+def rows_of(*geometry: Geometry) -> list[Row]:
+    """Rows of samples 0, 1 ... without effects."""
+    return [Row(sample, 0, one) for sample, one in enumerate(geometry)]
+
+
 def plain_feed(number: int, size: int = 2) -> Feed:
     """Batch `number` of noise; its passenger is filled with the number."""
     image, label = encode(noise(number)), encode(np.full((HEIGHT, WIDTH), number % 200, dtype=np.uint8))
     passenger = [np.full((3, 4, 5), number, dtype=np.float16) for _ in range(size)]
-    return Feed([image] * size, [label] * size, [WHOLE] * size, [passenger])
+    return Feed(rows_of(*[WHOLE] * size), [image] * size, maps=[label] * size, passengers=[passenger])
 
 
 def ending(feed: Callable[[int], Feed], stop: int) -> Callable[[int], Feed | None]:

@@ -98,8 +98,8 @@ class InTurn(LossTerm):
         super().__init__()
 
     def forward(self, inputs: StepInputs) -> Tensor:
-        assert inputs.turn is not None
+        assert inputs.learner is not None
         logits = [inputs.student[f"peer{i}.logits"] for i in range(self.COUNT)]
-        assert [value.requires_grad for value in logits] == [i == inputs.turn for i in range(self.COUNT)]
-        own = logits[inputs.turn]
+        assert [value.requires_grad for value in logits] == [i == inputs.learner for i in range(self.COUNT)]
+        own = logits[inputs.learner]
         return torch.stack([(own - other).square().mean() for other in logits]).sum() + own.square().mean()

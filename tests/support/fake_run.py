@@ -14,15 +14,16 @@ from torch import Tensor, nn
 
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.spec import TensorSpec
+from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.losses.plan.plan import LossPlan, parse_losses
 from kdcache.trainer.assemble import student_taps
 from kdcache.trainer.config import TrainConfig
 from kdcache.trainer.events import Event
 from kdcache.trainer.folder.checkpoint import list_checkpoints
 from kdcache.trainer.folder.run_folder import read_metrics
-from kdcache.trainer.judge.metrics import SegmentationMetrics
+from kdcache.trainer.judge.segmentation import SegmentationMetrics
 from kdcache.trainer.loop import train
-from kdcache.trainer.steps.contract import Parts
+from kdcache.trainer.steps.contract import RunParts
 from kdcache.trainer.stream.batch import Batch, BatchLayout
 from kdcache.trainer.students.contract import deployed_of
 from kdcache.trainer.students.wrap import wrap_student
@@ -51,8 +52,8 @@ class TinyStudent(nn.Module):
 
     def forward(self, images_BHWC: Tensor, taps: tuple[str, ...]) -> dict[str, Tensor]:
         features = self.stem(images_BHWC.permute(0, 3, 1, 2).float() / 255)
-        found = {"stage4": features, "logits": self.head(features)}
-        return {tap: found[tap] for tap in taps}
+        maps = {"stage4": features, "logits": self.head(features)}
+        return {tap: maps[tap] for tap in taps}
 
 
 class FakeStream:
@@ -116,18 +117,21 @@ def build_student(plan: LossPlan) -> nn.Module:
     if plan.student_form.kind == "plain":
         return TinyStudent()
     return wrap_student(
-        plan.student_form, lambda: build_network("fake_run:make_network", num_classes=CLASSES, role="student")
+        plan.student_form,
+        lambda: build_network(
+            "fake_run:make_network", task="segmentation", num_classes=CLASSES, role="student"
+        ),
     )
 
 
 def parts(
     config: TrainConfig, *, loss: str = "mgd(cwd=0)", validate: bool = True, **stream: int | None
-) -> Callable[[Accelerator], Parts]:
+) -> Callable[[Accelerator], RunParts]:
     """What a run of the tiny student needs; `stream` goes to FakeStream."""
 
-    def assemble(accelerator: Accelerator) -> Parts:
+    def assemble(accelerator: Accelerator) -> RunParts:
         torch.manual_seed(config.seed)
-        plan = parse_losses(loss, preset=None)
+        plan = parse_losses(loss, preset=None, task=SEGMENTATION)
         student = build_student(plan)
         maps = {"stage4": TensorSpec((*CELLS, CHANNELS), 4), "logits": TensorSpec((*CELLS, CLASSES), 4)}
         several = not isinstance(student, TinyStudent)
@@ -140,12 +144,13 @@ def parts(
             rank=int(accelerator.process_index),
             accumulation=config.accumulate,
         )
-        return Parts(
+        return RunParts(
             student=student,
             losses=plan.build(student=specs, teacher={"stage4": TensorSpec((*CELLS, 6), 4)}),
             taps=taps,
             stream=FakeStream(layout, **stream),
             evaluate=judge if validate else None,
+            score_name="miou",
             export=export,
             summary={"student": "tiny"},
             resolved={"student": "tiny"},

@@ -21,7 +21,7 @@ from kdcache.losses.step_inputs import StepInputs
 from kdcache.trainer.config import TrainConfig
 from kdcache.trainer.ranks import start_accelerator
 from kdcache.trainer.steps.choose import make_stepper
-from kdcache.trainer.steps.contract import Parts
+from kdcache.trainer.steps.contract import RunParts
 from kdcache.trainer.steps.step import Stepper, StepResult
 from kdcache.trainer.stream.batch import Batch
 
@@ -73,7 +73,7 @@ class Samples(FakeStream):
             samples = [sample_at(p) for p in self.layout.positions(batch.micro_step)]
             yield batch._replace(
                 images_BHWC=torch.stack([one.image_HWC for one in samples]),
-                labels=torch.stack([one.label_HW for one in samples]),
+                truth=torch.stack([one.label_HW for one in samples]),
             )
 
     def targets(self, batch: Batch) -> dict[str, Tensor]:
@@ -133,8 +133,8 @@ class Duel(LossTerm):
         return self.critic.weight.sum() * inputs.teacher["stage4"].mean()
 
 
-def plain_parts(config: TrainConfig, loss: str) -> Callable[[Accelerator], Parts]:
-    def assemble(accelerator: Accelerator) -> Parts:
+def plain_parts(config: TrainConfig, loss: str) -> Callable[[Accelerator], RunParts]:
+    def assemble(accelerator: Accelerator) -> RunParts:
         made = parts(config, loss=loss, validate=False)(accelerator)
         torch.manual_seed(config.seed)
         return replace(made, student=PlainStudent(), stream=Samples(made.stream.layout))
@@ -186,9 +186,9 @@ def gradient_by_hand(weights: Weights, positions: Sequence[int]) -> Weights:
     return dict(zip(leaves, slopes, strict=True))
 
 
-def assert_close(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    assert found.keys() == expected.keys()
+def assert_close(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    assert actual.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(
-            found[name], value, rtol=1e-3, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
+            actual[name], value, rtol=1e-3, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
         )

@@ -13,18 +13,18 @@ from accelerate import Accelerator
 from plain_run import BARE, copy_of, plain_parts
 
 from kdcache.trainer.loop import train
-from kdcache.trainer.steps.contract import Parts
+from kdcache.trainer.steps.contract import RunParts
 
 CONFIG = replace(BARE, steps=1, accumulate=2)
 LOSS = "plain_run:Draws+plain_run:Duel"
 
 
 def main(out: Path) -> None:
-    made: list[Parts] = []
+    made: list[RunParts] = []
     before: dict[str, torch.Tensor] = {}
     world = {"rank": -1, "world": -1}
 
-    def assemble(accelerator: Accelerator) -> Parts:
+    def assemble(accelerator: Accelerator) -> RunParts:
         made.append(plain_parts(CONFIG, LOSS)(accelerator))
         before.update(copy_of(made[0].student))
         world.update(rank=int(accelerator.process_index), world=int(accelerator.num_processes))

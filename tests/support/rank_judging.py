@@ -12,26 +12,43 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from fake_run import CONFIG, parts
+from tiny_folder import CLASSES as CLASS_NAMES
 from torch import nn
 
-from kdcache.cache.sources.table import open_source
+from kdcache.cache.tasks.table import SEGMENTATION
+from kdcache.trainer.assemble import _validation
 from kdcache.trainer.judge.metrics import Metrics
 from kdcache.trainer.loop import train
-from kdcache.trainer.ranks import place_of
-from kdcache.trainer.steps.contract import Parts
+from kdcache.trainer.ranks import ranks_of
+from kdcache.trainer.steps.contract import RunParts
+from kdcache.trainer.stream.run_source import RunSource
 
 JUDGED = replace(CONFIG, steps=4, eval_every=2, save_every=4)
+
+
+def folder_to_judge(images: Path) -> RunSource:
+    return RunSource(
+        source=None,
+        cache=None,
+        task=SEGMENTATION,
+        spec=f"folder:{images}",
+        dataset="folder",
+        class_names=CLASS_NAMES,
+        crop=(8, 8),
+        augment="",
+        output_stride=None,
+    )
 
 
 def main(images: Path, out: Path) -> None:
     judgements: list[dict[str, Any]] = []
     left: dict[str, Any] = {"judgements": judgements}
 
-    def assemble(accelerator: Accelerator) -> Parts:
+    def assemble(accelerator: Accelerator) -> RunParts:
         made = parts(JUDGED)(accelerator)
         left["world"], left["rank"] = int(accelerator.num_processes), int(accelerator.process_index)
-        source = open_source(f"folder:{images}", "val")
-        judge = place_of(accelerator).evaluation(source, tuple(source.class_names), num_threads=1)
+        judge, _ = _validation(folder_to_judge(images), ranks_of(accelerator), JUDGED)
+        assert judge is not None
 
         def watched(network: nn.Module) -> Metrics:
             own = {name: value.clone() for name, value in made.student.named_buffers()}

@@ -10,15 +10,17 @@ from accelerate import Accelerator
 from fake_run import CLASSES, SIZE, FakeStream, export
 from torch import Tensor, nn
 
-from kdcache.cache.spec import SEGMENTATION, TensorSpec
+from kdcache.cache.spec import TensorSpec
+from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.losses.contract import Facts
 from kdcache.losses.loss_set import LossSet
+from kdcache.losses.plan.load import load_loss
 from kdcache.losses.plan.plan import LossPlan, parse_losses
-from kdcache.losses.plan.table import LOSSES, load_loss
+from kdcache.losses.plan.table import LOSSES
 from kdcache.losses.step_inputs import StepInputs
 from kdcache.trainer.assemble import student_taps
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.steps.contract import Parts
+from kdcache.trainer.steps.contract import RunParts
 from kdcache.trainer.stream.batch import Batch, BatchLayout
 
 STRIDE = 2
@@ -49,7 +51,7 @@ METHODS = (
     *(
         f"{name}{OPTIONS.get(name, '')}"
         for name in LOSSES
-        if SEGMENTATION in load_loss(name, where="tests").tasks
+        if SEGMENTATION in load_loss(name, where="tests", task=SEGMENTATION).tasks
     ),
     *FORMS,
 )
@@ -71,12 +73,12 @@ class AllTaps(nn.Module):
 
     def forward(self, images_BHWC: Tensor, taps: tuple[str, ...]) -> dict[str, Tensor]:
         hidden = self.stem(images_BHWC.permute(0, 3, 1, 2).float() / 255)
-        found = {}
+        maps = {}
         for number, stage in enumerate(self.stages, start=1):
-            found[f"stage{number}"] = hidden = stage(hidden)
-        found["aux"], found["neck"] = self.aux(found["stage3"]), self.neck(hidden)
-        found["logits"] = self.logits(found["neck"])
-        return {tap: found[tap] for tap in taps}
+            maps[f"stage{number}"] = hidden = stage(hidden)
+        maps["aux"], maps["neck"] = self.aux(maps["stage3"]), self.neck(hidden)
+        maps["logits"] = self.logits(maps["neck"])
+        return {tap: maps[tap] for tap in taps}
 
     def tap_specs(self, taps: tuple[str, ...]) -> dict[str, TensorSpec]:
         return {tap: TensorSpec((*CELLS, STUDENT.get(tap, TEACHER[tap])), STRIDE) for tap in taps}
@@ -105,7 +107,7 @@ class Targets(FakeStream):
 def method_inputs(loss: str, *, rows: int = 4) -> tuple[LossSet, StepInputs]:
     """The losses and random inputs of one step for them, without a run."""
     torch.manual_seed(0)
-    plan = parse_losses(loss, preset=None).given(tuple(TEACHER))
+    plan = parse_losses(loss, preset=None, task=SEGMENTATION).given(tuple(TEACHER))
     taps = (*plan.student_taps, *plan.optional_student_taps)
     specs = AllTaps().tap_specs(tuple(dict.fromkeys(taps)))
     losses = plan.build(student=specs, teacher=teacher_specs(plan), facts=Facts(num_classes=CLASSES))
@@ -114,7 +116,7 @@ def method_inputs(loss: str, *, rows: int = 4) -> tuple[LossSet, StepInputs]:
             tap: torch.randn(rows, spec.channels, *CELLS).requires_grad_() for tap, spec in specs.items()
         },
         teacher={need.name: torch.randn(rows, TEACHER[need.tap], *CELLS) for need in plan.needs},
-        labels=torch.randint(0, CLASSES, (rows, SIZE, SIZE)),
+        truth=torch.randint(0, CLASSES, (rows, SIZE, SIZE)),
         generator=torch.Generator().manual_seed(0),
         step=0,
         epoch=0,
@@ -130,12 +132,12 @@ def teacher_specs(plan: LossPlan) -> dict[str, TensorSpec]:
 
 def method_parts(
     config: TrainConfig, loss: str, *, kill_at: int | None = None
-) -> Callable[[Accelerator], Parts]:
+) -> Callable[[Accelerator], RunParts]:
     """What a run of the loss needs; `kill_at` dies before that micro step."""
 
-    def assemble(accelerator: Accelerator) -> Parts:
+    def assemble(accelerator: Accelerator) -> RunParts:
         torch.manual_seed(config.seed)
-        plan = parse_losses(loss, preset=None).given(tuple(TEACHER))
+        plan = parse_losses(loss, preset=None, task=SEGMENTATION).given(tuple(TEACHER))
         student = AllTaps()
         taps = student_taps(plan, student)  # type: ignore[arg-type]
         layout = BatchLayout(
@@ -145,7 +147,7 @@ def method_parts(
             rank=int(accelerator.process_index),
             accumulation=config.accumulate,
         )
-        return Parts(
+        return RunParts(
             student=student,
             losses=plan.build(
                 student=student.tap_specs(taps),
@@ -155,6 +157,7 @@ def method_parts(
             taps=taps,
             stream=Targets(layout, plan, kill_at=kill_at),
             evaluate=None,
+            score_name="miou",
             export=export,
             summary={"student": "tiny"},
             resolved={"student": "tiny"},

@@ -27,7 +27,7 @@ def classified(
     *,
     labels: Sequence[int],
     epoch: int = 0,
-    turn: int | None = None,
+    learner: int | None = None,
     rows_per_sample: int = 1,
 ) -> StepInputs:
     """Inputs of one step of classification."""
@@ -39,7 +39,7 @@ def classified(
         torch.Generator().manual_seed(5),
         0,
         epoch,
-        turn=turn,
+        learner=learner,
         rows_per_sample=rows_per_sample,
     )
 

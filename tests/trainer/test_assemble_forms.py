@@ -99,6 +99,13 @@ def test_init_begins_with_the_student_and_the_learned_parts_of_a_run(
         torch.testing.assert_close(begun.states["distiller"][name], saved.states["distiller"][name])
 
 
+def test_init_is_refused_where_several_students_begin_apart(home: Path) -> None:
+    start(home, "first", loss="none")
+    with pytest.raises(BadOption, match="--init holds one student, and this loss trains several") as error:
+        start(home, "r", loss="dml", init="first")
+    assert error.value.where == "--init first"
+
+
 def test_init_with_a_run_that_is_not_there_names_those_that_are(home: Path) -> None:
     start(home, "first", loss="none")
     with pytest.raises(Missing, match="no run 'frist'") as error:

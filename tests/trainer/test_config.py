@@ -1,18 +1,14 @@
 """Options: refused with a useful text when they cannot work, kept in config.toml, protected on resume."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from kdcache.cache.errors import BadOption, Missing
-from kdcache.trainer.config import (
-    TrainConfig,
-    merge_for_resume,
-    parse_crop,
-    parse_milestones,
-    read_config,
-    write_config,
-)
+from kdcache.cache.views.crop import parse_crop
+from kdcache.trainer.config import MachineOptions, TrainConfig, merge_for_resume, read_config, write_config
+from kdcache.trainer.steps.options import SCHEDULES, RateOptions, parse_milestones
 
 
 def config(**options: object) -> TrainConfig:
@@ -26,6 +22,40 @@ def test_config_file_gives_the_options_back(tmp_path: Path) -> None:
     )  # fmt: skip
     write_config(tmp_path, written, {"loss": {"terms": [{"weight": 1.0, "preset": None}]}, "cache": None})
     assert read_config(tmp_path) == written
+
+
+# Of config.toml, as the first version wrote it.
+KEYS = """
+    run student loss data online teacher teacher_weights views steps epochs batch_size accumulate optimizer lr
+    weight_decay momentum nesterov lr_schedule poly_power milestones lr_drop warmup_steps clip ema crop
+    augment output_stride weights aux seed amp compile sync_bn eval_every save_every threads device log
+"""
+
+
+def test_options_stand_in_the_file_in_the_order_of_its_first_version(tmp_path: Path) -> None:
+    """Files of earlier runs and of this one can be compared line by line."""
+    every = config(
+        data="camvid:/d", online=True, teacher="t", teacher_weights="w", views="fresh", epochs=2.5, lr=0.1,
+        weight_decay=0.1, clip=1.0, ema=0.9, crop=(36, 48), augment="flip", output_stride=8, weights="none",
+        aux=True, sync_bn=True, eval_every=5,
+    )  # fmt: skip
+    write_config(tmp_path, every, {})
+    lines = (tmp_path / "config.toml").read_text().splitlines()
+    assert [line.partition(" = ")[0] for line in lines if " = " in line] == KEYS.split()
+    assert set(every.to_dict()) == {one.name for one in fields(TrainConfig)}
+
+
+def test_a_section_is_checked_alone_as_within_a_run() -> None:
+    with pytest.raises(BadOption, match="--nesterov without the momentum"):
+        RateOptions(optimizer="adamw", nesterov=True)
+    with pytest.raises(BadOption, match="--threads cannot be 0"):
+        MachineOptions(threads=0)
+    assert RateOptions(optimizer="adamw").base_lr == 2e-4 and RateOptions().decay == 1e-4
+
+
+def test_a_schedule_reads_fields_that_exist_and_no_two_read_the_same() -> None:
+    names = [name for schedule in SCHEDULES.values() for name in schedule.reads]
+    assert len(set(names)) == len(names) and set(names) <= {one.name for one in fields(RateOptions)}
 
 
 def test_data_and_cache_together_say_what_each_means() -> None:
@@ -46,6 +76,7 @@ def test_data_and_cache_together_say_what_each_means() -> None:
         ({"ema": 1.0}, "--ema cannot be 1.0", "between 0 and 1"),
         ({"batch_size": 10, "accumulate": 4}, "--batch-size cannot be 10", "multiple of --accumulate 4"),
         ({"run": "../x"}, "--run cannot be '../x'", "folder name"),
+        ({"run": "a/b"}, "--run cannot be 'a/b'", "folder name"),
         ({"views": "stored", "data": "camvid:d"}, "--views stored and --data", "--cache"),
         ({"lr_schedule": "multi"}, "unknown value of --lr-schedule 'multi'", "multistep"),
         ({"milestones": (0.5, 1.0)}, "--milestones cannot be 0.5,1", "between 0 and 1"),

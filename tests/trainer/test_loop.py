@@ -21,7 +21,7 @@ from kdcache.trainer.folder.checkpoint import list_checkpoints
 from kdcache.trainer.folder.run_folder import held, read_metrics
 from kdcache.trainer.loop import train
 from kdcache.trainer.reporter import NotFinite
-from kdcache.trainer.steps.contract import Parts
+from kdcache.trainer.steps.contract import RunParts
 from kdcache.trainer.stream.batch import BatchLayout
 
 
@@ -71,7 +71,7 @@ def test_killed_between_the_checkpoint_and_the_export_exports_on_resume(whole: P
             raise Killed
         export(run_dir, network, metrics)
 
-    def assemble(accelerator: Accelerator) -> Parts:
+    def assemble(accelerator: Accelerator) -> RunParts:
         return replace(parts(CONFIG)(accelerator), export=dying)
 
     with pytest.raises(Killed):

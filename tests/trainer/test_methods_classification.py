@@ -18,12 +18,13 @@ from kdcache.cache.build.options import BuildOptions
 from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.reader.cache import open_cache
-from kdcache.cache.spec import CLASSIFICATION, Need
+from kdcache.cache.spec import Need
+from kdcache.cache.tasks.table import CLASSIFICATION
 from kdcache.trainer.folder.checkpoint import list_checkpoints
 from kdcache.trainer.folder.run_folder import read_metrics
 from kdcache.trainer.run import evaluate_run, train_run
 from kdcache.trainer.stream.batch import BatchLayout
-from kdcache.trainer.stream.stored import stored_stream
+from kdcache.trainer.stream.stored import StoredStream
 
 MEMORIES = ("memory_student_ND", "memory_teacher_ND", "scales_2", "embed_teacher.weight")  # of crd
 
@@ -112,7 +113,7 @@ def test_two_teachers_side_by_side_teach_what_their_stored_mean_does(ensembles: 
         (root,) = (home / "caches").iterdir()
         cache = open_cache(root)
         assert ("logits" in cache.manifest.tap_names) == mean
-        stream = stored_stream(
+        stream = StoredStream(
             cache,
             needs=(Need(tap="logits"),),
             layout=BatchLayout(seed=0, global_batch=6, world=1, rank=0, accumulation=1),

@@ -66,8 +66,8 @@ def save_checkpoint(
 def list_checkpoints(run_dir: Path) -> list[Path]:
     """Finished checkpoints, oldest first."""
     folder = run_dir / FOLDER
-    found = [path for path in folder.iterdir() if _NAME.match(path.name)] if folder.is_dir() else []
-    return sorted(found, key=_step_of)
+    finished = [path for path in folder.iterdir() if _NAME.match(path.name)] if folder.is_dir() else []
+    return sorted(finished, key=_step_of)
 
 
 def load_latest(run_dir: Path) -> Checkpoint | None:
@@ -75,10 +75,10 @@ def load_latest(run_dir: Path) -> Checkpoint | None:
 
     Raises BadWeights naming the damaged file: which checkpoint to go back to is the user's choice, not ours.
     """
-    found = list_checkpoints(run_dir)
-    if not found:
+    finished = list_checkpoints(run_dir)
+    if not finished:
         return None
-    folder = found[-1]
+    folder = finished[-1]
     digests = _read_digests(folder)
     for name, stored in sorted(digests.items()):
         _check_digest(folder / name, stored)
@@ -122,9 +122,9 @@ def _read_digests(folder: Path) -> dict[str, str]:
 
 
 def _check_digest(path: Path, stored: str) -> None:
-    found = _sha256(path) if path.is_file() else "no file"
-    if found != stored:
-        raise _damaged(path, f"has another digest (stored {stored[:12]}..., found {found[:12]}...)")
+    actual = _sha256(path) if path.is_file() else "no file"
+    if actual != stored:
+        raise _damaged(path, f"has another digest (stored {stored[:12]}..., found {actual[:12]}...)")
 
 
 def _load_part(path: Path) -> Any:

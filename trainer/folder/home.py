@@ -1,51 +1,34 @@
-"""Where runs and caches lie: `$KDCACHE_HOME/{runs,caches}`, the current directory when it is not set."""
+"""Which run a user means, what a run is called, and how it remembers where its cache and its images lie.
 
-import os
+`home` is the folder that holds runs/ and caches/.
+"""
+
 import re
 from pathlib import Path
 
 from kdcache.cache.errors import BadOption, Missing, nearest
-from kdcache.cache.record.find import find_cache as find_under
-from kdcache.trainer.config import FILE_NAME as CONFIG_NAME
-
-VARIABLE = "KDCACHE_HOME"
+from kdcache.cache.record.find import caches_dir, runs_dir
+from kdcache.trainer.folder.run_folder import CONFIG_NAME
 
 
-def home_dir() -> Path:
-    return Path(os.environ.get(VARIABLE) or ".").expanduser()
-
-
-def runs_dir(home: Path) -> Path:
-    return home / "runs"
-
-
-def caches_dir(home: Path) -> Path:
-    return home / "caches"
-
-
-def find_cache(home: Path, given: str | None) -> Path:
-    """The cache a user means: a path, a name under caches/, or the only one. Raises Missing, BadOption."""
-    return find_under(given, caches_dir(home))
-
-
-def find_run(home: Path, given: str) -> Path:
+def find_run(home: Path, name_or_path: str) -> Path:
     """The run folder a user means: a path, or a name under runs/. Raises Missing listing them."""
-    for path in (Path(given).expanduser(), runs_dir(home) / given):
-        if (path / CONFIG_NAME).is_file():
-            return path
-    folder = runs_dir(home)
-    names = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG_NAME}"))
-    close = nearest(Path(given).name, names)
+    runs = runs_dir(home)
+    for run_dir in (Path(name_or_path).expanduser(), runs / name_or_path):
+        if (run_dir / CONFIG_NAME).is_file():
+            return run_dir
+    names = sorted(config_file.parent.name for config_file in runs.glob(f"*/{CONFIG_NAME}"))
+    close = nearest(Path(name_or_path).name, names)
     hint = f"did you mean '{close}'? " if close else ""
     raise Missing(
-        f"no run '{given}'", where=str(folder), fix=f"{hint}runs there: {', '.join(names) or 'none'}"
+        f"no run '{name_or_path}'", where=str(runs), fix=f"{hint}runs there: {', '.join(names) or 'none'}"
     )
 
 
-def cache_label(home: Path, path: Path) -> str:
+def cache_label(home: Path, cache_dir: Path) -> str:
     """How a run remembers its cache: by name when it lies under caches/, so that the home may move."""
-    inside = path.parent.resolve() == caches_dir(home).resolve()
-    return path.name if inside else str(path.resolve())
+    inside = cache_dir.parent.resolve() == caches_dir(home).resolve()
+    return cache_dir.name if inside else str(cache_dir.resolve())
 
 
 def default_run_name(student: str, loss: str, *, fresh: bool, online: bool, seed: int) -> str:

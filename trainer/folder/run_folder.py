@@ -15,6 +15,7 @@ from typing import Any
 from kdcache.cache.errors import BadOption, Busy
 from kdcache.trainer.folder.atomic_file import write_text
 
+CONFIG_NAME = "config.toml"
 METRICS_NAME = "metrics.jsonl"
 
 
@@ -36,10 +37,10 @@ def _began_only(run_dir: Path) -> bool:
     """True for a folder in which no run has got anywhere."""
     if not run_dir.is_dir():
         return False
-    metrics = run_dir / "metrics.jsonl"
+    metrics = run_dir / METRICS_NAME
     lines = metrics.is_file() and metrics.stat().st_size > 0
     names = {path.name for path in run_dir.iterdir() if not path.name.startswith(".")}
-    known = {"config.toml", "environment.json", "metrics.jsonl", "kdcache"}  # the last: TensorBoard's folder
+    known = {CONFIG_NAME, "environment.json", METRICS_NAME, "kdcache"}  # the last: TensorBoard's folder
     return not lines and names <= known
 
 

@@ -1,1 +1,1 @@
-""""""
+"""Judging networks: one loop, one judge per task."""

@@ -1,48 +1,77 @@
 """Classification quality: accuracy, calibration, and agreement with a teacher.
 
-Each image goes through the network once. An image of the network's input size is taken as it is; another is
-resized until it covers the input size divided by 0.875 and its centre is cut out (Krizhevsky et al. 2012 as
-ResNet's authors and timm evaluate), so no border is ever filled. Sizes come from the headers, pixels from
-the image pipeline that training uses.
+An image of the network's input size is taken as it is; another is resized until it covers the input size
+divided by 0.875 and its centre is cut out (Krizhevsky et al. 2012 as ResNet's authors and timm evaluate), so
+no border is ever filled.
 
-Every image leaves one row of figures. Ranks fill their own rows of one table and the tables are summed, so
-several ranks answer bit for bit what one answers.
+Every image leaves one row of figures.
 
 Axes: B batch, K classes, N images. Cost: one forward per image and 56 bytes a row.
 """
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from torchmetrics.functional.classification import binary_calibration_error
 
 from kdcache.cache.errors import BadOption, BadSample
-from kdcache.cache.images.feed import Feed
-from kdcache.cache.images.pipeline import ImagePipeline
-from kdcache.cache.sources.contract import Source
 from kdcache.cache.views.draw import centre_view
 from kdcache.cache.views.view import Geometry
-from kdcache.trainer.judge.metrics import ClassificationMetrics
-from kdcache.trainer.judge.segmentation import (
-    LogitsOf,
-    Reduce,
-    check_ranks,
-    device_number,
-    evaluating,
-    valid_samples,
-)
-from kdcache.trainer.stream.batch import SampleSource
-from kdcache.trainer.stream.source_samples import as_samples
+from kdcache.trainer.judge.contract import Answers
+from kdcache.trainer.judge.contract import Judge as TaskJudge
 
 ECE_BINS = 15
+SCORE = "top1"
 
 
-class Answers(NamedTuple):
-    """What is kept of every image; the columns of the table."""
+class ClassificationMetrics(NamedTuple):
+    """Ratios in 0..1, `nll` and `teacher_kl` in nats; a class's accuracy is nan when it has no image.
+
+    `top5` looks at min(5, classes) answers. `ece` is the expected calibration error over 15 bins of equal
+    width (Guo et al. 2017). With a teacher, `agreement` is the share of images to which both give the same
+    first answer, and `teacher_kl` the mean KL(teacher || student) of their distributions at temperature 1.
+    """
+
+    top1: float
+    top5: float
+    nll: float
+    ece: float
+    per_class_accuracy: Mapping[str, float]
+    num_images: int
+    agreement: float | None = None
+    teacher_kl: float | None = None
+
+    @property
+    def score_name(self) -> str:
+        return SCORE
+
+    @property
+    def score(self) -> float:
+        return self.top1
+
+    @property
+    def per_class(self) -> Mapping[str, float]:
+        return self.per_class_accuracy
+
+    @property
+    def per_class_key(self) -> str:
+        return "per_class_accuracy"
+
+    @property
+    def per_class_title(self) -> str:
+        return "accuracy %"
+
+    def named(self) -> dict[str, float]:
+        figures = {"top1": self.top1, "top5": self.top5, "nll": self.nll, "ece": self.ece}
+        beside = {"agreement": self.agreement, "teacher_kl": self.teacher_kl}
+        return figures | {name: value for name, value in beside.items() if value is not None}
+
+
+class Figures(NamedTuple):
+    """What is kept of every image; the columns of the table, float64 (B,) or (N,)."""
 
     label: Tensor
     hit: Tensor  # 1 where the first answer is the label
@@ -53,108 +82,45 @@ class Answers(NamedTuple):
     kl: Tensor
 
 
-def evaluate_classification(
-    network: nn.Module | LogitsOf,
-    source: Source | SampleSource,
-    *,
-    device: torch.device | str,
-    class_names: Sequence[str],
-    input_size: tuple[int, int],
-    num_threads: int = 1,
-    batch_size: int = 64,
-    amp: torch.dtype | None = None,
-    rank: int = 0,
-    world: int = 1,
-    reduce: Reduce | None = None,
-    teacher: nn.Module | LogitsOf | None = None,
-) -> ClassificationMetrics:
-    """Metrics of `network` (a Network with a 'logits' tap, or images -> logits (B, K)) on every valid image.
+class Judge(TaskJudge):
+    """The table: (N, 7), one row of `Figures` per image."""
 
-    `input_size` is (height, width) in pixels; a `teacher` is asked about the same pixels. With several ranks
-    each judges its own images; `reduce` must sum a tensor over the ranks. Raises BadOption when there is no
-    image or no reduction, BadSample for a class id outside the classes.
-    """
-    check_ranks(rank, world, reduce)
-    samples, device = as_samples(source), torch.device(device)
-    valid = valid_samples(samples)
-    groups = [valid[i : i + batch_size] for i in range(0, len(valid), batch_size)]
-    images = centre_images(samples, groups[rank::world], input_size, device, num_threads)
-    table_NF = torch.zeros(len(valid), len(Answers._fields), dtype=torch.float64, device=device)
-    first = rank * batch_size
-    with closing(_asked(network, teacher, images, device, amp)) as asked:
-        for group, logits_BK, teacher_BK in asked:
-            found = answers(logits_BK, _labels(samples, group, len(class_names)).to(device), teacher_BK)
-            table_NF[first : first + len(group)] = torch.stack(found, dim=1)
-            first += world * batch_size
-    if reduce is not None:
-        table_NF = reduce(table_NF)
-    return metrics_of(Answers(*table_NF.cpu().unbind(1)), class_names, with_teacher=teacher is not None)
+    batch_size = 64
+    score_name = SCORE
+    no_pictures = "pictures of what networks say are of segmentation, and {source} has one class an image"
+
+    def geometry(self, size: tuple[int, int], input_size: tuple[int, int]) -> Geometry:
+        """The centre at the input size."""
+        (resized_h, resized_w), (y, x) = centre_view(*size, input_size)
+        return Geometry(resized_h, resized_w, 0, y, x, *input_size)
+
+    def table(self, num_images: int, device: torch.device) -> Tensor:
+        return torch.zeros(num_images, len(Figures._fields), dtype=torch.float64, device=device)
+
+    def check_truth(self, truth: Tensor, key_of: Callable[[int], str]) -> None:
+        wrong = ((truth < 0) | (truth >= self.num_classes)).nonzero().flatten().tolist()
+        if wrong:
+            raise BadSample(
+                f"class of '{key_of(wrong[0])}' is {int(truth[wrong[0]])}, the network knows "
+                f"classes 0..{self.num_classes - 1}",
+                where="evaluation",
+                fix="evaluate a network of as many classes, or use the data it was trained on",
+            )
+
+    def fill(
+        self, table: Tensor, places: slice, answers: Answers, truth: Tensor, teacher_answers: Answers | None
+    ) -> None:
+        """`truth` (B,) int64."""
+        beside = None if teacher_answers is None else teacher_answers["logits"]
+        table[places] = torch.stack(figures_of(answers["logits"], truth, beside), dim=1)
+
+    def metrics(self, table: Tensor, *, with_teacher: bool) -> ClassificationMetrics:
+        return metrics_of(Figures(*table.unbind(1)), self.class_names, with_teacher=with_teacher)
 
 
-def _asked(
-    network: nn.Module | LogitsOf,
-    teacher: nn.Module | LogitsOf | None,
-    images: Iterator[tuple[list[int], Tensor]],
-    device: torch.device,
-    amp: torch.dtype | None,
-) -> Generator[tuple[list[int], Tensor, Tensor | None], None, None]:
-    """Each group with what the network and the teacher answer to the same pixels. Close it: while it waits,
-    gradients are off.
-    """
-    with ExitStack() as stack:
-        logits_of = stack.enter_context(evaluating(network))
-        teacher_of = None if teacher is None else stack.enter_context(evaluating(teacher))
-        stack.enter_context(torch.autocast(device.type, dtype=amp, enabled=amp is not None))
-        for group, images_BHWC in images:
-            beside = None if teacher_of is None else teacher_of(images_BHWC)
-            yield group, logits_of(images_BHWC), beside
-
-
-def centre_images(
-    samples: SampleSource,
-    groups: Sequence[list[int]],
-    input_size: tuple[int, int],
-    device: torch.device,
-    num_threads: int,
-) -> Iterator[tuple[list[int], Tensor]]:
-    """Each group with its images (B, H, W, 3) uint8 at the input size, on `device`."""
-
-    def feed(number: int) -> Feed | None:
-        if number >= len(groups):
-            return None
-        group = groups[number]
-        return Feed(
-            encoded=[samples.image(i) for i in group],
-            labels=[],
-            geometry=[centre_geometry(samples.size(i), input_size) for i in group],
-            passengers=[],
-        )
-
-    if not groups:
-        return
-    pipeline = ImagePipeline(
-        feed,
-        batch_size=max(len(group) for group in groups),
-        with_labels=False,
-        num_threads=num_threads,
-        device_id=device_number(device),
-        name_of=lambda number, row: samples.key(groups[number][row]),
-    )
-    try:
-        for group, batch in zip(groups, pipeline.run(), strict=True):
-            yield group, batch.images_BHWC.to(device)
-    finally:
-        pipeline.close()
-
-
-def centre_geometry(size: tuple[int, int], input_size: tuple[int, int]) -> Geometry:
-    """From an image of `size` to the network's `input_size`, both (height, width) in pixels."""
-    (resized_h, resized_w), (y, x) = centre_view(*size, input_size)
-    return Geometry(resized_h, resized_w, 0, y, x, *input_size)
-
-
-def answers(logits_BK: Tensor, labels_B: Tensor, teacher_BK: Tensor | None) -> Answers:
-    """Figures of each image, float64 (B,); the teacher's are 0 without one. Formulas in float32."""
+def figures_of(logits_BK: Tensor, labels_B: Tensor, teacher_BK: Tensor | None) -> Figures:
+    """Figures of each image; the teacher's are 0 without one. Formulas in float32. Raises BadOption for a
+    teacher of other classes."""
     if teacher_BK is not None and teacher_BK.shape != logits_BK.shape:
         raise BadOption(
             f"the teacher answers {teacher_BK.shape[-1]} classes, the student {logits_BK.shape[-1]}",
@@ -170,7 +136,7 @@ def answers(logits_BK: Tensor, labels_B: Tensor, teacher_BK: Tensor | None) -> A
         log_t_BK = log_softmax(teacher_BK.float(), dim=1)
         agrees_B = log_t_BK.argmax(1) == best_B5[:, 0]
         kl_B = kl_div(log_p_BK, log_t_BK, reduction="none", log_target=True).sum(1)
-    found = Answers(
+    columns = Figures(
         label=labels_B,
         hit=hits_B5[:, 0],
         hit5=hits_B5.any(1),
@@ -179,40 +145,26 @@ def answers(logits_BK: Tensor, labels_B: Tensor, teacher_BK: Tensor | None) -> A
         agrees=agrees_B,
         kl=kl_B,
     )
-    return Answers(*(value.double() for value in found))
+    return Figures(*(column.double() for column in columns))
 
 
-def metrics_of(found: Answers, class_names: Sequence[str], *, with_teacher: bool) -> ClassificationMetrics:
-    """Metrics of all images' figures, each (N,)."""
-    num_classes, labels_N = len(class_names), found.label.long()
+def metrics_of(figures: Figures, class_names: Sequence[str], *, with_teacher: bool) -> ClassificationMetrics:
+    """Metrics of all images' figures."""
+    num_classes, labels_N = len(class_names), figures.label.long()
     counts_K = labels_N.bincount(minlength=num_classes).double()
-    hits_K = labels_N.bincount(weights=found.hit, minlength=num_classes)
+    hits_K = labels_N.bincount(weights=figures.hit, minlength=num_classes)
     accuracy_K = hits_K / counts_K  # 0 / 0 = nan marks a class without images
     # The error of a first answer given with its confidence is a binary calibration error.
     ece = binary_calibration_error(
-        found.confidence.clamp(max=1.0), found.hit.long(), n_bins=ECE_BINS, norm="l1", validate_args=False
+        figures.confidence.clamp(max=1.0), figures.hit.long(), n_bins=ECE_BINS, norm="l1", validate_args=False
     )
     return ClassificationMetrics(
-        top1=float(found.hit.mean()),
-        top5=float(found.hit5.mean()),
-        nll=float(found.nll.mean()),
+        top1=float(figures.hit.mean()),
+        top5=float(figures.hit5.mean()),
+        nll=float(figures.nll.mean()),
         ece=float(ece),
         per_class_accuracy=dict(zip(class_names, accuracy_K.tolist(), strict=True)),
         num_images=len(labels_N),
-        agreement=float(found.agrees.mean()) if with_teacher else None,
-        teacher_kl=float(found.kl.mean()) if with_teacher else None,
+        agreement=float(figures.agrees.mean()) if with_teacher else None,
+        teacher_kl=float(figures.kl.mean()) if with_teacher else None,
     )
-
-
-def _labels(samples: SampleSource, group: list[int], num_classes: int) -> Tensor:
-    """Class ids (B,) int64. Raises BadSample for one that the network does not know."""
-    found = torch.tensor([int(samples.label(i)[0]) for i in group], dtype=torch.int64)
-    wrong = ((found < 0) | (found >= num_classes)).nonzero().flatten().tolist()
-    if wrong:
-        raise BadSample(
-            f"class of '{samples.key(group[wrong[0]])}' is {int(found[wrong[0]])}, the network knows "
-            f"classes 0..{num_classes - 1}",
-            where="evaluation",
-            fix="evaluate a network of as many classes, or use the data it was trained on",
-        )
-    return found

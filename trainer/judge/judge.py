@@ -1,39 +1,201 @@
-"""One door to the evaluations: a source's task chooses which."""
+"""The loop that judges a network on a split: the table of tasks says who counts its answers.
 
-from typing import Any
+Each valid image goes through the network once, in the view that the task's judge wants to see. Sizes come
+from the headers, pixels from the image pipeline that training uses. Every rank judges its own groups of
+images, none twice.
+"""
 
-from torch import nn
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from itertools import accumulate
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
 
 from kdcache.cache.errors import BadOption
+from kdcache.cache.images.feed import Feed, ImageBatch
+from kdcache.cache.images.pipeline import ImagePipeline
+from kdcache.cache.reader.rows import feed_with_truth
 from kdcache.cache.sources.contract import Source
-from kdcache.cache.spec import CLASSIFICATION, Task
-from kdcache.trainer.judge.classification import evaluate_classification
+from kdcache.cache.spec import Task
+from kdcache.cache.tasks.contract import Truth
+from kdcache.cache.tasks.table import load, task_of, task_row
+from kdcache.cache.views.view import Row
+from kdcache.trainer.judge.contract import Answers, Judge
 from kdcache.trainer.judge.metrics import Metrics
-from kdcache.trainer.judge.segmentation import LogitsOf, evaluate
 from kdcache.trainer.stream.batch import SampleSource
+from kdcache.trainer.stream.source_samples import as_samples
+
+Reduce = Callable[[Tensor], Tensor]  # sum over the ranks
+Ask = Callable[[Tensor], Answers]  # images_BHWC uint8 -> tap -> (B, ...)
+_WHOLE = 0  # number of a view that nobody draws
 
 
-def evaluate_any(
-    network: nn.Module | LogitsOf,
+def judge(
+    network: nn.Module | Ask,
     source: Source | SampleSource,
     *,
     task: Task,
+    device: torch.device | str,
+    class_names: Sequence[str],
     input_size: tuple[int, int],
-    teacher: nn.Module | LogitsOf | None = None,
-    **common: Any,
+    num_threads: int = 1,
+    batch_size: int | None = None,
+    amp: torch.dtype | None = None,
+    rank: int = 0,
+    world: int = 1,
+    reduce: Reduce | None = None,
+    teacher: nn.Module | Ask | None = None,
 ) -> Metrics:
-    """Metrics of `network` on `source`: whole images at native size for segmentation, images of
-    `input_size` = (height, width) for classification, where a `teacher` may be asked too.
+    """Metrics of `network` (a Network with the taps that the judge reads, or a function that answers by tap).
 
-    `common` are the options that both evaluations take: device, class_names, num_threads, batch_size, amp,
-    rank, world, reduce.
+    `input_size` is the (height, width) in pixels that the network was made for; a `teacher` is asked about
+    the same pixels. With several ranks `reduce` must sum a tensor over them. Raises BadOption without an
+    image or a reduction, or for a teacher that cannot be asked; BadSample for a truth outside the classes.
     """
-    if task == CLASSIFICATION:
-        return evaluate_classification(network, source, input_size=input_size, teacher=teacher, **common)
-    if teacher is not None:
-        raise BadOption(
-            "agreement with a teacher is measured for classification, and this run segments",
-            where="--teacher",
-            fix="leave --teacher out",
+    counting, truth = judge_of(task, class_names), task_of(task).truth
+    _check_teacher(counting, teacher)
+    _check_ranks(rank, world, reduce)
+    samples, device = as_samples(source), torch.device(device)
+    groups = _groups(counting, samples, batch_size)
+    table = counting.table(groups[-1].places.stop, device)
+    own = groups[rank::world]
+    indices = [group.indices for group in own]
+    images = judged_images(samples, indices, counting, truth, input_size, device, num_threads)
+    autocast = torch.autocast(device.type, dtype=amp, enabled=amp is not None)
+    with closing(images), _asking(network, teacher, counting.taps) as ask, autocast:
+        for group, batch in zip(own, images, strict=True):
+            answers, teacher_answers = ask(batch.images_BHWC.to(device))
+            truth_B = _truth_of(batch, truth, counting, samples).to(device)
+            counting.fill(table, group.places, answers, truth_B, teacher_answers)
+    total = table if reduce is None else reduce(table)
+    return counting.metrics(total.cpu(), with_teacher=teacher is not None)
+
+
+def judge_of(task: Task, class_names: Sequence[str]) -> Judge:
+    """The judge of a task, for networks of these classes. Raises BadOption for an unknown task."""
+    made: Judge = load(task_row(task).judge)(class_names)
+    return made
+
+
+def judged_images(
+    samples: SampleSource,
+    groups: Sequence[Sequence[int]],
+    counting: Judge,
+    truth: Truth,
+    input_size: tuple[int, int],
+    device: torch.device,
+    num_threads: int,
+) -> Generator[ImageBatch, None, None]:
+    """The images of each group in the view to judge, with what is known of them. Close it: it has threads."""
+
+    def feed(number: int) -> Feed | None:
+        if number >= len(groups):
+            return None
+        geometries = [counting.geometry(samples.size(i), input_size) for i in groups[number]]
+        rows = [Row(i, _WHOLE, geometry) for i, geometry in zip(groups[number], geometries, strict=True)]
+        return feed_with_truth(samples, rows, truth)
+
+    if not groups:
+        return
+    pipeline = ImagePipeline(
+        feed,
+        batch_size=max(len(group) for group in groups),
+        with_maps=truth.rides,
+        num_threads=num_threads,
+        device_id=_device_number(device),
+        name_of=lambda number, row: samples.key(groups[number][row]),
+    )
+    try:
+        yield from pipeline.run()
+    finally:
+        pipeline.close()
+
+
+@contextmanager
+def evaluating(network: nn.Module | Ask, taps: tuple[str, ...]) -> Iterator[Ask]:
+    """`network` as images -> answers by tap, in evaluation mode, without gradient; its mode is restored."""
+    if not isinstance(network, nn.Module):
+        with torch.no_grad():
+            yield network
+        return
+    modes = [(module, module.training) for module in network.modules()]  # some may be frozen on purpose
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield lambda images_BHWC: network(images_BHWC, taps)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def _asking(
+    network: nn.Module | Ask, teacher: nn.Module | Ask | None, taps: tuple[str, ...]
+) -> Iterator[Callable[[Tensor], tuple[Answers, Answers | None]]]:
+    """Images -> what the network says of them, and what the teacher does where there is one."""
+    with ExitStack() as stack:
+        ask = stack.enter_context(evaluating(network, taps))
+        ask_teacher = None if teacher is None else stack.enter_context(evaluating(teacher, taps))
+        yield lambda images_BHWC: (
+            ask(images_BHWC),
+            None if ask_teacher is None else ask_teacher(images_BHWC),
         )
-    return evaluate(network, source, **common)
+
+
+class _Group(NamedTuple):
+    """Images that go through the network together."""
+
+    indices: list[int]  # of the samples
+    places: slice  # of the images among all that are judged, by whatever rank
+
+
+def _groups(counting: Judge, samples: SampleSource, batch_size: int | None) -> list[_Group]:
+    """All groups of all ranks, at least one."""
+    valid = _valid_samples(samples)
+    indices = counting.groups(valid, batch_size or counting.batch_size, samples.size)
+    ends = accumulate(len(group) for group in indices)
+    return [_Group(group, slice(end - len(group), end)) for group, end in zip(indices, ends, strict=True)]
+
+
+def _truth_of(batch: ImageBatch, truth: Truth, counting: Judge, samples: SampleSource) -> Tensor:
+    """The truth of a batch, as `Truth.collate` gives it, its classes known to the network."""
+    collated, _ = truth.collate(batch.feed.truths, batch.maps_BHW)
+    counting.check_truth(collated, lambda row: samples.key(batch.feed.rows[row].sample))
+    return collated
+
+
+def _valid_samples(samples: SampleSource) -> list[int]:
+    """Indices of the samples that can be used. Raises BadOption when there are none."""
+    invalid = set(samples.invalid.tolist())
+    valid = [i for i in range(samples.num_samples) if i not in invalid]
+    if not valid:
+        raise BadOption(
+            f"nothing to evaluate: {samples.num_samples} images, none of them valid",
+            where="evaluation",
+            fix="choose a split that holds images",
+        )
+    return valid
+
+
+def _check_ranks(rank: int, world: int, reduce: Reduce | None) -> None:
+    """Raises BadOption for several ranks without a reduction."""
+    if world > 1 and reduce is None:
+        raise BadOption(
+            f"rank {rank} of {world} would report its own share only",
+            where="evaluation",
+            fix="pass a `reduce` that sums a tensor over ranks",
+        )
+
+
+def _check_teacher(counting: Judge, teacher: nn.Module | Ask | None) -> None:
+    if teacher is not None and counting.no_teacher:
+        raise BadOption(counting.no_teacher, where="--teacher", fix="leave --teacher out")
+
+
+def _device_number(device: torch.device) -> int | None:
+    """The pipeline's device for a torch device: a CUDA index, or None for the CPU."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.current_device() if device.index is None else device.index

@@ -1,6 +1,8 @@
-"""Pictures of what networks say about whole images: image, truth, then one column per run."""
+"""Pictures of what networks say about the images that they are judged on: image, truth, then one column per
+run."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -8,45 +10,55 @@ import torch
 from PIL import Image, ImageDraw
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.look.peek import colour_classes
+from kdcache.cache.images.feed import ImageBatch
+from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.run import load_run_network
 from kdcache.cache.sources.contract import Source
-from kdcache.cache.spec import CLASSIFICATION
-from kdcache.trainer.judge.segmentation import evaluating, predict, whole_images
+from kdcache.cache.tasks.table import task_of
+from kdcache.trainer.judge.judge import evaluating, judge_of, judged_images
 from kdcache.trainer.stream.source_samples import as_samples
 
 CELL_PX = 168  # width of one column
 TITLE_PX = 18
 
+Columns = list[tuple[str, np.ndarray]]  # title, (H, W, 3) uint8
+
 
 def draw_predictions(runs: Mapping[str, Path], source: Source, indices: Sequence[int], out: Path) -> None:
-    """One row per image of `source`, one column per run (title -> run folder), written to `out` as PNG."""
-    if source.task == CLASSIFICATION:
+    """One row per image of `source`, one column per run (title -> run folder), written to `out` as PNG.
+
+    Raises BadOption for a task whose answers cannot be drawn.
+    """
+    counting, truth = judge_of(source.task, source.class_names), task_of(source.task).truth
+    if counting.no_pictures:
         raise BadOption(
-            f"pictures of what networks say are of segmentation, and {source.name} has one class an image",
+            counting.no_pictures.format(source=source.name),
             where=str(out),
             fix="look at 'kdtrain eval RUN', which lists the classes",
         )
     networks = {title: load_run_network(path).eval() for title, path in runs.items()}
-    rows = []
-    for index in indices:
-        image, label = decoded(source, index)
-        row = [("image", image), ("truth", colour_classes(label, len(source.class_names)))]
-        for title, network in networks.items():
-            with torch.no_grad(), evaluating(network) as logits_of:
-                classes = predict(logits_of, torch.from_numpy(image)[None], label.shape)[0].numpy()
-            row.append((title, colour_classes(classes.astype(np.uint8), len(source.class_names))))
-        rows.append(row)
-    _sheet(rows).save(out)
+    groups = [[index] for index in indices]
+    images = judged_images(
+        as_samples(source), groups, counting, truth, source.default_crop, torch.device("cpu"), num_threads=1
+    )
+    with closing(images):
+        _sheet([_columns(networks, source, batch) for batch in images]).save(out)
 
 
-def decoded(source: Source, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """One whole image (H, W, 3) and its label (H, W), uint8, through the image pipeline."""
-    _, images_BHWC, labels_BHW = next(whole_images(as_samples(source), [[index]], 1, torch.device("cpu"), 1))
-    return images_BHWC[0].numpy().copy(), labels_BHW[0].numpy().copy()
+def _columns(networks: Mapping[str, Network], source: Source, batch: ImageBatch) -> Columns:
+    """One image, its truth, and what each network says of it."""
+    counting, truth = judge_of(source.task, source.class_names), task_of(source.task).truth
+    image_HWC = batch.images_BHWC[0].numpy()
+    map_HW = None if batch.maps_BHW is None else batch.maps_BHW[0].numpy()
+    columns = [("image", image_HWC), ("truth", truth.panel(batch.feed.truths[0], map_HW, source.class_names))]
+    for title, network in networks.items():
+        with evaluating(network, counting.taps) as ask:
+            answers = ask(batch.images_BHWC)
+            columns.append((title, counting.picture(answers, (image_HWC.shape[0], image_HWC.shape[1]))))
+    return columns
 
 
-def _sheet(rows: Sequence[Sequence[tuple[str, np.ndarray]]]) -> Image.Image:
+def _sheet(rows: Sequence[Columns]) -> Image.Image:
     heights = [round(CELL_PX * row[0][1].shape[0] / row[0][1].shape[1]) for row in rows]
     sheet = Image.new("RGB", (CELL_PX * len(rows[0]), TITLE_PX + sum(heights)), "white")
     draw = ImageDraw.Draw(sheet)

@@ -1,1 +1,1 @@
-""""""
+"""One step: how student, losses and optimizers move."""

@@ -3,13 +3,13 @@
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.steps.contract import Parts
+from kdcache.trainer.steps.contract import RunParts
 from kdcache.trainer.steps.generator import GeneratorStepper, Inventor
 from kdcache.trainer.steps.in_turn import InTurnStepper
 from kdcache.trainer.steps.step import Distiller, Stepper
 
 
-def make_stepper(config: TrainConfig, parts: Parts, accelerator: Accelerator, *, sync_bn: bool) -> Stepper:
+def make_stepper(config: TrainConfig, parts: RunParts, accelerator: Accelerator, *, sync_bn: bool) -> Stepper:
     """The stepper of `parts.step_form`, its student, losses and optimizers prepared."""
     if parts.step_form == "generator":
         assert parts.teacher is not None

@@ -18,7 +18,7 @@ Export = Callable[[Path, nn.Module | None, Mapping[str, float]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class RunParts:
     """What the loop runs on. Tests give their own."""
 
     student: nn.Module  # forward(images_BHWC, taps) -> maps; one network, or several (students/contract.py)
@@ -26,6 +26,7 @@ class Parts:
     taps: tuple[str, ...]  # student taps that the losses read
     stream: Stream
     evaluate: Evaluate | None  # on the validation split; None when there is none
+    score_name: str  # of what it answers, also where there is none: which figure chooses the best student
     export: Export  # (run_dir, student or None to keep its weights, metrics)
     summary: Mapping[str, str]
     resolved: Mapping[str, Any]  # goes into config.toml

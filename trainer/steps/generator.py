@@ -19,10 +19,10 @@ from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.network import Network
 from kdcache.losses.contract import Rival, Weighted
 from kdcache.losses.loss_set import LossSet
-from kdcache.losses.step_inputs import LossValues
+from kdcache.losses.step_inputs import LossValues, StepInputs
 from kdcache.trainer.config import TrainConfig
 from kdcache.trainer.steps.rivals import Rivals
-from kdcache.trainer.steps.step import Distiller, StepBatch, Stepper
+from kdcache.trainer.steps.step import Distiller, Stepper
 
 LOGITS, EMBEDDING = "logits", "embedding"
 
@@ -62,19 +62,21 @@ class Inventor(Distiller):
             )
         self._beside = [teacher.eval().requires_grad_(False)]  # a list hides it from torch's registration
 
-    def forward(self, batch: StepBatch) -> LossValues:
+    def forward(self, inputs: StepInputs) -> LossValues:
         """Both sums of one micro batch; as many images as the batch has rows."""
-        teacher = self._beside[0].to(batch.samples_B.device)
+        teacher = self._beside[0].to(inputs.truth.device)
         student = cast(Network, self.student)
-        images_BCHW = self.term.generator(self.term.draw(len(batch.samples_B), batch.generator))
+        images_BCHW = self.term.generator(self.term.draw(len(inputs.truth), inputs.generator))
         said = teacher.read_normalised(images_BCHW, (LOGITS, EMBEDDING))
         teacher_BK, features_BD = said[LOGITS].float(), said[EMBEDDING].float()
         student_BK = student.read_normalised(images_BCHW.detach(), (LOGITS,))[LOGITS].float()
-        found = dict(self.term.generator_loss(teacher_BK, features_BD))
-        found["student"] = Weighted(self.term.student_loss(teacher_BK.detach(), student_BK), 1.0)
-        factor = self.losses.weight_at(self.label, batch.epoch)
-        bare = {f"{self.label}.{name}": value.value.detach() for name, value in found.items()}
-        terms = {f"{self.label}.{name}": value.value * value.weight * factor for name, value in found.items()}
+        weighted = dict(self.term.generator_loss(teacher_BK, features_BD))
+        weighted["student"] = Weighted(self.term.student_loss(teacher_BK.detach(), student_BK), 1.0)
+        factor = self.losses.weight_at(self.label, inputs.epoch)
+        bare = {f"{self.label}.{name}": value.value.detach() for name, value in weighted.items()}
+        terms = {
+            f"{self.label}.{name}": value.value * value.weight * factor for name, value in weighted.items()
+        }
         total = torch.stack(list(terms.values())).sum()
         return LossValues(total, {name: value.detach() for name, value in terms.items()}, bare)
 
@@ -95,8 +97,8 @@ class GeneratorStepper(Stepper):
         super().__init__(config, inventor, accelerator, sync_bn=sync_bn)
 
     def find_rivals(self, distiller: Distiller) -> Rivals:
-        found = {self.label: self.term.generator_optimizer}
-        return Rivals(found, distiller.losses, steps=self.config.steps)
+        rivals = {self.label: self.term.generator_optimizer}
+        return Rivals(rivals, distiller.losses, steps=self.config.steps)
 
     def make_optimizers(self, distiller: Distiller) -> list[torch.optim.Optimizer]:
         self.rivals.freeze()  # the student's optimizer takes what is trainable; DDP then sees both
@@ -115,11 +117,11 @@ def inventing_term(losses: LossSet) -> tuple[str, Inventing]:
     no images and no labels to read.
     """
     labels = list(losses.terms)
-    found = [label for label in labels if hasattr(losses.terms[label], "generator_loss")]
-    if len(labels) > 1 or not found:
+    inventing = [label for label in labels if hasattr(losses.terms[label], "generator_loss")]
+    if len(labels) > 1 or not inventing:
         raise BadOption(
             f"{', '.join(labels)}: a method that invents its images stands alone, without labels to learn",
             where="--loss",
-            fix=f"leave out everything but '{(found or labels)[0]}'",
+            fix=f"leave out everything but '{(inventing or labels)[0]}'",
         )
-    return found[0], cast(Inventing, losses.terms[found[0]])
+    return inventing[0], cast(Inventing, losses.terms[inventing[0]])

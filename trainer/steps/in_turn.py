@@ -21,14 +21,14 @@ from kdcache.trainer.students.peers import Peers
 class InTurnStepper(Stepper):
     """One optimizer per network; only the one whose turn it is moves. The schedule is that of all steps."""
 
-    turn: int
+    learner: int
 
     def __init__(
         self, config: TrainConfig, distiller: Distiller, accelerator: Accelerator, *, sync_bn: bool = False
     ) -> None:
         assert isinstance(distiller.student, Peers), "networks in turn are peers"
         self.peers = distiller.student
-        self.turn = 0
+        self.learner = 0
         if next(distiller.losses.parameters(), None) is not None:
             raise BadOption(
                 "a loss with learned parts beside networks that learn in turn: they would have no optimizer",
@@ -43,5 +43,5 @@ class InTurnStepper(Stepper):
         return [make_optimizer(peer.parameters(), self.config) for peer in self.peers.networks]
 
     def step(self, step: int, batches: Iterator[Batch], stream: Stream) -> StepResult:
-        self.turn = self.peers.turn = step % len(self.optimizers)
+        self.learner = self.peers.learner = step % len(self.optimizers)
         return super().step(step, batches, stream)

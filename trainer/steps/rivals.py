@@ -40,10 +40,10 @@ def detached(inputs: StepInputs) -> StepInputs:
 class Rivals:
     """All rivals of a run. False when there are none."""
 
-    def __init__(self, found: Mapping[str, Rival], losses: LossSet, *, steps: int) -> None:
-        """`found` maps the label of a term in `losses` to its rival."""
+    def __init__(self, rivals: Mapping[str, Rival], losses: LossSet, *, steps: int) -> None:
+        """`rivals` maps the label of a term in `losses` to its rival."""
         self._players: dict[str, Player] = {}
-        for label, rival in found.items():
+        for label, rival in rivals.items():
             term = losses.terms[label]
             assert isinstance(term, LossTerm)
             self._players[label] = Player(term, rival, _optimizer(rival))

@@ -1,17 +1,10 @@
-"""Exponential moving average of a student: average = decay * average + (1 - decay) * weights, after every
-step.
+"""One optimizer step: stream -> student -> losses -> backward -> clip -> optimizer -> rivals.
 
-Parameters are averaged; buffers (batch statistics, themselves running averages) are copied.
+A step is `accumulate` micro steps; micro step n = step * accumulate + a. Every random draw of a micro step
+(masks and noise from a generator, dropout from torch's global state) is seeded by (seed, n, rank): the step
+number is all that a checkpoint must remember.
 
-What one forward of a step runs: the student and its losses as one module.
-
-Legend: B rows, H W pixels.
-
-One optimizer step: stream -> student -> losses -> backward -> clip -> optimizer -> rivals.
-
-Legend: B rows, H W pixels. A step is `accumulate` micro steps; micro step n = step * accumulate + a. Every
-random draw of a micro step (masks and noise from a generator, dropout from torch's global state) is seeded by
-(seed, n, rank): the step number is all that a checkpoint must remember.
+Student and losses are one module, the `Distiller`; beside it an `Ema` of the student where the run wants one.
 """
 
 import copy
@@ -28,10 +21,10 @@ from torch import Tensor, nn
 from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.sync_batchnorm import synchronise_batchnorm
+from kdcache.cache.tasks.contract import Mixed
 from kdcache.losses.loss_set import LossSet
-from kdcache.losses.step_inputs import LossValues, Mixed, StepInputs
+from kdcache.losses.step_inputs import LossValues, StepInputs
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.steps.labels import dominating
 from kdcache.trainer.steps.rivals import Rivals, detached
 from kdcache.trainer.steps.schedule import make_optimizer, run_lr, set_lr
 from kdcache.trainer.stream.batch import Batch, Stream
@@ -41,7 +34,11 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class Ema(Generic[Module]):
-    """Holds a second copy of the network, on the same device, outside of the gradient."""
+    """A second copy of the network: average = decay * average + (1 - decay) * weights, after every step.
+
+    On the same device, outside of the gradient. Parameters are averaged; buffers (batch statistics, which are
+    running averages themselves) are copied.
+    """
 
     def __init__(self, network: Module, decay: float) -> None:
         self.network: Module = copy.deepcopy(network).requires_grad_(False).eval()
@@ -61,21 +58,6 @@ class Ema(Generic[Module]):
         self.network.load_state_dict(state)
 
 
-class StepBatch(NamedTuple):
-    """What one micro step feeds to the `Distiller`, all on its device."""
-
-    images_BHWC: Tensor  # uint8
-    labels: Tensor  # int64: (B, H, W), 255 = ignore; or (B,), the class with the larger share
-    targets: dict[str, Tensor]
-    generator: torch.Generator
-    step: int
-    epoch: int
-    samples_B: Tensor  # int64
-    mixed: Mixed | None = None
-    rows_per_sample: int = 1
-    turn: int | None = None
-
-
 class Distiller(nn.Module):
     """Student and losses as one module, so that one DDP wrapper synchronises the gradients of both."""
 
@@ -87,36 +69,23 @@ class Distiller(nn.Module):
         self.remembers = False  # keep what the losses read, for rivals that learn from it afterwards
         self.seen: StepInputs | None = None
 
-    def forward(self, batch: StepBatch) -> LossValues:
-        """Losses of one micro batch. Learned parts share the student's precision, formulas use float32.
+    def forward(self, inputs: StepInputs) -> LossValues:
+        """Losses of one micro batch whose student has not answered yet.
 
-        BadOption where a batch normalisation of the student or of a loss has one value per channel.
+        Learned parts share the student's precision, formulas use float32. BadOption where a batch
+        normalisation of the student or of a loss has one value per channel.
         """
-        with _explained(batch):
-            return self._forward(batch)
-
-    def _forward(self, batch: StepBatch) -> LossValues:
-        maps = self.student(batch.images_BHWC, self.taps)
-        inputs = StepInputs(
-            student={tap: value.float() for tap, value in maps.items()},
-            teacher=batch.targets,
-            labels=batch.labels,
-            generator=batch.generator,
-            step=batch.step,
-            epoch=batch.epoch,
-            samples_B=batch.samples_B,
-            images_BHWC=batch.images_BHWC,
-            mixed=batch.mixed,
-            rows_per_sample=batch.rows_per_sample,
-            turn=batch.turn,
-        )
-        self.seen = detached(inputs) if self.remembers else None
-        values: LossValues = self.losses(inputs)
+        assert inputs.images_BHWC is not None, "a student is asked about images"
+        with _explained(len(inputs.images_BHWC)):
+            maps = self.student(inputs.images_BHWC, self.taps)
+            inputs = inputs._replace(student={tap: value.float() for tap, value in maps.items()})
+            self.seen = detached(inputs) if self.remembers else None
+            values: LossValues = self.losses(inputs)
         return values
 
 
 @contextmanager
-def _explained(batch: StepBatch) -> Iterator[None]:
+def _explained(num_images: int) -> Iterator[None]:
     """torch's refusal of batch statistics over one value as an error with a way out: DeepLabV3 pools an image
     to one cell, so a single image is not enough for it."""
     try:
@@ -125,7 +94,7 @@ def _explained(batch: StepBatch) -> Iterator[None]:
         if "more than 1 value per channel" not in str(error):
             raise
         raise BadOption(
-            f"batch normalisation of one value per channel: {len(batch.images_BHWC)} image in a micro batch, "
+            f"batch normalisation of one value per channel: {num_images} image in a micro batch, "
             "and a map of one cell",
             where="--batch-size, which ranks and --accumulate divide",
             fix="two images or more per rank and micro batch: raise --batch-size or lower --accumulate",
@@ -147,7 +116,7 @@ class StepResult(NamedTuple):
 class Stepper:
     """The prepared student, losses and optimizer of a run, and the step that moves them."""
 
-    turn: int | None = None  # the network that learns in this step, where networks learn in turn
+    learner: int | None = None  # the network that learns in this step, where networks learn in turn
 
     def __init__(
         self, config: TrainConfig, distiller: Distiller, accelerator: Accelerator, *, sync_bn: bool = False
@@ -182,7 +151,7 @@ class Stepper:
     @property
     def optimizer(self) -> Any:
         """The one that this step moves: accelerate's wrapper of it."""
-        return self.optimizers[self.turn or 0]
+        return self.optimizers[self.learner or 0]
 
     @property
     def student(self) -> nn.Module:
@@ -226,14 +195,14 @@ class Stepper:
 
     def states(self) -> dict[str, Any]:
         """Everything that changes from step to step, as checkpoint parts."""
-        found = {"distiller": self.module.state_dict(), **self.optimizer_states()}
+        states = {"distiller": self.module.state_dict(), **self.optimizer_states()}
         if self.rivals:
-            found["rivals"] = self.rivals.state_dict()
+            states["rivals"] = self.rivals.state_dict()
         if self.ema is not None:
-            found["ema"] = self.ema.state_dict()
+            states["ema"] = self.ema.state_dict()
         if self.accelerator.scaler is not None:
-            found["scaler"] = self.accelerator.scaler.state_dict()
-        return found
+            states["scaler"] = self.accelerator.scaler.state_dict()
+        return states
 
     def load_states(self, states: Mapping[str, Any]) -> None:
         self.module.load_state_dict(states["distiller"])
@@ -250,22 +219,23 @@ class Stepper:
         """'optimizer', 'optimizer1' ... -> state."""
         return {f"optimizer{i or ''}": one.state_dict() for i, one in enumerate(self.optimizers)}
 
-    def _inputs(self, step: int, batch: Batch, stream: Stream) -> StepBatch:
+    def _inputs(self, step: int, batch: Batch, stream: Stream) -> StepInputs:
+        """What the losses read, all on the device, but for what the student says."""
         device, rank = self.accelerator.device, self.accelerator.process_index
         torch.manual_seed(mixed_seed("dropout", self.config.seed, batch.micro_step, rank))
         self._generator.manual_seed(mixed_seed("losses", self.config.seed, batch.micro_step, rank))
-        labels, mixed = dominating(batch, device)
-        return StepBatch(
-            images_BHWC=batch.images_BHWC.to(device),
-            labels=labels,
-            targets=stream.targets(batch),
+        return StepInputs(
+            student={},
+            teacher=stream.targets(batch),
+            truth=_as_read(batch.truth).to(device),
             generator=self._generator,
             step=step,
             epoch=batch.epoch,
             samples_B=batch.samples_B.to(device),
-            mixed=mixed,
+            images_BHWC=batch.images_BHWC.to(device),
+            mixed=None if batch.mixed is None else Mixed(*(value.to(device) for value in batch.mixed)),
             rows_per_sample=batch.rows_per_sample,
-            turn=self.turn,
+            learner=self.learner,
         )
 
     def _move_rivals(self, step: int) -> None:
@@ -292,6 +262,11 @@ def _synchronise_batch_statistics(distiller: Distiller) -> None:
     if isinstance(distiller.student, Network | SeveralStudents):
         distiller.student = synchronise_batchnorm(cast(Network, distiller.student))
     distiller.losses = nn.SyncBatchNorm.convert_sync_batchnorm(distiller.losses)  # type: ignore[no-untyped-call]
+
+
+def _as_read(truth: Tensor) -> Tensor:
+    """Class numbers as int64, which indexing and cross-entropy take; measured numbers as they are."""
+    return truth if truth.is_floating_point() else truth.long()
 
 
 def mixed_seed(purpose: str, *numbers: int) -> int:

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from kdcache.cache.errors import BadOption
+from kdcache.cache.images.feed import ImageBatch
 from kdcache.cache.spec import Task
+from kdcache.cache.tasks.contract import Mixed, Truth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +60,6 @@ class BatchLayout:
         return range(start, start + self.micro_batch)
 
 
-class Mixed(NamedTuple):
-    """Two samples in one image: the other one's class, and how much of the image is the row's own."""
-
-    labels_B: Tensor  # int64, the partner's class; the row's own where nothing was mixed
-    share_B: Tensor  # float32 in [0, 1], the share of the row's own class
-
-
 class Batch(NamedTuple):
     """One micro batch of one rank, on the stream's device. The tensors own their memory and may be held.
 
@@ -72,13 +68,37 @@ class Batch(NamedTuple):
     """
 
     images_BHWC: Tensor  # uint8 RGB
-    labels: Tensor  # segmentation (B, H, W) uint8, 255 = ignore; classification (B,) int64, the own class
+    truth: Tensor  # as `Truth.collate` gives it
     parts: dict[str, dict[str, Tensor]]  # target name -> part name -> (B, *part shape), still encoded
     micro_step: int
     epoch: int  # of the first position; a batch may straddle two
     samples_B: Tensor  # int64 index of each row's sample
     mixed: Mixed | None = None  # only where the recipe mixes
     rows_per_sample: int = 1
+
+
+def batch_of(
+    decoded: ImageBatch,
+    truth: Truth,
+    *,
+    micro_step: int,
+    epoch: int,
+    rows_per_sample: int,
+    parts: dict[str, dict[str, Tensor]],
+) -> Batch:
+    """What the image pipeline made of a feed, with the truth and the sample numbers of the feed's rows."""
+    device = decoded.images_BHWC.device
+    collated, mixed = truth.collate(decoded.feed.truths, decoded.maps_BHW)
+    return Batch(
+        images_BHWC=decoded.images_BHWC,
+        truth=collated.to(device),
+        parts=parts,
+        micro_step=micro_step,
+        epoch=epoch,
+        samples_B=torch.tensor([row.sample for row in decoded.feed.rows], device=device),
+        mixed=None if mixed is None else Mixed(*(value.to(device) for value in mixed)),
+        rows_per_sample=rows_per_sample,
+    )
 
 
 class Stream(Protocol):
@@ -122,9 +142,8 @@ class SampleSource(Protocol):
         """The encoded image, 1-D uint8."""
         ...
 
-    def label(self, index: int) -> np.ndarray:
-        """Segmentation: the encoded 8-bit grey PNG of train ids, 1-D uint8. Classification: the class id,
-        (1,) int64."""
+    def truth(self, index: int) -> np.ndarray:
+        """As `Truth.parse` of the task gives it."""
         ...
 
     def key(self, index: int) -> str: ...

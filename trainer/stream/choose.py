@@ -4,54 +4,58 @@ from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.network import Network
 from kdcache.cache.reader.cache import Cache
 from kdcache.losses.plan.plan import LossPlan
-from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.ranks import Place
-from kdcache.trainer.steps.noise_stream import NoiseStream
+from kdcache.trainer.ranks import Ranks
 from kdcache.trainer.stream.batch import BatchLayout, Stream
-from kdcache.trainer.stream.fresh import fresh_stream
-from kdcache.trainer.stream.online import online
-from kdcache.trainer.stream.run_source import Origin
-from kdcache.trainer.stream.stored import stored_stream
+from kdcache.trainer.stream.fresh import FreshStream
+from kdcache.trainer.stream.noise import NoiseStream
+from kdcache.trainer.stream.online import OnlineStream
+from kdcache.trainer.stream.options import StreamOptions
+from kdcache.trainer.stream.run_source import RunSource
+from kdcache.trainer.stream.stored import StoredStream
 
 TURNS = "turns"  # kind of views
 
 
 def choose_stream(
-    config: TrainConfig,
-    origin: Origin,
+    options: StreamOptions,
+    run_source: RunSource,
     plan: LossPlan,
     layout: BatchLayout,
     teacher: Network | None,
-    place: Place,
+    ranks: Ranks,
+    *,
+    num_threads: int,
 ) -> Stream:
     """The stream of a run. Raises BadOption for a cache without the quarter turns that a loss reads."""
     stream: Stream
     if plan.step_form == "generator":
-        return NoiseStream(layout, origin.num_samples)
-    if origin.cache is not None:
+        return NoiseStream(layout, run_source.num_samples)
+    if run_source.cache is not None:
         if plan.turns:
-            _check_turns(origin.cache, config.loss)
-        stream = stored_stream(
-            origin.cache,
+            _check_turns(run_source.cache, plan.expression)
+        stream = StoredStream(
+            run_source.cache,
             needs=() if teacher is not None else plan.needs,
             layout=layout,
-            num_threads=config.threads,
-            device_id=place.device_id,
+            num_threads=num_threads,
+            device_id=ranks.device_id,
             views=TURNS if plan.turns else None,
-            crop=config.crop,
+            crop=options.crop,
         )
     else:
-        assert origin.source is not None
-        stream = fresh_stream(
-            origin.source,
+        assert run_source.source is not None
+        stream = FreshStream(
+            run_source.source,
             layout=layout,
-            crop=origin.crop,
-            augment=origin.augment,
+            crop=run_source.crop,
+            augment=run_source.augment,
             turns=plan.turns,
-            num_threads=config.threads,
-            device_id=place.device_id,
+            num_threads=num_threads,
+            device_id=ranks.device_id,
         )
-    return stream if teacher is None else online(stream, teacher, plan.needs, place.device, amp=place.amp)
+    if teacher is None:
+        return stream
+    return OnlineStream(stream, teacher, plan.needs, ranks.device, amp=ranks.amp)
 
 
 def _check_turns(cache: Cache, loss: str) -> None:

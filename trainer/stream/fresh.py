@@ -14,16 +14,17 @@ from functools import lru_cache
 import numpy as np
 from torch import Tensor
 
-from kdcache.cache.images.feed import Feed, Partner
+from kdcache.cache.images.feed import Feed
 from kdcache.cache.images.pipeline import ImagePipeline
+from kdcache.cache.reader.rows import feed_with_truth
 from kdcache.cache.sources.contract import Source
+from kdcache.cache.tasks.table import task_of
 from kdcache.cache.views.draw import QUARTERS, draw_view
 from kdcache.cache.views.recipe import Recipe, parse_recipe
 from kdcache.cache.views.sets import check_turns
-from kdcache.cache.views.view import VIEW_VERSION, Geometry, View, partner_key, without_mixing
-from kdcache.trainer.stream.batch import Batch, BatchLayout, SampleSource
+from kdcache.cache.views.view import VIEW_VERSION, Geometry, Row, View, partner_key
+from kdcache.trainer.stream.batch import Batch, BatchLayout, SampleSource, batch_of
 from kdcache.trainer.stream.order import Placed, samples_at
-from kdcache.trainer.stream.rows import BatchRow, RowFeed
 from kdcache.trainer.stream.source_samples import as_samples
 
 FRESH_VIEW = 1 << 20  # first view number of fresh views: no cache stores so many, so none is ever drawn twice
@@ -31,11 +32,11 @@ MIX_BLOCK = 256  # samples among which one finds the other that is mixed in
 
 
 class FreshStream:
-    """Random views of `samples`, drawn anew in every epoch. See `Stream`."""
+    """Random views of a source's files or a cache's samples, drawn anew in every epoch. See `Stream`."""
 
     def __init__(
         self,
-        samples: SampleSource,
+        source: Source | SampleSource,
         *,
         layout: BatchLayout,
         crop: tuple[int, int],
@@ -45,14 +46,18 @@ class FreshStream:
         device_id: int | None = None,
         shard_samples: int = 1,
     ) -> None:
+        """crop = (height, width) in pixels; `augment` a recipe (`kdcache.cache.views.recipe`), '' the task's
+        default; `turns`: each sample in four quarter turns; `shard_samples` > 1 shuffles by blocks of so many
+        samples (for samples in tars), 1 in full. Raises BadOption for a recipe that the task cannot have.
+        """
         self.layout = layout
-        self._samples = samples
-        self._invalid = np.asarray(samples.invalid, dtype=np.int64)
-        self._crop, self._recipe = crop, parse_recipe(augment, task=samples.task)
+        self._samples = as_samples(source)
+        self._invalid = np.asarray(self._samples.invalid, dtype=np.int64)
+        task = task_of(self._samples.task)
+        self._crop, self._recipe, self._truth = crop, parse_recipe(augment, task.recipes), task.truth
         self._per_sample = QUARTERS if turns else 1
         if turns:
             check_turns(crop, self._recipe, "turned views of a fresh stream")
-        self._rows = RowFeed(samples, mixes=self._recipe.mixes)
         self._shard_samples = shard_samples
         self._num_threads, self._device_id = num_threads, device_id
         self._pipeline: ImagePipeline | None = None
@@ -73,25 +78,29 @@ class FreshStream:
         )
 
     def feed(self, micro_step: int) -> Feed:
-        """Encoded bytes and numbers of one micro batch; a pure function of its number."""
+        """Encoded bytes, views and truths of one micro batch; a pure function of its number."""
         placed = self.placed(micro_step)
         pairs = zip(placed.samples.tolist(), placed.epochs.tolist(), strict=True)
-        turns = range(self._per_sample)
-        return self._rows.feed([self._row(index, epoch, turn) for index, epoch in pairs for turn in turns])
+        quarters = range(self._per_sample)
+        rows = [self.row(index, epoch, quarter) for index, epoch in pairs for quarter in quarters]
+        return feed_with_truth(self._samples, rows, self._truth, mixes=self._recipe.mixes)
 
-    def _row(self, index: int, epoch: int, turn: int) -> BatchRow:
-        view = self.view(index, epoch, turn)
-        row = BatchRow(index, view.geometry(*self._samples.size(index)), view.effects)
-        key = partner_key(view.effects)
+    def row(self, index: int, epoch: int, quarter: int = 0) -> Row:
+        """One sample in one epoch, with who is mixed in: in its own view of the same number."""
+        own = self._unmixed(index, epoch, quarter)
+        key = partner_key(own.effects)
         if key is None:
-            return row
-        partner = self._mates(index // MIX_BLOCK)[key]
-        other = self.view(partner, epoch)
-        geometry = other.geometry(*self._samples.size(partner))
-        mixed_in = Partner(self._samples.image(partner), geometry, without_mixing(other.effects))
-        return row._replace(partner=partner, mixed_in=mixed_in)
+            return own
+        return own.mixed_with(self._unmixed(self._mates(index // MIX_BLOCK)[key], epoch, quarter))
 
-    def view(self, index: int, epoch: int, turn: int = 0) -> View:
+    def _unmixed(self, index: int, epoch: int, quarter: int) -> Row:
+        view = self.view(index, epoch, quarter)
+        return view.row(index, self._number(epoch, quarter), self._samples.size(index))
+
+    def _number(self, epoch: int, quarter: int) -> int:
+        return (FRESH_VIEW + epoch) * self._per_sample + quarter
+
+    def view(self, index: int, epoch: int, quarter: int = 0) -> View:
         """The view of one sample in one epoch."""
         height, width = self._samples.size(index)
         mixes = self._recipe.mixes
@@ -99,7 +108,7 @@ class FreshStream:
             self._recipe,
             seed=self.layout.seed,
             key=self._samples.key(index),
-            number=(FRESH_VIEW + epoch) * self._per_sample + turn,
+            number=self._number(epoch, quarter),
             height=height,
             width=width,
             crop=self._crop,
@@ -123,24 +132,26 @@ class FreshStream:
         self._pipeline = ImagePipeline(
             self.feed,
             batch_size=self.layout.micro_batch * self._per_sample,
-            with_labels=self._rows.with_labels,
-            num_passengers=self._rows.num_passengers,
-            mixes=self._rows.mixes,
+            with_maps=self._truth.rides,
+            mixes=self._recipe.mixes,
             num_threads=self._num_threads,
             device_id=self._device_id,
             name_of=lambda step, row: self._samples.key(
                 int(self.placed(step).samples[row // self._per_sample])
             ),
         )
-        for step, found in enumerate(self._pipeline.run(start_micro_step), start_micro_step):
-            rows = self._rows.labelled(found)
-            epoch = self.layout.positions(step).start // self.num_samples
-            yield Batch(
-                found.images_BHWC, rows.labels, {}, step, epoch, rows.samples_B, rows.mixed, self._per_sample
+        for step, decoded in enumerate(self._pipeline.run(start_micro_step), start_micro_step):
+            yield batch_of(
+                decoded,
+                self._truth,
+                micro_step=step,
+                epoch=self.layout.positions(step).start // self.num_samples,
+                rows_per_sample=self._per_sample,
+                parts={},
             )
 
     def targets(self, batch: Batch) -> dict[str, Tensor]:
-        """None: nobody has seen these pixels before. Wrap the stream in `online` for a live teacher."""
+        """None: nobody has seen these pixels before. Wrap the stream in `OnlineStream` for a live teacher."""
         del batch
         return {}
 
@@ -164,33 +175,3 @@ class FreshStream:
         if recipe == Recipe(scale=recipe.scale, flip=recipe.flip) and recipe.scale:
             return {"scale": list(recipe.scale), "flip": recipe.flip}
         return {"augment": recipe.text, "rows_per_sample": self._per_sample}
-
-
-def fresh_stream(
-    source: Source | SampleSource,
-    *,
-    layout: BatchLayout,
-    crop: tuple[int, int],
-    augment: str = "",
-    turns: bool = False,
-    num_threads: int = 1,
-    device_id: int | None = None,
-    shard_samples: int = 1,
-) -> FreshStream:
-    """Fresh views of a Source's files or of a cache's stored samples; crop = (height, width) in pixels.
-
-    `augment` is a recipe (`kdcache.cache.views.recipe`), '' the task's default: scale 0.5 to 2 and flip for
-    segmentation, nothing for classification. `turns`: each sample in four turns. `shard_samples` > 1 shuffles
-    by blocks of so many samples (for samples in tars); 1 shuffles in full. Raises BadOption for a recipe that
-    the task cannot have.
-    """
-    return FreshStream(
-        as_samples(source),
-        layout=layout,
-        crop=crop,
-        augment=augment,
-        turns=turns,
-        num_threads=num_threads,
-        device_id=device_id,
-        shard_samples=shard_samples,
-    )

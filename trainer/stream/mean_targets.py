@@ -20,8 +20,8 @@ def sources_of(names: Iterable[str], needs: Sequence[str]) -> dict[str, tuple[st
 
 def check_alike(sources: Sources, spec_of: Callable[[str], TensorSpec], cache: str) -> None:
     """Raises BadOption when members differ in shape: their mean would mean nothing."""
-    for need, found in sources.items():
-        shapes = {name: spec_of(name).shape for name in found}
+    for need, names in sources.items():
+        shapes = {name: spec_of(name).shape for name in names}
         if len(set(shapes.values())) > 1:
             shown = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
             raise BadOption(
@@ -34,6 +34,6 @@ def check_alike(sources: Sources, spec_of: Callable[[str], TensorSpec], cache: s
 def mean_of(values: Mapping[str, Tensor], sources: Sources) -> dict[str, Tensor]:
     """Need -> its value, or the mean of its members' values; float32."""
     return {
-        need: values[found[0]] if len(found) == 1 else torch.stack([values[n].float() for n in found]).mean(0)
-        for need, found in sources.items()
+        need: values[names[0]] if len(names) == 1 else torch.stack([values[n].float() for n in names]).mean(0)
+        for need, names in sources.items()
     }

@@ -26,8 +26,12 @@ class OnlineStream:
         *,
         amp: torch.dtype | None = None,
     ) -> None:
+        """`amp` is the autocast type of the teacher's forward; the targets are float32 either way.
+
+        Raises BadOption for a need whose tap the teacher lacks.
+        """
         self._sources = sources_of(teacher.taps, [need.tap for need in needs])
-        self._taps = tuple(dict.fromkeys(tap for found in self._sources.values() for tap in found))
+        self._taps = tuple(dict.fromkeys(tap for taps in self._sources.values() for tap in taps))
         for tap in self._taps:
             if tap not in teacher.taps:
                 raise unknown("tap", tap, teacher.taps, where=f"live teacher {teacher.name}")
@@ -58,12 +62,12 @@ class OnlineStream:
         images_BHWC = batch.images_BHWC.to(self._device, non_blocking=True)
         with torch.no_grad(), torch.autocast(self._device.type, self._amp, enabled=self._amp is not None):
             values = self._teacher(images_BHWC, self._taps)
-            found: dict[str, Tensor] = {}
+            targets: dict[str, Tensor] = {}
             for need in self._needs:
                 reduce = self._reductions.get(need.name)
                 read = {t: reduce(values[t]) if reduce else values[t] for t in self._sources[need.tap]}
-                found |= mean_of(read, {need.name: self._sources[need.tap]})
-        return {name: value.float() for name, value in found.items()}
+                targets |= mean_of(read, {need.name: self._sources[need.tap]})
+        return {name: value.float() for name, value in targets.items()}
 
     def close(self) -> None:
         self._stream.close()
@@ -76,19 +80,3 @@ class OnlineStream:
             "weights": self._digest,
             "amp": precision,
         }
-
-
-def online(
-    stream: Stream,
-    teacher: Network,
-    needs: Sequence[Need],
-    device: torch.device | str,
-    *,
-    amp: torch.dtype | None = None,
-) -> OnlineStream:
-    """Wrap `stream` so that `targets` runs `teacher` on the batch's pixels.
-
-    `amp` is the autocast type of the teacher's forward; the targets are float32 either way. Raises
-    BadOption for a need whose tap the teacher lacks.
-    """
-    return OnlineStream(stream, teacher, needs, device, amp=amp)

@@ -100,9 +100,9 @@ def _epoch_order(seed: int, epoch: int, num_samples: int, shard_samples: int, ba
     block = valid // shard_samples
     num_blocks = -(-num_samples // shard_samples)
     words = np.random.Philox(counter=[0, 0, 0, _STREAM], key=[seed & _WORD, epoch & _WORD])
-    turn = np.argsort(words.random_raw(num_blocks), kind="stable")  # turn[k]: the block read as the k-th
+    read_as = np.argsort(words.random_raw(num_blocks), kind="stable")  # read_as[k]: the k-th block to be read
     rank_of_block = np.empty(num_blocks, np.int64)
-    rank_of_block[turn] = np.arange(num_blocks)
+    rank_of_block[read_as] = np.arange(num_blocks)
     # Blocks that do not fill a window join the last ones: a short window would be a poorly shuffled one.
     num_windows = max(1, num_blocks // window_blocks(shard_samples))
     window = rank_of_block[block] * num_windows // num_blocks

@@ -10,7 +10,7 @@ from kdcache.cache.errors import BadCache
 from kdcache.cache.images.feed import Feed, pixel_digest
 from kdcache.cache.images.pipeline import ImagePipeline, pipeline_facts
 from kdcache.cache.reader.cache import Cache
-from kdcache.cache.reader.rows import mixes, pixel_feed
+from kdcache.cache.reader.rows import pixel_feed
 
 
 def check_pixels(cache: Cache, *, num_threads: int = 1, device_id: int | None = None) -> None:
@@ -20,27 +20,28 @@ def check_pixels(cache: Cache, *, num_threads: int = 1, device_id: int | None = 
     def feed(number: int) -> Feed | None:
         if number >= len(stored):
             return None
-        return pixel_feed(cache, [stored[number][:2]])
+        index, view, _ = stored[number]
+        return pixel_feed(cache, [cache.row(index, view)])
 
     pipeline = ImagePipeline(
         feed,
         batch_size=1,
-        with_labels=False,
-        mixes=mixes(cache),
+        with_maps=False,
+        mixes=cache.mixes,
         num_threads=num_threads,
         device_id=device_id,
     )
     try:
         for (index, view, digest), batch in zip(stored, pipeline.run(), strict=True):
-            found = pixel_digest(batch.images_BHWC)[0]
-            if found != digest:
-                raise _other_pixels(cache, index, view, digest, found, device_id)
+            remade = pixel_digest(batch.images_BHWC)[0]
+            if remade != digest:
+                raise _other_pixels(cache, index, view, digest, remade, device_id)
     finally:
         pipeline.close()
 
 
 def _other_pixels(
-    cache: Cache, index: int, view: int, stored: str, found: str, device_id: int | None
+    cache: Cache, index: int, view: int, stored: str, remade: str, device_id: int | None
 ) -> BadCache:
     """The error, with what differs between the recorded pipeline and this one."""
     then, now = dict(cache.manifest.pipeline), pipeline_facts(device_id)
@@ -50,7 +51,7 @@ def _other_pixels(
     why = "; ".join(changed) or "nothing recorded differs: the stored image or this machine's decoder does"
     return BadCache(
         f"the image pipeline makes other pixels than the teacher saw: '{cache.key(index)}' view {view} "
-        f"has digest {found}, stored is {stored} (at build -> now: {why})",
+        f"has digest {remade}, stored is {stored} (at build -> now: {why})",
         where=str(cache.root),
         fix="train with the DALI version and the device kind of the build, or build the cache again here; "
         "if nothing changed, 'kdcache verify' finds damaged samples",

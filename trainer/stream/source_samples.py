@@ -3,7 +3,8 @@
 import numpy as np
 
 from kdcache.cache.sources.contract import Source
-from kdcache.cache.spec import CLASSIFICATION, Task
+from kdcache.cache.spec import Task
+from kdcache.cache.tasks.table import task_of
 from kdcache.trainer.stream.batch import SampleSource
 
 LABEL_MEMO_BYTES = 1 << 30  # 1 GiB: every label of the usual datasets; encoded PNGs are a few kB each
@@ -20,7 +21,8 @@ class SourceSamples:
         self.task: Task = source.task
         self.num_samples = len(source.keys)
         self.invalid = np.zeros(0, dtype=np.int64)
-        self._labels: dict[int, np.ndarray] = {}
+        self._truth = task_of(source.task).truth
+        self._memo: dict[int, np.ndarray] = {}
         self._sizes: dict[int, tuple[int, int]] = {}
         self._room = label_memo_bytes
 
@@ -28,24 +30,20 @@ class SourceSamples:
         """The encoded image as it lies on disk, 1-D uint8."""
         return np.frombuffer(self.source.image_bytes(index), dtype=np.uint8)
 
-    def label(self, index: int) -> np.ndarray:
-        """Segmentation: the encoded label of train ids, 1-D uint8. Classification: the class, (1,) int64."""
-        if index in self._labels:
-            return self._labels[index]
-        encoded = self.source.label_bytes(index)
-        if self.task == CLASSIFICATION:
-            label = np.array([int(encoded)], dtype=np.int64)
-        else:
-            label = np.frombuffer(encoded, dtype=np.uint8)
-        if label.nbytes <= self._room:
-            self._room -= label.nbytes
-            self._labels[index] = label
-        return label
+    def truth(self, index: int) -> np.ndarray:
+        """As `Truth.parse` of the source's task gives it."""
+        if index in self._memo:
+            return self._memo[index]
+        truth = self._truth.parse(self.source.label_bytes(index))
+        if truth.nbytes <= self._room:
+            self._room -= truth.nbytes
+            self._memo[index] = truth
+        return truth
 
-    def class_labels(self) -> np.ndarray:
-        """(num_samples,) int64, the class of every sample. Of classification only."""
-        every = [self.label(index) for index in range(self.num_samples)]
-        return np.concatenate(every) if every else np.zeros(0, dtype=np.int64)
+    def column(self, name: str) -> np.ndarray:
+        """(num_samples,) int64: one of the task's `Truth.columns`, of every sample."""
+        encoded = (self.source.label_bytes(index) for index in range(self.num_samples))
+        return np.array([self._truth.column_values(one)[name] for one in encoded], dtype=np.int64)
 
     def key(self, index: int) -> str:
         return self.source.keys[index]

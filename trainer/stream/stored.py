@@ -1,9 +1,8 @@
 """Stored views: pixels re-made from the cache's samples, targets read from its shards, both by the same
 numbers.
 
-Per micro step: positions -> (sample, epoch) -> row of the cache and window -> encoded bytes, geometry and
-target parts, all views of mapped files -> image pipeline (one source for everything) -> Batch with parts
-still encoded.
+Per micro step: positions -> (sample, epoch) -> `Row`s of the cache -> `Feed`: encoded bytes and target parts,
+all views of mapped files, beside rows and truths -> image pipeline -> `Batch` with parts still encoded.
 `targets` decodes them on the device that trains.
 
 The pipeline takes no strided arrays, so windows are copied into a ring of preallocated buffers, prefetch
@@ -21,14 +20,15 @@ from torch import Tensor
 from kdcache.cache.images.feed import Feed
 from kdcache.cache.images.pipeline import ImagePipeline
 from kdcache.cache.reader.cache import Cache
-from kdcache.cache.reader.rows import partner_of
+from kdcache.cache.reader.rows import feed_with_truth
 from kdcache.cache.spec import Need, PartSpec
-from kdcache.trainer.stream.batch import Batch, BatchLayout
+from kdcache.cache.tasks.table import task_of
+from kdcache.cache.views.view import Row
+from kdcache.trainer.stream.batch import Batch, BatchLayout, batch_of
 from kdcache.trainer.stream.mean_targets import check_alike, mean_of, sources_of
 from kdcache.trainer.stream.order import samples_at
 from kdcache.trainer.stream.pixel_check import check_pixels
-from kdcache.trainer.stream.rows import BatchRow, RowFeed
-from kdcache.trainer.stream.stored_views import StoredRow, StoredViews, cells, choose_views
+from kdcache.trainer.stream.stored_views import StoredViews, cells, choose_views
 
 PREFETCH = 2  # batches the pipeline prepares ahead
 
@@ -46,7 +46,7 @@ class PartReader:
             shape = (batch_size, *spec.shape)
             self._ring = [np.empty(shape, dtype=spec.dtype) for _ in range(PREFETCH + 2)]
 
-    def read(self, row: StoredRow, whole: np.ndarray, micro_step: int, place: int) -> np.ndarray:
+    def read(self, row: Row, whole: np.ndarray, micro_step: int, place: int) -> np.ndarray:
         """`whole` as stored, or the window's cells of it in slot `place` of this step's buffer."""
         if not self._ring or row.window is None:
             return whole
@@ -70,17 +70,24 @@ class StoredStream:
         views: str | None = None,
         crop: tuple[int, int] | None = None,
     ) -> None:
+        """`needs` name the targets; none: pixels and truth only. `views` is 'crops', 'full' or 'turns', by
+        default the family of the cache's first view set; `crop` the size of the batch in pixels: of stored
+        crops it selects, of full views it is the window's (default: the manifest's).
+
+        Raises BadOption for a need, a view or a window the cache cannot give.
+        """
         self.layout = layout
         self._cache = cache
         self._sources = sources_of(cache.manifest.tap_names, [need.name for need in needs])
-        self._stored = tuple(dict.fromkeys(name for found in self._sources.values() for name in found))
+        self._stored = tuple(dict.fromkeys(name for names in self._sources.values() for name in names))
         cache.require(self._stored)
         check_alike(self._sources, lambda n: cache.tap(n).spec(*cache.manifest.crop), cache.manifest.name)
         self._invalid = np.asarray(cache.invalid, dtype=np.int64)
         self.views: StoredViews = choose_views(
             cache, self._stored, family=views, crop=crop, seed=layout.seed, invalid=self._invalid
         )
-        self._rows = RowFeed(cache, mixes=any(s.recipe.mixes for s in self.views.sets))
+        self._truth = task_of(cache.task).truth
+        self._mixes = any(one.recipe.mixes for one in self.views.sets)
         self._readers = [r for target in self._stored for r in self._part_readers(target)]
         self._num_threads, self._device_id = num_threads, device_id
         self._pipeline: ImagePipeline | None = None
@@ -103,7 +110,7 @@ class StoredStream:
     def num_samples(self) -> int:
         return self._cache.num_samples - len(self._invalid)
 
-    def rows(self, micro_step: int) -> list[StoredRow]:
+    def rows(self, micro_step: int) -> list[Row]:
         """The rows of one micro batch; a pure function of its number."""
         placed = samples_at(
             self.layout.seed,
@@ -113,22 +120,18 @@ class StoredStream:
             invalid=self._invalid,
         )
         pairs = zip(placed.samples.tolist(), placed.epochs.tolist(), strict=True)
-        turns = range(self.views.rows_per_sample)
-        return [self.views.row(index, epoch, turn) for index, epoch in pairs for turn in turns]
+        quarters = range(self.views.rows_per_sample)
+        return [self.views.row(index, epoch, quarter) for index, epoch in pairs for quarter in quarters]
 
     def feed(self, micro_step: int) -> Feed:
-        """Encoded bytes, geometry and target parts of one micro batch."""
+        """Encoded bytes, views, truths and target parts of one micro batch."""
         rows = self.rows(micro_step)
         passengers: list[list[np.ndarray]] = [[] for _ in self._readers]
         for place, row in enumerate(rows):
             stored = {name: self._cache.parts(name, row.sample, row.view) for name in self._stored}
             for column, reader in zip(passengers, self._readers, strict=True):
                 column.append(reader.read(row, stored[reader.target][reader.part], micro_step, place))
-        return self._rows.feed([self._pixels(row) for row in rows], passengers)
-
-    def _pixels(self, row: StoredRow) -> BatchRow:
-        mixed_in = partner_of(self._cache, row.partner, row.view)
-        return BatchRow(row.sample, row.geometry, row.effects, row.partner, mixed_in)
+        return feed_with_truth(self._cache, rows, self._truth, mixes=self._mixes, passengers=passengers)
 
     def run(self, start_micro_step: int = 0) -> Iterator[Batch]:
         """Endless batches from `start_micro_step` on. A second run ends the first.
@@ -142,23 +145,25 @@ class StoredStream:
         self._pipeline = ImagePipeline(
             self.feed,
             batch_size=self._batch_rows,
-            with_labels=self._rows.with_labels,
-            num_passengers=self._rows.num_passengers + len(self._readers),
-            mixes=self._rows.mixes,
+            with_maps=self._truth.rides,
+            num_passengers=len(self._readers),
+            mixes=self._mixes,
             num_threads=self._num_threads,
             prefetch=PREFETCH,
             device_id=self._device_id,
             name_of=lambda step, row: self._cache.key(self.rows(step)[row].sample),
         )
-        for step, found in enumerate(self._pipeline.run(start_micro_step), start_micro_step):
-            rows = self._rows.labelled(found)
+        for step, decoded in enumerate(self._pipeline.run(start_micro_step), start_micro_step):
             parts: dict[str, dict[str, Tensor]] = {name: {} for name in self._stored}
-            for reader, tensor in zip(self._readers, rows.passengers, strict=True):
+            for reader, tensor in zip(self._readers, decoded.passengers, strict=True):
                 parts[reader.target][reader.part] = tensor
-            epoch = self.layout.positions(step).start // self.num_samples
-            per_sample = self.views.rows_per_sample
-            yield Batch(
-                found.images_BHWC, rows.labels, parts, step, epoch, rows.samples_B, rows.mixed, per_sample
+            yield batch_of(
+                decoded,
+                self._truth,
+                micro_step=step,
+                epoch=self.layout.positions(step).start // self.num_samples,
+                rows_per_sample=self.views.rows_per_sample,
+                parts=parts,
             )
 
     @torch.no_grad()
@@ -187,31 +192,3 @@ class StoredStream:
             "samples": self.num_samples,
             "entries": {name: digest for name, digest in entries.items() if name in read},
         }
-
-
-def stored_stream(
-    cache: Cache,
-    *,
-    needs: Sequence[Need],
-    layout: BatchLayout,
-    num_threads: int = 1,
-    device_id: int | None = None,
-    views: str | None = None,
-    crop: tuple[int, int] | None = None,
-) -> StoredStream:
-    """Stored views of `cache` with the targets that `needs` name; no needs: pixels and labels only.
-
-    `views` is 'crops', 'full' or 'turns' (default: the family of the cache's first view set), `crop` the
-    size of the batch in pixels: of stored crops it selects, of full views it is the window's (default: the
-    manifest's). Raises BadOption for a need, a view or a window the cache cannot give, BadCache when its
-    pixels cannot be re-made.
-    """
-    return StoredStream(
-        cache,
-        needs=needs,
-        layout=layout,
-        num_threads=num_threads,
-        device_id=device_id,
-        views=views,
-        crop=crop,
-    )

@@ -9,39 +9,18 @@ With a mirrored view the parity of (epoch + hash of key) chooses which of the tw
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from kdcache.cache.errors import BadCache, BadOption
 from kdcache.cache.reader.cache import Cache
-from kdcache.cache.reader.rows import view_row
 from kdcache.cache.spec import ceil_div
 from kdcache.cache.views.draw import QUARTERS, window_view
 from kdcache.cache.views.sets import ViewSet
-from kdcache.cache.views.view import Geometry, Op
+from kdcache.cache.views.view import Row, Window
 
 FAMILIES = ("crops", "full", "turns")
-
-
-class Window(NamedTuple):
-    """A rectangle in pixels of the stored view: corner and size."""
-
-    y: int
-    x: int
-    height: int
-    width: int
-
-
-class StoredRow(NamedTuple):
-    """One sample of a batch: row of the cache, geometry of its pixels, part of the map that they show."""
-
-    sample: int
-    view: int
-    geometry: Geometry
-    window: Window | None  # None: the whole stored map
-    effects: tuple[Op, ...] = ()
-    partner: int | None = None  # index of the sample that is mixed in
 
 
 class StoredViews(Protocol):
@@ -49,8 +28,8 @@ class StoredViews(Protocol):
     sets: tuple[ViewSet, ...]
     rows_per_sample: int  # rows of a batch that show one sample, one after another
 
-    def row(self, index: int, epoch: int, turn: int = 0) -> StoredRow:
-        """Row `turn` of the sample's rows."""
+    def row(self, index: int, epoch: int, quarter: int = 0) -> Row:
+        """Row `quarter` of the sample's rows."""
         ...
 
 
@@ -65,10 +44,9 @@ class CropViews:
         self.rows_per_sample = QUARTERS if sets[0].kind == "turns" else 1
         self._numbers = [n for s in sets for n in range(s.first, s.first + s.count, self.rows_per_sample)]
 
-    def row(self, index: int, epoch: int, turn: int = 0) -> StoredRow:
-        view = self._numbers[(epoch + self._cache.key_hash(index)) % len(self._numbers)] + turn
-        found = view_row(self._cache, index, view)
-        return StoredRow(index, view, found.geometry, None, found.effects, found.partner)
+    def row(self, index: int, epoch: int, quarter: int = 0) -> Row:
+        first = self._numbers[(epoch + self._cache.key_hash(index)) % len(self._numbers)]
+        return self._cache.row(index, first + quarter)
 
 
 class WindowViews:
@@ -94,8 +72,8 @@ class WindowViews:
         self._numbers = [s.first for s in sets]
         self._mirrored = [s.kind == "mirror" for s in sets]
 
-    def row(self, index: int, epoch: int, turn: int = 0) -> StoredRow:
-        assert turn == 0, "windows are not turned"
+    def row(self, index: int, epoch: int, quarter: int = 0) -> Row:
+        assert quarter == 0, "windows are not turned"
         chosen = (epoch + self._cache.key_hash(index)) % len(self._numbers)
         height, width = self._cache.size(index)
         view, window = window_view(
@@ -109,7 +87,7 @@ class WindowViews:
             finest_stride=self._finest,
             mirror=self._mirrored[chosen],
         )
-        return StoredRow(index, self._numbers[chosen], view.geometry(height, width), Window(*window))
+        return view.row(index, self._numbers[chosen], (height, width))._replace(window=window)
 
 
 def choose_views(
@@ -202,9 +180,9 @@ def _spelled(family: str) -> str:
 def _crops_of_size(cache: Cache, sets: Sequence[ViewSet], crop: tuple[int, int] | None) -> list[ViewSet]:
     """A batch has one size, so crops of several sizes are never mixed."""
     wanted = crop or sets[0].crop
-    found = [s for s in sets if s.crop == wanted]
-    if found or wanted is None:
-        return found
+    of_size = [s for s in sets if s.crop == wanted]
+    if of_size or wanted is None:
+        return of_size
     have = ", ".join(sorted({f"{s.crop[0]}x{s.crop[1]}" for s in sets if s.crop}))
     raise BadOption(
         f"the cache keeps crops of {have}, not of {wanted[0]}x{wanted[1]}",

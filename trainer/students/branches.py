@@ -55,16 +55,16 @@ class Branches(SeveralStudents):
     def forward(self, images_BHWC: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
         self.check_names(taps)
         trunk_BCHW: Tensor = self.trunk(self.normalise(images_BHWC))
-        found = {TRUNK: trunk_BCHW}
+        answers = {TRUNK: trunk_BCHW}
         shared_BCHW = trunk_BCHW
         if self.scaled and trunk_BCHW.requires_grad:
             shared_BCHW = trunk_BCHW.view_as(trunk_BCHW)
             shared_BCHW.register_hook(self._shared_out)  # type: ignore[no-untyped-call]
         for index in sorted({self._owner(tap) for tap in taps if tap != TRUNK}):
             said = self.branches[index](shared_BCHW)
-            found |= {f"peer{index}.{kind}": said[kind] for kind in KINDS}
-        plain = {kind: found[f"peer{self.index}.{kind}"] for kind in KINDS if kind in taps}
-        return {tap: (found | plain)[tap] for tap in taps}
+            answers |= {f"peer{index}.{kind}": said[kind] for kind in KINDS}
+        plain = {kind: answers[f"peer{self.index}.{kind}"] for kind in KINDS if kind in taps}
+        return {tap: (answers | plain)[tap] for tap in taps}
 
     def tap_specs(self, taps: Sequence[str], height: int, width: int) -> dict[str, TensorSpec]:
         self.check_names(taps)
@@ -93,11 +93,11 @@ def _places(model: nn.Module, trunk: nn.Module, branch: nn.Module) -> dict[str, 
     """
     ours = {tensor.data_ptr(): name for name, tensor in _tensors(trunk).items()}
     whole = _tensors(model)
-    found = {name: (TRUNK, ours[t.data_ptr()]) for name, t in whole.items() if t.data_ptr() in ours}
-    rest, state = [name for name in whole if name not in found], _tensors(branch)
+    places = {name: (TRUNK, ours[t.data_ptr()]) for name, t in whole.items() if t.data_ptr() in ours}
+    rest, state = [name for name in whole if name not in places], _tensors(branch)
     names = rest if set(rest) == set(state) else list(state)
     assert [whole[n].shape for n in rest] == [state[n].shape for n in names], "trunk and branch make no model"
-    return found | {name: ("branch", inner) for name, inner in zip(rest, names, strict=True)}
+    return places | {name: ("branch", inner) for name, inner in zip(rest, names, strict=True)}
 
 
 def _tensors(module: nn.Module) -> Mapping[str, Tensor]:

@@ -52,11 +52,11 @@ class Exits(SeveralStudents):
         numbers = sorted({_number(tap) for tap in taps} - {0})
         own = [tap for tap in taps if not _number(tap)]
         values = self.network(images_BHWC, tuple(dict.fromkeys((*own, *(f"stage{n}" for n in numbers)))))
-        found = {tap: values[tap] for tap in own}
+        answers = {tap: values[tap] for tap in own}
         for number in numbers:
             said = self.exits[number - 1](values[f"stage{number}"])
-            found |= {f"exit{number}.{kind}": value for kind, value in said.items()}
-        return {tap: found[tap] for tap in taps}
+            answers |= {f"exit{number}.{kind}": value for kind, value in said.items()}
+        return {tap: answers[tap] for tap in taps}
 
     def tap_specs(self, taps: Sequence[str], height: int, width: int) -> dict[str, TensorSpec]:
         self.check_names(taps)
@@ -79,8 +79,8 @@ class OneExit(nn.Module):
         self.name = f"exit {number} of {student.deployed.name}"
 
     def forward(self, images_BHWC: Tensor, taps: Sequence[str] = ("logits",)) -> dict[str, Tensor]:
-        found = self.student(images_BHWC, [f"exit{self.number}.{tap}" for tap in taps])
-        return {tap: found[f"exit{self.number}.{tap}"] for tap in taps}
+        answers = self.student(images_BHWC, [f"exit{self.number}.{tap}" for tap in taps])
+        return {tap: answers[f"exit{self.number}.{tap}"] for tap in taps}
 
 
 def load_exit(run_dir: Path, number: int) -> OneExit:

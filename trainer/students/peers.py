@@ -20,7 +20,7 @@ class Peers(SeveralStudents):
         super().__init__()
         self.networks = nn.ModuleList([make() for _ in range(count)])
         self.index = deployed
-        self.turn: int | None = None  # the one network that learns; the others answer without a gradient
+        self.learner: int | None = None  # the one network that learns; the others answer without a gradient
 
     @property
     def deployed(self) -> Network:
@@ -33,15 +33,15 @@ class Peers(SeveralStudents):
 
     def forward(self, images_BHWC: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
         self.check_names(taps)
-        found: dict[str, Tensor] = {}
+        answers: dict[str, Tensor] = {}
         for index in range(len(self.networks)):
             wanted = {tap: inner for tap in taps for owner, inner in [self._place(tap)] if owner == index}
             if wanted:
-                constant = self.turn not in (None, index)
+                constant = self.learner not in (None, index)
                 with torch.no_grad() if constant else nullcontext():
                     values = self._network(index)(images_BHWC, tuple(dict.fromkeys(wanted.values())))
-                found |= {tap: values[inner] for tap, inner in wanted.items()}
-        return {tap: found[tap] for tap in taps}
+                answers |= {tap: values[inner] for tap, inner in wanted.items()}
+        return {tap: answers[tap] for tap in taps}
 
     def tap_specs(self, taps: Sequence[str], height: int, width: int) -> dict[str, TensorSpec]:
         self.check_names(taps)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from kdcache.cache.networks.names import NetworkName, wide_size
 from kdcache.cache.networks.network import Assembly
 from kdcache.cache.networks.normalise import IMAGENET_MEAN, IMAGENET_STD
+from kdcache.cache.spec import Task
 
 CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR_STD = (0.2470, 0.2435, 0.2616)
@@ -198,8 +199,11 @@ class WideResNet(nn.Module):
         return values
 
 
-def assemble_cifar(name: NetworkName, *, num_classes: int) -> Assembly:
-    """Freshly initialised. Taps stem, stage1..3, pre1..3, embedding, logits."""
+def assemble_cifar(
+    name: NetworkName, *, num_classes: int, output_stride: int, aux: bool, task: Task
+) -> Assembly:
+    """Freshly initialised, at stride 4. Taps stem, stage1..3, pre1..3, embedding, logits."""
+    del output_stride, aux, task  # one stride, no other head, one task
     wide = wide_size(name.body)
     option_a = name.body.endswith("a")
     model = WideResNet(*wide, num_classes) if wide else _resnet(name.body, num_classes, option_a)

@@ -1,5 +1,6 @@
 """DeepLabV3 and PSPNet from segmentation-models-pytorch, on any timm encoder, logits at the encoder's stride.
- DeepLabV3: Chen et al. 2017 (arXiv 1706.05587). PSPNet: Zhao et al. 2017 (arXiv 1612.01105). Only the 'tu-'
+
+DeepLabV3: Chen et al. 2017 (arXiv 1706.05587). PSPNet: Zhao et al. 2017 (arXiv 1612.01105). Only the 'tu-'
 encoders honour an output stride in both heads. Widths follow the distillation papers: 256 (DeepLabV3) or
 512 (PSPNet) on encoders with 1024 channels or more, 128 on small ones.
 """
@@ -8,9 +9,16 @@ import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.networks.families.timm import NUM_STAGES, Encoder, check_stride, find_encoder, stage_places
+from kdcache.cache.networks.families.timm import (
+    NUM_STAGES,
+    Encoder,
+    check_dilation,
+    find_encoder,
+    stage_places,
+)
 from kdcache.cache.networks.names import NetworkName
 from kdcache.cache.networks.network import Assembly
+from kdcache.cache.spec import Task
 
 STRIDES = {"deeplabv3": (8, 16), "pspnet": (8, 16, 32)}
 WIDE = 1024  # channels of stage 4
@@ -35,7 +43,9 @@ class Segmenter(nn.Module):
         return {**stages, "neck": neck, "logits": self.segmentation_head(neck)}
 
 
-def assemble_segmentation(name: NetworkName, *, num_classes: int, output_stride: int, aux: bool) -> Assembly:
+def assemble_segmentation(
+    name: NetworkName, *, num_classes: int, output_stride: int, aux: bool, task: Task
+) -> Assembly:
     """The head on its encoder, freshly initialised.
 
     `aux` adds the FCN head on stage 3 where the encoder is a ResNet and is without effect elsewhere:
@@ -47,9 +57,9 @@ def assemble_segmentation(name: NetworkName, *, num_classes: int, output_stride:
             where="--output-stride",
             fix=f"legal: {', '.join(map(str, STRIDES[name.family]))}",
         )
-    encoder = find_encoder(name)
+    encoder = find_encoder(name, task)
     model = _build(name, encoder, num_classes, output_stride)
-    check_stride(model.encoder, output_stride, where=f"encoder of {name}")
+    check_dilation(model.encoder, output_stride, where=f"encoder of {name}")
     taps = {**stage_places(model.encoder), "neck": "decoder", "logits": "segmentation_head"}
     returns = {path: tap for tap, path in taps.items()}
     side_heads = {}

@@ -1,17 +1,13 @@
-"""timm encoders behind segmentation heads and as bare backbones: names, statistics, places of the four
-stages.
- segmentation-models-pytorch wraps any timm network ('tu-' encoders) as a list of maps at strides 1, 2, 4,
-8, 16, 32; the last four are the stages. With a smaller output stride the deep ones are dilated instead of
+"""timm's networks: encoders behind segmentation heads, bare backbones, and whole classifiers.
+
+Encoders and backbones ('timm:NAME' for segmentation, four stages as taps, no classifier) are those of
+segmentation-models-pytorch, which wraps any timm network ('tu-' encoders) as a list of maps at strides 1, 2,
+4, 8, 16, 32; the last four are the stages. With a smaller output stride the deep ones are dilated instead of
 strided.
 
-'timm:NAME': a timm network without its classifier, its four stages as taps. A head for images comes
-later.
-
-'timm:NAME' for classification: the whole timm network with its classifier, its stages and its embedding.
-
-Stages come from timm's `forward_intermediates`, the embedding is what the last linear layer reads. Networks
-that take images of any size are tried out (without computing) at one; the others keep to the size they were
-made for.
+Classifiers ('timm:NAME' for classification) are the whole network. Their stages come from timm's
+`forward_intermediates`, the embedding is what the last linear layer reads. Networks that take images of any
+size are tried out (without computing) at one; the others keep to the size they were made for.
 Axes: B batch, H and W cells, C channels, D embedding.
 """
 
@@ -31,8 +27,12 @@ from kdcache.cache.errors import BadOption, unknown
 from kdcache.cache.networks.names import SAME, NetworkName, unknown_network
 from kdcache.cache.networks.network import Assembly
 from kdcache.cache.networks.normalise import IMAGENET_MEAN, IMAGENET_STD
+from kdcache.cache.spec import Task
 
 NUM_STAGES = 4
+PAD_MULTIPLE = 32
+PROBE_PX = (64, 96)  # two and three cells of the usual last stride
+NUM_IMAGENET = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +47,14 @@ class Encoder:
     full_keys: frozenset[str]  # names in a weights file of the whole timm network, classifier included
 
 
-def find_encoder(name: NetworkName) -> Encoder:
-    """Raises BadOption naming the nearest timm network."""
+def find_encoder(name: NetworkName, task: Task) -> Encoder:
+    """The encoder of a name, not built yet. Raises BadOption naming the nearest timm network."""
     same = name.body.endswith(SAME)
     timm_name = name.body.removesuffix(SAME)
     architecture = timm_name.partition(".")[0]
     if not timm.is_model(architecture):
-        raise unknown_network(str(name), tuple(f"{name.family}:{model}" for model in timm.list_models()))
+        candidates = tuple(f"{name.family}:{model}" for model in timm.list_models())
+        raise unknown_network(str(name), candidates, task=task)
     check_tag(timm_name)
     # On the meta device a ResNet-101 costs a tenth of a second and no memory.
     with torch.device("meta"):
@@ -114,7 +115,7 @@ def _module_path(encoder: TimmUniversalEncoder, name: str) -> str | None:
     return next((path for path in (name, name.replace(".", "_")) if path in modules), None)
 
 
-def check_stride(encoder: TimmUniversalEncoder, output_stride: int, *, where: str) -> None:
+def check_dilation(encoder: TimmUniversalEncoder, output_stride: int, *, where: str) -> None:
     """Raises BadOption when the encoder swallowed the output stride without a word, as some do."""
     reached = max(encoder.model.feature_info.reduction())
     if reached != output_stride:
@@ -123,9 +124,6 @@ def check_stride(encoder: TimmUniversalEncoder, output_stride: int, *, where: st
             where=where,
             fix=f"pass --output-stride {reached}, or take a ResNet or MobileNet encoder",
         )
-
-
-PAD_MULTIPLE = 32
 
 
 class Backbone(nn.Module):
@@ -140,9 +138,12 @@ class Backbone(nn.Module):
         return maps
 
 
-def assemble_backbone(name: NetworkName, *, output_stride: int) -> Assembly:
+def assemble_backbone(
+    name: NetworkName, *, num_classes: int, output_stride: int, aux: bool, task: Task
+) -> Assembly:
     """Stages at strides 4, 8, 16, 32, the last ones less with a smaller output stride."""
-    encoder = find_encoder(name)
+    del num_classes, aux  # features alone
+    encoder = find_encoder(name, task)
     try:
         built = get_encoder(
             f"tu-{encoder.timm_name}", weights=None, output_stride=output_stride, **encoder.options
@@ -153,7 +154,7 @@ def assemble_backbone(name: NetworkName, *, output_stride: int) -> Assembly:
             where=f"network {name}",
             fix="pass --output-stride 32, or take a network with four stages (resnet, mobilenet, convnext)",
         ) from refusal
-    check_stride(built, output_stride, where=f"network {name}")
+    check_dilation(built, output_stride, where=f"network {name}")
     return Assembly(
         model=Backbone(built),
         taps=stage_places(built),
@@ -163,10 +164,6 @@ def assemble_backbone(name: NetworkName, *, output_stride: int) -> Assembly:
         backbone_path="encoder.model",
         backbone_extras=encoder.full_keys - set(built.model.state_dict()),
     )
-
-
-PROBE_PX = (64, 96)  # two and three cells of the usual last stride
-NUM_IMAGENET = 1000
 
 
 class Classifier(nn.Module):
@@ -206,30 +203,29 @@ def default_classes(name: NetworkName) -> int:
     return NUM_IMAGENET if recorded is None else int(recorded.num_classes)
 
 
-def assemble_classifier(name: NetworkName, *, num_classes: int) -> Assembly:
-    """Freshly initialised. Taps stage1..4 (block1.. of a transformer), embedding, logits.
+def assemble_classifier(
+    name: NetworkName, *, num_classes: int, output_stride: int, aux: bool, task: Task
+) -> Assembly:
+    """Freshly initialised, at its own stride. Taps stage1..4 (block1.. of a transformer), embedding, logits.
 
     Raises BadOption for a name timm does not know and for a network that cannot be read at all.
     """
-    encoder = find_encoder(name)  # also refuses unknown names and tags
+    del output_stride, aux
+    encoder = find_encoder(name, task)  # also refuses unknown names and tags
     make = partial(timm.create_model, encoder.timm_name, num_classes=num_classes, **encoder.options)
     with torch.device("meta"):  # nothing is computed: shapes alone
         shapes = Classifier(make)
     usual_px = tuple(shapes.network.default_cfg["input_size"][1:])
-    kept, fixed_size = _usable_maps(shapes, PROBE_PX), False
+    any_size = _usable_maps(shapes, PROBE_PX)
+    fixed_size = any_size is None
+    kept = _usable_maps(shapes, usual_px) if any_size is None else any_size
     if kept is None:
-        kept, fixed_size = _usable_maps(shapes, usual_px), True
-    if kept is None:
-        raise BadOption(
-            f"{encoder.timm_name} cannot be read as a classifier",
-            where=f"network {name}",
-            fix="take a network with forward_features and forward_head (resnet, mobilenet, convnext, vit)",
-        )
+        raise _unreadable(name, encoder)
     model = Classifier(make, [(index, tap) for index, tap, _ in kept])
-    infos = _infos(model.network)
+    module_of = [entry["module"] for entry in _infos(model.network)]
     heads = model.network.default_cfg.get("classifier") or ()
     linear = isinstance(model.network.get_classifier(), nn.Linear) and isinstance(heads, str)
-    taps = {tap: f"network.{infos[index]['module']}" for index, tap, _ in kept}
+    taps = {tap: f"network.{module_of[index]}" for index, tap, _ in kept}
     taps |= {"embedding": "embedding", "logits": f"network.{heads}" if linear else "answer"}
     return Assembly(
         model=model,
@@ -244,6 +240,14 @@ def assemble_classifier(name: NetworkName, *, num_classes: int) -> Assembly:
         probe_px=None if fixed_size else PROBE_PX,
         fixed_size=fixed_size,
         heads=tuple(f"network.{head}" for head in ((heads,) if isinstance(heads, str) else heads)),
+    )
+
+
+def _unreadable(name: NetworkName, encoder: Encoder) -> BadOption:
+    return BadOption(
+        f"{encoder.timm_name} cannot be read as a classifier",
+        where=f"network {name}",
+        fix="take a network with forward_features and forward_head (resnet, mobilenet, convnext, vit)",
     )
 
 
@@ -266,14 +270,15 @@ def _usable_maps(shapes: Classifier, size_px: Sequence[int]) -> list[tuple[int, 
             network.forward_head(final, pre_logits=True)
     except (AssertionError, RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError):
         return None  # an image of this size, or this way of reading, does not suit the network
-    found = []
+    whole_maps = []  # (index, stride)
     infos = _infos(network)
     for index, map_BCHW in enumerate(maps if len(maps) == len(infos) else ()):
         stride = size_px[0] // map_BCHW.shape[2] if map_BCHW.ndim == 4 else 0
         whole = stride and tuple(n * stride for n in map_BCHW.shape[2:]) == tuple(size_px)
         if whole and infos[index]["module"] in modules:
-            found.append((index, stride))
-    if len({stride for _, stride in found}) == 1 and len(found) > 1:  # a transformer: blocks, no stages
-        return [(index, f"block{number}", s) for number, (index, s) in enumerate(found, start=1)]
-    stages = found[-NUM_STAGES:]
+            whole_maps.append((index, stride))
+    one_stride = len({stride for _, stride in whole_maps}) == 1
+    if one_stride and len(whole_maps) > 1:  # a transformer: blocks, no stages
+        return [(index, f"block{number}", s) for number, (index, s) in enumerate(whole_maps, start=1)]
+    stages = whole_maps[-NUM_STAGES:]
     return [(index, f"stage{number}", s) for number, (index, s) in enumerate(stages, start=1)]

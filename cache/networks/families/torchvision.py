@@ -1,19 +1,20 @@
-"""torchvision's DeepLabV3 and FCN on dilated ResNets, trained on the COCO images that hold VOC's 20
-classes.
-"""
+"""torchvision's DeepLabV3 and FCN on dilated ResNets, trained on COCO's images with VOC's 20 classes."""
 
 import torchvision
 
 from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.names import NetworkName
 from kdcache.cache.networks.network import Assembly
+from kdcache.cache.spec import Task
 
 OUTPUT_STRIDE = 8
-NUM_VOC_CLASSES = 21  # background first, then VOC's order
 
 
-def assemble_torchvision(name: NetworkName, *, num_classes: int, output_stride: int, aux: bool) -> Assembly:
+def assemble_torchvision(
+    name: NetworkName, *, num_classes: int, output_stride: int, aux: bool, task: Task
+) -> Assembly:
     """Freshly initialised; weights are put in by the loader. Only stride 8 exists."""
+    del task  # one
     if output_stride != OUTPUT_STRIDE:
         raise BadOption(
             f"{name} exists at output stride {OUTPUT_STRIDE} only, not {output_stride}",

@@ -135,7 +135,7 @@ def test_a_normalised_input_gives_the_same_answer_and_a_gradient(r18: Network) -
 
 
 def test_a_normalised_input_of_a_padded_network_must_fit(tiny_name: str) -> None:
-    network = build_network(tiny_name, num_classes=5)
+    network = build_network(tiny_name, task="segmentation", num_classes=5)
     with pytest.raises(BadOption, match="sides of 9x14 pixels are no multiples of 4"):
         network.read_normalised(torch.zeros(1, 3, 9, 14), ["logits"])
     assert network.classifier_weight() is None  # a convolution
@@ -275,8 +275,8 @@ def test_a_student_compiles_into_one_graph(name: str) -> None:
     network = classifier(name).eval()
     taps = [tap for tap in network.taps]
     compiled: nn.Module = torch.compile(network, backend="eager", fullgraph=True)
-    expected, found = (run(pixels(32, 32), taps) for run in (network, compiled))
-    assert all(torch.equal(expected[tap], found[tap]) for tap in expected)
+    expected, answered = (run(pixels(32, 32), taps) for run in (network, compiled))
+    assert all(torch.equal(expected[tap], answered[tap]) for tap in expected)
 
 
 def test_a_copy_has_the_same_digest(r18: Network) -> None:

@@ -191,13 +191,15 @@ def test_segmentation_teachers_form_ensembles_too(tmp_path: Path, tiny_name: str
 def test_teachers_without_equal_logits_have_no_mean(tmp_path: Path) -> None:
     for stride in (8, 16):
         torch.manual_seed(0)
-        network = build_network("mbv2", num_classes=3, output_stride=stride)
+        network = build_network("mbv2", task="segmentation", num_classes=3, output_stride=stride)
         save_file(network.state_dict(), tmp_path / f"{stride}.safetensors")
-    members = {f"s{s}": build_network("mbv2", num_classes=3, output_stride=s) for s in (8, 16)}
+    members = {
+        f"s{s}": build_network("mbv2", task="segmentation", num_classes=3, output_stride=s) for s in (8, 16)
+    }
     with pytest.raises(BadOption, match="logits of these teachers have no mean: sizes") as caught:
         Ensemble("s8,s16", members, mean=True)
     assert "--mean" in caught.value.where
-    backbone = build_network("timm:resnet18", num_classes=3)
+    backbone = build_network("timm:resnet18", task="segmentation", num_classes=3)
     with pytest.raises(BadOption, match="no mean: bare has none"):
         Ensemble("s8,bare", {"s8": members["s8"], "bare": backbone}, mean=True)
 

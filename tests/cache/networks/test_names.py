@@ -3,7 +3,7 @@
 import pytest
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.networks.names import parse_name
+from kdcache.cache.networks.names import first_task_with, parse_name
 
 
 @pytest.mark.parametrize(
@@ -20,8 +20,10 @@ from kdcache.cache.networks.names import parse_name
     ],
 )
 def test_a_name_resolves_to_one_full_name(text: str, resolved: str) -> None:
-    assert str(parse_name(text)) == resolved
-    assert parse_name(str(parse_name(text))) == parse_name(text)
+    assert str(parse_name(text, task="segmentation")) == resolved
+    assert parse_name(str(parse_name(text, task="segmentation")), task="segmentation") == parse_name(
+        text, task="segmentation"
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,13 +60,29 @@ def test_a_network_for_the_other_task_is_refused() -> None:
     with pytest.raises(
         BadOption, match="'resnet20' is a network for classification, and the data are for seg"
     ):
-        parse_name("resnet20")
+        parse_name("resnet20", task="segmentation")
     for text in ("deeplabv3:r18", "tv:fcn_resnet50"):
         with pytest.raises(
             BadOption, match="is a network for segmentation, and the data are for class"
         ) as caught:
             parse_name(text, where="--student", task="classification")
         assert caught.value.where == "--student" and "timm:NAME" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("text", "task"),
+    [
+        ("r18", "segmentation"),
+        ("timm:resnet18", "segmentation"),
+        ("tv:fcn_resnet50", "segmentation"),
+        ("kdcache.cache.spec:Need", "segmentation"),
+        ("resnet20", "classification"),
+        ("wrn-40-2", "classification"),
+        ("no_such_network", "segmentation"),
+    ],
+)
+def test_a_name_alone_is_of_the_first_task_that_has_it(text: str, task: str) -> None:
+    assert first_task_with(text) == task
 
 
 @pytest.mark.parametrize(
@@ -80,7 +98,7 @@ def test_a_network_for_the_other_task_is_refused() -> None:
 )
 def test_an_unknown_name_offers_the_nearest_and_the_forms(text: str, near: str) -> None:
     with pytest.raises(BadOption, match=f"unknown network '{text}'") as caught:
-        parse_name(text, where="--student")
+        parse_name(text, task="segmentation", where="--student")
     assert caught.value.where == "--student"
     assert near in caught.value.fix
     assert "pspnet:ENCODER" in caught.value.fix

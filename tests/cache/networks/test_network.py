@@ -19,7 +19,7 @@ TAPS = ("stage1", "stage2", "logits")
 
 @pytest.fixture
 def network(tiny_name: str) -> Network:
-    return build_network(tiny_name, num_classes=5).eval()
+    return build_network(tiny_name, task="segmentation", num_classes=5).eval()
 
 
 def hooks_of(network: Network) -> int:
@@ -65,7 +65,7 @@ def test_tap_specs_are_the_shapes_of_the_full_pass(network: Network, size: tuple
 
 
 def test_tap_specs_leave_every_training_mode_and_statistic_alone(tiny_name: str) -> None:
-    network = build_network(tiny_name, num_classes=5).train()
+    network = build_network(tiny_name, task="segmentation", num_classes=5).train()
     network.model.get_submodule("body").eval()  # frozen by its owner
     before = copy.deepcopy(network.state_dict())
     modes = [module.training for module in network.modules()]
@@ -114,14 +114,16 @@ def test_an_unknown_tap_names_the_nearest(network: Network, images_BHWC: Tensor)
 
 
 def test_a_tap_can_be_placed_by_hand(tiny_name: str, images_BHWC: Tensor) -> None:
-    network = build_network(tiny_name, num_classes=5, taps={"middle": "stem.2", "late": "pair#1"}).eval()
+    network = build_network(
+        tiny_name, task="segmentation", num_classes=5, taps={"middle": "stem.2", "late": "pair#1"}
+    ).eval()
     values = network(images_BHWC, ["middle", "stage1", "late", "stage2"])
     assert torch.equal(values["middle"], values["stage1"])
     assert torch.equal(values["late"], values["stage2"])
 
 
 def test_a_vector_tap_has_no_size(tiny_name: str, images_BHWC: Tensor) -> None:
-    network = build_network(tiny_name, num_classes=5, taps={"pooled": "pool"}).eval()
+    network = build_network(tiny_name, task="segmentation", num_classes=5, taps={"pooled": "pool"}).eval()
     assert network.tap_specs(["pooled"], 9, 14)["pooled"] == TensorSpec((6,), 0)
     assert network(images_BHWC, ["pooled"])["pooled"].shape == (2, 6)
 
@@ -138,7 +140,7 @@ def test_a_vector_tap_has_no_size(tiny_name: str, images_BHWC: Tensor) -> None:
 )
 def test_a_place_that_gives_no_map_is_refused(tiny_name: str, path: str, what: str, fix: str) -> None:
     with pytest.raises(BadOption) as caught:
-        build_network(tiny_name, num_classes=5, taps={"mine": path})
+        build_network(tiny_name, task="segmentation", num_classes=5, taps={"mine": path})
     assert what in caught.value.what
     assert "tap 'mine'" in caught.value.where
     assert fix in caught.value.fix
@@ -150,8 +152,22 @@ def test_images_of_a_wrong_layout_are_refused(network: Network) -> None:
 
 
 def test_a_configuration_survives_its_dictionary() -> None:
-    config = NetworkConfig(name="r18", num_classes=3, output_stride=16, aux=True, taps={"a": "b"})
+    config = NetworkConfig(
+        name="r18", task="segmentation", num_classes=3, output_stride=16, aux=True, taps={"a": "b"}
+    )
     assert NetworkConfig.from_dict(config.to_dict()) == config
+
+
+def test_a_configuration_names_every_task_but_the_one_of_before() -> None:
+    config = NetworkConfig(name="r18", task="classification", num_classes=3, output_stride=16)
+    assert config.to_dict()["task"] == "classification"
+    assert NetworkConfig.from_dict(config.to_dict()) == config
+    segments = {"name": "r18", "num_classes": 3, "output_stride": 8}
+    assert NetworkConfig.from_dict(segments).task == "segmentation"
+    assert "task" not in NetworkConfig.from_dict(segments).to_dict()
+    with pytest.raises(BadOption, match="unknown task 'panoptic'") as caught:
+        NetworkConfig.from_dict({**segments, "task": "panoptic"}, where="network.json")
+    assert caught.value.where == "network.json"
 
 
 def test_a_configuration_with_a_foreign_field_is_refused() -> None:
@@ -163,7 +179,7 @@ def test_a_configuration_with_a_foreign_field_is_refused() -> None:
 def test_distributed_training_reads_taps_and_fills_every_gradient(
     tiny_name: str, images_BHWC: Tensor, tmp_path: Path
 ) -> None:
-    network = build_network(tiny_name, num_classes=5).train()
+    network = build_network(tiny_name, task="segmentation", num_classes=5).train()
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
     try:
         wrapped = DistributedDataParallel(network)

@@ -14,7 +14,7 @@ from kdcache.cache.networks.weights import weights_digest
 
 
 def make_run(folder: Path, tiny_name: str) -> str:
-    network = build_network(tiny_name, num_classes=5)
+    network = build_network(tiny_name, task="segmentation", num_classes=5)
     card = RunCard(
         network=network.config.to_dict(),
         data="camvid:/data/camvid",
@@ -65,7 +65,7 @@ def test_the_line_names_a_run_that_can_be_a_folder(tmp_path: Path) -> None:
 
 def test_a_backbone_file_does_not_make_a_segmentation_teacher(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    encoder = build_network("mbv2", num_classes=3).model.get_submodule("encoder.model")
+    encoder = build_network("mbv2", task="segmentation", num_classes=3).model.get_submodule("encoder.model")
     save_file(encoder.state_dict(), tmp_path / "encoder.safetensors")
     with pytest.raises(BadOption, match="nobody has trained its segmentation head"):
         resolve_teacher("mbv2", tmp_path, num_classes=3, weights=str(tmp_path / "encoder.safetensors"))
@@ -73,13 +73,22 @@ def test_a_backbone_file_does_not_make_a_segmentation_teacher(tmp_path: Path) ->
 
 def test_a_whole_file_makes_a_teacher(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = build_network("mbv2", num_classes=3)
+    network = build_network("mbv2", task="segmentation", num_classes=3)
     save_file(network.state_dict(), tmp_path / "whole.safetensors")
     teacher, _, choice = resolve_teacher(
         "mbv2", tmp_path, num_classes=3, weights=str(tmp_path / "whole.safetensors")
     )
     assert weights_digest(teacher) == weights_digest(network)
     assert "with weights" in choice
+
+
+def test_a_network_alone_is_of_the_first_task_that_has_its_name(tmp_path: Path) -> None:
+    network = build_network("resnet8", task="classification", num_classes=4)
+    save_file(network.state_dict(), tmp_path / "whole.safetensors")
+    teacher, _, _ = resolve_teacher(
+        "resnet8", tmp_path, num_classes=4, weights=str(tmp_path / "whole.safetensors")
+    )
+    assert teacher.task == "classification" and weights_digest(teacher) == weights_digest(network)
 
 
 def test_an_unknown_teacher_names_the_nearest(tmp_path: Path) -> None:

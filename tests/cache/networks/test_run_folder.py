@@ -29,7 +29,7 @@ def card_of(network: Network) -> RunCard:
 
 def trained(tiny_name: str, seed: int = 0) -> Network:
     torch.manual_seed(seed)
-    network = build_network(tiny_name, num_classes=5, taps={"early": "stem"})
+    network = build_network(tiny_name, task="segmentation", num_classes=5, taps={"early": "stem"})
     network.normalise.mean.fill_(0.25)
     return network
 
@@ -130,7 +130,7 @@ def test_a_card_of_before_is_of_segmentation(tiny_name: str, tmp_path: Path) -> 
 
 def test_stride_and_taps_of_a_run_can_be_overridden(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = build_network("r18", num_classes=5, aux=True)
+    network = build_network("r18", task="segmentation", num_classes=5, aux=True)
     save_run_network(tmp_path, network, dataclasses.replace(card_of(network), crop=(8, 8)))
     again = load_run_network(tmp_path, output_stride=16, taps={"stem": "encoder.model.act1"})
     assert again.tap_specs(["stage4", "stem"], 32, 32)["stage4"].stride == 16

@@ -1,6 +1,7 @@
 """The papers' networks against section 0.1 of the segmentation specification: strides and channels."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.build import build_network
+from kdcache.cache.networks.families.timm import check_dilation
 from kdcache.cache.networks.sync_batchnorm import synchronise_batchnorm
 
 PAIRS = [
@@ -23,7 +25,7 @@ PAIRS = [
 
 @pytest.mark.parametrize(("name", "stage4", "neck", "aux"), PAIRS)
 def test_stride_and_channels_are_the_papers(name: str, stage4: int, neck: int, aux: bool) -> None:
-    network = build_network(name, num_classes=11, aux=True).eval()
+    network = build_network(name, task="segmentation", num_classes=11, aux=True).eval()
     images_BHWC = torch.zeros((1, 33, 45, 3), dtype=torch.uint8)
     taps = list(network.taps)
     with torch.no_grad():
@@ -42,13 +44,13 @@ def test_stride_and_channels_are_the_papers(name: str, stage4: int, neck: int, a
 
 
 def test_the_neck_is_what_the_classifier_reads_and_logits_are_what_it_returns() -> None:
-    network = build_network("r18", num_classes=3).eval()
+    network = build_network("r18", task="segmentation", num_classes=3).eval()
     values = network(torch.randint(0, 256, (1, 16, 24, 3), dtype=torch.uint8), ["neck", "logits"])
     assert torch.equal(network.model.get_submodule("segmentation_head")(values["neck"]), values["logits"])
 
 
 def test_the_auxiliary_head_runs_only_when_asked_for() -> None:
-    network = build_network("r18", num_classes=3, aux=True).train()
+    network = build_network("r18", task="segmentation", num_classes=3, aux=True).train()
     images_BHWC = torch.randint(0, 256, (2, 16, 24, 3), dtype=torch.uint8)
     network(images_BHWC, ["logits"])["logits"].sum().backward()
     head = network.model.get_submodule("aux_head")
@@ -60,7 +62,7 @@ def test_the_auxiliary_head_runs_only_when_asked_for() -> None:
 
 
 def test_taps_read_with_hooks_are_the_returned_ones() -> None:
-    network = build_network("r18", num_classes=3, aux=True).eval()
+    network = build_network("r18", task="segmentation", num_classes=3, aux=True).eval()
     images_BHWC = torch.randint(0, 256, (1, 17, 25, 3), dtype=torch.uint8)
     returned = network(images_BHWC, list(network.taps))
     network._returns.clear()
@@ -70,16 +72,16 @@ def test_taps_read_with_hooks_are_the_returned_ones() -> None:
 
 @pytest.mark.slow
 def test_a_student_compiles_into_one_graph() -> None:
-    network = build_network("mbv2", num_classes=3).eval()
+    network = build_network("mbv2", task="segmentation", num_classes=3).eval()
     images_BHWC = torch.randint(0, 256, (1, 17, 25, 3), dtype=torch.uint8)
     compiled: nn.Module = torch.compile(network, backend="eager", fullgraph=True)
-    expected, found = (run(images_BHWC, ["stage4", "logits"]) for run in (network, compiled))
-    assert all(torch.equal(expected[tap], found[tap]) for tap in expected)
+    expected, answered = (run(images_BHWC, ["stage4", "logits"]) for run in (network, compiled))
+    assert all(torch.equal(expected[tap], answered[tap]) for tap in expected)
 
 
 @pytest.mark.parametrize("name", ["deeplabv3:r18", "pspnet:r18"])
 def test_output_stride_16_reaches_the_encoder(name: str) -> None:
-    network = build_network(name, num_classes=3, output_stride=16)
+    network = build_network(name, task="segmentation", num_classes=3, output_stride=16)
     specs = network.tap_specs(["stage3", "stage4", "logits"], 361, 97)
     assert {tap: spec.shape[:2] for tap, spec in specs.items()} == {
         "stage3": (23, 7),
@@ -92,12 +94,12 @@ def test_output_stride_16_reaches_the_encoder(name: str) -> None:
     ("size", "cells"), [((333, 500), (42, 63)), ((360, 480), (45, 60)), ((361, 97), (46, 13))]
 )
 def test_sizes_are_known_without_a_full_pass(size: tuple[int, int], cells: tuple[int, int]) -> None:
-    network = build_network("r18", num_classes=3)
+    network = build_network("r18", task="segmentation", num_classes=3)
     assert network.tap_specs(["logits"], *size)["logits"].shape == (*cells, 3)
 
 
 def test_the_tensorflow_form_of_mobilenet_pads_on_one_side_and_scales_to_plus_minus_one() -> None:
-    network = build_network("deeplabv3:mobilenetv2_100.same", num_classes=3).eval()
+    network = build_network("deeplabv3:mobilenetv2_100.same", task="segmentation", num_classes=3).eval()
     assert network.normalise.mean.tolist() == [0.5] * 3 == network.normalise.std.tolist()
     assert type(network.model.get_submodule("encoder.model.conv_stem")).__name__ == "Conv2dSame"
     values = network(torch.zeros((1, 33, 45, 3), dtype=torch.uint8), ["stage4"])
@@ -105,7 +107,7 @@ def test_the_tensorflow_form_of_mobilenet_pads_on_one_side_and_scales_to_plus_mi
 
 
 def test_synchronised_batchnorm_keeps_the_activations_of_a_mobilenet() -> None:
-    network = build_network("mbv2", num_classes=3).eval()
+    network = build_network("mbv2", task="segmentation", num_classes=3).eval()
     images_BHWC = torch.randint(0, 256, (1, 16, 24, 3), dtype=torch.uint8)
     expected = network(images_BHWC, ["stage4"])["stage4"]
     converted = synchronise_batchnorm(copy.deepcopy(network)).eval()
@@ -115,7 +117,7 @@ def test_synchronised_batchnorm_keeps_the_activations_of_a_mobilenet() -> None:
 
 
 def test_a_backbone_alone_has_four_stages_and_no_logits() -> None:
-    network = build_network("timm:resnet18", num_classes=7)
+    network = build_network("timm:resnet18", task="segmentation", num_classes=7)
     specs = network.tap_specs(list(network.taps), 333, 500)
     assert {tap: spec.stride for tap, spec in specs.items()} == {
         "stage1": 4,
@@ -128,7 +130,7 @@ def test_a_backbone_alone_has_four_stages_and_no_logits() -> None:
 
 
 def test_torchvisions_networks_have_the_same_taps() -> None:
-    network = build_network("tv:fcn_resnet50", num_classes=None).eval()
+    network = build_network("tv:fcn_resnet50", task="segmentation", num_classes=None).eval()
     specs = network.tap_specs(["stage4", "neck", "logits"], 33, 45)
     assert [spec.shape for spec in specs.values()] == [(5, 6, 2048), (5, 6, 512), (5, 6, 21)]
 
@@ -146,18 +148,27 @@ def test_torchvisions_networks_have_the_same_taps() -> None:
 )
 def test_a_network_that_cannot_be_built_says_why(name: str, stride: int, what: str, fix: str) -> None:
     with pytest.raises(BadOption) as caught:
-        build_network(name, num_classes=3, output_stride=stride)
+        build_network(name, task="segmentation", num_classes=3, output_stride=stride)
     assert what in caught.value.what
     assert fix in caught.value.fix
 
 
 def test_a_network_of_one_fixed_input_size_is_refused() -> None:
     with pytest.raises(BadOption, match="does not take images of any size") as caught:
-        build_network("timm:swin_tiny_patch4_window7_224", num_classes=3)
+        build_network("timm:swin_tiny_patch4_window7_224", task="segmentation", num_classes=3)
     assert "multiples of 32" in caught.value.fix
 
 
 def test_a_head_without_a_number_of_classes_asks_for_data() -> None:
     with pytest.raises(BadOption, match="deeplabv3:resnet18 needs the number of classes") as caught:
-        build_network("r18", num_classes=None)
+        build_network("r18", task="segmentation", num_classes=None)
     assert "--data" in caught.value.fix
+
+
+def test_an_encoder_that_swallows_its_stride_is_refused() -> None:
+    reached = SimpleNamespace(reduction=lambda: [2, 4, 8, 16, 32])
+    encoder = SimpleNamespace(model=SimpleNamespace(feature_info=reached))
+    check_dilation(encoder, 32, where="encoder of some")
+    with pytest.raises(BadOption, match="has stride 32 and cannot be dilated to 8") as caught:
+        check_dilation(encoder, 8, where="encoder of some")
+    assert caught.value.where == "encoder of some" and "--output-stride 32" in caught.value.fix

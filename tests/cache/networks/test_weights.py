@@ -2,6 +2,8 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import timm
@@ -27,7 +29,9 @@ class Bomb:
 
 
 def student(name: str, weights: Path | str | None = None, num_classes: int = 5) -> Network:
-    return build_network(name, num_classes=num_classes, weights=None if weights is None else str(weights))
+    return build_network(
+        name, task="segmentation", num_classes=num_classes, weights=None if weights is None else str(weights)
+    )
 
 
 def test_a_whole_network_comes_back_bit_for_bit(tiny_name: str, tmp_path: Path) -> None:
@@ -74,8 +78,8 @@ def test_flattened_stages_of_timm_are_followed(tmp_path: Path) -> None:
     backbone = timm.create_model("convnext_atto").state_dict()
     save_file(backbone, tmp_path / "backbone.safetensors")
     network = student("timm:convnext_atto", tmp_path / "backbone.safetensors")
-    found = network.state_dict()["model.encoder.model.stages_3.blocks.0.conv_dw.weight"]
-    assert torch.equal(found, backbone["stages.3.blocks.0.conv_dw.weight"])
+    filled = network.state_dict()["model.encoder.model.stages_3.blocks.0.conv_dw.weight"]
+    assert torch.equal(filled, backbone["stages.3.blocks.0.conv_dw.weight"])
 
 
 @pytest.mark.parametrize(
@@ -104,7 +108,7 @@ def test_statistics_in_the_header_replace_the_networks_own(tiny_name: str, tmp_p
 
 def test_a_run_without_an_auxiliary_head_takes_weights_that_have_one(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    with_aux = build_network("r18", num_classes=5, aux=True)
+    with_aux = build_network("r18", task="segmentation", num_classes=5, aux=True)
     save_file(with_aux.state_dict(), tmp_path / "aux.safetensors")
     assert student("r18", tmp_path / "aux.safetensors").trained_head
 
@@ -191,3 +195,25 @@ def test_torchvisions_weights_serve_voc_only() -> None:
     with pytest.raises(BadOption, match="trained for the 21 classes of VOC, not for 11") as caught:
         student("tv:deeplabv3_resnet50", "COCO_WITH_VOC_LABELS_V1", num_classes=11)
     assert "--data voc:DIR" in caught.value.fix
+
+
+def test_a_digest_tells_values_and_names_of_weights_apart(tiny_name: str) -> None:
+    network = student(tiny_name)
+    whole = weights_digest(network)
+    first = next(network.model.parameters())
+    with torch.no_grad():
+        first.view(-1)[-1] *= 2
+    assert weights_digest(network) != whole
+    with torch.no_grad():
+        first.view(-1)[-1] /= 2
+    assert weights_digest(network) == whole
+    renamed = {f"z.{name}": value for name, value in network.state_dict().items()}
+    assert weights_digest(cast(Network, SimpleNamespace(state_dict=lambda: renamed))) != whole
+
+
+def test_a_file_that_lacks_one_weight_is_refused(tiny_name: str, tmp_path: Path) -> None:
+    state = student(tiny_name).state_dict()
+    del state["model.stem.0.weight"]
+    save_file(state, tmp_path / "lacking.safetensors")
+    with pytest.raises(BadWeights, match=r"1 missing: model\.stem\.0\.weight"):
+        student(tiny_name, tmp_path / "lacking.safetensors")

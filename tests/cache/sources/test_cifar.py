@@ -50,9 +50,9 @@ def test_no_function_can_be_named(function: Any) -> None:
 def test_arrays_and_plain_values_come_back() -> None:
     array = np.arange(12, dtype=np.uint8).reshape(3, 4)
     for protocol in (2, 3, 4):
-        found = read_plain(pickle.dumps({b"data": array, "n": [1, "a", None]}, protocol=protocol))
-        np.testing.assert_array_equal(found["data"], array)  # type: ignore[arg-type]
-        assert found["n"] == [1, "a", None]
+        content = read_plain(pickle.dumps({b"data": array, "n": [1, "a", None]}, protocol=protocol))
+        np.testing.assert_array_equal(content["data"], array)  # type: ignore[arg-type]
+        assert content["n"] == [1, "a", None]
 
 
 @pytest.mark.parametrize(

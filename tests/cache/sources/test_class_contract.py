@@ -13,7 +13,7 @@ from PIL import Image
 from kdcache.cache.errors import Missing
 from kdcache.cache.sources.contract import ClassSource
 from kdcache.cache.sources.table import SOURCES, open_source, splits
-from kdcache.cache.spec import CLASSIFICATION, SEGMENTATION
+from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION
 
 FORMS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "npz": ("npz", lambda root: draw.draw_npz(root).parent),
@@ -74,8 +74,8 @@ def test_images_are_decodable_and_of_the_size_that_is_said(spec: str) -> None:
     source = opened(spec)
     for index in (0, 1, len(source.keys) - 1):
         with Image.open(io.BytesIO(source.image_bytes(index))) as image:
-            found = (image.height, image.width)
-        assert source.check(index) == source.size(index) == found
+            size = (image.height, image.width)
+        assert source.check(index) == source.size(index) == size
     assert max(source.default_crop) < 64
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from kdcache.cache.errors import BadSample, Missing
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import SOURCES, open_source, splits
-from kdcache.cache.spec import SEGMENTATION
+from kdcache.cache.tasks.table import SEGMENTATION
 
 
 def beside(name: str) -> Any:

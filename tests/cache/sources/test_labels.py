@@ -56,7 +56,7 @@ def test_palettes_are_read_by_index_whatever_their_colours(depth: int) -> None:
 
 def test_only_plain_8_bit_grey_keeps_its_bytes() -> None:
     ids_HW = np.array([[0, 1], [1, 255]])
-    plain = png(ids_HW, depth=8)
+    plain = png(ids_HW, depth=8, extra=chunk(b"tEXt", b"Comment\0by hand"))  # lost when written anew
     see_through = png(ids_HW, depth=8, extra=chunk(b"tRNS", b"\0\1"))
     two = identity_map(2)
     assert train_id_png(plain, two, key="k", path=PATH) == plain

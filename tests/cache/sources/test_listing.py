@@ -19,8 +19,8 @@ def touch(root: Path, *names: str) -> None:
 
 def test_keys_are_paths_without_suffix_and_ending(tmp_path: Path) -> None:
     touch(tmp_path, "a_left.jpg", "x/y/b.1_left.PNG", "c_left.jpeg", "d.jpg", "e_left.txt", "._f_left.jpg")
-    found = find_images(tmp_path, "_left")
-    assert found == {"a": "a_left.jpg", "x/y/b.1": "x/y/b.1_left.PNG", "c": "c_left.jpeg"}
+    images = find_images(tmp_path, "_left")
+    assert images == {"a": "a_left.jpg", "x/y/b.1": "x/y/b.1_left.PNG", "c": "c_left.jpeg"}
 
 
 def test_linked_folders_are_followed(tmp_path: Path) -> None:

@@ -48,8 +48,8 @@ class StoreContract:
 
     def test_ranges_come_back_in_the_order_asked(self, store: Store, tmp_path: Path) -> None:
         self.raw_set(tmp_path, "a", bytes(range(100)))
-        found = store.get("a", [(90, 10), (0, 3), (50, 0)])
-        assert [bytes(v) for v in found] == [bytes(range(90, 100)), b"\0\1\2", b""]
+        spans = store.get("a", [(90, 10), (0, 3), (50, 0)])
+        assert [bytes(v) for v in spans] == [bytes(range(90, 100)), b"\0\1\2", b""]
         assert bytes(store.get("a")[0]) == bytes(range(100))
 
     @pytest.mark.parametrize("span", [(95, 6), (-1, 3), (5, -1), (200, 0)])

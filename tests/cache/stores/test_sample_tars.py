@@ -36,9 +36,13 @@ def picture(kind: str, mode: str, colour: int) -> bytes:
 
 
 ENTRIES = [
-    SampleEntry("city/a.b", "jpg", picture("JPEG", "RGB", 9), picture("PNG", "L", 1), 4, 6, True, "b2:1"),
+    SampleEntry(
+        "city/a.b", "jpg", picture("JPEG", "RGB", 9), "label.png", picture("PNG", "L", 1), 4, 6, True, "b2:1"
+    ),
     bad_entry("city/broken", "b2:2"),
-    SampleEntry("c", "png", picture("PNG", "RGB", 7), picture("PNG", "L", 2), 4, 6, True, "b2:3"),
+    SampleEntry(
+        "c", "png", picture("PNG", "RGB", 7), "label.png", picture("PNG", "L", 2), 4, 6, True, "b2:3"
+    ),
 ]
 
 
@@ -80,9 +84,9 @@ def test_images_and_labels_come_back_as_views_of_the_tar(store: LocalStore) -> N
 
 
 CLASSIFIED = [
-    ENTRIES[0]._replace(label=b"7", class_id=7),
-    bad_entry("city/broken", classified=True),
-    ENTRIES[2]._replace(label=b"0", class_id=0),
+    ENTRIES[0]._replace(label_suffix="cls", label=b"7", columns={"classes": 7}),
+    bad_entry("city/broken", columns={"classes": -1}),
+    ENTRIES[2]._replace(label_suffix="cls", label=b"0", columns={"classes": 0}),
 ]
 
 
@@ -95,13 +99,21 @@ def test_classes_are_ascii_members_and_a_column(
     assert [s["cls"] for s in samples] == [b"7", b"0"] and "label.png" not in samples[0]
     assert plain_webdataset(tmp_path / tar_name(0), "rgb8")[0]["cls"] == 7
     block = open_samples(store, 0)
-    assert block.classes is not None and block.classes.tolist() == [7, -1, 0]
-    assert block.class_of(2).tolist() == [0] and block.label(0).tobytes() == b"7"
+    assert list(block.columns) == ["classes"] and block.columns["classes"].tolist() == [7, -1, 0]
+    assert block.columns["classes"].dtype == np.int64 and block.label(0).tobytes() == b"7"
     with pytest.raises(BadSample, match="'city/broken' is marked invalid"):
-        block.class_of(1)
+        block.require_valid(1)
+    with pytest.raises(BadSample, match="'city/broken' is marked invalid"):
+        block.label(1)
 
 
-@pytest.mark.parametrize("classes", [[7, -1], [7, 3, 0], [-1, -1, 0], ["a", -1, 0]])
+def test_only_a_truth_with_columns_adds_them_to_the_index(store: LocalStore) -> None:
+    plain, classified = (pack_samples(0, entries)[1] for entries in (ENTRIES, CLASSIFIED))
+    assert set(classified) - set(plain) == {"classes"} and set(plain) <= set(classified)
+    assert open_samples(store, 3).columns == {}
+
+
+@pytest.mark.parametrize("classes", [[7, -1], ["a", -1, 0]])
 def test_a_column_of_classes_that_does_not_fit_is_damage(tmp_path: Path, classes: list[object]) -> None:
     store = LocalStore(tmp_path)
     write_samples(store, 0, 0, CLASSIFIED)

@@ -9,15 +9,15 @@ import pytest
 import zarr
 
 from kdcache.cache.errors import BadCache, BadOption
-from kdcache.cache.spec import Parts, PartSpec, TensorSpec
-from kdcache.cache.stores.contract import ObjectRecord, TapLayout, TargetFormat, TargetLayout
+from kdcache.cache.spec import PartSpec, RowParts, TensorSpec
+from kdcache.cache.stores.contract import ObjectRecord, ShardKey, TapLayout, TargetFormat, TargetLayout
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.table import target_format
 
 WIDE, TALL = TensorSpec((2, 3, 4), 8), TensorSpec((3, 2, 4), 8)
 POOLED = TensorSpec((5,), 0)
 PASS = "0123abcd"
-Targets = Mapping[str, Sequence[Parts | None]]
+Targets = Mapping[str, Sequence[RowParts | None]]
 Sizes = Mapping[str, Sequence[TensorSpec | None]]
 
 
@@ -39,8 +39,8 @@ def layout(*, num_views: int = 2, num_samples: int = 7, zstd: bool = False) -> T
 def draw(number_of_rows: int, seed: int) -> tuple[Targets, Sizes]:
     """Rows whose sizes alternate and whose second one has no target."""
     generator = np.random.default_rng(seed)
-    maps: list[Parts | None] = []
-    pooled: list[Parts | None] = []
+    maps: list[RowParts | None] = []
+    pooled: list[RowParts | None] = []
     sizes: list[TensorSpec | None] = []
     for row in range(number_of_rows):
         spec = None if row == 1 else (WIDE, TALL)[row // 2 % 2]
@@ -79,9 +79,8 @@ class FormatContract:
     ) -> tuple[Targets, Sizes, list[ObjectRecord]]:
         targets, sizes = draw(rows, seed)
         form.prepare(store, layout(zstd=self.zstd))
-        written = form.write(
-            store, layout(zstd=self.zstd), block=block, view=view, pass_id=PASS, targets=targets, sizes=sizes
-        )
+        shard = ShardKey(block, view, PASS)
+        written = form.write(store, layout(zstd=self.zstd), shard, targets=targets, sizes=sizes)
         return targets, sizes, written
 
     def row(
@@ -96,9 +95,8 @@ class FormatContract:
         view: int,
         row: int,
     ) -> np.ndarray:
-        opened = form.open(
-            store, layout(zstd=self.zstd), block=block, view=view, pass_id=PASS, tap=tap, size_key=size
-        )
+        shard = ShardKey(block, view, PASS)
+        opened = form.open(store, layout(zstd=self.zstd), shard, tap=tap, size_key=size)
         return opened.row(row, part)
 
     @pytest.mark.parametrize(("block", "view", "rows"), [(0, 0, 4), (0, 1, 4), (1, 1, 3)])
@@ -120,9 +118,8 @@ class FormatContract:
 
     def test_an_opened_block_names_its_parts_in_order(self, form: TargetFormat, store: LocalStore) -> None:
         self.write(form, store, block=0, view=0, seed=1)
-        opened = form.open(
-            store, layout(zstd=self.zstd), block=0, view=0, pass_id=PASS, tap="stage4", size_key="2x3"
-        )
+        shard = ShardKey(0, 0, PASS)
+        opened = form.open(store, layout(zstd=self.zstd), shard, tap="stage4", size_key="2x3")
         assert tuple(opened.parts) == ("values", "scale")
 
     def test_a_row_without_target_or_of_another_size_is_an_error(
@@ -158,9 +155,9 @@ class FormatContract:
     def test_writing_a_block_again_replaces_it_whole(self, form: TargetFormat, store: LocalStore) -> None:
         self.write(form, store, block=0, view=0, seed=1)
         targets, _, _ = self.write(form, store, block=0, view=0, seed=2)
-        found = self.row(form, store, "stage4", "2x3", "values", block=0, view=0, row=0)
+        stored = self.row(form, store, "stage4", "2x3", "values", block=0, view=0, row=0)
         assert targets["stage4"][0] is not None
-        np.testing.assert_array_equal(found, targets["stage4"][0]["values"])
+        np.testing.assert_array_equal(stored, targets["stage4"][0]["values"])
 
     def test_views_and_blocks_do_not_touch_each_other(self, form: TargetFormat, store: LocalStore) -> None:
         _, _, first = self.write(form, store, block=0, view=0, seed=1)
@@ -171,12 +168,25 @@ class FormatContract:
             (store.root / "other" / r.name).read_bytes() for r in again
         ]
 
+    def test_two_passes_over_one_block_and_view_do_not_touch_each_other(
+        self, form: TargetFormat, store: LocalStore
+    ) -> None:
+        targets, sizes = draw(4, seed=1)
+        form.prepare(store, layout(zstd=self.zstd))
+        passes = {"stage4": ShardKey(0, 0, PASS), "stage4.pooled": ShardKey(0, 0, "ffff0000")}
+        for tap, shard in passes.items():
+            only, its_sizes = {tap: targets[tap]}, {tap: sizes[tap]}
+            form.write(store, layout(zstd=self.zstd), shard, targets=only, sizes=its_sizes)
+        for tap, size in (("stage4", "2x3"), ("stage4.pooled", "vector")):
+            rows = form.open(store, layout(zstd=self.zstd), passes[tap], tap=tap, size_key=size)
+            written = targets[tap][0]
+            assert written is not None
+            np.testing.assert_array_equal(rows.row(0, "values"), written["values"])
+
     def test_a_block_without_any_target_can_be_written(self, form: TargetFormat, store: LocalStore) -> None:
         form.prepare(store, layout(zstd=self.zstd))
         nothing: dict[str, list[None]] = {"stage4": [None] * 4, "stage4.pooled": [None] * 4}
-        form.write(
-            store, layout(zstd=self.zstd), block=0, view=0, pass_id=PASS, targets=nothing, sizes=nothing
-        )
+        form.write(store, layout(zstd=self.zstd), ShardKey(0, 0, PASS), targets=nothing, sizes=nothing)
         with pytest.raises(BadCache):
             self.row(form, store, "stage4", "2x3", "values", block=0, view=0, row=0)
 

@@ -10,12 +10,13 @@ import pytest
 
 from kdcache.cache.errors import BadCache, BadOption
 from kdcache.cache.spec import PartSpec, TensorSpec
-from kdcache.cache.stores.contract import TapLayout, TargetLayout
+from kdcache.cache.stores.contract import ShardKey, TapLayout, TargetLayout
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.webdataset_format import WebdatasetFormat, tar_name
 
 SPEC = TensorSpec((2, 3), 0)
-NAME = tar_name("t", 0, 0, "0123abcd")
+SHARD = ShardKey(0, 0, "0123abcd")
+NAME = tar_name("t", SHARD)
 
 
 def layout(*taps: str, zstd: bool = False, shape: tuple[int, ...] = (2, 3)) -> TargetLayout:
@@ -29,15 +30,13 @@ def layout(*taps: str, zstd: bool = False, shape: tuple[int, ...] = (2, 3)) -> T
 def write(store: LocalStore, *taps: str) -> None:
     rows = [{"values": np.full((2, 3), n, np.float16)} if n != 1 else None for n in range(3)]
     WebdatasetFormat().write(
-        store, layout(*taps), block=0, view=0, pass_id="0123abcd",
+        store, layout(*taps), SHARD,
         targets={t: rows for t in taps}, sizes={t: [SPEC] * 3 for t in taps},
     )  # fmt: skip
 
 
 def read(store: LocalStore, tap: str, layout_: TargetLayout) -> np.ndarray:
-    opened = WebdatasetFormat().open(
-        store, layout_, block=0, view=0, pass_id="0123abcd", tap=tap, size_key=SPEC.size_key
-    )
+    opened = WebdatasetFormat().open(store, layout_, SHARD, tap=tap, size_key=SPEC.size_key)
     return opened.row(2, "values")
 
 

@@ -10,7 +10,7 @@ import zarr
 
 from kdcache.cache.errors import BadCache
 from kdcache.cache.spec import PartSpec, TensorSpec
-from kdcache.cache.stores.contract import TapLayout, TargetLayout
+from kdcache.cache.stores.contract import ShardKey, TapLayout, TargetLayout
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.zarr_format import ZarrFormat, array_path, describe_array, shard_name
 
@@ -107,9 +107,9 @@ def test_an_image_of_another_size_leaves_no_shard_of_the_old_size_behind(tmp_pat
     for block, size in ((0, "2x3"), (1, "2x3"), (0, "3x2")):
         row = {"values": np.full(specs[size].shape, 7, np.uint8)}
         form.write(
-            store, layout, block=block, view=0, pass_id="p",
+            store, layout, ShardKey(block, 0, "p"),
             targets={"stage4": [row]}, sizes={"stage4": [specs[size]]},
         )  # fmt: skip
     wide = zarr.open_array(tmp_path / array_path("t", "stage4", "2x3", "values"), mode="r")
     assert wide[0, 0].max() == 0 and wide[0, 1].min() == 7
-    assert not store.exists(shard_name(array_path("t", "stage4", "2x3", "values"), 0, 0, PART))
+    assert not store.exists(shard_name(array_path("t", "stage4", "2x3", "values"), ShardKey(0, 0), PART))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kdcache.cache.errors import BadCache
 from kdcache.cache.spec import PartSpec
+from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.zarr_format import describe_array, shard_name
 from kdcache.cache.stores.zarr_shards import ABSENT, ShardRows, pack_shard
@@ -60,7 +61,7 @@ def test_zarr_python_reads_what_we_write(
     describe_array(
         store, "t.zarr/a", num_views=2, num_samples=num_samples, shard_samples=slots, part=part, zstd=zstd
     )
-    store.put(shard_name("t.zarr/a", 1, 1, part), pack_shard(rows, slots, part, zstd))
+    store.put(shard_name("t.zarr/a", ShardKey(1, 1), part), pack_shard(rows, slots, part, zstd))
     array = zarr.open_array(root / "t.zarr/a", mode="r")
     expected = np.stack([fill(part) if row is None else row for row in rows])
     np.testing.assert_array_equal(array[1, slots:], expected)
@@ -84,7 +85,7 @@ def test_we_read_what_zarr_python_writes(
             array[0, place] = row
     if not any(present):
         return
-    ours = ShardRows(store.open_map(shard_name("a", 0, 0, part)), slots, part, zstd)
+    ours = ShardRows(store.open_map(shard_name("a", ShardKey(0, 0), part)), slots, part, zstd)
     for place, row in enumerate(rows):
         assert bool(ours.present[place]) == (row is not None)
         if row is not None:

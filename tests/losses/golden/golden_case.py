@@ -81,9 +81,9 @@ class Case:
     def input_gradients(self, loss: Tensor) -> dict[str, Tensor]:
         """The gradient of `loss` for every leaf that the file has one for; zeros where it does not reach."""
         keys = {self.gradient_key(k): v for k, v in self.leaves.items() if v.requires_grad}
-        found = torch.autograd.grad(loss, list(keys.values()), retain_graph=True, allow_unused=True)
+        slopes = torch.autograd.grad(loss, list(keys.values()), retain_graph=True, allow_unused=True)
         return {
-            k: torch.zeros_like(v) if g is None else g for (k, v), g in zip(keys.items(), found, strict=True)
+            k: torch.zeros_like(v) if g is None else g for (k, v), g in zip(keys.items(), slopes, strict=True)
         }
 
     def load_named(self, module: nn.Module, names: Callable[[str], str]) -> nn.Module:
@@ -120,9 +120,9 @@ class ClassificationCase(Case):
         return f"grad.{key}"
 
     def expected(self) -> dict[str, np.ndarray]:
-        found = {k: v for k, v in self.arrays.items() if k.startswith(("out.", "grad."))}
-        wide = found if self.dtype == torch.float64 else self.lost
-        return found | {key: self._wide(key) for key in wide}
+        stored = {k: v for k, v in self.arrays.items() if k.startswith(("out.", "grad."))}
+        wide = stored if self.dtype == torch.float64 else self.lost
+        return stored | {key: self._wide(key) for key in wide}
 
     def tolerance(self, key: str) -> float:
         lost = self.lost.get(key, 0.0) if self.dtype == torch.float32 else 0.0
@@ -132,13 +132,13 @@ class ClassificationCase(Case):
         return self.arrays.get(key.replace(".", "64.", 1), self.arrays[key])
 
 
-def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
+def relative_error(ours: np.ndarray, wanted: np.ndarray) -> float:
     """Largest difference, over the largest absolute value of `wanted`; infinite for other shapes."""
-    if found.shape != wanted.shape and not found.size == wanted.size == 1:
+    if ours.shape != wanted.shape and not ours.size == wanted.size == 1:
         return math.inf
     if wanted.size == 0:
         return 0.0
-    return float(np.abs(found - wanted).max()) / max(float(np.abs(wanted).max()), 1e-300)
+    return float(np.abs(ours - wanted).max()) / max(float(np.abs(wanted).max()), 1e-300)
 
 
 Adapter = Callable[[Any], dict[str, Tensor]]

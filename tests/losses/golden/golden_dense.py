@@ -10,6 +10,7 @@ from bare_inputs import specs, step_inputs
 from golden_case import Adapter, Case
 from torch import Tensor, nn
 
+from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.losses.contract import Maps
 from kdcache.losses.dense.afdcd import DenseContrast
 from kdcache.losses.dense.cwd import ChannelWise
@@ -23,7 +24,7 @@ from kdcache.losses.dense.skds_pixel import PixelWise
 from kdcache.losses.formulas.masks import centre_mask, channel_mask, spatial_mask
 from kdcache.losses.logits.kd import KD
 from kdcache.losses.plan.plan import parse_losses
-from kdcache.losses.supervised.task import segmentation_ce
+from kdcache.losses.supervised.segmentation import segmentation_ce
 
 LAYERS = {  # name in the published code: ours
     "align": "align",
@@ -46,11 +47,11 @@ def afdcd(case: Case) -> dict[str, Tensor]:
     terms = module(case.inputs("stage4", "feat_S", "feat_T"), mask=mask)
     fd, ctr = terms["fd"], terms["ctr"]
     loss = fd.weight * fd.value + ctr.weight * ctr.value
-    found = {"fd_loss": fd.value, "ctr_loss": ctr.value, "loss": loss, **gradients(case, loss, module)}
+    answers = {"fd_loss": fd.value, "ctr_loss": ctr.value, "loss": loss, **gradients(case, loss, module)}
     if "grad_feat_S_fd" in case.arrays:
-        found["grad_feat_S_fd"] = gradients(case, fd.value, module)["grad_feat_S"]
-        found["grad_feat_S_ctr"] = gradients(case, ctr.value, module)["grad_feat_S"]
-    return found
+        answers["grad_feat_S_fd"] = gradients(case, fd.value, module)["grad_feat_S"]
+        answers["grad_feat_S_ctr"] = gradients(case, ctr.value, module)["grad_feat_S"]
+    return answers
 
 
 def afdcd_objective(case: Case) -> dict[str, Tensor]:
@@ -61,7 +62,7 @@ def afdcd_objective(case: Case) -> dict[str, Tensor]:
         k: "x".join(map(str, v)) if isinstance(v, tuple) else v for k, v in _afdcd_options(case).items()
     }
     options = ",".join(f"{name}={value}" for name, value in spelled.items())
-    plan = parse_losses(f"afdcd({options},kd={case.meta['lambdas']['kd']})", preset=None)
+    plan = parse_losses(f"afdcd({options},kd={case.meta['lambdas']['kd']})", preset=None, task=SEGMENTATION)
     student = {"stage4": case["feat_S"], "logits": case["logits_S"]}
     auxiliary = case["aux_logits_S"] if "aux_logits_S" in case.arrays else None
     if case.meta["aux"] and auxiliary is not None:
@@ -76,8 +77,8 @@ def afdcd_objective(case: Case) -> dict[str, Tensor]:
     values = losses(step_inputs(student, teacher, case.labels()))
     task = sum(value for name, value in values.terms.items() if name.startswith("task"))
     bare = {"kd_loss": "kd", "fd_loss": "afdcd.fd", "ctr_loss": "afdcd.ctr"}
-    found = {key: values.unweighted[name] for key, name in bare.items()}
-    return {**found, "task_loss": task, "loss": values.total, **gradients(case, values.total, contrast)}
+    answers = {key: values.unweighted[name] for key, name in bare.items()}
+    return {**answers, "task_loss": task, "loss": values.total, **gradients(case, values.total, contrast)}
 
 
 def mgd(case: Case) -> dict[str, Tensor]:
@@ -108,11 +109,11 @@ def gdd(case: Case) -> dict[str, Tensor]:
     load(case, module)
     value = module(case.inputs("stage4", "feat_S", "feat_T"), noise=case["noise"])
     loss = case.meta["alpha_gdd"] * value
-    found = gradients(case, loss, module)
+    slopes = gradients(case, loss, module)
     last_bias, last_weight = "g_generation_2_bias", "g_generation_2_weight"
-    if last_bias in found:
-        found[last_bias] = rounding_only(case, last_bias, found[last_bias], found[last_weight])
-    return {"unweighted": value, "loss": loss, **found}
+    if last_bias in slopes:
+        slopes[last_bias] = rounding_only(case, last_bias, slopes[last_bias], slopes[last_weight])
+    return {"unweighted": value, "loss": loss, **slopes}
 
 
 def rounding_only(case: Case, key: str, value: Tensor, beside: Tensor) -> Tensor:
@@ -186,10 +187,10 @@ def gradients(case: Case, loss: Tensor, *modules: nn.Module) -> dict[str, Tensor
     """grad_* and g_* of `loss`, for every leaf and weight that the file has one for."""
     weights = {name: p for module in modules for name, p in module.named_parameters()}
     keys = [k for k in case.arrays if k.startswith("g_")]
-    found = (
+    slopes = (
         torch.autograd.grad(loss, [weights[weight_name(k)] for k in keys], retain_graph=True) if keys else ()
     )
-    return {**case.input_gradients(loss), **dict(zip(keys, found, strict=True))}
+    return {**case.input_gradients(loss), **dict(zip(keys, slopes, strict=True))}
 
 
 def mask_of(case: Case, kind: str, ratio: float) -> Tensor:

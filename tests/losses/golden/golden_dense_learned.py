@@ -46,7 +46,7 @@ def skds_holistic(case: Case) -> dict[str, Tensor]:
     weights = {"gG_l1_weight_bar": term.critic.levels[0].weight, "gG_last_weight": term.critic.last.weight}
     for key, grad in _gradients(fooled, weights):
         check(case, key, grad)
-    found = {"g_loss": fooled, **case.input_gradients(fooled), "loss": term.rival_loss(inputs)}
+    answers = {"g_loss": fooled, **case.input_gradients(fooled), "loss": term.rival_loss(inputs)}
 
     again = fresh_critic(case, "skds_holistic_weights.npz")
     check(case, "d_out_G", again(student))
@@ -56,10 +56,10 @@ def skds_holistic(case: Case) -> dict[str, Tensor]:
     for key, scores in judged.items():
         check(case, key, scores)
     check(case, "g_loss", fooling_loss(fresh_critic(case, "skds_holistic_weights.npz")(student)))
-    found["d_loss"] = telling_loss(judged["d_out_T"], judged["d_out_S"], adversarial=meta["adv"])
+    answers["d_loss"] = telling_loss(judged["d_out_T"], judged["d_out_S"], adversarial=meta["adv"])
     if meta["adv"] == "wgan-gp":
-        found |= _penalties(case, again)
-    return found
+        answers |= _penalties(case, again)
+    return answers
 
 
 def _penalties(case: Case, moved: Critic) -> dict[str, Tensor]:
@@ -127,9 +127,9 @@ def cirkd_memory(case: Case) -> dict[str, Tensor]:
     loss = torch.stack([value * weight for value, weight in terms.values()]).sum()
     learned = dict(term.named_parameters())
     keys = {f"g_{k.removeprefix('w_')}": learned[ours] for ours, k in stored.items() if k.startswith("w_")}
-    found = dict(_gradients(loss, keys))
+    slopes = dict(_gradients(loss, keys))
     bare = {f"{name}_loss": value.value for name, value in terms.items()}
-    return {**bare, "loss": loss, **case.input_gradients(loss), **found}
+    return {**bare, "loss": loss, **case.input_gradients(loss), **slopes}
 
 
 MEMORY = {
@@ -170,8 +170,8 @@ def _critic_name(key: str) -> str:
 
 
 def _gradients(loss: Tensor, weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    found = torch.autograd.grad(loss, list(weights.values()), retain_graph=True)
-    return zip(weights, found, strict=True)
+    slopes = torch.autograd.grad(loss, list(weights.values()), retain_graph=True)
+    return zip(weights, slopes, strict=True)
 
 
 def _named(case: Case, start: str) -> list[str]:

@@ -20,7 +20,7 @@ from kdcache.losses.features.rkd_d import distance_loss
 from kdcache.losses.features.rotations import TURNS, kept_rows, similarity, true_rank
 from kdcache.losses.features.sskd import SelfSupervision, head_loss, own_columns
 from kdcache.losses.schedules import TermSchedule
-from kdcache.losses.supervised.task import classification_ce
+from kdcache.losses.supervised.classification import classification_ce
 
 ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-5}  # what stands where the exact value is 0
 
@@ -70,31 +70,31 @@ def fitnets(case: Case) -> dict[str, Tensor]:
         }
     weights = {name: case[key] for name, key in names.items()}
     loss = _called(module, weights, case.inputs("stage2", "feat_s", "feat_t"))
-    found = {"out.loss": loss, **case.input_gradients(loss)}
+    answers = {"out.loss": loss, **case.input_gradients(loss)}
     if "out.regressed" in case.expected():
         regressor = module.regressors[0].to(case.dtype)
         inner = {name.removeprefix("regressors.0."): value for name, value in weights.items()}
-        found["out.regressed"] = functional_call(regressor, inner, (case["feat_s"],))
+        answers["out.regressed"] = functional_call(regressor, inner, (case["feat_s"],))
         # A bias in front of batch norm has no effect: its slope is exactly 0.
-        found["grad.reg_conv_b"] = _zero(case, "grad.reg_conv_b", found["grad.reg_conv_b"])
-    return found
+        answers["grad.reg_conv_b"] = _zero(case, "grad.reg_conv_b", answers["grad.reg_conv_b"])
+    return answers
 
 
 def rkd_d(case: Case) -> dict[str, Tensor]:
     """The bare formula: of one row the term makes 0 and the published code no number."""
     loss = distance_loss(case["emb_s"], case["emb_t"])
-    found = {"out.loss": loss, **case.input_gradients(loss)}
+    answers = {"out.loss": loss, **case.input_gradients(loss)}
     if "duplicate" in case.meta["note"]:
-        case.loosen(found, 1e-4)
-    return found
+        case.loosen(answers, 1e-4)
+    return answers
 
 
 def rkd_a(case: Case) -> dict[str, Tensor]:
     loss = Angles(case.maps("emb_s", "emb_t", "embedding"))(case.inputs("embedding", "emb_s", "emb_t"))
-    found = {"out.loss": loss, **case.input_gradients(loss)}
+    answers = {"out.loss": loss, **case.input_gradients(loss)}
     if len(case["emb_s"]) > 2:
-        return found
-    return {key: _zero(case, key, value) for key, value in found.items()}  # two rows span no angle
+        return answers
+    return {key: _zero(case, key, value) for key, value in answers.items()}  # two rows span no angle
 
 
 def rkd_da_repdistiller(case: Case) -> dict[str, Tensor]:
@@ -121,11 +121,11 @@ def crd(case: Case) -> dict[str, Tensor]:
     module.load_state_dict({**values, "scales_2": torch.zeros(2)}, strict=True)
     inputs = case.inputs("embedding", "feat_s", "feat_t", samples_B=idx)
     loss = module(inputs, compared_BC=case["contrast_idx"])
-    found = {"out.loss": loss, "out.Z_v1": module.scales_2[0], "out.Z_v2": module.scales_2[1]}
-    found |= {"out.mem_v1_after": module.memory_student_ND, "out.mem_v2_after": module.memory_teacher_ND}
-    found = {key: value.clone() for key, value in found.items()} | case.input_gradients(loss)
-    found["out.second_call_loss"] = module(inputs, compared_BC=case["contrast_idx"])
-    return found
+    answers = {"out.loss": loss, "out.Z_v1": module.scales_2[0], "out.Z_v2": module.scales_2[1]}
+    answers |= {"out.mem_v1_after": module.memory_student_ND, "out.mem_v2_after": module.memory_teacher_ND}
+    answers = {key: value.clone() for key, value in answers.items()} | case.input_gradients(loss)
+    answers["out.second_call_loss"] = module(inputs, compared_BC=case["contrast_idx"])
+    return answers
 
 
 def reviewkd(case: Case) -> dict[str, Tensor]:
@@ -223,10 +223,10 @@ def _summed(terms: Mapping[str, Weighted]) -> Tensor:
     return torch.stack([term.weight * term.value for term in terms.values()]).sum()
 
 
-def _zero(case: Case, key: str, found: Tensor) -> Tensor:
+def _zero(case: Case, key: str, ours: Tensor) -> Tensor:
     """The stored value, where the exact one is 0 and both sides hold nothing but rounding."""
     stored = torch.from_numpy(case.expected()[key])
-    for name, value in (("ours", found), ("stored", stored)):
+    for name, value in (("ours", ours), ("stored", stored)):
         assert value.detach().abs().max() <= ROUNDING[case.dtype], f"{key} should be 0, {name} is not"
     return stored
 

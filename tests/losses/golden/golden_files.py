@@ -19,7 +19,8 @@ ADAPTERS = {
 TASKS = ("segmentation", "classification", "detection")
 # Not cases: an adapter reads them beside its own file.
 WEIGHTS = ("segmentation/skds_holistic_weights", "segmentation/skds_cond_weights")
-# Too large to store; tests/losses/test_skds_conditional.py gives the adapter a file made by a slow formula.
+# Too large to store: tests/losses/dense/test_skds_conditional.py gives the adapter a file that a slow formula
+# made.
 NOT_STORED = ("segmentation/skds_holistic_conditional",)
 _NO_DETECTION = "the project has no losses of detection heads yet"
 NOT_SERVED = {

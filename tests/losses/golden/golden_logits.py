@@ -17,7 +17,7 @@ from kdcache.losses.logits.nkd import NormalisedKD
 from kdcache.losses.logits.tfkd_reg import VirtualTeacher
 from kdcache.losses.plan.plan import parse_losses
 from kdcache.losses.schedules import TermSchedule
-from kdcache.losses.supervised.task import classification_ce
+from kdcache.losses.supervised.classification import classification_ce
 
 FLAT_T = 20.0  # there a KL is a difference of nearly equal numbers: README of the golden files
 
@@ -29,8 +29,8 @@ def hinton_kd(case: Case) -> dict[str, Tensor]:
     ce = classification_ce(case["logits_s"], case["labels"])
     loss = meta["ce_weight"] * ce + meta["kd_weight"] * kl
     _flat(case, meta["T"])
-    found = {"out.loss": loss, "out.ce": ce, "out.kl": kl, "out.kl_mdistiller": kl}
-    return {**found, **case.input_gradients(loss)}
+    answers = {"out.loss": loss, "out.ce": ce, "out.kl": kl, "out.kl_mdistiller": kl}
+    return {**answers, **case.input_gradients(loss)}
 
 
 def ensemble_kd(case: Case) -> dict[str, Tensor]:
@@ -60,8 +60,8 @@ def dkd(case: Case) -> dict[str, Tensor]:
     factor = TermSchedule(warmup=meta["warmup"]).factor(meta["epoch"] - 1)  # published epochs start at 1
     loss = meta["ce_weight"] * ce + factor * summed
     tckd, nckd = terms["tckd"].value, terms["nckd"].value
-    found = {"out.loss": loss, "out.ce": ce, "out.dkd": summed, "out.tckd": tckd, "out.nckd": nckd}
-    return {**found, **case.input_gradients(loss)}
+    answers = {"out.loss": loss, "out.ce": ce, "out.dkd": summed, "out.tckd": tckd, "out.nckd": nckd}
+    return {**answers, **case.input_gradients(loss)}
 
 
 def nkd(case: Case) -> dict[str, Tensor]:
@@ -69,17 +69,17 @@ def nkd(case: Case) -> dict[str, Tensor]:
     options = {"T": case.meta["temp"], "gamma": case.meta["gamma"]}
     terms = _terms(NormalisedKD, case, case["logits_t"], labels=labels, **options)
     loss = _sum(terms)
-    found = {"out.loss": loss, "out.loss_target": terms["target"].value}
+    answers = {"out.loss": loss, "out.loss_target": terms["target"].value}
     others = terms["others"].value * terms["others"].weight
-    return {**found, "out.loss_non": others, **case.input_gradients(loss)}
+    return {**answers, "out.loss_non": others, **case.input_gradients(loss)}
 
 
 def dist(case: Case) -> dict[str, Tensor]:
     options = {name: case.meta[name] for name in ("tau", "beta", "gamma")}
     terms = _terms(Dist, case, case["logits_t"], **options)
     loss = _sum(terms)
-    found = {"out.loss": loss, **{f"out.{name}": terms[name].value for name in ("inter", "intra")}}
-    return {**found, **case.input_gradients(loss)}
+    answers = {"out.loss": loss, **{f"out.{name}": terms[name].value for name in ("inter", "intra")}}
+    return {**answers, **case.input_gradients(loss)}
 
 
 def dist_segmentation(case: Case) -> dict[str, Tensor]:
@@ -94,16 +94,16 @@ def tfkd_self(case: Case) -> dict[str, Tensor]:
     """Through the expression, so that the weight of the task loss is tested too."""
     meta = case.meta
     options = f"alpha={meta['alpha']},T={meta['temperature']}"
-    found, ce = _whole_run(case, f"tfkd-self({options},multiplier={meta['multiplier']})", case["logits_t"])
+    answers, ce = _whole_run(case, f"tfkd-self({options},multiplier={meta['multiplier']})", case["logits_t"])
     kd, _ = _whole_run(case, f"tfkd-self({options},multiplier=1)", case["logits_t"])
     _flat(case, meta["temperature"])
-    return {**found, "out.ce": ce, "out.loss_kd_no_multiplier": kd["out.loss"]}
+    return {**answers, "out.ce": ce, "out.loss_kd_no_multiplier": kd["out.loss"]}
 
 
 def tfkd_reg(case: Case) -> dict[str, Tensor]:
     meta = case.meta
     options = f"alpha={meta['reg_alpha']},T={meta['reg_temperature']},correct={meta['correct_prob']}"
-    found, ce = _whole_run(case, f"tfkd-reg({options},multiplier={meta['multiplier']})", None)
+    answers, ce = _whole_run(case, f"tfkd-reg({options},multiplier={meta['multiplier']})", None)
     virtual = VirtualTeacher(
         Maps(specs({"logits": case["logits_s"]}), {}),
         alpha=meta["reg_alpha"],
@@ -112,7 +112,7 @@ def tfkd_reg(case: Case) -> dict[str, Tensor]:
         correct=meta["correct_prob"],
     )
     term = virtual(step_inputs({"logits": case["logits_s"]}, {}, case["labels"]))["kl"]
-    return {**found, "out.ce": ce, "out.soft_term": term.value * meta["multiplier"]}
+    return {**answers, "out.ce": ce, "out.soft_term": term.value * meta["multiplier"]}
 
 
 def label_smoothing_tfkd(case: Case) -> dict[str, Tensor]:
@@ -152,8 +152,8 @@ def _whole_run(case: Case, expression: str, teacher: Tensor | None) -> tuple[dic
     values = plan.build(student=specs(student), teacher=specs(target))(
         step_inputs(student, target, case["labels"])
     )
-    found = {"out.loss": values.total, **case.input_gradients(values.total)}
-    return found, values.unweighted["task"]
+    answers = {"out.loss": values.total, **case.input_gradients(values.total)}
+    return answers, values.unweighted["task"]
 
 
 def _flat(case: Case, temperature: float) -> None:

@@ -14,7 +14,7 @@ from kdcache.losses.peers.dml import MutualLearning, official_kl
 from kdcache.losses.peers.okddip import DiversePeers, mixed_logits
 from kdcache.losses.peers.one import NativeEnsemble
 from kdcache.losses.peers.online import online_divergence
-from kdcache.losses.supervised.task import classification_ce
+from kdcache.losses.supervised.classification import classification_ce
 
 Terms = Mapping[str, Weighted]
 
@@ -24,17 +24,17 @@ def dml(case: Case) -> dict[str, Tensor]:
     logits_MBK, count = case["logits"], case.meta["K"]
     student = _peers(logits_MBK)
     module = MutualLearning(Maps(specs(student), {}), students=count, smoothing=case.meta["label_smoothing"])
-    found: dict[str, Tensor] = {}
+    answers: dict[str, Tensor] = {}
     total = torch.zeros((), dtype=case.dtype)
     for i in range(count):
-        terms = module(step_inputs(student, {}, case["labels"], turn=i))
-        found |= {f"out.ce_{i}": terms["ce"].value, f"out.net_loss_{i}": _sum(terms)}
+        terms = module(step_inputs(student, {}, case["labels"], learner=i))
+        answers |= {f"out.ce_{i}": terms["ce"].value, f"out.net_loss_{i}": _sum(terms)}
         total = total + _sum(terms)
         peers = [j for j in range(count) if j != i]
-        found |= {f"out.kl_{i}_from_{j}": official_kl(logits_MBK[i], logits_MBK[j]) for j in peers}
+        answers |= {f"out.kl_{i}_from_{j}": official_kl(logits_MBK[i], logits_MBK[j]) for j in peers}
     together = _sum(module(step_inputs(student, {}, case["labels"])))
     assert torch.allclose(together, total), "all networks at once differ from one after the other"
-    return {**found, "out.loss": together, **case.input_gradients(total)}
+    return {**answers, "out.loss": together, **case.input_gradients(total)}
 
 
 def dml_okddip(case: Case) -> dict[str, Tensor]:
@@ -51,11 +51,11 @@ def dml_okddip(case: Case) -> dict[str, Tensor]:
 
 
 def okddip(case: Case) -> dict[str, Tensor]:
-    found, loss = _okddip(case, detach=False)
+    answers, loss = _okddip(case, detach=False)
     _, cut = _okddip(case, detach=True)
     alternative = torch.autograd.grad(cut, case["feats"], retain_graph=True)[0]
-    found["out.alt_grad_feats_if_targets_detached"] = alternative
-    return {**found, **case.input_gradients(loss)}
+    answers["out.alt_grad_feats_if_targets_detached"] = alternative
+    return {**answers, **case.input_gradients(loss)}
 
 
 def okddip_kl_loss(case: Case) -> dict[str, Tensor]:
@@ -98,13 +98,13 @@ def byot_luanyunteng(case: Case) -> dict[str, Tensor]:
     )
     loss = _sum(module(step_inputs(student, {}, case["labels"])))
     logits, feats = case["logits"], case["feats"].flatten(2)
-    found = {"out.loss": loss, "out.ce_final": classification_ce(logits[0], case["labels"])}
+    answers = {"out.loss": loss, "out.ce_final": classification_ce(logits[0], case["labels"])}
     for i in range(1, 4):
         soft = soft_cross_entropy(logits[i], logits[0], temperature=meta["temperature"])
-        found[f"out.ce_{i}"] = classification_ce(logits[i], case["labels"])
-        found[f"out.kd_{i}"] = soft * meta["temperature"] ** 2
-        found[f"out.fea_{i}"] = active_square(feats[i], feats[0])
-    return {**found, **case.input_gradients(loss)}
+        answers[f"out.ce_{i}"] = classification_ce(logits[i], case["labels"])
+        answers[f"out.kd_{i}"] = soft * meta["temperature"] ** 2
+        answers[f"out.fea_{i}"] = active_square(feats[i], feats[0])
+    return {**answers, **case.input_gradients(loss)}
 
 
 def byot_archiplab(case: Case) -> dict[str, Tensor]:
@@ -123,16 +123,16 @@ def byot_archiplab(case: Case) -> dict[str, Tensor]:
     loss = _sum(module(step_inputs(student, {}, case["labels"])))
     logits, feats, adapt_w = case["logits"], case["feats"], case["adapt_w"]
     adapted = torch.einsum("ebd,ecd->ebc", feats[1:], adapt_w) + case["adapt_b"][:, None]
-    found = {"out.loss": loss, "out.ce_0": classification_ce(logits[0], case["labels"])}
+    answers = {"out.loss": loss, "out.ce_0": classification_ce(logits[0], case["labels"])}
     for i in range(1, 4):
-        found[f"out.ce_{i}"] = classification_ce(logits[i], case["labels"])
-        found[f"out.kd_{i}"] = soft_cross_entropy(logits[i], logits[0], temperature=meta["temperature"])
-        found[f"out.dist_{i}"] = matrix_distance(adapted[i - 1], feats[0])
-    found |= case.input_gradients(loss)
+        answers[f"out.ce_{i}"] = classification_ce(logits[i], case["labels"])
+        answers[f"out.kd_{i}"] = soft_cross_entropy(logits[i], logits[0], temperature=meta["temperature"])
+        answers[f"out.dist_{i}"] = matrix_distance(adapted[i - 1], feats[0])
+    answers |= case.input_gradients(loss)
     weights = [adapter.weight for adapter in module.adapters]
     first, second = torch.autograd.grad(loss, weights, retain_graph=True)  # type: ignore[arg-type]
-    found["grad.adapt_w"] = torch.stack([torch.zeros_like(first), second, first])
-    return found
+    answers["grad.adapt_w"] = torch.stack([torch.zeros_like(first), second, first])
+    return answers
 
 
 def dafl(case: Case) -> dict[str, Tensor]:
@@ -146,8 +146,8 @@ def dafl(case: Case) -> dict[str, Tensor]:
     kd = module(step_inputs(student, teacher))
     loss = _sum(terms) + kd
     keys = {"one_hot": "one_hot", "balance": "information_entropy", "activation": "activation"}
-    found = {f"out.loss_{key}": terms[name].value for name, key in keys.items()}
-    return {"out.loss": loss, "out.loss_kd": kd, **found, **case.input_gradients(loss)}
+    answers = {f"out.loss_{key}": terms[name].value for name, key in keys.items()}
+    return {"out.loss": loss, "out.loss_kd": kd, **answers, **case.input_gradients(loss)}
 
 
 LINEAR = (("weight", "adapt_w"), ("bias", "adapt_b"))
@@ -169,7 +169,7 @@ def _okddip(case: Case, *, detach: bool) -> tuple[dict[str, Tensor], Tensor]:
     values = {name: term.value * term.weight for name, term in terms.items()}
     loss = values["ce_peers"] + values["ce_leader"] + share * (values["peers"] + values["leader"])
     attention = module.attention(feats_MBD[:-1])
-    found = {
+    answers = {
         "out.loss": loss,
         "out.loss_true_peers": values["ce_peers"],
         "out.loss_group_peers": values["peers"],
@@ -180,7 +180,7 @@ def _okddip(case: Case, *, detach: bool) -> tuple[dict[str, Tensor], Tensor]:
         "out.peer_targets": mixed_logits(attention, logits_MBK[:-1]).movedim(0, 2),
         "out.leader_logits": logits_MBK[-1],
     }
-    return found, loss
+    return answers, loss
 
 
 def _put(case: Case, module: torch.nn.Module, names: Mapping[str, str]) -> None:
@@ -199,8 +199,8 @@ def _peers(logits_MBK: Tensor) -> dict[str, Tensor]:
 def _exits(logits: Tensor, feats: Tensor) -> dict[str, Tensor]:
     """The files count from the deepest: 0 is the whole network, 1 our exit 3."""
     names = {0: "", 1: "exit3.", 2: "exit2.", 3: "exit1."}
-    found = {f"{name}logits": logits[i] for i, name in names.items()}
-    return found | {f"{name}embedding": feats[i] for i, name in names.items()}
+    by_tap = {f"{name}logits": logits[i] for i, name in names.items()}
+    return by_tap | {f"{name}embedding": feats[i] for i, name in names.items()}
 
 
 def _sum(terms: Terms) -> Tensor:

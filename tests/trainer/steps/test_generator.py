@@ -18,10 +18,10 @@ from kdcache.trainer.folder.checkpoint import list_checkpoints
 from kdcache.trainer.loop import train
 from kdcache.trainer.ranks import start_accelerator
 from kdcache.trainer.steps.choose import make_stepper
-from kdcache.trainer.steps.contract import Parts
+from kdcache.trainer.steps.contract import RunParts
 from kdcache.trainer.steps.generator import GeneratorStepper, inventing_term
-from kdcache.trainer.steps.noise_stream import NoiseStream
 from kdcache.trainer.stream.batch import Batch, BatchLayout
+from kdcache.trainer.stream.noise import NoiseStream
 
 SIZE, CLASSES = 8, 3
 DAFL = "dafl(latent=6,lr=0.01)"
@@ -50,19 +50,20 @@ def save(run_dir: Path, student: torch.nn.Module | None, metrics: object) -> Non
         torch.save(student.state_dict(), run_dir / "student.pt")
 
 
-def parts(config: TrainConfig, loss: str = DAFL, *, kill_at: int | None = None) -> Parts:
+def parts(config: TrainConfig, loss: str = DAFL, *, kill_at: int | None = None) -> RunParts:
     teacher, student = network(1), network(2)
     specs = teacher.tap_specs(("logits", "embedding"), SIZE, SIZE)
     plan = parse_losses(loss, preset=None, task="classification")
     facts = Facts(task="classification", num_classes=CLASSES, num_samples=10, input_size=(SIZE, SIZE))
     stream = DyingStream(BatchLayout(seed=0, global_batch=4, accumulation=config.accumulate), 10)
     stream.kill_at = kill_at
-    return Parts(
+    return RunParts(
         student=student,
         losses=plan.build(student=specs, teacher=specs, facts=facts),
         taps=("logits",),
         stream=stream,
         evaluate=judge,
+        score_name="miou",
         export=save,
         summary={},
         resolved={},
@@ -74,9 +75,9 @@ def parts(config: TrainConfig, loss: str = DAFL, *, kill_at: int | None = None) 
 @pytest.fixture
 def stepper(tmp_path: Path) -> GeneratorStepper:
     accelerator: Accelerator = start_accelerator(SHORT, tmp_path, start=0)
-    found = make_stepper(SHORT, parts(SHORT), accelerator, sync_bn=False)
-    assert isinstance(found, GeneratorStepper)
-    return found
+    stepper = make_stepper(SHORT, parts(SHORT), accelerator, sync_bn=False)
+    assert isinstance(stepper, GeneratorStepper)
+    return stepper
 
 
 def test_killed_and_resumed_ends_bit_identical(tmp_path: Path) -> None:
@@ -95,12 +96,16 @@ def test_student_and_generator_move_and_the_teacher_does_not(stepper: GeneratorS
     teacher = inventor._beside[0]  # type: ignore[attr-defined]
     _, term = inventing_term(inventor.losses)
     watched = {"student": inventor.student, "generator": term.generator, "teacher": teacher}  # type: ignore[attr-defined]
-    before = {name: {n: t.clone() for n, t in m.state_dict().items()} for name, m in watched.items()}
+
+    def weights(name: str) -> dict[str, torch.Tensor]:
+        """Of the teacher also its batch statistics; those of the others change without an optimizer."""
+        return watched[name].state_dict() if name == "teacher" else dict(watched[name].named_parameters())
+
+    before = {name: {n: t.detach().clone() for n, t in weights(name).items()} for name in watched}
     stream = NoiseStream(BatchLayout(seed=0, global_batch=4, accumulation=2), 10)
     result = stepper.step(0, stream.run(), stream)
     changed = {
-        name: any(not torch.equal(t, before[name][n]) for n, t in module.state_dict().items())
-        for name, module in watched.items()
+        name: any(not torch.equal(t, before[name][n]) for n, t in weights(name).items()) for name in watched
     }
     assert changed == {"student": True, "generator": True, "teacher": False}
     assert {"dafl.one_hot", "dafl.balance", "dafl.activation", "dafl.student"} < set(result.names)
@@ -113,7 +118,7 @@ def test_the_generators_gradient_is_of_its_own_terms_alone(stepper: GeneratorSte
     batch: Batch = next(stream.run())
     inputs = stepper._inputs(0, batch, stream)
     stepper.wrapped(inputs).total.backward()
-    found = term.generator.linear.weight.grad.clone()  # type: ignore[attr-defined]
+    gradient = term.generator.linear.weight.grad.clone()  # type: ignore[attr-defined]
     torch.manual_seed(0)
     inputs.generator.manual_seed(0)
     inputs = stepper._inputs(0, batch, stream)
@@ -123,7 +128,23 @@ def test_the_generators_gradient_is_of_its_own_terms_alone(stepper: GeneratorSte
     said = teacher.read_normalised(images, ("logits", "embedding"))
     own = sum(w.value * w.weight for w in term.generator_loss(said["logits"], said["embedding"]).values())
     (expected,) = torch.autograd.grad(own, [term.generator.linear.weight])  # type: ignore[attr-defined]
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.parametrize("options", [",weight=0.25", ",decay=1,decay_to=0.25"])
+def test_weight_and_schedule_of_the_method_hold_for_both_sums(tmp_path: Path, options: str) -> None:
+    totals = []
+    for loss in (DAFL, f"{DAFL[:-1]}{options})"):
+        accelerator = start_accelerator(SHORT, tmp_path, start=0)
+        made = make_stepper(SHORT, parts(SHORT, loss), accelerator, sync_bn=False)
+        stream = NoiseStream(BatchLayout(seed=0, global_batch=4), 2)  # two samples: an epoch a step
+        batch = next(stream.run(start_micro_step=3))
+        assert batch.epoch > 1
+        with torch.no_grad():
+            values = made.wrapped(made._inputs(0, batch, stream))
+        totals.append(float(values.total))
+        assert float(values.total) == pytest.approx(sum(float(v) for v in values.terms.values()))
+    assert totals[1] == pytest.approx(totals[0] * 0.25)
 
 
 def test_each_optimizer_holds_its_own_weights(stepper: GeneratorStepper) -> None:

@@ -12,6 +12,7 @@ import torch
 from bare_inputs import specs, step_inputs
 from torch import Tensor, nn
 
+from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.losses.contract import Facts
 from kdcache.losses.dense.critic import BatchScale
 from kdcache.losses.loss_set import LossSet
@@ -23,9 +24,11 @@ DOCUMENT = (Path(__file__).parents[3] / "docs" / "methods.md").read_text()
 
 
 def documented(start: str) -> str:
-    found = re.findall(rf"`({re.escape(start)}[^`]*)`", DOCUMENT)
-    assert len(found) == 1, f"docs/methods.md has {len(found)} expressions that start with {start}"
-    return str(found[0])
+    expressions = re.findall(rf"`({re.escape(start)}[^`]*)`", DOCUMENT)
+    assert len(expressions) == 1, (
+        f"docs/methods.md has {len(expressions)} expressions that start with {start}"
+    )
+    return str(expressions[0])
 
 
 SKDS, CIRKD = "skds-holistic", "ifvd"
@@ -49,7 +52,7 @@ def drawn(seed: int) -> dict[str, Tensor]:
 def built(loss: str) -> tuple[LossSet, StepInputs]:
     torch.manual_seed(0)
     inputs = step_inputs(drawn(1), drawn(2), torch.zeros(2, 64, 64, dtype=torch.int64))
-    plan = parse_losses(loss, preset=None)
+    plan = parse_losses(loss, preset=None, task=SEGMENTATION)
     losses = plan.build(
         student=specs(inputs.student), teacher=specs(inputs.teacher), facts=Facts(num_classes=3)
     )

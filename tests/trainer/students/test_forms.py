@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -50,7 +51,7 @@ def save(run_dir: Path, student: torch.nn.Module | None, metrics: object) -> Non
 
 def card(network: Network) -> RunCard:
     return RunCard(
-        network=network.config.to_dict(), task="classification", data="npz:x", class_names=("a",) * CLASSES,
+        network=network.config.to_dict(), data="npz:x", class_names=("a",) * CLASSES,
         crop=(32, 32), output_stride=network.output_stride,
     )  # fmt: skip
 
@@ -71,14 +72,14 @@ def test_every_tap_has_the_announced_size_and_the_deployed_one_gives_the_logits(
 ) -> None:
     student = wrapped(form).eval()
     with torch.no_grad():
-        found = student(images(), student.taps)
+        maps = student(images(), student.taps)
         deployed = student.deployed.eval()(images(), ("embedding", "logits"))
     for tap, spec in student.tap_specs(student.taps, 32, 32).items():
         *cells, channels = spec.shape
-        assert found[tap].shape == (2, channels, *cells), tap
+        assert maps[tap].shape == (2, channels, *cells), tap
         assert spec.stride == (32 // cells[0] if cells else 0), tap
     for tap in ("embedding", "logits"):
-        torch.testing.assert_close(found[tap], deployed[tap])
+        torch.testing.assert_close(maps[tap], deployed[tap])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -111,16 +112,16 @@ def test_scaled_branches_send_a_part_of_their_gradient_into_the_trunk() -> None:
 
 def test_branches_and_peers_begin_at_different_weights() -> None:
     for form in (StudentForm("branches", 2), StudentForm("peers", 2)):
-        found = wrapped(form).eval()(images(), ("peer0.logits", "peer1.logits"))
-        assert not torch.allclose(found["peer0.logits"], found["peer1.logits"])
+        maps = wrapped(form).eval()(images(), ("peer0.logits", "peer1.logits"))
+        assert not torch.allclose(maps["peer0.logits"], maps["peer1.logits"])
 
 
 def test_peers_whose_turn_it_is_not_are_constants() -> None:
     student = wrapped(StudentForm("peers", 2))
     assert isinstance(student, Peers)
-    student.turn = 1
-    found = student(images(), ("peer0.logits", "peer1.logits"))
-    assert [value.requires_grad for value in found.values()] == [False, True]
+    student.learner = 1
+    maps = student(images(), ("peer0.logits", "peer1.logits"))
+    assert [value.requires_grad for value in maps.values()] == [False, True]
 
 
 def test_a_network_without_a_known_last_stage_takes_no_branches() -> None:
@@ -142,6 +143,18 @@ def test_an_exit_that_is_not_read_does_not_run() -> None:
     student(images(), ("exit2.logits",))["exit2.logits"].sum().backward()
     assert all(p.grad is None for p in student.exits[0].parameters())
     assert all(p.grad is not None for p in student.exits[1].parameters())
+
+
+@pytest.mark.parametrize("kind", ["peers", "branches"])
+def test_who_is_not_asked_does_not_run(kind: Literal["peers", "branches"]) -> None:
+    """Or DDP would wait for a gradient that never comes."""
+    student = wrapped(StudentForm(kind, 3))
+    members = student.networks if isinstance(student, Peers) else student.branches
+    ran: list[int] = []
+    for index, member in enumerate(members):  # type: ignore[arg-type]
+        member.register_forward_hook(lambda *_, index=index: ran.append(index))
+    student(images(), ("peer1.logits",))
+    assert ran == [1]
 
 
 def test_an_unknown_tap_of_a_form_names_the_nearest() -> None:

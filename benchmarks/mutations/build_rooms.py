@@ -1,0 +1,113 @@
+"""Building: what is asked for, how large shards are, what is packed, drawn, written and locked. Each change
+would keep other targets, samples or views than the cache claims, or build for ever. Precision, evaluation
+mode, batch size and digests: `build`."""
+
+BUILD = "tests/cache/build/test_build.py"
+CLASSES = "tests/cache/build/test_build_classification.py"
+VIEWS = "tests/cache/build/test_build_views.py"
+OPTIONS = "tests/cache/build/test_options.py"
+SIZE = "tests/cache/build/test_size.py"
+SHARDS = "tests/cache/build/test_shards.py"
+MEMBERS = f"{OPTIONS}::test_a_tap_of_the_members_alone_is_one_of_each"
+WINS = f"{OPTIONS}::test_a_tap_that_is_named_wins_over_what_a_loss_needs"
+PREDICTED = f"{BUILD}::test_predicted_target_bytes_are_exact"
+THERE = f"{SHARDS}::test_what_is_there_already_is_not_predicted"
+FULL = f"{SHARDS}::test_a_shard_that_could_not_be_written_ends_the_build"
+EMPTY = f"{SHARDS}::test_a_shard_without_a_valid_sample_is_finished_too"
+LOCK = f"{SHARDS}::test_a_second_builder_is_told_who_is_at_work_and_may_begin_when_it_is_done"
+CHANGED = f"{BUILD}::test_a_changed_sample_is_named_and_update_remakes_its_shard"
+GONE = f"{BUILD}::test_a_sample_that_went_away_is_an_error_then_invalid"
+KEPT = f"{BUILD}::test_samples_keep_their_places_when_the_manifest_was_lost"
+FIXED = f"{BUILD}::test_what_a_cache_cannot_change_is_refused_not_ignored"
+PARTNERS = (
+    "tests/trainer/stream/test_class_alignment.py"
+    "::test_partners_are_valid_samples_of_the_same_shard_and_all_kinds_occur"
+)
+
+MUTANTS = [
+    # ---- what is asked for
+    ("what a loss needs replaces the codec of a named tap", "BuildOptions.resolved",
+     "named.setdefault(need.name, TapRequest(need.tap, reduction=need.reduction))",
+     "named[need.name] = TapRequest(need.tap, reduction=need.reduction)", WINS),
+    ("a loss's reduction is left out", "BuildOptions.resolved", ", reduction=need.reduction", "", WINS),
+    ("of several teachers the first one's tap is kept", "build/options.py:_of_members",
+     "for tap in members]", "for tap in members[:1]]", MEMBERS),
+    ("a tap that the teacher has itself is looked for among members", "build/options.py:_of_members",
+     "request.tap in taps or not members", "not members", MEMBERS),
+    ("a default tap is asked of a teacher that lacks it", "default_requests", "if request.tap in taps",
+     "", f"{OPTIONS}::test_what_nobody_named_is_what_the_teacher_has_of_the_tasks_own"),
+    ("the place of a tap is read as its codec", "parse_tap", 'match["module"], match["codec"]',
+     'match["codec"], match["module"]', OPTIONS),
+    # ---- the plan
+    ("a grown cache draws by the data's recipe instead of its own", "plan.py:_recipe",
+     "if options.augment is None and drawn:", "if False:",
+     f"{VIEWS}::test_a_cache_that_grows_draws_on_with_its_own_recipe"),
+    ("another crop for a cache that has one is ignored", "_refuse_other_layout",
+     '        ("--crop", options.crop, options.crop if options.crop in sizes else min(sizes)),\n', "", FIXED),
+    ("another format for a cache that has one is ignored", "_refuse_other_layout",
+     '        ("--format", options.target_format, old.target_format),\n', "", FIXED),
+    ("a stored tap gets another codec", "grown_manifest",
+     "request.codec and entry.codec != have.codec or", "",
+     f"{BUILD}::test_another_codec_for_a_stored_tap_is_refused"),
+    ("taps that are added take the place of those that are there", "grown_manifest",
+     "taps = {t.name: t for t in old.taps}", "taps = {}",
+     f"{BUILD}::test_growing_by_a_tap_keeps_what_is_there_and_equals_building_both"),
+    ("a cache may import the code that it names", "plan.py:make_plan", "own_teacher(old)",
+     "old.teacher_origin", f"{BUILD}::test_a_cache_does_not_import_the_code_it_names"),
+    ("shards of a cache whose manifest was lost are cut anew", "plan.py:_fresh", "kept or options.shard_rows",
+     "options.shard_rows", KEPT),
+    # ---- sizes
+    ("a shard's file may be larger than 256 MiB", "size.py:shard_samples",
+     "min(by_file, by_memory,", "min(by_memory,", SIZE),
+    ("--memory is ignored", "size.py:shard_samples", "min(by_file, by_memory,", "min(by_file,", SIZE),
+    ("memory in flight is that of one shard", "SHARDS_IN_FLIGHT", "3", "1", SIZE),
+    ("the smaller of two crops decides on the size of shards", "largest_input", "return max(", "return min(",
+     SIZE),
+    ("whole images do not count in the size of shards", "largest_input", "seen += list(sizes)", "pass", SIZE),
+    ("one image that cannot be read ends the build before it is named", "size.py:header_size",
+     "except BadSample:", "except OSError:", SIZE),
+    ("bytes of a shard's index are not predicted", "predict.py:_shard_bytes",
+     "manifest.shard_samples * INDEX_BYTES + CRC_BYTES", "CRC_BYTES", PREDICTED),
+    ("samples that are packed are predicted again", "predict.py:predict",
+     "if i // manifest.shard_samples not in have and", "if", THERE),
+    ("targets that are there are predicted again", "missing_work",
+     "Coverage(list_records(root), manifest.passes)", "Coverage(set(), manifest.passes)", THERE),
+    ("a disk that is too small is filled", "_refuse_full_disk", "wanted > prediction.free_bytes", "False",
+     f"{BUILD}::test_a_disk_that_is_too_small_is_refused_before_the_first_write"),
+    # ---- samples
+    ("new samples come first and move the others", "sample_order",
+     "have + [k for k in source.keys if k not in known]",
+     "[k for k in source.keys if k not in known] + have", KEPT),
+    ("a sample that went away is passed over", "sample_order", "if gone and not update:", "if False:", GONE),
+    ("a file that was touched counts as changed", "samples.py:_unchanged",
+     "index >= 0 and _has_content(plan.source, index, old.digests[row])", "False",
+     f"{CLASSES}::test_the_second_build_writes_nothing_even_when_the_file_was_touched"),
+    ("a changed file counts as the old one", "samples.py:_unchanged",
+     "index >= 0 and _has_content(plan.source, index, old.digests[row])", "True", CHANGED),
+    ("targets of a changed sample stay", "_drop_stale", 'if record["samples"] == digest:', "if True:",
+     CHANGED),
+    ("a bad sample is left out and the others move", "samples.py:_pack",
+     "    digest = digest_of(", "    made = [e for e in made if e.valid]\n    digest = digest_of(",
+     f"{BUILD}::test_skip_bad_keeps_the_place_and_marks_it"),
+    ("a bad sample is skipped without --skip-bad", "samples.py:_entry", "if not skip_bad:", "if False:",
+     f"{BUILD}::test_skip_bad_keeps_the_place_and_marks_it"),
+    # ---- targets
+    ("an invalid sample is mixed into what the teacher sees", "draw_shard",
+     "strict=True) if valid]", "strict=True)]", PARTNERS),
+    ("every shard has the views of the first number", "draw_shard", "drawn.view(key, number,",
+     "drawn.view(key, drawn.first,", f"{BUILD}::test_growing_by_views_equals_building_them_at_once "
+     f"{BUILD}::test_plain_zarr_opens_the_targets {VIEWS}"),
+    ("images of two sizes go through the teacher together", "targets.py:batches",
+     "setdefault((row.geometry.crop_h, row.geometry.crop_w), [])", "setdefault((0, 0), [])",
+     f"{BUILD}::test_full_views_keep_maps_of_both_sizes"),
+    ("a write that failed is found by the next build", "ShardWriter.__exit__",
+     "raise self._failure", "pass", FULL),
+    ("shards are written on after one that failed", "ShardWriter._work", "if self._failure is None:",
+     "if True:", FULL),
+    ("a shard of bad samples is never finished", "TargetBuilder.run", "for shard in empty:",
+     "for shard in empty[:0]:", EMPTY),
+    # ---- one builder at a time
+    ("two builders write one cache", "build_lock", "fcntl.LOCK_EX", "fcntl.LOCK_SH", LOCK),
+    ("a second builder is not told who is at work", "build_lock", "file.write(str(os.getpid()))", "pass",
+     LOCK),
+]  # fmt: skip

@@ -1,0 +1,61 @@
+"""What a cache claims and what exists: names on disk, torn records, which cache is meant."""
+
+RECORDS, MANIFEST = "tests/cache/record/test_records.py", "tests/cache/record/test_manifest.py"
+FIND, CLASSIFIER = "tests/cache/record/test_find.py", "tests/cache/record/test_classifier.py"
+LAYOUT = "tests/cache/record/test_layout.py"
+NAMES = f"{RECORDS}::test_names_of_records_are_fixed_for_good_because_caches_hold_them"
+LISTED = f"{RECORDS}::test_the_folder_tells_every_shard_and_nothing_else"
+EXISTS = f"{RECORDS}::test_what_exists_is_told_by_records_and_the_table_of_passes"
+TORN = f"{RECORDS}::test_a_torn_record_names_its_shard_its_file_and_the_way_out"
+COUNTED = f"{MANIFEST}::test_views_and_blocks_are_counted_over_all_sets_and_samples"
+DAMAGE = f"{CLASSIFIER}::test_a_flipped_bit_and_a_missing_file_are_named"
+
+MUTANTS = [
+    # ---- records
+    ("records of views have two digits", "record_name", "{shard.view:03d}", "{shard.view:02d}", NAMES),
+    ("records forget their pass", "record_name", "-{shard.pass_id}", "", NAMES),
+    ("the first view counts as samples", "ShardKey.of_samples", "self.view < 0", "self.view <= 0",
+     f"{RECORDS}::test_a_shard_is_shown_by_its_block_and_view"),
+    ("half-written records count", "record/records:_NAME", r"\.json$", r"\.json", LISTED),
+    ("a million blocks are too many to list", "record/records:_NAME", r"(\d{5,})", r"(\d{5})", LISTED),
+    ("a torn record ends in a traceback", "read_record", "(OSError, ValueError, KeyError, TypeError)",
+     "(OSError, ValueError)", TORN),
+    ("a target that another pass wrote is missing", "Coverage.__init__", "passes.get(key.pass_id, ())",
+     "passes.get(key.pass_id, ())[:1]", EXISTS),
+    ("what is missing in one block is there if another has it", "Coverage.missing", "(t, view, block)",
+     "(t, view, 0)", EXISTS),
+    # ---- the manifest
+    ("a map leaves its last pixels uncovered", "TapEntry.spec", "ceil_div(width, self.stride)",
+     "width // self.stride", f"{MANIFEST}::test_maps_cover_every_pixel_and_vectors_have_no_size"),
+    ("the last block counts as full", "Manifest.block_rows",
+     "min(self.shard_samples, self.num_samples - block * self.shard_samples)", "self.shard_samples", COUNTED),
+    ("views are counted of the last set alone", "Manifest.num_views", "v.first + v.count", "v.count",
+     COUNTED),
+    ("a view number belongs to the next set", "Manifest.view_set", "number < v.first + v.count",
+     "number < v.first + v.count - 1", COUNTED),
+    ("the name of a pass depends on the order of its targets", "manifest.py:pass_id", "sorted(names)",
+     "names",
+     f"{MANIFEST}::test_the_name_of_a_pass_depends_on_what_is_stored_and_not_on_the_order"),
+    ("a manifest of a newer format is read", "read_manifest", "if written > FORMAT:", "if False:",
+     f"{MANIFEST}::test_a_newer_format_is_refused_before_anything_else_is_read"),
+    ("passes are not written into the manifest", "Manifest.to_json",
+     '        plain["taps"] =', '        plain["passes"] = {}\n        plain["taps"] =',
+     f"{MANIFEST}::test_a_manifest_comes_back_as_it_was_written"),
+    # ---- the classifier
+    ("a damaged classifier is read", "read_classifier", "if check else None", "if False else None", DAMAGE),
+    ("a missing classifier is no problem", "classifier_problem",
+     "return f\"'{CLASSIFIER_FILE}' is missing\"", "return None", DAMAGE),
+    ("the classifier is kept in the precision it was trained in", "pack_classifier", '"cpu", torch.float32',
+     '"cpu"', f"{CLASSIFIER}::test_the_weight_comes_back_as_float32"),
+    # ---- which cache
+    ("of several caches the first one is taken", "find_cache", "if len(caches) == 1:", "if caches:",
+     f"{FIND}::test_of_several_caches_none_is_taken_unasked"),
+    ("a folder without manifest is a cache", "list_caches", "if (p / FILE_NAME).is_file()", "if p.is_dir()",
+     f"{FIND}::test_only_folders_with_a_manifest_are_caches"),
+    ("a tilde in the home is a folder's name", "home_dir", ".expanduser()", "",
+     f"{FIND}::test_home_is_the_variable_else_the_current_folder"),
+    ("a row is counted by its first part alone", "bytes_per_row",
+     "sum(part.num_bytes for part in make_codec(manifest.tap(name).codec).parts(spec).values())",
+     "next(part.num_bytes for part in make_codec(manifest.tap(name).codec).parts(spec).values())",
+     f"{LAYOUT}::test_a_row_takes_the_bytes_of_all_its_parts"),
+]  # fmt: skip

@@ -1,0 +1,117 @@
+"""What the cache's side must know of a task: what is stored as truth, which views, taps and networks it has.
+
+A task is one `TaskKind` with one `Truth` (cache/tasks/X.py), one supervised loss (losses/supervised/X.py) and
+one judge (trainer/judge/X.py), named in the table. Axes: B rows, H W pixels.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from kdcache.cache.spec import RecipeRules, Task
+from kdcache.cache.views.view import Geometry, Op
+
+if TYPE_CHECKING:  # what a task is, the help of a command asks too: it should not wait for torch
+    from torch import Tensor
+
+
+class RowTruth(NamedTuple):
+    """The truth of one row of a batch, and of the sample that is mixed into it."""
+
+    own: np.ndarray  # as `Truth.parse` gives it
+    other: np.ndarray | None = None  # the partner's; the row's own where a mixing recipe mixed nothing
+    own_share: float = 1.0  # of the image, 0..1
+
+
+class Mixed(NamedTuple):
+    """Second classes of mixed images. The first one, the batch's truth, has the larger share."""
+
+    labels_B: "Tensor"  # int64
+    share_B: "Tensor"  # float32, share of the first class, 0.5 to 1
+
+
+class Truth(ABC):
+    """What is known of a sample: how it is stored, read, moved with the pixels, mixed, collated and shown."""
+
+    suffix: ClassVar[str]  # of its member in a tar of samples: 'label.png', 'cls'
+    columns: ClassVar[tuple[str, ...]] = ()  # of a block's index, integers: what is known without the tar
+    rides: ClassVar[bool] = False  # an 8-bit map: moved by the image pipeline like the pixels
+    one_class: ClassVar[bool] = False  # a class per sample, which losses may know before step 0
+
+    @abstractmethod
+    def parse(self, encoded: bytes | memoryview) -> np.ndarray:
+        """What a row carries of `Source.label_bytes`: an encoded map (num_bytes,) uint8, which may be a view
+        of `encoded`, or a value."""
+
+    def column_values(self, encoded: bytes | None) -> dict[str, int]:
+        """The entries of `columns` for one sample; None is one that cannot be used."""
+        del encoded
+        return {}
+
+    def from_columns(self, columns: Mapping[str, np.ndarray], row: int) -> np.ndarray | None:
+        """The truth where the columns hold all of it, as `parse` gives it; None: it lies in the tar."""
+        del columns, row
+        return None
+
+    def check_columns(self, columns: Mapping[str, np.ndarray], valid: np.ndarray) -> None:
+        """Raises ValueError where the columns of a block cannot be true of its valid samples."""
+        del columns, valid
+
+    def moved(self, value: np.ndarray, geometry: Geometry, effects: Sequence[Op]) -> np.ndarray:
+        """A value under a view; what rides is moved by the pipeline and never comes here."""
+        del geometry, effects
+        return value
+
+    @abstractmethod
+    def collate(self, rows: Sequence[RowTruth], maps_BHW: "Tensor | None") -> "tuple[Tensor, Mixed | None]":
+        """A batch's truth on the CPU, as losses read it; `maps_BHW` is what the pipeline made of maps."""
+
+    @abstractmethod
+    def panel(self, row: RowTruth, map_HW: np.ndarray | None, class_names: Sequence[str]) -> np.ndarray:
+        """A picture (H, W, 3) uint8 of one row's truth."""
+
+    @abstractmethod
+    def answer_panel(self, answer: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+        """A picture (H, W, 3) uint8 of what a teacher's logits say of one row: a map (H, W, K), or (K,)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkRules:
+    """Which networks a task has. `families` maps a family of names (networks/names.py) to its assembler."""
+
+    families: Mapping[str, str]  # family -> 'package.module:function'
+    short_family: str  # what r18, r50 ... stand for
+    features_only: tuple[str, ...] = ()  # families without classes
+    forms: str  # legal names, for people
+    instead: str  # what to take instead of a network of another task
+    head: str  # the word for what must be trained before a network can teach
+    example_data: str  # a dataset's name, for a command that is proposed
+    tag_holds_head: bool  # a pretrained tag names weights with the head in them
+    padded: bool  # images are padded to a multiple of the stride, and maps cut back
+    default_stride: int | None  # of a network whose stride can be chosen; None: its own
+    no_stride: str = ""  # why no stride can be chosen; '' where one can
+    no_aux: str = ""  # why there is no auxiliary head; '' where there is one
+    student_weights: str  # of a student when none are named: 'imagenet', 'none'
+    listing_px: tuple[int, int]  # input size that taps are listed for, where nothing says another
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskKind:
+    """One task, for build, reader and streams."""
+
+    name: Task
+    truth: Truth
+    default_taps: tuple[str, ...]  # what most of the published methods read
+    default_views: str
+    recipes: RecipeRules
+    networks: NetworkRules
+
+
+def share_lines(row: RowTruth, own: Any, other: Any) -> list[str]:
+    """What is mixed, in words: one line, or two with their shares."""
+    if row.other is None:
+        return [str(own)]
+    return [f"{row.own_share:.0%} {own}", f"{1 - row.own_share:.0%} {other}"]

@@ -1,0 +1,32 @@
+"""Small pictures that several tasks draw: lines of text, classes as colours."""
+
+import colorsys
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from kdcache.cache.spec import IGNORE
+
+PANEL_PX = 320  # width of one panel
+LINE_PX = 36
+GOLDEN_ANGLE = 0.61803398875  # hues of neighbouring class ids stay far apart
+
+
+def text_panel(lines: Sequence[str]) -> np.ndarray:
+    """Black lines on white, (H, W, 3) uint8."""
+    sheet = Image.new("RGB", (PANEL_PX, PANEL_PX), "white")
+    draw = ImageDraw.Draw(sheet)
+    for place, line in enumerate(lines):
+        draw.text((8, 8 + place * LINE_PX), line, fill="black", font_size=LINE_PX * 2 // 3)
+    return np.asarray(sheet)
+
+
+def colour_classes(label_HW: np.ndarray, num_classes: int) -> np.ndarray:
+    """Class ids as colours; ignored pixels black."""
+    table = np.zeros((256, 3), dtype=np.uint8)
+    for number in range(min(num_classes, IGNORE)):
+        hue, value = number * GOLDEN_ANGLE % 1.0, 0.95 - 0.25 * (number % 2)
+        table[number] = [round(255 * share) for share in colorsys.hsv_to_rgb(hue, 0.65, value)]
+    coloured: np.ndarray = table[label_HW]
+    return coloured

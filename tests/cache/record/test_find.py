@@ -1,0 +1,73 @@
+"""Which cache is meant: a path, a name, or the only one there is."""
+
+from pathlib import Path
+
+import pytest
+
+from kdcache.cache.errors import BadOption, Missing
+from kdcache.cache.record.find import caches_dir, find_cache, home_dir, list_caches, runs_dir
+from kdcache.cache.record.manifest import FILE_NAME
+
+
+def make(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        (folder / name / FILE_NAME).write_text("{}")
+
+
+def test_home_is_the_variable_else_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KDCACHE_HOME", str(tmp_path))
+    assert caches_dir(home_dir()) == tmp_path / "caches" and runs_dir(home_dir()) == tmp_path / "runs"
+    monkeypatch.setenv("KDCACHE_HOME", "~/some")
+    assert home_dir() == Path.home() / "some"
+    for unset in ("", None):
+        monkeypatch.delenv("KDCACHE_HOME") if unset is None else monkeypatch.setenv("KDCACHE_HOME", unset)
+        assert home_dir() == Path(".")
+
+
+def test_only_folders_with_a_manifest_are_caches(tmp_path: Path) -> None:
+    assert list_caches(tmp_path / "none") == []
+    make(tmp_path, "b", "a")
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "note.txt").touch()
+    assert list_caches(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+
+
+def test_the_only_cache_needs_no_name(tmp_path: Path) -> None:
+    make(tmp_path, "camvid-r101-0123abcd")
+    assert find_cache(None, tmp_path) == tmp_path / "camvid-r101-0123abcd"
+
+
+def test_of_several_caches_none_is_taken_unasked(tmp_path: Path) -> None:
+    make(tmp_path, "a", "b")
+    with pytest.raises(BadOption, match="there are 2 caches: a, b") as caught:
+        find_cache(None, tmp_path)
+    assert "--cache" in caught.value.fix
+
+
+def test_without_any_cache_the_command_that_builds_one_is_said(tmp_path: Path) -> None:
+    with pytest.raises(Missing, match="there is no cache yet") as caught:
+        find_cache(None, tmp_path)
+    assert "kdcache build --teacher" in caught.value.fix
+
+
+def test_a_cache_is_found_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path / "caches", "a", "b")
+    make(tmp_path / "elsewhere", "c")
+    monkeypatch.chdir(tmp_path)
+    assert find_cache("b", tmp_path / "caches") == tmp_path / "caches" / "b"
+    assert find_cache(str(tmp_path / "elsewhere/c"), tmp_path / "caches") == tmp_path / "elsewhere/c"
+    assert find_cache("elsewhere/c", tmp_path / "caches") == Path("elsewhere/c")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("camvid-r110", "did you mean 'camvid-r101'?"), ("xyz", "caches there: camvid-r101, voc-r50")],
+)
+def test_a_misspelt_cache_offers_the_nearest_or_all(tmp_path: Path, name: str, hint: str) -> None:
+    make(tmp_path, "camvid-r101", "voc-r50")
+    with pytest.raises(Missing, match=f"there is no cache '{name}'") as caught:
+        find_cache(name, tmp_path)
+    assert caught.value.fix == hint

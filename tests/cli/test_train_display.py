@@ -1,0 +1,28 @@
+"""What a training run says to a person."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from kdcache.cli.train_display import TrainDisplay
+from kdcache.trainer.events import RunFinished
+
+CARD = {
+    "best/step": 20, "best/miou": 0.5, "best/miou_absent_zero": 0.25, "final/step": 40, "final/miou": 0.375,
+    "final/pixel_accuracy": 0.75,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("score_name", "line"),
+    [
+        ("miou", "best/step 20, best/miou 50.00 %, final/step 40, final/miou 37.50 %"),
+        ("pixel_accuracy", "best/step 20, final/step 40, final/pixel_accuracy 75.00 %"),
+    ],
+)
+def test_the_end_tells_the_score_of_the_best_student_and_of_the_last(score_name: str, line: str) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    with TrainDisplay(console) as display:
+        display(RunFinished(run_dir="runs/r", steps=40, metrics=CARD, score_name=score_name, notes=()))
+    assert console.file.getvalue().splitlines() == ["finished 40 steps: runs/r", f"  {line}"]  # type: ignore[attr-defined]

@@ -1,0 +1,36 @@
+"""What a run was computed with, and that it goes on only on the stream that it began with."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdcache.cache.errors import BadCache
+from kdcache.trainer.folder.environment import (
+    describe_environment,
+    refuse_other_stream,
+    write_environment,
+)
+
+STREAM: dict[str, object] = {"views": "stored", "crop": (4, 8), "entries": {"tap/logits": "ab"}}
+
+
+def test_a_run_goes_on_only_on_what_it_began_with(tmp_path: Path) -> None:
+    refuse_other_stream(tmp_path, STREAM)  # of before there was such a file
+    write_environment(tmp_path, {}, STREAM)
+    refuse_other_stream(tmp_path, dict(STREAM))
+    for changed in ({"entries": {"tap/logits": "cd"}}, {"samples": 7}):
+        with pytest.raises(BadCache, match=f"{next(iter(changed))} differ") as error:
+            refuse_other_stream(tmp_path, STREAM | changed)
+        assert error.value.where == str(tmp_path / "environment.json") and "--run NAME" in error.value.fix
+
+
+def test_versions_and_what_changes_bits_are_kept_and_no_path(tmp_path: Path) -> None:
+    described = describe_environment(torch.device("cpu"), world=3)
+    write_environment(tmp_path, described, STREAM)
+    kept = json.loads((tmp_path / "environment.json").read_text())["environment"]
+    assert kept["packages"]["torch"] == version("torch") and kept["world"] == 3
+    assert kept["torch_threads"] == torch.get_num_threads() and kept["device"] == "cpu"
+    assert str(Path.home()) not in json.dumps(kept)

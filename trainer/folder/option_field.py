@@ -1,0 +1,106 @@
+"""An option of a run as its field says it: default, help, legal values. Sections are made of these fields.
+
+A section is a frozen dataclass that stands beside what it configures (steps/options.py, students/options.py,
+stream/options.py, folder/options.py, config.py). The command line, the checks and config.toml all read the
+same field. Light: `kdtrain --help` reads every section and should not wait for torch.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, NamedTuple, TypeVar
+
+from kdcache.cache.errors import BadOption, unknown
+
+T = TypeVar("T")
+_KEY = "option"
+
+
+class Legal(NamedTuple):
+    """Which values an option may have, beside None."""
+
+    words: str  # for the error: 'a number above 0'
+    holds: Callable[[Any], bool]
+
+
+POSITIVE = Legal("a number above 0", lambda value: value > 0)
+NOT_NEGATIVE = Legal("0 or more", lambda value: value >= 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What a field says beside its type and its default."""
+
+    help: str = ""
+    said: str | None = None  # the default in words; None: as its value is written
+    label: str = ""  # before the default: 'default: '
+    also: tuple[str, ...] = ()  # further flags
+    choices: tuple[str, ...] = ()
+    legal: Legal | None = None
+    read: Callable[[str], Any] | None = None  # a text that the command line does not read itself
+    free_on_resume: bool = False  # changes where and how fast a run computes, or what it keeps
+
+
+def option(default: T, *, help: str = "", **words: Any) -> T:
+    """A field with a default. `words`: the other fields of `About`."""
+    made: T = field(default=default, metadata=metadata(help=help, **words))
+    return made
+
+
+def metadata(**words: Any) -> Mapping[str, Any]:
+    """Of a field without a default. `words`: the fields of `About`."""
+    return {_KEY: About(**words)}
+
+
+def about(one: "Field[Any]") -> About:
+    said: About = one.metadata[_KEY]
+    return said
+
+
+def flag(name: str) -> str:
+    """'batch_size' -> '--batch-size': the way a user wrote the option."""
+    return "--" + name.replace("_", "-")
+
+
+def spelled(value: object) -> str:
+    """A value as it is written after its flag: '0.625,0.75', '0.02', 'sgd'."""
+    if isinstance(value, tuple):
+        return ",".join(spelled(one) for one in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def help_text(one: "Field[Any]") -> str:
+    """What the command line says of an option, its default at the end: 'Micro batches per step. [1]'.
+
+    Without a default that says itself (None, off) only the help.
+    """
+    words = about(one)
+    silent = one.default is None or one.default is False or one.default is MISSING
+    said = words.said if words.said is not None else "" if silent else spelled(one.default)
+    return " ".join(part for part in (words.help, f"[{words.label}{said}]" if said else "") if part)
+
+
+def bad(name: str, value: object, legal: str) -> BadOption:
+    return BadOption(f"{flag(name)} cannot be {value}", where=f"{flag(name)} {value}", fix=f"give {legal}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Base of the sections. Without slots: a run's options inherit from several of them.
+
+    Raises BadOption for the first value that cannot work, alone or beside another one.
+    """
+
+    def __post_init__(self) -> None:
+        values = [(one.name, about(one), getattr(self, one.name)) for one in fields(self)]
+        given = [(name, words, value) for name, words, value in values if value is not None]
+        for name, words, value in given:
+            if words.choices and value not in words.choices:
+                what, where = f"value of {flag(name)}", f"{flag(name)} {value}"
+                raise unknown(what, str(value), words.choices, where=where)
+        for name, words, value in given:
+            if words.legal is not None and not words.legal.holds(value):
+                raise bad(name, value, words.legal.words)
+        self.check()
+
+    def check(self) -> None:
+        """Refuses what no field shows alone. A section that has such checks calls `super().check()` first."""

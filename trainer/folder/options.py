@@ -1,0 +1,34 @@
+"""Options of the run folder: its name, what is written into it and how often."""
+
+from dataclasses import dataclass, field
+
+from kdcache.trainer.folder.option_field import POSITIVE, Section, bad, metadata, option
+
+TRACKERS = ("tensorboard", "wandb")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderOptions(Section):
+    """What is kept of a run, and under which name."""
+
+    run: str = field(
+        metadata=metadata(
+            help="Name of the folder under runs/.", also=("--name",), said="from student and loss"
+        )
+    )
+    eval_every: int | None = option(
+        None, help="Steps between validations.", said="only at the end", legal=POSITIVE
+    )
+    save_every: int = option(1_000, help="Steps between checkpoints.", legal=POSITIVE, free_on_resume=True)
+    log: str = option(
+        "tensorboard", help=f"{', '.join(TRACKERS)}, both with a comma, or none.", free_on_resume=True
+    )
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        return tuple(part for part in self.log.replace(" ", "").split(",") if part not in ("", "none"))
+
+    def check(self) -> None:
+        super().check()
+        if not self.run or self.run.startswith(".") or "/" in self.run or "\\" in self.run:
+            raise bad("run", repr(self.run), "a plain folder name; it is made under runs/")

@@ -1,0 +1,80 @@
+"""Options of the stream: where pixels and targets come from, and how pixels are drawn."""
+
+from dataclasses import dataclass
+
+from kdcache.cache.errors import BadOption
+from kdcache.cache.views import crop as crop_size
+from kdcache.trainer.folder.option_field import Legal, Section, flag, option
+
+FRESH, STORED = "fresh", "stored"
+_SIZE = Legal("H,W in pixels, such as 360,360", lambda crop: min(crop) >= 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamOptions(Section):
+    """None stands for "decided from the data or the cache"."""
+
+    data: str | None = option(  # 'camvid:/abs/dir'
+        None, help="Fresh views of NAME:FOLDER, such as camvid:DIR or cifar10:DIR."
+    )
+    cache: str | None = option(
+        None, help="Stored views: a path, or a name under caches/.", said="the only one"
+    )
+    online: bool = option(False, help="Targets from a live teacher instead of the cache.")
+    teacher: str | None = option(None, help="With --online: a run's name, then a network's.")
+    teacher_weights: str | None = option(
+        None, help="With --online: weights file of a teacher that is no run."
+    )
+    views: str | None = option(
+        None, help="With --online: which views.", said="by --data/--cache", choices=(FRESH, STORED)
+    )
+    crop: tuple[int, int] | None = option(  # (h, w) pixels
+        None,
+        help=crop_size.HELP,
+        label="default: ",
+        said=crop_size.SAID,
+        legal=_SIZE,
+        read=crop_size.parse_crop,
+    )
+    augment: str | None = option(  # a recipe
+        None,
+        help="With --data: what fresh views draw, such as 'pad=4,flip', 'rrc,flip,jitter=0.4,mixup=0.2' or "
+        "none.",
+        said="the dataset's own",
+    )
+
+    def check(self) -> None:
+        super().check()
+        if self.augment is not None and not self.data:
+            raise BadOption(
+                "--augment without --data: the views of a cache were drawn when it was built",
+                where=f"--augment {self.augment}",
+                fix="add --data NAME:FOLDER for fresh views, or build the cache with "
+                "'kdcache build --augment'",
+            )
+        if self.data and self.cache:
+            raise BadOption(
+                "--data and --cache together: the first trains on fresh views, the second on stored ones",
+                where=f"--data {self.data} --cache {self.cache}",
+                fix="give one of them; '--online --teacher T --data D' is a live teacher on fresh views",
+            )
+        self._check_teacher()
+        clash = {STORED: "data", FRESH: "cache"}.get(self.views or "")
+        if clash and getattr(self, clash):
+            raise BadOption(
+                f"--views {self.views} and {flag(clash)} exclude each other",
+                where=f"--views {self.views} {flag(clash)} {getattr(self, clash)}",
+                fix="--views stored needs --cache, --views fresh needs --data",
+            )
+
+    def _check_teacher(self) -> None:
+        if self.online and not self.teacher:
+            raise BadOption(
+                "--online without a teacher", where="--online", fix="add --teacher RUN_OR_NETWORK"
+            )
+        if self.teacher and not self.online:
+            raise BadOption(
+                f"--teacher {self.teacher} without --online: a cached run loads no teacher",
+                where=f"--teacher {self.teacher}",
+                fix="add --online, or leave --teacher out to read its answers from the cache",
+            )

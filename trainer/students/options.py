@@ -1,0 +1,35 @@
+"""Options of the student: which network, what it begins with, which form of it is kept."""
+
+from dataclasses import dataclass
+
+from kdcache.cache.errors import BadOption
+from kdcache.trainer.folder.option_field import Legal, Section, option
+
+_DECAY = Legal("a decay between 0 and 1, such as 0.999", lambda decay: 0 < decay < 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentOptions(Section):
+    """None stands for "decided from the task or the network"."""
+
+    student: str = option("r18", help="r18, r50, resnet20, wrn-16-2, timm:NAME, package.module:factory ...")
+    weights: str | None = option(
+        None,
+        help="none, imagenet, a tag or a file.",
+        said="the backbone's imagenet; for classification none",
+    )
+    init: str | None = option(None, help="Begin with the student and learned parts of this run.")
+    output_stride: int | None = option(None, help="Segmentation.", said="the cached teacher's, otherwise 8")
+    aux: bool | None = option(None, help="Auxiliary head on stage 3.", said="on for segmenting ResNets")
+    ema: float | None = option(
+        None, help="Decay of averaged weights, which are then judged and exported.", legal=_DECAY
+    )
+
+    def check(self) -> None:
+        super().check()
+        if self.init and self.weights:
+            raise BadOption(
+                "--init and --weights together: both say what the student begins with",
+                where=f"--init {self.init} --weights {self.weights}",
+                fix="give one of them: --init takes a run's whole student, --weights a backbone",
+            )
