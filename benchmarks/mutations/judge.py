@@ -133,7 +133,14 @@ MUTANTS = [
         '{"step": step - 1, **self.last}',
         BEST,
     ),
-    ("a student is judged with dropout", "evaluating", "network.eval()", "pass", SEGMENTATION),
+    (
+        "a student is judged with dropout",
+        "evaluating",
+        "network.eval()",
+        "pass",
+        "tests/trainer/judge/test_judge.py::"
+        "test_a_network_is_evaluated_in_evaluation_mode_and_gets_its_modes_back",
+    ),
     (
         "logits are enlarged without the corners on the corners",
         "predict",

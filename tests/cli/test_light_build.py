@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BUILD = """
 import json, sys
 from kdcache.cli.kdcache import main
@@ -15,6 +17,7 @@ except SystemExit as end:
 """
 
 
+@pytest.mark.slow
 def test_building_imports_nothing_of_the_trainer(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", BUILD, str(tmp_path / "absent")], capture_output=True, text=True, check=False

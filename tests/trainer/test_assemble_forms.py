@@ -29,6 +29,7 @@ def start(home: Path, run: str, **options: Any) -> Path:
     return home / "runs" / run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loss", ["byot(exits=2)", "dml", "dml(form=okddip)", "okddip(peers=3)", "one", "cl-ilr(branches=2)"]
 )
@@ -41,6 +42,7 @@ def test_students_that_learn_from_each_other_leave_one_network(home: Path, loss:
         assert load_exit(run_dir, 2)(torch.zeros(1, 16, 16, 3), ("logits",))["logits"].shape == (1, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["byot(exits=2)", "dml", "cl-ilr(branches=2)"])
 def test_killed_and_resumed_they_end_bit_identical(
     home: Path, monkeypatch: pytest.MonkeyPatch, loss: str
@@ -113,6 +115,7 @@ def test_init_with_a_run_that_is_not_there_names_those_that_are(home: Path) -> N
     assert "first" in error.value.fix
 
 
+@pytest.mark.slow
 def test_init_says_what_was_not_taken_and_refuses_a_run_of_which_nothing_fits(home: Path) -> None:
     start(home, "first", loss="none")
     notes: list[str] = []

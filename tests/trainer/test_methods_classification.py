@@ -37,6 +37,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", METHODS)
 def test_a_method_trains_continues_bit_identical_and_leaves_a_plain_student(loss: str, home: Path) -> None:
     given, run_dir = options_of(loss, home), home / "runs" / "story"

@@ -19,6 +19,7 @@ from kdcache.trainer.loop import train
 CONFIG = TrainConfig(run="r", steps=2, batch_size=4, lr=0.05, save_every=1, device="cpu", log="none")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", METHODS)
 def test_a_method_trains_resumes_bit_identical_and_leaves_a_plain_student(loss: str, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"

@@ -226,6 +226,7 @@ def test_a_feed_that_breaks_its_contract_is_stopped_at_the_door(change: dict[str
         next(pipeline.run())
 
 
+@pytest.mark.slow
 def test_feeds_and_digests_can_be_used_without_dali() -> None:
     code = "import sys, kdcache.cache.images.feed; print('nvidia.dali' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -136,6 +136,7 @@ def test_pixels_are_normalised_as_the_papers_do() -> None:
     assert cifar("resnet8").normalise.std.tolist() == pytest.approx([0.2470, 0.2435, 0.2616])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet20a", "resnet56a"])
 def test_published_weights_classify_cifar(name: str) -> None:
     file, images = SHARED / f"weights/cifar_{name[:-1]}.safetensors", SHARED / "cifar10-mini/cifar10_mini.npz"

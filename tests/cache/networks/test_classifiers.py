@@ -38,6 +38,7 @@ def r18() -> Network:
     return classifier("r18").eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "channels", "size"),
     [
@@ -225,6 +226,7 @@ def test_a_teacher_with_random_weights_is_refused(tmp_path: Path, weights: str |
     assert "--weights FILE.safetensors" in caught.value.fix
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v2"])
 def test_the_files_of_the_shared_folder_make_teachers_of_imagenet(name: str) -> None:
     file = REAL / f"{name}.safetensors"

@@ -188,6 +188,7 @@ def test_segmentation_teachers_form_ensembles_too(tmp_path: Path, tiny_name: str
     assert values["x.stage1"].shape[2:] == (5, 7) and values["logits"].shape == (2, 4, 3, 4)
 
 
+@pytest.mark.slow
 def test_teachers_without_equal_logits_have_no_mean(tmp_path: Path) -> None:
     for stride in (8, 16):
         torch.manual_seed(0)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from kdcache.cache.record.layout import target_layout
 from kdcache.cache.record.manifest import FILE_NAME, Manifest, TapEntry, pass_id
@@ -88,6 +89,7 @@ def test_reading_a_cache_loads_no_network_library_no_dali_and_no_zarr(tmp_path: 
     assert loaded_by_reading(small_cache(tmp_path / "small")) == []
 
 
+@pytest.mark.slow
 def test_the_test_of_light_reading_can_fail(tmp_path: Path) -> None:
     assert loaded_by_reading(small_cache(tmp_path / "small"), "import numcodecs, click") == [
         "numcodecs",

@@ -80,6 +80,7 @@ def stepper(tmp_path: Path) -> GeneratorStepper:
     return stepper
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_ends_bit_identical(tmp_path: Path) -> None:
     train(SHORT, tmp_path / "whole", lambda _: parts(SHORT))
     with pytest.raises(Killed):

@@ -16,6 +16,7 @@ from kdcache.trainer.steps.in_turn import InTurnStepper
 IN_TURN = "fake_methods:InTurn"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro_step", [5, 9])
 def test_killed_and_resumed_ends_bit_identical(tmp_path: Path, micro_step: int) -> None:
     run(tmp_path / "whole" / "r", loss=IN_TURN)

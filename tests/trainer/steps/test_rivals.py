@@ -30,6 +30,7 @@ def made(tmp_path: Path) -> tuple[Stepper, Any]:
     return stepping(tmp_path, CRITIC)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro_step", [5, 9])
 def test_killed_and_resumed_ends_bit_identical(tmp_path: Path, micro_step: int) -> None:
     run(tmp_path / "whole" / "r", loss=CRITIC)

@@ -53,7 +53,7 @@ def teacher() -> Network:
     return build_network("tiny_teacher:make", task="segmentation", num_classes=len(CLASSES)).eval()
 
 
-WORLDS = pytest.mark.parametrize("world", [1, 3])
+WORLDS = pytest.mark.parametrize("world", [1, pytest.param(3, marks=pytest.mark.slow)])
 
 
 @WORLDS

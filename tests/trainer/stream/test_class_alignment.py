@@ -60,8 +60,8 @@ def teacher() -> Network:
     return build_network("tiny_classifier:make", task="classification", num_classes=len(NUM_OF_CLASS)).eval()
 
 
-WORLDS = pytest.mark.parametrize("world", [1, 3])
-FORMATS = pytest.mark.parametrize("form", ["zarr", "webdataset"])
+WORLDS = pytest.mark.parametrize("world", [1, pytest.param(3, marks=pytest.mark.slow)])
+FORMATS = pytest.mark.parametrize("form", ["zarr", pytest.param("webdataset", marks=pytest.mark.slow)])
 EVERY = pytest.mark.parametrize("recipe", [*RECIPES, MIXED, TURNS])
 
 

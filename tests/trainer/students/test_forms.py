@@ -82,6 +82,7 @@ def test_every_tap_has_the_announced_size_and_the_deployed_one_gives_the_logits(
         torch.testing.assert_close(maps[tap], deployed[tap])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_trunk_and_deployed_branch_become_a_network_of_the_students_name(name: str, tmp_path: Path) -> None:
     student = wrapped(StudentForm("branches", 2, deployed=1), name)
