@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from python_path import before
+from rank_turn import alone
 
 from kdcache.cli.kdtrain import kdtrain
 
@@ -184,14 +185,10 @@ def test_two_processes_share_a_step_and_finish(home: Path, tmp_path: Path) -> No
     }
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*TINY, "--data", "folder:drawn", "--run", "t", "--steps", "3"]
-    done = subprocess.run(
-        # Without "--" torchrun takes --run and --log for short forms of options of its own.
-        [*launch, "-m", "--", "kdcache.cli.kdtrain", *command],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    # Without "--" torchrun takes --run and --log for short forms of options of its own.
+    launched = [*launch, "-m", "--", "kdcache.cli.kdtrain", *command]
+    with alone():
+        done = subprocess.run(launched, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     run_dir = home / "runs" / "t"
     described = json.loads((run_dir / "environment.json").read_text())

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from class_data import draw_npz
 from python_path import before
+from rank_turn import alone
 
 from kdcache.cache.build.build import build_cache
 from kdcache.cache.build.options import BuildOptions, parse_tap
@@ -92,13 +93,10 @@ def options_of(loss: str, home: Path) -> dict[str, object]:
 def two_ranks(loss: str, home: Path, out: Path) -> list[dict[str, torch.Tensor]]:
     """The method on two CPU ranks: weights and buffers of student and losses, of each."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launch, "-m", "--", "class_methods", loss, str(home), str(out)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": before(Path(__file__).parent)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [*launch, "-m", "--", "class_methods", loss, str(home), str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": before(Path(__file__).parent)}
+    with alone():
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 

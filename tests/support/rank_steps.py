@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from fake_run import CONFIG, parts
 from python_path import before
+from rank_turn import alone
 from segmentation_run import method_parts
 
 from kdcache.trainer.ranks import reset_accelerate, start_accelerator
@@ -44,13 +45,9 @@ def on_two_ranks(module: str, out: Path, *arguments: str) -> list[dict[str, Any]
         "PYTHONWARNINGS": "default",
     }
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launch, "-m", "--", module, *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [*launch, "-m", "--", module, *arguments]
+    with alone():
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     left = [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
     assert [one["world"] for one in left] == [2, 2]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from python_path import before
+from rank_turn import alone
 from tiny_folder import draw_folder
 
 SUPPORT = Path(__file__).parents[2] / "support"
@@ -38,5 +39,7 @@ def build(home: Path, data: Path, launcher: list[str]) -> Path:
 def test_two_ranks_write_what_one_rank_writes(tmp_path: Path) -> None:
     data = draw_folder(tmp_path / "data")
     one = build(tmp_path / "one", data, ["-m"])
-    two = build(tmp_path / "two", data, ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "--"])
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
+    with alone():
+        two = build(tmp_path / "two", data, launch)
     assert files(one) == files(two)
