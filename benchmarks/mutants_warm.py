@@ -1,9 +1,9 @@
 """Trials without a new collection: one process collects the tests of all changes, a fork of it tries each.
 
 A change inside a function is made by giving the running function the changed code, a change of a constant by
-giving its new value to every module that has it by name: half a second of processor time instead of four.
-What cannot be made that way (classes, decorators, imports), and whatever is not red here, is tried on a
-changed copy by `mutants`, whose word counts: tests that start processes see only files.
+giving its new value to every module that has it by name: nothing is imported or collected again. What cannot
+be made that way (classes, decorators, imports), and whatever is not red here, is tried on a changed copy by
+`mutants`, whose word counts: tests that start processes see only files.
 """
 
 import importlib
