@@ -6,14 +6,12 @@ Every rank writes its weights and buffers to `<OUT>/rank<r>.pt`.
 """
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import torch
 from class_data import draw_npz
-from python_path import before
-from rank_turn import alone
+from rank_steps import on_two_ranks
 
 from kdcache.cache.build.build import build_cache
 from kdcache.cache.build.options import BuildOptions, parse_tap
@@ -92,13 +90,7 @@ def options_of(loss: str, home: Path) -> dict[str, object]:
 
 def two_ranks(loss: str, home: Path, out: Path) -> list[dict[str, torch.Tensor]]:
     """The method on two CPU ranks: weights and buffers of student and losses, of each."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launch, "-m", "--", "class_methods", loss, str(home), str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": before(Path(__file__).parent)}
-    with alone():
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    return [left["state"] for left in on_two_ranks("class_methods", out, loss, str(home), str(out))]
 
 
 def main(loss: str, home: Path, out: Path) -> None:
@@ -111,7 +103,8 @@ def main(loss: str, home: Path, out: Path) -> None:
 
     loop.make_stepper = remembered  # type: ignore[assignment]
     train_run({**options_of(loss, home), "run": "ranks"}, home=home)
-    torch.save(made[0].module.state_dict(), out / f"rank{os.environ['RANK']}.pt")
+    left = {"world": int(os.environ["WORLD_SIZE"]), "state": made[0].module.state_dict()}
+    torch.save(left, out / f"rank{os.environ['RANK']}.pt")
 
 
 if __name__ == "__main__":

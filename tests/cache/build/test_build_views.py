@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from class_alignment import RECIPES, build_class_cache, draw_classes, ops_of
+from aligned_classes import RECIPES, build_class_cache, draw_classes, ops_of
 
 from kdcache.cache.errors import BadOption
 from kdcache.cache.reader.cache import Cache

@@ -13,21 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from alignment_checks import (
+from aligned_cache import (
     BAD,
     GLOBAL_BATCH,
     NEEDS,
     NUM_SAMPLES,
     STEPS,
-    ExpectedRow,
-    assert_crop_targets,
-    assert_labels,
-    assert_window_targets,
     build_aligned_cache,
     draw_lossless_folder,
     layouts,
     make,
 )
+from alignment_checks import ExpectedRow, assert_crop_targets, assert_labels, assert_window_targets
 from tiny_folder import CLASSES
 
 from kdcache.cache.networks.build import build_network

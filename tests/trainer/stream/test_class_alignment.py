@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from class_alignment import (
+from aligned_classes import (
     BAD,
     CROP,
     GLOBAL_BATCH,
@@ -24,14 +24,11 @@ from class_alignment import (
     RECIPES,
     STEPS,
     TURNS,
-    assert_classes,
-    assert_pixels,
-    assert_targets,
     build_class_cache,
     draw_classes,
-    expected,
     make_all,
 )
+from class_checks import assert_classes, assert_pixels, assert_targets, expected
 
 from kdcache.cache.errors import BadCache
 from kdcache.cache.networks.build import build_network

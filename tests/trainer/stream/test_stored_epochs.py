@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from alignment_checks import NEEDS, build_aligned_cache, draw_lossless_folder
+from aligned_cache import NEEDS, build_aligned_cache, draw_lossless_folder
 from fake_run import CONFIG, export
 
 from kdcache.cache.networks.build import build_network

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from alignment_checks import BAD, NEEDS, build_aligned_cache, draw_lossless_folder
+from aligned_cache import BAD, NEEDS, build_aligned_cache, draw_lossless_folder
 
 from kdcache.cache.errors import BadCache, BadOption
 from kdcache.cache.reader.cache import Cache

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from alignment_checks import NEEDS, build_aligned_cache, draw_lossless_folder
+from aligned_cache import NEEDS, build_aligned_cache, draw_lossless_folder
 from PIL import Image
 from tiny_folder import CLASSES, draw_folder
 from torch import Tensor

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from alignment_checks import NEEDS, build_aligned_cache, draw_lossless_folder
+from aligned_cache import NEEDS, build_aligned_cache, draw_lossless_folder
 
 from kdcache.cache.images.feed import Feed
 from kdcache.cache.images.pipeline import ImagePipeline
