@@ -1,9 +1,11 @@
 """Effects on pixels: identities, exactness, torchvision's formulas, and rows that do not see each other."""
 
+from random import Random
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import functional
@@ -136,9 +138,15 @@ _mixing = st.one_of(
     st.just((("cutmix", 3, 4, 10, 12, "b"),)),
 )
 _effects = st.builds(lambda ops, mix: (*ops, *mix), st.lists(_colour, max_size=4), _mixing)
+# Two rows and more with every effect that looks at a whole image, whatever chance draws besides.
+_LOOK_AROUND: list[tuple[Op, ...]] = [
+    (("contrast", amount), ("autocontrast",), ("equalize",), ("sharpness", amount), ("rotate", 9 * amount))
+    for amount in (300, 700, 1300, 1700)
+]
 
 
 @settings(max_examples=30, deadline=None)
+@example(_LOOK_AROUND, Random(0))
 @given(st.lists(_effects, min_size=2, max_size=5), st.randoms(use_true_random=False))
 def test_a_rows_pixels_depend_neither_on_the_other_rows_nor_on_their_order(
     effects: list[tuple[Op, ...]], random: object
