@@ -8,6 +8,7 @@ Every fence is a pure function over imports; below each stands a test that it ca
 import ast
 import tomllib
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -208,3 +209,15 @@ def test_every_folder_says_that_it_is_typed() -> None:
     package_data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     assert package_data == {"*": ["py.typed"]}
     assert [folder for folder in FOLDERS if not (ROOT / folder / "py.typed").is_file()] == []
+
+
+def left_out(files: list[str], patterns: list[str]) -> list[str]:
+    """Test files below a folder that pytest does not look into."""
+    return [f for f in files if any(fnmatch(part, p) for part in f.split("/")[:-1] for p in patterns)]
+
+
+def test_pytest_looks_into_every_folder_of_tests(pytestconfig: pytest.Config) -> None:
+    files = [p.relative_to(ROOT).as_posix() for p in (ROOT / "tests").rglob("test_*.py")]
+    assert len(files) > 100
+    assert left_out(files, pytestconfig.getini("norecursedirs")) == []
+    assert left_out(["tests/cache/build/test_build.py"], ["build", "dist"]), "its own list would leave it out"
