@@ -281,9 +281,14 @@ def read_list(file: Path) -> list[Mutant]:
 
 
 def chosen(only: str, name: str) -> list[tuple[str, Mutant]]:
-    rooms = only.split(",") if only else sorted(file.stem for file in LISTS.glob("*.py"))
+    """The changes of these lists whose name contains `name`. Exits with a sentence where there are none."""
+    legal = sorted(file.stem for file in LISTS.glob("*.py"))
+    rooms = only.split(",") if only else legal
+    if strange := sorted(set(rooms) - set(legal)):
+        sys.exit(f"there is no list '{strange[0]}'; there are {', '.join(legal)}")
     listed = [(room, mutant) for room in rooms for mutant in read_list(LISTS / f"{room}.py")]
-    return [(room, mutant) for room, mutant in listed if name in mutant.name]
+    trials = [(room, mutant) for room, mutant in listed if name in mutant.name]
+    return trials or sys.exit(f"no change of {', '.join(rooms)} has '{name}' in its name")
 
 
 def show(verdict: Verdict) -> None:

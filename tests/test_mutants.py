@@ -194,3 +194,15 @@ def test_the_runner_gives_no_verdict_where_the_unchanged_code_fails(tree: Path) 
     (tree / "cache" / "scale.py").write_text(CODE.replace("= 2", "= 5"))
     status, lines = run_mutants(tree, [RED])
     assert status == 2 and lines[-1] == "the unchanged code does not pass these tests; no verdict"
+
+
+@pytest.mark.parametrize(
+    ("only", "name", "said"),
+    [
+        ("stepp", "", "there is no list 'stepp'; there are "),
+        ("ema", "nothing has this", "no change of ema has"),
+    ],
+)
+def test_a_choice_that_leaves_nothing_says_so(only: str, name: str, said: str) -> None:
+    with pytest.raises(SystemExit, match=said):
+        mutants.chosen(only, name)
