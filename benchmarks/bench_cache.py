@@ -10,8 +10,10 @@ from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.run_card import RunCard, save_run_network
 from kdcache.cache.reader.cache import Cache, open_cache
 from kdcache.cache.sources.table import open_source
+from kdcache.cache.trust import trust
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+trust("wide_teacher")
 DRAWN_SIZE = (360, 480)  # pixels, CamVid's
 
 

@@ -21,6 +21,7 @@ from rounds import figure, interleave, report
 from kdcache.cache.build.build import BuildEvents
 from kdcache.cache.build.plan import Plan
 from kdcache.cache.build.predict import Prediction
+from kdcache.cache.build.samples.assign import Assignment
 from kdcache.cache.networks.network import Network
 from kdcache.cache.reader.cache import open_cache
 
@@ -39,8 +40,8 @@ class Builds:
         """Seconds per row, from the end of planning on."""
         began = [0.0]
 
-        def planned(plan: Plan, prediction: Prediction) -> None:
-            del plan
+        def planned(plan: Plan, prediction: Prediction, assignment: Assignment) -> None:
+            del plan, assignment
             self.rows, began[0] = prediction.rows, time.perf_counter()
 
         before = _bytes_passed_to_write()

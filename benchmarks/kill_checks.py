@@ -10,8 +10,8 @@ TIMING = ("steps_per_s", "wait_share")
 
 
 def tree(home: Path) -> dict[str, str]:
-    """Digest of every file below `home`/caches, by path relative to `home`."""
-    files = sorted(path for path in (home / "caches").rglob("*") if path.is_file())
+    """Digest of every file below `home`/caches, by path relative to `home`; the lock holds nothing."""
+    files = sorted(p for p in (home / "caches").rglob("*") if p.is_file() and p.name != "build.lock")
     return {str(p.relative_to(home)): hashlib.blake2b(p.read_bytes()).hexdigest() for p in files}
 
 
@@ -26,11 +26,26 @@ def compare_trees(wanted: dict[str, str], home: Path) -> list[str]:
 
 
 def half_committed(home: Path) -> list[str]:
-    """What verify finds right after a kill: a record that stands for a missing or torn object."""
+    """What is wrong right after a kill: something that verify finds, or a record beyond the generation that
+    stands for a missing or torn object."""
     from kdcache.cache.look.verify import problems
 
     roots = [path.parent for path in (home / "caches").glob("*/manifest.json")]
-    return [f"{home.name}: {p.key.title}: {p.text}" for root in roots for p in problems(root)]
+    wrong = [f"{p.title}: {p.text}" for root in roots for p in problems(root)]
+    wrong += [text for root in roots for text in _torn_beyond(root)]
+    return [f"{home.name}: {text}" for text in wrong]
+
+
+def _torn_beyond(root: Path) -> list[str]:
+    """Of shards that are recorded and that no generation counts yet."""
+    from kdcache.cache.look.verify import unfinished
+    from kdcache.cache.record.records import objects_of, read_record
+    from kdcache.cache.stores.local import LocalStore
+    from kdcache.cache.stores.object_check import object_problem
+
+    records = (read_record(root, key)[0] for key in unfinished(root))
+    entries = (entry for record in records for entry in objects_of(record))
+    return [text for entry in entries if (text := object_problem(LocalStore(root), entry))]
 
 
 def compare_runs(wanted: Path, found: Path, num_steps: int) -> list[str]:

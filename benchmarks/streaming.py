@@ -39,7 +39,7 @@ class ZarrPythonCache(Cache):
 
     def parts(self, target: str, index: int, view: int) -> dict[str, np.ndarray]:
         block, row = divmod(index, self.shard_samples)
-        geometry = self.block_views(block, view).geometry(row)
+        geometry = self.block_views(block, view).geometry_of(row)
         size_key = self.tap(target).spec(geometry.crop_h, geometry.crop_w).size_key
         arrays = self._group(target, size_key)
         return {name: np.ascontiguousarray(array[view, index]) for name, array in arrays.items()}

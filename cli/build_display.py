@@ -9,10 +9,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from kdcache.cache.build.build import BuildEvents
 from kdcache.cache.build.plan import Plan
 from kdcache.cache.build.predict import Prediction
+from kdcache.cache.build.samples.assign import Assignment
+from kdcache.cache.build.samples.survey import Survey
 from kdcache.cache.views.sets import ViewSet
 from kdcache.cli.sizes import size_text
 
 FIRST_ESTIMATE_ROWS = 20  # rows after which the time left means something
+LISTED_KEYS = 10  # of what changed
 PLAIN_EVERY_S = 10.0  # a log file gets a line this often instead of a bar
 
 
@@ -49,16 +52,39 @@ class BuildDisplay:
 
     def events(self) -> BuildEvents:
         return BuildEvents(
-            planned=self.planned, packed=self.packed, computed=self.computed, skipped=self.skipped
+            surveyed=self.surveyed,
+            planned=self.planned,
+            packed=self.packed,
+            computed=self.computed,
+            skipped=self.skipped,
         )
 
-    def planned(self, plan: Plan, prediction: Prediction) -> None:
+    def surveyed(self, survey: Survey) -> None:
+        """What the source no longer has as the cache has it."""
+        listed = (
+            ("image changed", survey.images),
+            ("label changed", survey.labels),
+            ("no longer in the data", survey.gone),
+            ("shows one of these", survey.mixed),
+        )
+        for title, keys in listed:
+            if keys:
+                more = f" and {len(keys) - LISTED_KEYS} more" if len(keys) > LISTED_KEYS else ""
+                self.console.print(
+                    f"{title}: {len(keys)} ({', '.join(keys[:LISTED_KEYS])}{more})",
+                    highlight=False,
+                    markup=False,
+                )
+        if survey.differs and not survey.renewed:
+            self.console.print("the cache keeps them as they were; renew it with: kdcache build --update")
+
+    def planned(self, plan: Plan, prediction: Prediction, assignment: Assignment) -> None:
         m = plan.manifest
         say = self.console.print
         say(plan.choice, highlight=False)
         say(f"cache    {plan.root}" + ("  (exists: continuing)" if plan.existed else ""), highlight=False)
         say(
-            f"samples  {m.num_samples} of {m.data['name']} split '{m.data['split']}', shards of "
+            f"samples  {len(plan.source.keys)} of {m.data['name']} split '{m.data['split']}', shards of "
             f"{m.shard_samples}"
         )
         say(f"views    {', '.join(view_title(v) for v in m.views)}", highlight=False)
@@ -73,7 +99,8 @@ class BuildDisplay:
             highlight=False,
         )
         self._total = prediction.rows
-        self._samples = self._bar.add_task("samples", total=m.num_samples, rate="")
+        packing = sum(len(keys) for keys in assignment.to_pack.values())
+        self._samples = self._bar.add_task("samples", total=packing or None, rate="", visible=bool(packing))
         self._targets = self._bar.add_task(
             "targets", total=prediction.rows or None, rate="", visible=bool(prediction.rows)
         )

@@ -93,7 +93,7 @@ def _results(home: Path, console: Console) -> None:
 
     cache = open_cache(find_cache(None, home / "caches"))
     num_bytes = sum(p.stat().st_size for p in cache.root.rglob("*") if p.is_file())
-    rows = cache.num_samples * cache.manifest.num_views
+    rows = cache.generation.num_living * cache.manifest.num_views
     table = Table(
         "run", "val mIoU %", "ms a step", "cache", "teacher forwards paid", title="demo, as measured"
     )

@@ -13,6 +13,7 @@ from rich.console import Console
 from kdcache.cache.build.options import GIB, MAX_SHARD_BYTES, BuildOptions, parse_tap
 from kdcache.cache.spec import PRECISIONS, Need, Task
 from kdcache.cache.stores.table import DEFAULT_FORMAT, FORMATS
+from kdcache.cli.compact import compact
 from kdcache.cli.demo import demo
 from kdcache.cli.look import peek, show, taps, verify
 from kdcache.cli.shared import (
@@ -37,7 +38,7 @@ def main() -> None:
     """Run a teacher once over a dataset and keep what it said, compressed, for any number of student runs."""
 
 
-for command in (demo, show, verify, peek, taps):
+for command in (compact, demo, show, verify, peek, taps):
     main.add_command(command)
 
 
@@ -124,14 +125,17 @@ for command in (demo, show, verify, peek, taps):
 @click.option(
     "--skip-bad", is_flag=True, help="Mark unusable samples invalid and go on, instead of stopping."
 )
-@click.option("--update", is_flag=True, help="Re-make shards whose samples changed or went away.")
-@click.option("--repair", is_flag=True, help="Check every digest first and re-make damaged shards.")
+@click.option("--update", is_flag=True, help="New rows for changed samples; retire those that went away.")
+@click.option("--repair", is_flag=True, help="Check every digest first and put back what is damaged.")
+@click.option(
+    "--check", is_flag=True, help="Read every file of the data, also where size and time are as before."
+)
 def build(
     teacher: str | None, mean: bool, data: str | None, split: str, cache: str | None, taps: tuple[str, ...],
     losses: str | None, views: str | None, augment: str | None, mirror: bool, crop: str | None,
     target_format: str | None, zstd: bool, batch_size: int, amp: str | None, device: str, shard_rows: str,
     memory: str, threads: int, output_stride: int | None, weights: str | None, seed: int, skip_bad: bool,
-    update: bool, repair: bool,
+    update: bool, repair: bool, check: bool,
 ) -> None:  # fmt: skip
     """Run the teacher once and keep its taps. Again: continue, grow (--tap, --for, --views), update or
     repair."""
@@ -151,7 +155,7 @@ def build(
         zstd=zstd, batch_size=batch_size, amp=amp, device=pick_device(device), threads=threads,
         shard_rows=None if shard_rows == "auto" else parse_count(shard_rows, "--shard-rows"),
         memory_bytes=parse_size(memory), output_stride=output_stride, weights=weights, seed=seed,
-        skip_bad=skip_bad, update=update, repair=repair,
+        skip_bad=skip_bad, update=update, repair=repair, check=check,
     )  # fmt: skip
     quiet = int(os.environ.get("RANK", "0")) > 0
     with BuildDisplay(Console(quiet=quiet)) as display:
@@ -162,6 +166,8 @@ def build(
             raise SystemExit(EXIT_INTERRUPTED) from None
     if report.shards:
         Console(quiet=quiet).print(f"wrote {report.rows} rows; the cache is [bold]{report.root}[/bold]")
+    elif report.settled:
+        Console(quiet=quiet).print(f"settled in generation {report.generation} of [bold]{report.root}[/bold]")
     else:
         Console(quiet=quiet).print(f"nothing to do: [bold]{report.root}[/bold] is complete")
 

@@ -26,7 +26,7 @@ def show(cache: str | None, keys: bool) -> None:
 
     opened = open_cache(find_cache(cache, home_folder() / "caches"))
     if keys:
-        for index in range(opened.num_samples):
+        for index in opened.living.tolist():
             click.echo(opened.key(index))
         return
     print_cache(opened, CONSOLE)
@@ -34,39 +34,31 @@ def show(cache: str | None, keys: bool) -> None:
 
 @click.command()
 @click.argument("cache", required=False)
+@click.option(
+    "--pixels", is_flag=True, help="Also make every row's teacher input again and compare its digest."
+)
 @click.option("--deep", is_flag=True, help="Also run the teacher again on some rows and compare.")
 @click.option("--rows", type=click.IntRange(1), default=8, show_default=True, help="Rows for --deep.")
 @click.option("--weights", help="The teacher's weights, where they are not those of a run.")
 @click.option("--teacher", help="The teacher, where it is code of your own. [default: the cache's]")
-def verify(cache: str | None, deep: bool, rows: int, weights: str | None, teacher: str | None) -> None:
-    """Check every object's size and digest; --deep also compares targets with the teacher. Exit status 1 on
-    damage."""
-    from kdcache.cache.look.verify import deep_check, problems
+def verify(
+    cache: str | None, pixels: bool, deep: bool, rows: int, weights: str | None, teacher: str | None
+) -> None:
+    """Check everything that a cache holds against its seals and digests; --pixels also makes the teacher's
+    input again, --deep compares targets with the teacher. Exit status 1 for whatever is not as it must be."""
     from kdcache.cache.record.find import find_cache
-    from kdcache.cache.record.records import list_records
+    from kdcache.cli.verify_display import check_deeply, check_pixels, check_seals
 
     home = home_folder()
     root = find_cache(cache, home / "caches")
-    bad = list(problems(root))
-    for problem in bad:
-        CONSOLE.print(f"[red]{problem.title}[/red]: {problem.text}", highlight=False)
-    CONSOLE.print(f"{len(list_records(root))} shards checked, {len(bad)} damaged objects")
-    if bad:
-        CONSOLE.print(f"run: kdcache build --cache {root.name} --repair", highlight=False)
-        raise SystemExit(1)
-    if deep:
+    good = check_seals(root, CONSOLE)
+    good = good and (not pixels or check_pixels(root, CONSOLE))
+    if good and deep:
         from kdcache.cache.look.teacher import manifest_teacher
 
-        table = Table("target", "rows", "largest error", "stated bound", "relative L2")
-        for error in deep_check(root, manifest_teacher(root, home / "runs", weights, teacher), rows):
-            table.add_row(
-                error.target,
-                str(error.rows),
-                f"{error.max_abs:.3g}",
-                f"{error.bound:.3g}",
-                f"{error.relative_l2:.2e}",
-            )
-        CONSOLE.print(table)
+        good = check_deeply(root, manifest_teacher(root, home / "runs", weights, teacher), rows, CONSOLE)
+    if not good:
+        raise SystemExit(1)
 
 
 @click.command()

@@ -14,11 +14,13 @@ from rich_click import RichGroup
 from kdcache.cache.errors import BadOption, KdError
 from kdcache.cache.tasks.contract import TaskKind
 from kdcache.cache.tasks.table import task_names, task_of
+from kdcache.cache.trust import OPTION, consent, current_command, names_in
 from kdcache.cache.views import crop as crop_size
 
 EXIT_KD_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
 CAPTION = "Runs lie under runs/, caches under caches/, in $KDCACHE_HOME or the current folder."
+_TYPED = "kdcache.typed"  # of a context: the words of the command line
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}  # bytes
 
 P = ParamSpec("P")
@@ -32,14 +34,55 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
     so that `package.module:Name` finds a user's own file from the installed command as from `python -m`.
     """
 
+    def __init__(self, *arguments: Any, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.params.append(trust_option())
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_TYPED] = list(args)
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
+
     def invoke(self, ctx: click.Context) -> Any:
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())
+        typed = ctx.meta[_TYPED]
         try:
-            return super().invoke(ctx)
+            with consent(names_in(_without_data(typed)), [str(ctx.info_name), *typed]):
+                return super().invoke(ctx)
         except KdError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(EXIT_KD_ERROR)
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Every command takes `--trust`."""
+        if not any(OPTION in one.opts for one in cmd.params):
+            cmd.params.append(trust_option())
+        super().add_command(cmd, name)
+
+
+def _without_data(words: list[str]) -> list[str]:
+    """What may name code: 'folder:DIR' behind --data looks alike and names none."""
+    pairs = zip(["", *words], words, strict=False)
+    return [word for before, word in pairs if before != "--data" and not word.startswith("--data=")]
+
+
+def trust_option() -> click.Option:
+    """What it names was typed, and counts by being there."""
+    return click.Option(
+        [OPTION],
+        multiple=True,
+        expose_value=False,
+        metavar="MODULE",
+        callback=_trust_named,
+        help="Code of somebody's own that files may name: a module, or MODULE:NAME. May be repeated.",
+    )
+
+
+def _trust_named(ctx: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> None:
+    """For the rest of this command; `KdGroup.invoke` ends it."""
+    del parameter
+    ctx.find_root().with_resource(consent(names, current_command()))
 
 
 def option(*names: str, text: str, **attributes: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:

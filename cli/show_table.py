@@ -2,13 +2,13 @@
 
 from contextlib import suppress
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from kdcache.cache.errors import BadOption
+from kdcache.cache.look.size import retired_bytes
+from kdcache.cache.look.verify import unfinished
 from kdcache.cache.reader.cache import Cache
-from kdcache.cache.record.records import list_records, read_record
 from kdcache.cache.spec import members_of
 from kdcache.cli.build_display import view_title
 from kdcache.cli.sizes import size_text
@@ -26,8 +26,8 @@ def print_cache(cache: Cache, console: Console) -> None:
     )
     facts.add_row(
         "data",
-        f"{m.data['name']} split '{m.data['split']}', {m.num_samples} samples, {len(m.class_names)} classes, "
-        f"{m.task}",
+        f"{m.data['name']} split '{m.data['split']}', {cache.generation.num_living} samples, "
+        f"{len(m.class_names)} classes, {m.task}",
     )
     if m.classifier:
         facts.add_row("classifier", f"the teacher's last linear layer, digest {m.classifier}")
@@ -37,12 +37,21 @@ def print_cache(cache: Cache, console: Console) -> None:
     )
     for views in m.views:
         facts.add_row("views", f"{view_title(views)}  digest {views.digest()}")
-    invalid = len(cache.invalid) if len(cache.coverage.samples) == m.num_blocks else None
-    if invalid:
-        facts.add_row("invalid", f"{invalid} samples, skipped when built")
+    facts.add_row("generation", _generation_text(cache))
     console.print(facts, highlight=False)
     console.print(_tap_table(cache))
     console.print(f"losses it can serve: {', '.join(_losses(cache))}", highlight=False)
+
+
+def _generation_text(cache: Cache) -> str:
+    """Number, living and retired samples, what compacting would free, what is not finished."""
+    retired = len(cache.generation.retired)
+    text = f"{cache.generation.number}: {cache.generation.num_living} samples live, {retired} are retired"
+    if retired:
+        freed = size_text(retired_bytes(cache))
+        text += f"; 'kdcache compact --cache {cache.root.name} --out NAME' frees about {freed}"
+    later = len(unfinished(cache.root))
+    return text + (f"; {later} shards beyond it are unfinished" if later else "")
 
 
 def _tap_table(cache: Cache) -> Table:
@@ -56,12 +65,12 @@ def _tap_table(cache: Cache) -> Table:
         done = sum(
             cache.coverage.key(tap.name, view, block) is not None
             for view in range(m.num_views)
-            for block in range(m.num_blocks)
+            for block in cache.generation.block_numbers
         )
         num_bytes, values = stored.get(tap.name, (0, 0))
         table.add_row(
             tap.name, " x ".join(map(str, spec.shape)), tap.codec,
-            f"{done}/{m.num_views * m.num_blocks}", size_text(num_bytes),
+            f"{done}/{m.num_views * len(cache.generation.block_numbers)}", size_text(num_bytes),
             f"{num_bytes / values:.3f}" if values else "-", tap.module, tap.digest,
         )  # fmt: skip
     return table
@@ -71,16 +80,13 @@ def _bytes_by_tap(cache: Cache) -> dict[str, tuple[int, int]]:
     """Tap -> (bytes on disk, stored values), from the records alone."""
     m = cache.manifest
     bytes_and_values: dict[str, tuple[int, int]] = {}
-    for key in sorted(list_records(cache.root)):
-        if key.of_samples:
-            continue
-        record = read_record(cache.root, key)
+    for key in cache.coverage.keys():
+        record = cache.targets_record(key)
         views = cache.block_views(key.block, key.view)
-        inputs = [views.geometry(row) for row in np.flatnonzero(views.valid).tolist()]
-        sizes = [(g.crop_h, g.crop_w) for g in inputs]
-        for tap in record["targets"]:
+        sizes = [tuple(size) for size in views.geometry[views.valid][:, 5:7].tolist()]
+        for tap in record.targets:
             values = sum(_count(m.tap(tap).spec(*size).shape) for size in sizes)
-            num_bytes = sum(o.num_bytes for o in record["objects"] if f"/{tap}/" in f"/{o.name}")
+            num_bytes = sum(o.num_bytes for o in record.objects if f"/{tap}/" in f"/{o.name}")
             old = bytes_and_values.get(tap, (0, 0))
             bytes_and_values[tap] = old[0] + num_bytes, old[1] + values
     return bytes_and_values

@@ -23,6 +23,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "losses": (
         *("kdcache.losses", "kdcache.cache.spec"),
         *("kdcache.cache.tasks.table", "kdcache.cache.tasks.contract"),  # light: names, and Mixed
+        "kdcache.cache.trust",  # whose losses may be imported
     ),
     "trainer": ("kdcache.trainer", "kdcache.losses", "kdcache.cache"),
     "cli": ("kdcache",),
@@ -221,3 +222,15 @@ def test_pytest_looks_into_every_folder_of_tests(pytestconfig: pytest.Config) ->
     assert len(files) > 100
     assert left_out(files, pytestconfig.getini("norecursedirs")) == []
     assert left_out(["tests/cache/build/test_build.py"], ["build", "dist"]), "its own list would leave it out"
+
+
+def test_foreign_code_is_imported_in_one_place() -> None:
+    """Whoever imports by a name must have asked for consent; our own tables are the other place."""
+    calls = [
+        file
+        for file, tree, _ in sources()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute | ast.Name)
+        and (getattr(node, "attr", None) or getattr(node, "id", None)) in ("import_module", "__import__")
+    ]
+    assert sorted(calls) == ["cache/tasks/table.py", "cache/trust.py"]

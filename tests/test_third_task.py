@@ -155,8 +155,13 @@ def test_a_loss_is_the_tasks_own_or_says_that_it_is_not_for_it(home: Path) -> No
 
 
 def test_the_cache_is_shown_and_whole(home: Path) -> None:
-    told(run(kdcache, "show"), "12 samples, 1 classes, balance", "losses it can serve: none")
-    told(run(kdcache, "verify", "--deep"), "0 damaged objects", "embedding", "logits")
+    told(
+        run(kdcache, "show"),
+        "12 samples, 1 classes, balance",
+        "1: 12 samples live, 0 are retired",
+        "losses it can serve: none",
+    )
+    told(run(kdcache, "verify", "--deep"), "12 samples, 0 retired, 0 damaged", "embedding", "logits")
     told(run(kdcache, "taps", "--teacher", "teacher"), "input 32x32", "embedding")
 
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from resealed import reseal
 from tiny_folder import draw_folder
 
 from kdcache.cache.build.build import build_cache
@@ -69,10 +70,9 @@ def test_the_manifest_of_an_unknown_task_is_refused(tmp_path: Path) -> None:
         views="crops:1", crop=(32, 32), taps=(parse_tap("logits"),),
     )  # fmt: skip
     root = build_cache(options).root
-    path = root / "manifest.json"
-    plain = json.loads(path.read_text())
-    assert "task" not in plain["data"], "of the task of before there were two"
-    path.write_text(json.dumps(plain | {"data": plain["data"] | {"task": TASK}}))
+    assert "task" not in read_manifest(root).data, "of the task of before there were two"
+    for path in (root / "manifest.json", root / "generations" / "00001.json"):
+        reseal(path, lambda plain: plain.get("manifest", plain)["data"].update(task=TASK))
     for ask in (lambda: open_cache(root), lambda: read_manifest(root).task):
         with pytest.raises(KdError, match=f"unknown task '{TASK}'"):
             ask()

@@ -9,21 +9,24 @@ from accelerate import Accelerator
 from torch import nn
 
 from kdcache.cache.errors import BadOption
+from kdcache.cache.networks.names import LIBRARIES
 from kdcache.cache.networks.resolve import member_names, resolve_teacher
 from kdcache.cache.networks.run import load_run_network
 from kdcache.cache.networks.run_card import RunCard, read_run_card
 from kdcache.cache.record.find import caches_dir, find_cache, runs_dir
 from kdcache.cache.sources.table import open_source
+from kdcache.cache.trust import consent, names_in, require_trust
 from kdcache.trainer.assemble import assemble
 from kdcache.trainer.config import MachineOptions, TrainConfig, merge_for_resume, read_config
 from kdcache.trainer.events import Listen, silent
+from kdcache.trainer.folder.environment import begun_generation
 from kdcache.trainer.folder.home import (
     absolute_spec,
     cache_label,
     default_run_name,
     find_run,
 )
-from kdcache.trainer.folder.run_folder import check_free
+from kdcache.trainer.folder.run_folder import CONFIG_NAME, check_free
 from kdcache.trainer.judge.alone import judge_alone
 from kdcache.trainer.judge.metrics import Metrics
 from kdcache.trainer.loop import train
@@ -41,11 +44,18 @@ def train_run(
 
     Returns the metrics of the run's card. Raises KdError for whatever options, data or cache do not allow.
     """
+    # What the caller writes here is no file's word; the run reads its own card again when it exports.
+    with consent(names_in(str(value) for value in given.values() if isinstance(value, str))):
+        return _train(given, home=home, resume=resume, listen=listen)
+
+
+def _train(given: Mapping[str, Any], *, home: Path, resume: bool, listen: Listen) -> Mapping[str, float]:
     config = continued(given, home) if resume else started(given, home)
     run_dir = runs_dir(home) / config.run
     if not resume:
         check_free(run_dir)
-    run_source = open_run_source(config, home, output_stride=config.output_stride)
+    generation = begun_generation(run_dir) if resume else None
+    run_source = open_run_source(config, home, output_stride=config.output_stride, generation=generation)
     if not resume:
         config = config.with_steps(run_source.num_samples)
 
@@ -71,7 +81,19 @@ def continued(given: Mapping[str, Any], home: Path) -> TrainConfig:
         now["data"] = absolute_spec(now["data"])
     if now.get("cache"):
         now["cache"] = cache_label(home, find_cache(now["cache"], caches_dir(home)))
-    return merge_for_resume(stored, now, where=str(runs_dir(home) / name))
+    merged = merge_for_resume(stored, now, where=str(runs_dir(home) / name))
+    _require_consent(stored, given, runs_dir(home) / name / CONFIG_NAME)
+    return merged
+
+
+def _require_consent(stored: TrainConfig, given: Mapping[str, Any], path: Path) -> None:
+    """Raises BadOption for code that the stored options of a run name and that the user did not write
+    again."""
+    read = {name: str(getattr(stored, name) or "") for name in ("student", "loss", "teacher")}
+    unsaid = [value for name, value in read.items() if str(given.get(name) or "") != value]
+    families = tuple(f"{family}:" for family in LIBRARIES)
+    named = [name for name in names_in(unsaid) if not name.startswith(families)]
+    require_trust(named, where=str(path))
 
 
 class Judged(NamedTuple):

@@ -10,22 +10,11 @@ IMAGES = f"{ROWS}::test_each_row_has_its_own_image_and_that_of_its_partner"
 
 MUTANTS = [
     # ---- what is there
-    ("views are complete when their first one is", "Cache._first_gap",
-     "range(views.first, views.first + views.count)", "range(views.first, views.first + 1)", COMPLETE),
-    ("views are complete without the samples of a block", "Cache._first_gap",
-     "if block not in self.coverage.samples:", "if False:",
-     f"{CACHE}::test_views_without_the_samples_of_a_block_are_not_complete"),
     ("a target that is not kept is promised", "Cache.require", "if name not in self.manifest.tap_names:",
      "if False:", f"{CACHE}::test_a_target_that_is_not_kept_names_the_command_that_adds_it"),
-    ("an unfinished shard ends in a traceback", "Cache.block_views", "if key is None:", "if False:",
-     COMPLETE),
     # ---- which row
-    ("a key is found in the first block only", "StoredSamples.find",
-     "block * self.shard_samples + keys.index(key)", "keys.index(key)", NUMBERED),
     ("sample minus one is the last one", "StoredSamples._place", "if not 0 <= index < self.num_samples:",
      "if not index < self.num_samples:", NUMBERED),
-    ("valid samples are the invalid ones", "StoredSamples.invalid", "~np.concatenate(bad)",
-     "np.concatenate(bad)", NUMBERED),
     ("targets are read from the block before", "Cache._open", "            key,\n",
      "            key._replace(block=0),\n",
      f"{CACHE}::test_a_row_has_every_part_of_its_target"),
@@ -35,25 +24,12 @@ MUTANTS = [
     ("targets of a row are those of its block's first", "Cache.parts", "rows.row(row, part)",
      "rows.row(0, part)", f"{CACHE}::test_a_row_has_every_part_of_its_target"),
     # ---- damage and other tasks
-    ("the digests of samples are never compared", "StoredSamples._record",
-     "if self._check and checked(entry.name):", "if False:",
-     f"{CACHE}::test_a_changed_byte_is_found_when_a_sample_is_first_read"),
-    ("samples of another task are taken", "StoredSamples._check_truth",
-     "if set(samples.columns) != set(self._truth.columns):", "if False:",
-     f"{SAMPLES}::test_samples_of_another_task_are_refused"),
     ("columns that cannot be true are taken", "StoredSamples._check_truth",
      "self._truth.check_columns(samples.columns, samples.valid)", "pass",
      f"{SAMPLES}::test_classes_of_other_samples_than_the_valid_ones_are_damage"),
     ("the truth of an invalid sample is given out", "StoredSamples.truth", "block.require_valid(row)", "pass",
      f"{SAMPLES}::test_classes_are_known_without_a_tar"),
     # ---- what a run records
-    ("a run does not record which samples it read", "Cache.entry_digests", "digest_of(blocks)",
-     "digest_of(len(blocks))", RECORDED),
-    ("a run records its first target alone", "Cache.entry_digests", "for t in m.taps}",
-     "for t in m.taps[:1]}",
-     RECORDED),
-    ("pixels are checked in the first shards only", "Cache.pixel_digests", "keys[::step][:limit]",
-     "keys[:limit]", f"{CACHE}::test_pixels_are_checked_in_shards_from_all_over_the_cache"),
     # ---- rows to feeds
     ("a row is mixed with its own image", "pixel_feed", "images.image(p.sample)",
      "images.image(rows[-1].sample)",

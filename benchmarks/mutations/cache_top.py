@@ -42,5 +42,4 @@ MUTANTS = [
     ("a digest of buffers is that of the last one", "digest_bytes", "        state.update(buffer)\n",
      "        state = hashlib.blake2b(buffer, digest_size=16)\n",
      f"{PRINT}::test_a_digest_of_buffers_is_that_of_their_joined_bytes"),
-    ("a long file is digested by its beginning", "digest_file", "while piece :=", "if piece :=", FILE),
 ]  # fmt: skip

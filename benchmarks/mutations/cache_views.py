@@ -41,12 +41,8 @@ MUTANTS = [
     # ---- rows and views
     ("the share of a cutmix image is its partner's", "Row.own_share", "1.0 - int(", "int(", SAYS),
     ("a partner is mixed with somebody in turn", "Row.mixed_with", "effects=unmixed, ", "", PARTNER),
-    ("rows are numbered within their block", "BlockViews._unmixed", "self._first + place", "place", BLOCK),
     ("without a crop the image before its resizing is shown", "View.geometry", "(0, 0, resize_h, resize_w)",
      "(0, 0, height, width)", f"{VIEW}::test_without_a_crop_the_whole_resized_image_is_shown"),
-    ("a partner of another shard is left out in silence", "_places", "if key not in place_of:",
-     "if key not in place_of and not places.size:",
-     f"{VIEW}::test_a_partner_that_is_not_in_the_block_is_named"),
     # ---- sets
     ("a grown set of views draws its first crops again", "extend_views", "draw_first=have, ", "", GROWN),
     ("a set draws by its place in the cache", "ViewSet.view", "self.draw_first + number - self.first",

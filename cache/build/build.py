@@ -1,53 +1,87 @@
 """Build a cache: once over a dataset with a teacher; again, to continue, grow, update or repair it.
 
-Steps: plan (nothing written) -> predict bytes and refuse a disk that is too small -> samples -> targets.
-Calling it twice does nothing the second time. A SIGKILL loses at most the three shards in flight.
+Steps: plan (nothing written) -> repair what is asked for -> survey the source -> assign keys to new blocks ->
+predict bytes and refuse a disk that is too small -> manifest -> samples -> targets -> the next generation.
+Nothing that a generation counts is replaced. Calling it twice does nothing the second time. A SIGKILL loses
+at most the three shards in flight, and the same command finishes what it left.
 """
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-import torch.distributed as dist
-
+from kdcache.cache.build.copies import Copies
+from kdcache.cache.build.draw import Living
 from kdcache.cache.build.lock import build_lock
 from kdcache.cache.build.options import BuildOptions
+from kdcache.cache.build.pending import (
+    claims,
+    counted,
+    drop_conflicts,
+    drop_other_samples,
+    drop_stale,
+    pending_passes,
+    same_blocks,
+)
 from kdcache.cache.build.plan import Plan, Work, make_plan, passes_with
 from kdcache.cache.build.predict import Prediction, missing_work, predict
-from kdcache.cache.build.samples import pack_blocks, sample_order
+from kdcache.cache.build.ranks import group, meet, over_ranks, told
+from kdcache.cache.build.repair import Repaired, repair
+from kdcache.cache.build.samples.assign import Assignment, assign
+from kdcache.cache.build.samples.moved import check_moved
+from kdcache.cache.build.samples.pack import pack_blocks
+from kdcache.cache.build.samples.survey import Survey, survey
+from kdcache.cache.build.settle import settle
 from kdcache.cache.build.targets import TargetBuilder
-from kdcache.cache.errors import DiskFull
-from kdcache.cache.look.verify import damaged_shards
+from kdcache.cache.errors import BadCache, DiskFull
+from kdcache.cache.look.describe import whole_layout
+from kdcache.cache.reader.cache import Cache
 from kdcache.cache.record.classifier import CLASSIFIER_FILE, classifier_problem
-from kdcache.cache.record.layout import target_layout
-from kdcache.cache.record.manifest import FILE_NAME, Manifest
-from kdcache.cache.record.records import record_name
+from kdcache.cache.record.manifest import FILE_NAME, Manifest, manifest_bytes
+from kdcache.cache.record.records import list_records, read_samples_record
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.sample_tars import open_samples
 from kdcache.cache.stores.table import target_format
+from kdcache.cache.trust import consent
 
 
 class BuildEvents(NamedTuple):
     """Where a build reports. The CLI prints; tests collect."""
 
-    planned: Callable[[Plan, Prediction], None] = lambda plan, prediction: None
+    surveyed: Callable[[Survey], None] = lambda survey: None
+    planned: Callable[[Plan, Prediction, Assignment], None] = lambda plan, prediction, assignment: None
     packed: Callable[[int], None] = lambda samples: None
     computed: Callable[[int], None] = lambda rows: None
     skipped: Callable[[Sequence[str]], None] = lambda keys: None
 
 
 class BuildReport(NamedTuple):
-    """What a build did. `shards` is 0 when everything was there."""
+    """What a build did: shards and rows that it made or put back. `shards` is 0 when everything was there."""
 
     root: Path
     manifest: Manifest
     shards: int
     rows: int
     skipped: tuple[str, ...]
+    generation: int
+    settled: bool  # whether this build wrote that generation
+
+
+class Begun(NamedTuple):
+    """What rank 0 decided and every rank works on."""
+
+    manifest: Manifest  # with the passes that this build makes
+    works: list[Work]
+    assignment: Assignment
+    dead: frozenset[int]
+    copied_from: dict[str, int]
+    repaired: Repaired
+
+    def blocks(self, plan: Plan) -> list[int]:
+        """Numbers of the blocks of the next generation."""
+        return standing_blocks(plan, self.assignment.num_blocks, self.repaired.lost)
 
 
 def build_cache(options: BuildOptions, events: BuildEvents | None = None) -> BuildReport:
@@ -55,39 +89,116 @@ def build_cache(options: BuildOptions, events: BuildEvents | None = None) -> Bui
     survive."""
     events = events or BuildEvents()
     plan = make_plan(options)
-    with _group() as (rank, world):
-        with build_lock(plan.root) if rank == 0 else nullcontext():
-            if rank > 0:
-                _meet(world)  # rank 0 decides first what is there: every rank must see the same records
-            order, plan = _begin(plan, options, rank)
-            if rank == 0:
-                prediction = predict(plan, order)
-                events.planned(plan, prediction)
-                _refuse_full_disk(plan.root, prediction)
-                _write_claims(plan)
-                _meet(world)
-            blocks = list(range(plan.manifest.num_blocks))
-            skipped = pack_blocks(
-                plan,
-                order,
-                blocks[rank::world],
-                skip_bad=options.skip_bad,
-                update=options.update,
-                done=events.packed,
-            )
-            if skipped:
-                events.skipped(skipped)
-            _meet(world)
-            if rank == 0:
-                _describe_arrays(plan)
-            todo = missing_work(plan.root, plan.manifest)[rank::world]
-            _meet(world)
-            rows = _targets(plan, options, todo, events)
-            shards, rows = _over_ranks(world, len(todo), rows)
-    return BuildReport(plan.root, plan.manifest, shards, rows, tuple(skipped))
+    with (
+        consent(plan.typed),
+        group() as (rank, world),
+        build_lock(plan.root) if rank == 0 else nullcontext(),
+    ):
+        # Only rank 0 looks at what is there: another would already see the first blocks of this build.
+        begun = told(_begin(plan, options, events) if rank == 0 else None, world)
+        plan = replace(plan, manifest=begun.manifest)
+        to_pack = begun.assignment.to_pack
+        mine = sorted(to_pack)[rank::world]
+        skipped = pack_blocks(plan, to_pack, mine, skip_bad=options.skip_bad, done=events.packed)
+        if skipped:
+            events.skipped(skipped)
+        meet(world)
+        if rank == 0:
+            _describe_arrays(plan, begun.blocks(plan), begun.assignment.num_blocks, anew=options.repair)
+        meet(world)
+        todo = begun.works[rank::world]
+        rows = _targets(plan, options, todo, begun, events)
+        shards, rows = over_ranks(world, len(todo), rows)
+        shards, rows = shards + begun.repaired.shards, rows + begun.repaired.rows
+        number = _finish(plan, begun) if rank == 0 else 0
+        meet(world)
+    settled = plan.generation is None or number != plan.generation.number
+    return BuildReport(plan.root, plan.manifest, shards, rows, tuple(skipped), number, settled)
 
 
-def _targets(plan: Plan, options: BuildOptions, todo: list[Work], events: BuildEvents) -> int:
+def _begin(plan: Plan, options: BuildOptions, events: BuildEvents) -> Begun:
+    """Sweep a killed builder's litter, mend what is damaged if asked, and decide what is to be done."""
+    store = LocalStore(plan.root)
+    store.sweep()
+    repaired = repair(plan, options, events.computed) if options.repair else Repaired()
+    if plan.generation is not None and not store.exists(FILE_NAME):
+        store.put(FILE_NAME, manifest_bytes(plan.generation.manifest))  # it says the same
+    drop_conflicts(plan, store)
+    cache = Cache(plan.root, generation=plan.generation.number) if plan.generation else None
+    check_moved(plan, cache, repaired.lost)
+    renew = options.update or repaired.lost_generation
+    state = survey(cache, plan.source, update=renew, lost=repaired.lost, every_file=options.check)
+    events.surveyed(state)
+    assignment = _assigned(plan, state)
+    drop_other_samples(plan.root, store, assignment.num_blocks, counted(plan))
+    dead = state.dead | assignment.unwanted
+    drop_stale(plan, store, dead)
+    blocks = standing_blocks(plan, assignment.num_blocks, repaired.lost)
+    _refuse_lost(plan, blocks)
+    manifest, works = _work(plan, blocks)
+    prediction = predict(replace(plan, manifest=manifest), works, assignment.to_pack)
+    events.planned(replace(plan, manifest=manifest), prediction, assignment)
+    _refuse_full_disk(plan.root, prediction)
+    _write_claims(plan, claims(plan, manifest))
+    return Begun(manifest, works, assignment, dead, _earlier_rows(cache, state), repaired)
+
+
+def _assigned(plan: Plan, state: Survey) -> Assignment:
+    return assign(
+        plan.root,
+        plan.source,
+        state.wanted,
+        counted=counted(plan),
+        shard_samples=plan.manifest.shard_samples,
+        keep=plan.generation is not None or same_blocks(plan),
+    )
+
+
+def standing_blocks(plan: Plan, num_blocks: int, lost: frozenset[int]) -> list[int]:
+    """Of the blocks 0 .. num_blocks - 1 those that are there: not lost, now or before."""
+    old = plan.generation.block_numbers if plan.generation else []
+    return [block for block in (*old, *range(counted(plan), num_blocks)) if block not in lost]
+
+
+def _refuse_lost(plan: Plan, blocks: list[int]) -> None:
+    """Raises BadCache where a record that the generation names is gone: made anew here it might be another
+    one, under the name of one that counts."""
+    named = plan.generation.records if plan.generation else ()
+    there, standing = list_records(plan.root), set(blocks)
+    lost = [entry.shard for entry in named if entry.block in standing and entry.shard not in there]
+    if lost:
+        raise BadCache(
+            f"the records of {len(lost)} shards are lost, the first is {min(lost).title}",
+            where=str(plan.root),
+            fix=f"run 'kdcache build --cache {plan.root.name} --repair'",
+        )
+
+
+def _work(plan: Plan, blocks: list[int]) -> tuple[Manifest, list[Work]]:
+    """The manifest with every pass that counts or will be made, and the shards that are missing."""
+    passes = dict(plan.manifest.passes) | pending_passes(plan)
+    manifest = plan.manifest.grown(passes=passes)
+    works = missing_work(plan.root, manifest, blocks)
+    passes = passes_with(passes, [work.targets for work in works], manifest.taps)
+    return manifest.grown(passes=passes), works
+
+
+def _earlier_rows(cache: Cache | None, state: Survey) -> dict[str, int]:
+    """Key -> its newest earlier row, of the keys that get another one."""
+    wanted = set(state.wanted)
+    rows: dict[str, int] = {}
+    for block in cache.generation.block_numbers if cache else ():
+        assert cache is not None
+        try:
+            samples = cache.block(block)
+        except BadCache:
+            continue
+        first = block * cache.shard_samples
+        rows |= {k: first + row for row, k in enumerate(samples.keys) if k in wanted and samples.valid[row]}
+    return rows
+
+
+def _targets(plan: Plan, options: BuildOptions, todo: list[Work], begun: Begun, events: BuildEvents) -> int:
     rows = 0
 
     def count(done: int) -> None:
@@ -96,30 +207,28 @@ def _targets(plan: Plan, options: BuildOptions, todo: list[Work], events: BuildE
         events.computed(done)
 
     if todo:
+        number = plan.generation.number if plan.generation else None
+        cache = Cache(plan.root, generation=number) if number and begun.copied_from else None
         TargetBuilder(
             plan,
             device=options.device,
             batch_size=options.batch_size,
             threads=options.threads,
+            copies=Copies(cache, begun.copied_from),
+            living_of=lambda work: Living(frozenset(begun.blocks(plan)), begun.dead),
         ).run(todo, count)
     return rows
 
 
-def _begin(plan: Plan, options: BuildOptions, rank: int) -> tuple[list[str], Plan]:
-    """Sweep a killed builder's litter, drop damaged shards if asked, and fix the order and number of
-    samples."""
-    if rank == 0:
-        store = LocalStore(plan.root)
-        store.sweep()
-        if options.repair:
-            for key in damaged_shards(plan.root):
-                store.remove(record_name(key))
-    order = sample_order(plan.root, plan.manifest, plan.source, update=options.update)
-    manifest = plan.manifest.grown(num_samples=len(order))
-    groups = [work.targets for work in missing_work(plan.root, manifest)]
-    passes = passes_with(dict(manifest.passes), groups, manifest.taps)
-    manifest = manifest.grown(passes=passes)
-    return order, replace(plan, manifest=manifest)
+def _finish(plan: Plan, begun: Begun) -> int:
+    """The next generation; what was marked bad while packing does not live in it."""
+    dead = set(begun.dead)
+    store, size = LocalStore(plan.root), plan.manifest.shard_samples
+    for block in range(counted(plan), begun.assignment.num_blocks):
+        record, _ = read_samples_record(plan.root, block)
+        valid = open_samples(store, block, record.rows).valid
+        dead |= {block * size + row for row, good in enumerate(valid) if not good}
+    return settle(plan, begun.blocks(plan), begun.assignment.num_blocks, dead)
 
 
 def _refuse_full_disk(root: Path, prediction: Prediction) -> None:
@@ -135,59 +244,21 @@ def _refuse_full_disk(root: Path, prediction: Prediction) -> None:
         )
 
 
-def _write_claims(plan: Plan) -> None:
+def _write_claims(plan: Plan, manifest: Manifest) -> None:
     """Manifest and what it alone stands for, before any shard: a killed build leaves a cache that says what
     it will hold."""
     store = LocalStore(plan.root)
-    if classifier_problem(plan.root, plan.manifest):
+    if classifier_problem(plan.root, manifest):
         store.put(CLASSIFIER_FILE, plan.classifier)
-    text = plan.manifest.to_json()
-    path = plan.root / FILE_NAME
-    if not path.is_file() or path.read_text() != text:
-        store.put(FILE_NAME, text.encode())
+    content = manifest_bytes(manifest)
+    if not store.exists(FILE_NAME) or bytes(store.get(FILE_NAME)[0]) != content:
+        store.put(FILE_NAME, content)
 
 
-def _describe_arrays(plan: Plan) -> None:
-    """Create or grow the description of every array, for every map size that a view gives."""
+def _describe_arrays(plan: Plan, blocks: list[int], num_blocks: int, *, anew: bool) -> None:
+    """Create or grow the description of every array, for every map size that a view gives; `anew` also where
+    another one is there."""
     manifest, store = plan.manifest, LocalStore(plan.root)
-    sizes = {v.crop for v in manifest.views if v.crop is not None}
-    if any(v.crop is None for v in manifest.views):
-        for block in range(manifest.num_blocks):
-            samples = open_samples(store, block)
-            sizes |= {
-                (int(h), int(w))
-                for h, w, ok in zip(samples.heights, samples.widths, samples.valid, strict=True)
-                if ok
-            }
-    specs = {t.name: {t.spec(*size) for size in sizes} for t in manifest.taps}
-    target_format(manifest.target_format).prepare(store, target_layout(manifest, specs))
-
-
-@contextmanager
-def _group() -> Iterator[tuple[int, int]]:
-    """(rank, world size), with a process group of CPU barriers when torchrun started several ranks."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
-        yield 0, 1
-        return
-    mine = not dist.is_initialized()
-    if mine:
-        dist.init_process_group("gloo")
-    try:
-        yield dist.get_rank(), world
-    finally:
-        if mine:
-            dist.destroy_process_group()
-
-
-def _meet(world: int) -> None:
-    if world > 1:
-        dist.barrier()
-
-
-def _over_ranks(world: int, *counts: int) -> list[int]:
-    """Each count summed over the ranks; also where they meet at the end."""
-    total = torch.tensor(counts)
-    if world > 1:
-        dist.all_reduce(total)
-    return [int(n) for n in total]
+    layout = whole_layout(plan.root, manifest, blocks, num_blocks)
+    live = set(plan.generation.manifest.tap_names) if plan.generation and not anew else set()
+    target_format(manifest.target_format).prepare(store, layout, live)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kdcache.cache.errors import Busy
+from kdcache.cache.stores.inside import path_inside
 
 FILE_NAME = "build.lock"
 
@@ -15,7 +16,7 @@ FILE_NAME = "build.lock"
 def build_lock(root: Path) -> Iterator[None]:
     """Hold `root/build.lock`. Raises Busy, with the holder's process number, when another builder has it."""
     root.mkdir(parents=True, exist_ok=True)
-    path = root / FILE_NAME
+    path = path_inside(root, FILE_NAME)  # a link would be written through
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

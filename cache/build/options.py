@@ -74,6 +74,7 @@ class BuildOptions:
     skip_bad: bool = False
     update: bool = False
     repair: bool = False
+    check: bool = False  # read every file of the data, also those whose size and time did not change
 
     def __post_init__(self) -> None:
         if self.amp not in (None, *PRECISIONS):

@@ -1,21 +1,23 @@
 """From options to a manifest: who the teacher is, what the cache is called, what it will hold.
 
-A new cache gets a manifest of its own; one that exists gets further views and taps beside what is there,
-nothing moved, nothing renamed. Nothing here writes; nothing here runs a forward of full size.
+A new cache gets a manifest of its own; one that a generation counts gets further views and taps beside what
+is there, nothing moved, nothing renamed. What an unfinished first build claimed binds nobody: its manifest
+only fills in what is not said again. Nothing here writes; nothing here runs a forward of full size.
 """
 
 import re
+import shlex
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from kdcache.cache.build.options import BuildOptions, TapRequest, default_requests
 from kdcache.cache.build.size import shard_samples
-from kdcache.cache.codecs.reduction import load_reduction, reduced_spec
+from kdcache.cache.build.standing import Standing, standing
+from kdcache.cache.codecs.reduction import reduced_spec
 from kdcache.cache.codecs.table import default_codec, make_codec
-from kdcache.cache.errors import BadCache, BadOption, TornManifest, unknown
+from kdcache.cache.errors import BadCache, BadOption, unknown
 from kdcache.cache.images.feed import PIPELINE_VERSION
 from kdcache.cache.images.pipeline import pipeline_facts
 from kdcache.cache.look.teacher import own_teacher
@@ -25,16 +27,21 @@ from kdcache.cache.networks.resolve import member_names, resolve_teacher, run_fo
 from kdcache.cache.networks.run_card import RunCard, read_run_card
 from kdcache.cache.networks.weights import weights_digest
 from kdcache.cache.record.classifier import classifier_digest, pack_classifier
-from kdcache.cache.record.manifest import FILE_NAME, Manifest, TapEntry, cache_name, pass_id, read_manifest
+from kdcache.cache.record.command import build_words
+from kdcache.cache.record.generation import (
+    Generation,
+)
+from kdcache.cache.record.manifest import Manifest, TapEntry, cache_name, pass_id
 from kdcache.cache.record.precision import chosen_precision
-from kdcache.cache.record.records import stored_shard_samples
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.table import DEFAULT_FORMAT
 from kdcache.cache.tasks.table import task_of
+from kdcache.cache.trust import consent, require_trust
+from kdcache.cache.views.draw import QUARTERS
 from kdcache.cache.views.recipe import Recipe, parse_recipe
-from kdcache.cache.views.sets import extend_views, parse_views
+from kdcache.cache.views.sets import ViewSet, extend_views, parse_views
 from kdcache.cache.views.view import VIEW_VERSION
 
 OTHER_HOME = "for another form, build a cache of its own under another $KDCACHE_HOME"
@@ -57,31 +64,42 @@ class Plan:
     source: Source
     network: Network
     choice: str  # the sentence that says which teacher was taken
-    existed: bool
+    generation: Generation | None  # what counts already
+    claimed: Manifest | None  # what the folder's manifest says, where there is one
     classifier: bytes = b""  # the object `classifier.safetensors`; empty without one
+    typed: tuple[str, ...] = ()  # code of somebody's own that these very options name
+
+    @property
+    def existed(self) -> bool:
+        return self.claimed is not None or self.generation is not None
 
 
 def make_plan(options: BuildOptions) -> Plan:
     """Resolve teacher, source and cache, and grow the manifest by what was asked for. Writes nothing."""
-    old = read_manifest(options.cache) if options.cache else None
-    precision = chosen_precision(options.amp, old)
+    named = standing(options.cache, repair=options.repair) if options.cache else Standing(None, None)
+    old = named.manifest
+    precision = chosen_precision(options.amp, old if named.generation else None, old)
     teacher = options.teacher or own_teacher(old)
     network, card, choice, source = _teacher_and_source(options, teacher, old)
     options = options.resolved(source.task, tuple(network.taps))
-    classifier = pack_classifier(network.classifier_weight())
-    identity = _identity(network, source, precision)
+    drawn = _drawn(options, card, source, old)
+    identity = _identity(network, source, precision, drawn, old)
     name = cache_name(source.name, _label(teacher), identity)
     root = options.cache or options.caches_dir / name
-    if old is None and (root / FILE_NAME).is_file():
-        with suppress(TornManifest):  # the options say again what it said; the shards are kept
-            old = read_manifest(root)
-    if old is not None:
-        _same_identity(old, identity, root)
-        manifest = grown_manifest(old, options, network, source.augment)
-    else:
-        manifest = _fresh(options, name, teacher, identity, network, card, source)
+    if options.cache is None:
+        named = standing(root, repair=options.repair)
+    typed = tuple(n for r in options.requests() for n in (r.codec or "", r.reduction) if ":" in n)
+    with consent(typed):
+        if named.counted is not None:
+            _same_identity(named.counted, identity, root)
+            manifest = grown_manifest(named.counted, options, network)
+            manifest = manifest.grown(data_spec=_spec_of(source))
+        else:
+            planned = old if options.cache else None
+            manifest = _fresh(options, name, teacher, identity, network, source, drawn, planned)
+    classifier = pack_classifier(network.classifier_weight())
     manifest = manifest.grown(classifier=classifier_digest(classifier))
-    return Plan(root, manifest, source, network, choice, old is not None, classifier)
+    return Plan(root, manifest, source, network, choice, named.generation, named.claimed, classifier, typed)
 
 
 # ---- teacher and source ------------------------------------------------------------------------------------
@@ -140,27 +158,62 @@ def _label(teacher: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.]+", "_", teacher).strip("_.") or "teacher"
 
 
-def _identity(network: Network, source: Source, precision: str) -> dict[str, object]:
+class Drawn(NamedTuple):
+    """What stored crops of a cache are: part of what it is."""
+
+    crop: tuple[int, int]
+    recipe: Recipe
+
+
+def _drawn(options: BuildOptions, card: RunCard | None, source: Source, old: Manifest | None) -> Drawn:
+    """As asked for, else as the cache has it, else the run's crop and the data's recipe."""
+    rules = task_of(source.task).recipes
+    kept = [views.recipe for views in old.views if views.crop] if old else []
+    text = options.augment
+    if text is None:
+        text = str(old.identity["recipe"]) if old else source.augment
+    recipe = kept[0] if kept and options.augment is None else parse_recipe(text, rules)
+    crop = options.crop or (old.crop if old else None) or (card.crop if card else source.default_crop)
+    return Drawn(crop, recipe)
+
+
+def _identity(
+    network: Network, source: Source, precision: str, drawn: Drawn, old: Manifest | None
+) -> dict[str, object]:
     return {
         "source": source.describe(),
+        # Not the folder: data that were moved, even under another name, keep the cache that is named.
+        "label": str(old.identity.get("label")) if old else source.label,
         # Where taps are read is each tap's own entry: naming one by hand must not rename the cache.
         "network": {k: v for k, v in network.config.to_dict().items() if k != "taps"},
         "weights": weights_digest(network),
         "precision": precision,
         "pixels": PIPELINE_VERSION,
         "views": VIEW_VERSION,
+        "crop": list(drawn.crop),
+        "recipe": drawn.recipe.text,
     }
 
 
 def _same_identity(old: Manifest, identity: dict[str, object], root: Path) -> None:
     for key, value in identity.items():
         if old.identity.get(key) != value:
+            words = build_words(old)
+            if key == "crop":
+                words += ["--crop", "x".join(map(str, value))]  # type: ignore[call-overload]
+            elif key == "recipe":
+                words += ["--augment", str(value)]
             raise BadCache(
                 f"the cache was made with {key} {str(old.identity.get(key))[:60]}, now it is "
                 f"{str(value)[:60]}",
                 where=str(root),
-                fix="build without --cache: another teacher, dataset or precision gets a cache of its own",
+                fix="another teacher, dataset, precision, crop or recipe gets a cache of its own: "
+                + (shlex.join(words) if key in ("crop", "recipe") else "build without --cache"),
             )
+
+
+def _spec_of(source: Source) -> str:
+    return f"{source.name}:{source.root}"
 
 
 # ---- a new manifest ----------------------------------------------------------------------------------------
@@ -172,63 +225,79 @@ def _fresh(
     teacher: str,
     identity: dict[str, object],
     network: Network,
-    card: RunCard | None,
     source: Source,
+    drawn: Drawn,
+    planned: Manifest | None,
 ) -> Manifest:
-    kind = task_of(source.task)
-    crop = options.crop or (card.crop if card else source.default_crop)
-    recipe = parse_recipe(source.augment if options.augment is None else options.augment, kind.recipes)
-    text = options.views or kind.default_views
-    views = parse_views(text, crop=crop, seed=options.seed, mirror=options.mirror, augment=recipe)
-    wanted = options.requests() or default_requests(source.task, tuple(network.taps))
-    entries = tap_entries(wanted, network)
+    """`planned` is what an unfinished first build of the named cache meant to make."""
+    views = _fresh_views(options, source, drawn, planned)
+    wanted = options.requests() or (() if planned else default_requests(source.task, tuple(network.taps)))
+    entries = {t.name: t for t in planned.taps} if planned else {}
+    entries |= {entry.name: entry for entry in tap_entries(wanted, network)}
     manifest = Manifest(
-        name=name,
+        name=planned.name if planned else name,
         identity=identity,
         teacher=_label(teacher),
         network=network.config.to_dict(),
         teacher_origin=teacher,
-        teacher_weights=options.weights or "",
+        teacher_weights=options.weights or (planned.teacher_weights if planned else ""),
         data=source.describe(),
-        data_spec=f"{source.name}:{source.root}",
-        crop=crop,
+        data_spec=_spec_of(source),
+        crop=drawn.crop,
         output_stride=network.output_stride,
         precision=str(identity["precision"]),
         pipeline=pipeline_facts(None if options.device == "cpu" else 0),
-        target_format=options.target_format or DEFAULT_FORMAT,
-        zstd=options.zstd,
+        target_format=options.target_format or (planned.target_format if planned else DEFAULT_FORMAT),
+        zstd=options.zstd or bool(planned and planned.zstd),
         shard_samples=1,
-        num_samples=len(source.keys),
         views=tuple(views),
-        taps=entries,
+        taps=tuple(entries.values()),
     )
-    kept = stored_shard_samples(options.caches_dir / name)  # of a cache whose manifest was lost
-    rows = kept or options.shard_rows or shard_samples(manifest, source, options.memory_bytes)
-    return manifest.grown(shard_samples=rows, passes=passes_with({}, [manifest.tap_names], entries))
+    rows = options.shard_rows or (planned.shard_samples if planned else 0)
+    rows = rows or shard_samples(manifest, source, options.memory_bytes)
+    return manifest.grown(shard_samples=rows, passes=passes_with({}, [manifest.tap_names], manifest.taps))
+
+
+def _fresh_views(
+    options: BuildOptions, source: Source, drawn: Drawn, planned: Manifest | None
+) -> Sequence[ViewSet]:
+    """Those that are asked for, else those that were planned, of the crop and recipe of now; else the
+    task's."""
+    text, mirror, seed = options.views, options.mirror, options.seed
+    if planned and not (text or mirror):
+        text = "+".join(_word_of(views) for views in planned.views if views.kind != "mirror")
+        mirror = any(views.kind == "mirror" for views in planned.views)
+        seed = next((views.seed for views in planned.views if views.crop), seed)
+    text = text or task_of(source.task).default_views
+    return parse_views(text, crop=drawn.crop, seed=seed, mirror=mirror, augment=drawn.recipe)
+
+
+def _word_of(views: ViewSet) -> str:
+    """As it is written after --views."""
+    if views.crop is None:
+        return views.kind
+    return f"{views.kind}:{views.count // (QUARTERS if views.kind == 'turns' else 1)}"
 
 
 # ---- a manifest with more in it ----------------------------------------------------------------------------
 
 
-def grown_manifest(old: Manifest, options: BuildOptions, network: Network, augment: str = "") -> Manifest:
-    """The same manifest with more views and taps. What is there keeps its place, codec and numbers.
-
-    `augment` is the source's own recipe, for a cache that has drawn none yet.
-    """
+def grown_manifest(old: Manifest, options: BuildOptions, network: Network) -> Manifest:
+    """The same manifest with more views and taps. What is there keeps its place, codec and numbers."""
+    require_trust(old.foreign_names, where=f"manifest of cache {old.name}")  # before anything is promised
     entries = tap_entries(options.requests(), network)
-    for entry in old.taps:
-        if entry.reduction:
-            load_reduction(entry.reduction, may_import=False)  # refuse now, before anything is promised
     _refuse_other_layout(old, options)
     views = old.views
     if options.views or options.mirror:
-        text = options.views or "full"
+        recipe = [v.recipe for v in old.views if v.crop] or [
+            parse_recipe(str(old.identity["recipe"]), task_of(old.task).recipes)
+        ]
         wanted = parse_views(
-            text,
-            crop=options.crop or old.crop,
+            options.views or "full",
+            crop=old.crop,
             seed=options.seed,
             mirror=options.mirror,
-            augment=_recipe(old, options, augment),
+            augment=recipe[0],
         )
         views = tuple(extend_views(old.views, wanted))
     taps = {t.name: t for t in old.taps}
@@ -246,24 +315,9 @@ def grown_manifest(old: Manifest, options: BuildOptions, network: Network, augme
     return old.grown(views=views, taps=tuple(taps.values()))
 
 
-def _recipe(old: Manifest, options: BuildOptions, augment: str) -> Recipe:
-    """What is asked for; else as the cache draws already; else the source's own."""
-    drawn = [views.recipe for views in old.views if views.crop]
-    if options.augment is None and drawn:
-        return drawn[0]
-    return parse_recipe(augment if options.augment is None else options.augment, task_of(old.task).recipes)
-
-
 def _refuse_other_layout(old: Manifest, options: BuildOptions) -> None:
     """What a cache cannot change once it is there must not be ignored when it is asked for."""
-    sizes = {v.crop for v in old.views if v.crop} or {old.crop}
-    drawn = {v.recipe.text for v in old.views if v.crop}
-    augment = None
-    if options.augment is not None:
-        augment = parse_recipe(options.augment, task_of(old.task).recipes).text
     asked: list[tuple[str, object, object]] = [
-        ("--augment", augment, augment if not drawn or augment in drawn else min(drawn)),
-        ("--crop", options.crop, options.crop if options.crop in sizes else min(sizes)),
         ("--shard-rows", options.shard_rows, old.shard_samples),
         ("--format", options.target_format, old.target_format),
         ("--zstd", options.zstd or None, old.zstd),
@@ -273,7 +327,7 @@ def _refuse_other_layout(old: Manifest, options: BuildOptions) -> None:
             raise BadOption(
                 f"the cache was built with {flag} {then}, not {now}",
                 where=f"cache {old.name}",
-                fix=OTHER_HOME,
+                fix=f"leave {flag} out; {OTHER_HOME}",
             )
 
 

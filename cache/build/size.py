@@ -32,7 +32,7 @@ def shard_samples(manifest: Manifest, source: Source, memory_bytes: int) -> int:
     rows = [bytes_per_row(manifest, t.name, t.spec(height, width)) for t in manifest.taps]
     by_file = MAX_SHARD_BYTES // max(rows)
     by_memory = memory_bytes // (SHARDS_IN_FLIGHT * sum(rows))
-    return max(1, min(by_file, by_memory, MAX_SHARD_SAMPLES, manifest.num_samples))
+    return max(1, min(by_file, by_memory, MAX_SHARD_SAMPLES, len(source.keys)))
 
 
 def image_sizes(manifest: Manifest, source: Source) -> list[tuple[int, int]]:

@@ -1,11 +1,9 @@
 """What a need keeps of a tap besides the tap itself: a function named 'package.module:function'.
 
-A cache names reductions too, and a cache may come from a stranger: a name read from one is followed only into
-kdcache itself or into a module that is loaded already.
+A cache names reductions too, and a cache may come from a stranger: a name read from one needs consent
+(`kdcache.cache.trust`).
 """
 
-import importlib
-import sys
 from collections.abc import Callable
 
 import torch
@@ -13,22 +11,20 @@ from torch import Tensor
 
 from kdcache.cache.errors import BadOption
 from kdcache.cache.spec import TensorSpec
+from kdcache.cache.trust import import_named, module_of, require_trust
 
 Reduction = Callable[[Tensor], Tensor]  # a tap's value (B, C, H, W) -> what the need reads of it
 
 
 def load_reduction(path: str, *, may_import: bool = True) -> Reduction:
-    """The function named 'package.module:function'. Raises BadOption when it cannot be found or may not be
-    imported."""
-    module, _, name = path.partition(":")
-    if not (may_import or module.startswith("kdcache.") or module in sys.modules):
-        raise BadOption(
-            f"the reduction '{path}' is code of your own, and a cache may not import code",
-            where=f"module '{module}' is not loaded",
-            fix="name the loss that needs it again: kdcache build --for LOSS",
-        )
+    """The function named 'package.module:function'. Raises BadOption when it cannot be found, or when
+    nobody trusts it."""
+    if not may_import:
+        require_trust([path], where="reduction of a cache")
     try:
-        reduction: Reduction = getattr(importlib.import_module(module), name)
+        reduction: Reduction = getattr(import_named(path), path.partition(":")[2])
+        if not may_import and getattr(reduction, "__module__", "") != module_of(path):
+            raise AttributeError("the module only imports it")  # a file must not reach through our modules
     except (ImportError, AttributeError, ValueError) as error:
         raise BadOption(
             f"the reduction '{path}' cannot be found: {error}",

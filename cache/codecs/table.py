@@ -1,13 +1,9 @@
 """Codecs by name, and which one a tap takes when nobody says.
 
 An outsider's codec is named 'package.module:Class'. A manifest is read, never trusted: a name that comes from
-a cache is used only when its module is loaded already or listed in $KDCACHE_CODECS, so opening a stranger's
-cache cannot import anything. Names typed by the user pass `may_import=True`.
+a cache needs consent (`kdcache.cache.trust`). Names typed by the user pass `may_import=True`.
 """
 
-import importlib
-import os
-import sys
 from collections.abc import Callable, Mapping
 
 from kdcache.cache.codecs.contract import Codec
@@ -15,9 +11,9 @@ from kdcache.cache.codecs.int8 import Int8
 from kdcache.cache.codecs.raw import Raw
 from kdcache.cache.errors import BadOption, unknown
 from kdcache.cache.spec import TensorSpec
+from kdcache.cache.trust import import_named, require_trust
 
 FEW_CLASSES = 32  # up to here int8 logits save too little to be worth 5 % gradient error (measured)
-TRUSTED_MODULES = "KDCACHE_CODECS"  # environment: comma-separated modules whose codecs a cache may name
 
 
 def _fp16() -> Codec:
@@ -32,7 +28,7 @@ CODECS: Mapping[str, Callable[[], Codec]] = {"int8": Int8, "fp16": _fp16, "fp32"
 
 
 def make_codec(name: str, *, may_import: bool = False) -> Codec:
-    """The codec called `name`. Raises BadOption for an unknown name or a module that may not be imported."""
+    """The codec called `name`. Raises BadOption for an unknown name, and for code that nobody trusts."""
     if name in CODECS:
         return CODECS[name]()
     module_name, colon, class_name = name.partition(":")
@@ -49,15 +45,10 @@ def default_codec(tap: str, spec: TensorSpec) -> str:
 
 
 def _foreign(name: str, module_name: str, class_name: str, may_import: bool) -> Codec:
-    trusted = {m.strip() for m in os.environ.get(TRUSTED_MODULES, "").split(",")}
-    if not (may_import or module_name in trusted or module_name in sys.modules):
-        raise BadOption(
-            f"codec '{name}' is code of your own, and a cache may not import code",
-            where=f"module '{module_name}' is not loaded",
-            fix=f"if you trust it, set {TRUSTED_MODULES}={module_name}",
-        )
+    if not may_import:
+        require_trust([name], where="codec of a cache")
     try:
-        make = getattr(importlib.import_module(module_name), class_name)
+        make = getattr(import_named(name), class_name)
     except (ImportError, AttributeError) as error:
         raise BadOption(
             f"codec '{name}' cannot be loaded: {error}",

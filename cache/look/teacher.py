@@ -1,5 +1,6 @@
 """The teacher behind a cache, rebuilt to check it; and any teacher, built to list its taps."""
 
+import shlex
 from pathlib import Path
 
 from kdcache.cache.errors import BadCache, BadOption
@@ -16,16 +17,21 @@ from kdcache.cache.tasks.table import task_of
 
 
 def own_teacher(manifest: Manifest | None) -> str:
-    """The teacher a manifest names; '' without one. Code of somebody's own must be named again: a cache may
-    not import code."""
+    """The teacher a manifest names: a run by its plain name, or a library's network; '' without a manifest.
+
+    Anything else is a hint: raises BadOption with what to type. A path could lead into the cache itself, to a
+    run that a stranger put there.
+    """
     name = manifest.teacher_origin if manifest else ""
-    members = name.split(",")  # of an ensemble; one teacher is its only member
-    from_libraries = tuple(f"{family}:" for family in LIBRARIES)
-    if any(":" in member and not member.strip().startswith(from_libraries) for member in members):
+    families = tuple(f"{family}:" for family in LIBRARIES)
+    members = [member.strip() for member in name.split(",")]  # of an ensemble; one teacher is its only member
+    hints = [m for m in members if "/" in m or "\\" in m or (":" in m and not m.startswith(families))]
+    if hints:
+        assert manifest is not None
         raise BadOption(
-            f"the cache's teacher is code of your own, '{name}'",
-            where=f"cache {manifest.name if manifest else ''}",
-            fix=f"name it again if you trust it: --teacher {name}",
+            f"the cache names a teacher that is no plain run and no library's network: '{name}'",
+            where=f"cache {manifest.name}",
+            fix=f"type it again if you trust it: --teacher {shlex.quote(name)}",
         )
     return name
 

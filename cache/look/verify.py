@@ -1,5 +1,5 @@
-"""Check a cache: every object against its record's size and digest; with `deep`, stored targets against the
-teacher."""
+"""Check a cache: everything that its generation counts against seals and digests; with `pixels` and `deep`,
+stored rows against the image pipeline and the teacher."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,28 +9,33 @@ import torch
 
 from kdcache.cache.codecs.reduction import load_reduction
 from kdcache.cache.errors import BadCache
-from kdcache.cache.images.feed import Feed
+from kdcache.cache.images.feed import Feed, pixel_digests
 from kdcache.cache.images.pipeline import ImagePipeline
+from kdcache.cache.look.describe import whole_layout
 from kdcache.cache.networks.network import Network
 from kdcache.cache.reader.cache import Cache, open_cache
 from kdcache.cache.reader.rows import pixel_feed
 from kdcache.cache.record.classifier import classifier_problem
-from kdcache.cache.record.manifest import read_manifest
-from kdcache.cache.record.precision import in_precision
-from kdcache.cache.record.records import list_records, read_record
+from kdcache.cache.record.generation import Generation, generation_name, list_generations, read_generation
+from kdcache.cache.record.manifest import FILE_NAME, read_manifest
+from kdcache.cache.record.precision import FULL, in_precision
+from kdcache.cache.record.records import TargetsRecord, list_records, objects_of, read_record
 from kdcache.cache.stores.contract import ShardKey
+from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.object_check import object_problem
+from kdcache.cache.stores.table import target_format
 
 
 class Problem(NamedTuple):
-    """One object that is not what its record, or the manifest, says."""
+    """One thing that is not what the cache says of it."""
 
-    key: ShardKey | None  # None: the classifier, which belongs to no shard
+    key: ShardKey | None  # None: of no shard
+    where: str  # what it is part of, where it is of no shard
     text: str
 
     @property
     def title(self) -> str:
-        return self.key.title if self.key else "classifier"
+        return self.key.title if self.key else self.where
 
 
 class DeepError(NamedTuple):
@@ -42,31 +47,134 @@ class DeepError(NamedTuple):
     max_abs: float
     relative_l2: float
     bound: float  # the codec's stated largest error over these rows
+    beyond: tuple[str, ...]  # rows that are further away than their bound, as 'KEY view N'
 
 
 def problems(root: Path, seen: Callable[[int], None] = lambda num_bytes: None) -> Iterator[Problem]:
-    """Every damaged or missing object of every committed shard. `seen(bytes)` is called as objects are
-    read."""
-    manifest = read_manifest(root)
-    if text := classifier_problem(root, manifest):
-        yield Problem(None, text)
-    for key in sorted(list_records(root)):
+    """Whatever is damaged, missing, or does not belong together, of all that the newest generation counts.
+    `seen(bytes)` is called as objects are read. Raises Missing for no cache, BadCache for another format."""
+    generation = None
+    for number in list_generations(root):
         try:
-            record = read_record(root, key)
+            generation = read_generation(root, number)
         except BadCache as error:
-            yield Problem(key, error.what)
+            yield Problem(None, generation_name(number), error.what)
+    yield from _of_claims(root, generation)
+    if generation is None:
+        return
+    if text := classifier_problem(root, generation.manifest):
+        yield Problem(None, "classifier", text)
+    damaged = False
+    for problem in _of_shards(root, generation, seen):
+        damaged = True
+        yield problem
+    if not damaged:  # sizes of arrays are read from the samples
+        yield from _of_arrays(root, generation)
+
+
+def _of_claims(root: Path, generation: Generation | None) -> Iterator[Problem]:
+    """The manifest that lies in the folder."""
+    try:
+        manifest = read_manifest(root)
+    except BadCache as error:
+        if "has format" in error.what:
+            raise
+        yield Problem(None, FILE_NAME, error.what)
+        return
+    if generation is not None and manifest.identity != generation.manifest.identity:
+        yield Problem(None, FILE_NAME, f"{FILE_NAME} is that of another cache, {manifest.name}")
+
+
+def _of_shards(root: Path, generation: Generation, seen: Callable[[int], None]) -> Iterator[Problem]:
+    store = LocalStore(root)
+    for key, seal in sorted(generation.seals.items()):
+        try:
+            record, _ = read_record(root, key, seal)
+        except BadCache as error:
+            yield Problem(key, "", error.what)
             continue
-        for entry in record["objects"]:
-            if text := object_problem(root, entry):
-                yield Problem(key, text)
+        if isinstance(record, TargetsRecord) and record.samples != generation.blocks[key.block].seal:
+            yield Problem(key, "", "its targets were made from other samples than the cache holds")
+        for entry in objects_of(record):
+            try:
+                text = object_problem(store, entry)
+            except BadCache as error:
+                text = error.what
+            if text:
+                yield Problem(key, "", text)
             seen(entry.num_bytes)
 
 
-def damaged_shards(root: Path) -> list[ShardKey]:
-    """Shards that 'build --repair' must re-make; a build writes a damaged classifier anew by itself."""
-    if not (root / "manifest.json").is_file():
-        return []
-    return sorted({p.key for p in problems(root) if p.key is not None})
+def _of_arrays(root: Path, generation: Generation) -> Iterator[Problem]:
+    """Descriptions for other readers; of taps and views that the generation counts."""
+    manifest = generation.manifest
+    layout = whole_layout(root, manifest, generation.block_numbers, generation.num_blocks)
+    for text in target_format(manifest.target_format).problems(LocalStore(root), layout):
+        yield Problem(None, "description of an array", text)
+
+
+def damaged_shards(root: Path, generation: Generation) -> list[ShardKey]:
+    """Shards of a generation that 'build --repair' must put back; descriptions are written anew by any
+    build."""
+    return sorted({p.key for p in _of_shards(root, generation, lambda num_bytes: None) if p.key})
+
+
+def unfinished(root: Path) -> list[ShardKey]:
+    """Shards that are recorded beyond the newest generation: a build has not ended."""
+    numbers = list_generations(root)
+    known = read_generation(root, numbers[-1]).seals if numbers else {}
+    return sorted(key for key in list_records(root) if key not in known)
+
+
+class OtherPixels(NamedTuple):
+    """A row whose pixels cannot be made again."""
+
+    key: str  # of the sample
+    view: int
+
+
+def pixel_check(
+    cache: Cache, limit: int | None = None, *, num_threads: int = 1, seen: Callable[[], None] = lambda: None
+) -> Iterator[OtherPixels]:
+    """Make the teacher's input of every living row again, or of about `limit`, and compare its digest.
+
+    For whole images under `full` views this is the whole view, not the windows that training cuts.
+    """
+    rows = cache.stored_rows(limit)
+    queued: list[tuple[int, int]] = []
+
+    def feed(number: int) -> Feed | None:
+        row = next(rows, None)
+        if row is None:
+            return None
+        queued.append(row)
+        return pixel_feed(cache, [cache.row(*row)])
+
+    pipeline = ImagePipeline(feed, batch_size=1, with_maps=False, mixes=cache.mixes, num_threads=num_threads)
+    try:
+        for number, batch in enumerate(pipeline.run()):
+            index, view = queued[number]
+            if int(pixel_digests(batch.images_BHWC)[0]) != cache.pixel_digest(index, view):
+                yield OtherPixels(cache.key(index), view)
+            seen()
+    finally:
+        pipeline.close()
+
+
+class RowError(NamedTuple):
+    """One row of one target against the teacher."""
+
+    row: str
+    max_abs: float
+    squared_error: float
+    squared: float
+    bound: float
+    beyond: bool
+
+
+# For another batch size a convolution adds up in another order: by this share of a tap's largest number.
+ROUNDING = 1e-5
+LOW_PRECISION_ROUNDING = 2e-2  # of a forward in bf16 or fp16: a few of its last places
 
 
 def deep_check(root: Path, teacher: Network, num_rows: int = 8) -> list[DeepError]:
@@ -75,8 +183,8 @@ def deep_check(root: Path, teacher: Network, num_rows: int = 8) -> list[DeepErro
     It computes in the cache's own precision, on the CPU.
     """
     cache = open_cache(root)
-    rows = _spread(cache, num_rows)
-    worst: dict[str, list[tuple[float, float, float, float]]] = {t: [] for t in cache.manifest.tap_names}
+    rows = list(cache.stored_rows(num_rows))
+    errors: dict[str, list[RowError]] = {t: [] for t in cache.manifest.tap_names}
 
     def feed(number: int) -> Feed | None:
         if number >= len(rows):
@@ -93,35 +201,36 @@ def deep_check(root: Path, teacher: Network, num_rows: int = 8) -> list[DeepErro
                 value = fresh[tap.tap].float()
                 if tap.reduction:
                     value = load_reduction(tap.reduction, may_import=False)(value)
-                worst[tap.name].append(_compare(cache, tap.name, index, view, value))
+                errors[tap.name].append(_compare(cache, tap.name, index, view, value))
     pipeline.close()
-    return [_summary(name, errors) for name, errors in worst.items() if errors]
+    return [_summary(name, of_rows) for name, of_rows in errors.items() if of_rows]
 
 
-def _spread(cache: Cache, num_rows: int) -> list[tuple[int, int]]:
-    bad = set(cache.invalid.tolist())
-    good = [i for i in range(cache.num_samples) if i not in bad]
-    views = [n for v in cache.manifest.views for n in range(v.first, v.first + v.count)]
-    step = max(1, len(good) // num_rows)
-    return [(index, views[k % len(views)]) for k, index in enumerate(good[::step][:num_rows])]
-
-
-def _compare(
-    cache: Cache, target: str, index: int, view: int, fresh: torch.Tensor
-) -> tuple[float, float, float, float]:
+def _compare(cache: Cache, target: str, index: int, view: int, fresh: torch.Tensor) -> RowError:
     codec = cache.codec(target)
     stored = codec.decode(
         {k: torch.from_numpy(v.copy())[None] for k, v in cache.parts(target, index, view).items()}
     )
-    difference = stored - fresh
-    return (
-        float(difference.abs().max()),
-        float(difference.square().sum()),
-        float(fresh.square().sum()),
-        float(codec.bound(fresh).max()),
+    difference, bound = (stored - fresh).abs(), codec.bound(fresh)
+    rounding = ROUNDING if cache.manifest.precision == FULL else LOW_PRECISION_ROUNDING
+    slack = rounding * float(fresh.abs().max())
+    return RowError(
+        row=f"{cache.key(index)} view {view}",
+        max_abs=float(difference.max()),
+        squared_error=float(difference.square().sum()),
+        squared=float(fresh.square().sum()),
+        bound=float(bound.max()),
+        beyond=not bool((difference <= bound + slack).all()),
     )
 
 
-def _summary(target: str, errors: list[tuple[float, float, float, float]]) -> DeepError:
-    relative = (sum(e[1] for e in errors) / max(sum(e[2] for e in errors), 1e-30)) ** 0.5
-    return DeepError(target, len(errors), max(e[0] for e in errors), relative, max(e[3] for e in errors))
+def _summary(target: str, errors: list[RowError]) -> DeepError:
+    relative = (sum(e.squared_error for e in errors) / max(sum(e.squared for e in errors), 1e-30)) ** 0.5
+    return DeepError(
+        target,
+        len(errors),
+        max(e.max_abs for e in errors),
+        relative,
+        max(e.bound for e in errors),
+        tuple(e.row for e in errors if e.beyond),
+    )

@@ -134,7 +134,8 @@ def _read(text: str, short_family: str) -> NetworkName | None:
 
 
 def _is_module(dotted: str) -> bool:
+    """Whether its package is there: to look for the module itself would run the package's own code."""
     try:
-        return importlib.util.find_spec(dotted) is not None
+        return importlib.util.find_spec(dotted.partition(".")[0]) is not None
     except (ModuleNotFoundError, ValueError):
         return False

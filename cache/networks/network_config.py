@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from kdcache.cache.errors import BadOption, unknown
+from kdcache.cache.networks.names import LIBRARIES
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import read_task, written
 
@@ -66,3 +67,10 @@ class NetworkConfig:
             members={str(label): cls.from_dict(member, where=where) for label, member in members.items()},
             mean=bool(raw.get("mean", False)),
         )
+
+
+def foreign_names(config: NetworkConfig) -> list[str]:
+    """The factories behind a network and its members that no library of networks has."""
+    own = config.name.partition(":")
+    factory = [config.name] if own[1] and own[0] not in LIBRARIES and not config.members else []
+    return factory + [name for member in config.members.values() for name in foreign_names(member)]

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from kdcache.cache.networks.build import rebuild
 from kdcache.cache.networks.network import Network
-from kdcache.cache.networks.run_card import STUDENT, read_run_card
+from kdcache.cache.networks.network_config import foreign_names
+from kdcache.cache.networks.run_card import CARD, STUDENT, read_run_card
 from kdcache.cache.networks.weights import fit_weights, read_weights
 from kdcache.cache.tasks.table import task_of
+from kdcache.cache.trust import require_trust
 
 
 def load_run_network(
@@ -19,10 +21,11 @@ def load_run_network(
     """The best student of a run, in training mode as built. `output_stride` and `taps` override the run's
     own.
 
-    Raises Missing for a run without a network, BadWeights for weights that are not the ones the run
-    describes.
+    Raises BadOption for code that nobody trusts, Missing for a run without a network, BadWeights for weights
+    that are not the ones the run describes.
     """
     config = read_run_card(run_dir).config
+    require_trust(foreign_names(config), where=f"{run_dir / CARD}")
     if task_of(config.task).networks.default_stride is None:
         output_stride = None  # such a network's is its own
     config = replace(

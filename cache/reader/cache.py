@@ -1,10 +1,12 @@
 """Read a cache: samples, views and targets by (target, sample, view), through memory maps.
 
-Opening lists file names only; records, indexes and shards are opened when a row of theirs is first asked for,
-and their digests are checked then, once, not per read. Nothing here runs code from the cache.
+Opening reads one generation, which names every record by its seal; records, columns and shards are opened
+when a row of theirs is first asked for, and their digests are checked then, once, not per read. A record of
+targets must name the samples' record that the generation names: that is what pairs a target with its image.
+Nothing here runs code from the cache.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +18,18 @@ from kdcache.cache.errors import BadCache, BadOption
 from kdcache.cache.fingerprint import digest_of
 from kdcache.cache.reader.samples import StoredSamples
 from kdcache.cache.record.classifier import read_classifier
+from kdcache.cache.record.generation import Pair
 from kdcache.cache.record.layout import target_layout
 from kdcache.cache.record.manifest import TapEntry
-from kdcache.cache.record.records import Coverage, list_records, read_record
+from kdcache.cache.record.records import Coverage, TargetsRecord, read_targets_record
+from kdcache.cache.record.row_columns import unpack_views
 from kdcache.cache.spec import TensorSpec
-from kdcache.cache.stores.contract import REPAIR, BlockRows, ShardKey
+from kdcache.cache.stores.contract import REPAIR, BlockRows, ShardKey, bad_object
 from kdcache.cache.stores.table import target_format
+from kdcache.cache.trust import require_trust
+from kdcache.cache.views.block_views import BlockViews, check_block_views
 from kdcache.cache.views.sets import ViewSet
-from kdcache.cache.views.view import BlockViews, Geometry, Row, StrayPartner
+from kdcache.cache.views.view import Geometry, Row, partner_key
 
 # Shards kept open at once: each holds a memory map, of which the kernel allows a process 65530. The order
 # of an epoch returns to few of them, so starting over costs nothing that shows.
@@ -33,29 +39,24 @@ MAX_OPEN = 4096
 class Cache(StoredSamples):
     """An opened cache. All reads return views of mapped files where the store is raw; never write to them."""
 
-    def __init__(self, root: Path, *, check_digests: bool = True) -> None:
-        super().__init__(root, check_digests=check_digests)
-        self.coverage = Coverage(list_records(root), self.manifest.passes)
+    def __init__(self, root: Path, *, check_digests: bool = True, generation: int | None = None) -> None:
+        super().__init__(root, check_digests=check_digests, generation=generation)
+        self.coverage = Coverage(set(self.generation.seals), self.manifest.passes)
         self._format = target_format(self.manifest.target_format)
         self._views: dict[tuple[int, int], BlockViews] = {}
+        self._records: dict[ShardKey, TargetsRecord] = {}
         self._rows: dict[tuple[str, int, int, str], BlockRows] = {}
         self._codecs: dict[str, Codec] = {}
 
     # ---- what is there -------------------------------------------------------------------------------------
 
     def complete_views(self, targets: Iterable[str]) -> list[ViewSet]:
-        """View sets for which every block holds every one of `targets`."""
-        wanted = tuple(targets)
-        return [v for v in self.manifest.views if not self._first_gap(wanted, v)]
-
-    def _first_gap(self, targets: tuple[str, ...], views: ViewSet) -> tuple[int, int] | None:
-        for block in range(self.manifest.num_blocks):
-            if block not in self.coverage.samples:
-                return block, -1
-            for number in range(views.first, views.first + views.count):
-                if self.coverage.missing(targets, number, block):
-                    return block, number
-        return None
+        """View sets for which every block holds every one of `targets`; all that hold anything, for none."""
+        wanted, complete = tuple(targets), self.generation.complete
+        if not wanted:
+            firsts = {pair.first for pair in complete}
+            return [v for v in self.manifest.views if v.first in firsts]
+        return [v for v in self.manifest.views if all(Pair(v.first, name) in complete for name in wanted)]
 
     def require(self, targets: Iterable[str]) -> None:
         """Refuse targets that the cache does not keep, naming the command that would add them."""
@@ -78,18 +79,56 @@ class Cache(StoredSamples):
     # ---- targets -------------------------------------------------------------------------------------------
 
     def row(self, index: int, view: int) -> Row:
-        """Sample `index` under view number `view`, with who is mixed in."""
+        """Sample `index` under view number `view`, with who is mixed in. Raises BadCache for a row that holds
+        no targets: its numbers would be no view."""
         block, place = self._place(index)
-        return self.block_views(block, view).row(place)
+        own = self._alone(block, place, view)
+        partner = self.block_views(block, view).partner(place)
+        if partner is None and partner_key(own.effects) is None:
+            return own
+        other_block, other_place = self._partner(own, partner)
+        return own.mixed_with(self._alone(other_block, other_place, view))
+
+    def _alone(self, block: int, place: int, view: int) -> Row:
+        views = self.block_views(block, view)
+        if not views.valid[place]:
+            raise BadCache(
+                f"'{self.block(block).keys[place]}' has no targets under view {view}",
+                where=str(self.root),
+                fix="read living samples only; if this one lives, its cache has to be built anew",
+            )
+        return views.row(place)
+
+    def _partner(self, row: Row, partner: int | None) -> tuple[int, int]:
+        """The place of who is mixed in. Raises BadCache where the column and the effects of a row name two
+        partners."""
+        named = partner_key(row.effects)
+        try:
+            stored = None if partner is None else self.key(partner)
+        except IndexError:
+            stored = f"index {partner}, which nobody has"
+        if partner is None or named != stored:
+            raise BadCache(
+                f"'{self.key(row.sample)}' is mixed with {_quoted(named)} under view {row.view}, its columns "
+                f"point at {_quoted(stored)}",
+                where=str(self.root),
+                fix=REPAIR,
+            )
+        return self._place(partner)
 
     def geometry(self, index: int, view: int) -> Geometry:
         block, row = self._place(index)
-        return self.block_views(block, view).geometry(row)
+        return self.block_views(block, view).geometry_of(row)
+
+    def pixel_digest(self, index: int, view: int) -> int:
+        """The digest of the teacher's input of one row, as `pixel_digests` computes it."""
+        block, row = self._place(index)
+        return int(self.block_views(block, view).pixels[row])
 
     def parts(self, target: str, index: int, view: int) -> dict[str, np.ndarray]:
         """One row's stored parts, channels last, as views of the mapped shard (decoded copies under zstd)."""
         block, row = self._place(index)
-        geometry = self.block_views(block, view).geometry(row)
+        geometry = self.block_views(block, view).geometry_of(row)
         spec = self.tap(target).spec(geometry.crop_h, geometry.crop_w)
         rows = self._rows.get((target, block, view, spec.size_key)) or self._open(target, block, view, spec)
         return {part: rows.row(row, part) for part in rows.parts}
@@ -103,55 +142,90 @@ class Cache(StoredSamples):
 
     def codec(self, target: str) -> Codec:
         if target not in self._codecs:
+            # All at once: one consent, not one for each in turn.
+            require_trust(self.manifest.foreign_names, where=f"manifest of cache {self.manifest.name}")
             self._codecs[target] = make_codec(self.tap(target).codec)
         return self._codecs[target]
 
-    def pixel_digests(self, limit: int = 4) -> list[tuple[int, int, str]]:
-        """(sample, view, digest of the teacher's input) of up to `limit` rows, spread over the shards."""
-        keys = list(self.coverage.keys())
-        step = max(1, len(keys) // limit)
-        records = [read_record(self.root, k) for k in keys[::step][:limit]]
-        return [(p[0], p[1], p[2]) for record in records if (p := record.get("pixels"))]
+    def stored_rows(self, limit: int | None = None) -> Iterator[tuple[int, int]]:
+        """(sample, view) of every living row, view by view; or of about `limit`, spread over samples and
+        views."""
+        living, numbers = self.living, self.view_numbers()
+        if limit is None:
+            yield from ((int(index), number) for number in numbers for index in living)
+            return
+        for k in range(min(limit, len(living) * len(numbers))):
+            yield int(living[k * len(living) // limit]), numbers[k % len(numbers)]
+
+    def view_numbers(self) -> list[int]:
+        """Global numbers of the views that hold any target for every block."""
+        return [n for v in self.complete_views(()) for n in range(v.first, v.first + v.count)]
 
     def entry_digests(self) -> dict[str, str]:
-        """What a run records of the cache it read: identity, samples, each view set's and each tap's
-        digest."""
-        m = self.manifest
-        blocks = [read_record(self.root, ShardKey(b))["digest"] for b in range(m.num_blocks)]
-        samples = {"cache": m.name, "samples": digest_of(blocks)}
-        views = {f"views/{v.first}": v.digest() for v in m.views}
-        return samples | views | {f"tap/{t.name}": t.digest for t in m.taps}
+        """What a run records of the cache it read: identity, samples, and each view set's and each tap's
+        digest over its claim and the records that hold it."""
+        m, seals = self.manifest, self.generation.seals
+        samples = [[entry.seal for entry in self.generation.blocks], self.generation.retired.tolist()]
+        digests = {"cache": m.name, "samples": digest_of(samples)}
+        for views in m.views:
+            numbers = range(views.first, views.first + views.count)
+            held = sorted(seal for key, seal in seals.items() if key.view in numbers)
+            digests[f"views/{views.first}"] = digest_of([views.digest(), held])
+        for tap in m.taps:
+            held = sorted(s for k, s in seals.items() if tap.name in m.passes.get(k.pass_id, ()))
+            digests[f"tap/{tap.name}"] = digest_of([tap.digest, held])
+        return digests
 
     # ---- opening, once per shard ---------------------------------------------------------------------------
 
     def block_views(self, block: int, view: int) -> BlockViews:
         if (block, view) not in self._views:
-            key = next((k for t in self.manifest.tap_names if (k := self.coverage.key(t, view, block))), None)
-            if key is None:
+            keys = {k for t in self.manifest.tap_names if (k := self.coverage.key(t, view, block))}
+            if not keys:
                 raise self._absent(block, view, "any target")
             if len(self._views) >= MAX_OPEN:
                 self._views.clear()
-            self._views[block, view] = self._read_views(key)
+            # Passes of different times leave out other rows: what had retired by then.
+            passes = [self._read_views(key) for key in sorted(keys)]
+            self._views[block, view] = _joined(passes, f"shard {block:05d} view {view}", self.root)
         return self._views[block, view]
 
+    def targets_record(self, key: ShardKey) -> TargetsRecord:
+        """The record of a shard of this generation. Raises BadCache where it is of other samples."""
+        if key not in self._records:
+            record, _ = read_targets_record(self.root, key, self.generation.seals[key])
+            if record.samples != self.generation.blocks[key.block].seal:
+                raise BadCache(
+                    f"the targets of {key.title} were made from other samples than the cache holds",
+                    where=str(self.root),
+                    fix=REPAIR,
+                )
+            if len(self._records) >= MAX_OPEN:
+                self._records.clear()
+            self._records[key] = record
+        return self._records[key]
+
     def _read_views(self, key: ShardKey) -> BlockViews:
-        samples = self._block(key.block)
-        sizes = zip(samples.heights.tolist(), samples.widths.tolist(), strict=True)
+        record, samples = self.targets_record(key), self.block(key.block)
+        self.check_object(record.views)
+        crop = self.manifest.view_set(key.view).crop
         try:
-            return BlockViews(
-                read_record(self.root, key),
-                first=key.block * self.shard_samples,
-                keys=samples.keys,
-                sizes=sizes,
-            )
-        except StrayPartner as error:
-            raise BadCache(str(error), where=str(self.root), fix=REPAIR) from error
+            if record.rows != len(samples):
+                raise ValueError(f"{record.rows} rows for {len(samples)} samples")
+            content = self.store.get(record.views.name)[0]
+            first = key.block * self.shard_samples
+            views = unpack_views(content, first=first, number=key.view, rows=record.rows)
+            check_block_views(views, crop, np.stack([samples.heights, samples.widths], axis=1))
+        except ValueError as error:
+            raise bad_object(f"'{record.views.name}' cannot be read: {error}", str(self.root)) from error
+        return views
 
     def _open(self, target: str, block: int, view: int, spec: TensorSpec) -> BlockRows:
         key = self.coverage.key(target, view, block)
         if key is None:
             raise self._absent(block, view, target)
-        self._record(key)
+        for entry in self.targets_record(key).objects:
+            self.check_object(entry)
         rows = self._format.open(
             self.store,
             target_layout(self.manifest, {target: [spec]}),
@@ -172,6 +246,28 @@ class Cache(StoredSamples):
         )
 
 
-def open_cache(path: Path, *, check_digests: bool = True) -> Cache:
-    """Open a cache folder. Raises Missing, or BadCache for a torn manifest or a newer format."""
-    return Cache(Path(path), check_digests=check_digests)
+def _quoted(key: str | None) -> str:
+    return "nobody" if key is None else f"'{key}'"
+
+
+def _joined(passes: list[BlockViews], place: str, root: Path) -> BlockViews:
+    """The views of a block from those that every pass recorded. Raises BadCache where they differ."""
+    whole = max(passes, key=lambda views: int(views.valid.sum()))
+    for views in passes:
+        both = views.valid & whole.valid
+        same = (views.geometry[both] == whole.geometry[both]).all() and (
+            views.pixels[both] == whole.pixels[both]
+        ).all()
+        if not same or (views.valid & ~whole.valid).any():
+            raise BadCache(
+                f"two passes of the teacher saw other pixels in {place}",
+                where=str(root),
+                fix=REPAIR,
+            )
+    return whole
+
+
+def open_cache(path: Path, *, check_digests: bool = True, generation: int | None = None) -> Cache:
+    """Open a cache folder at its newest generation, or at the one named. Raises Missing, or BadCache for a
+    damaged one, one of another format, or one that no build has finished."""
+    return Cache(Path(path), check_digests=check_digests, generation=generation)

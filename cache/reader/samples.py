@@ -1,36 +1,58 @@
 """A cache's samples: images, truths, keys and sizes by index, through memory maps.
 
-Indexes and tars are opened when a sample of theirs is first asked for, and their digests are checked then.
+Opening reads the manifest and one generation, and keeps that generation: builders go on beside. Indexes and
+tars are opened when a sample of theirs is first asked for, and their digests are checked then.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from kdcache.cache.errors import BadCache, BadOption, nearest
+from kdcache.cache.record.generation import Generation, newest_generation, read_generation
 from kdcache.cache.record.manifest import Manifest, read_manifest
-from kdcache.cache.record.records import read_record
+from kdcache.cache.record.records import read_samples_record
 from kdcache.cache.spec import Task
-from kdcache.cache.stores.contract import REPAIR, ObjectRecord, ShardKey, bad_object
+from kdcache.cache.stores.contract import REPAIR, ObjectRecord, bad_object
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.object_check import object_problem
-from kdcache.cache.stores.sample_tars import SampleBlock, index_name, open_samples
+from kdcache.cache.stores.sample_tars import SampleBlock, index_name, open_samples, tar_name
 from kdcache.cache.tasks.table import task_of
+
+
+def open_generation(root: Path, number: int | None = None) -> Generation:
+    """The generation `number` of a cache, the newest one by default. Raises Missing for no cache, BadCache
+    for a damaged one, and for one that no build has finished."""
+    manifest = read_manifest(root)
+    generation = newest_generation(root) if number is None else read_generation(root, number)
+    if generation is None:
+        raise BadCache(
+            "no build of this cache has finished: nothing in it counts yet",
+            where=str(root),
+            fix="run the same 'kdcache build' again: it continues where it was",
+        )
+    if generation.manifest.identity != manifest.identity:
+        raise BadCache(
+            f"generation {generation.number} is that of another cache, {generation.manifest.name}",
+            where=str(root),
+            fix="do not copy files from one cache into another: take the whole folder",
+        )
+    return generation
 
 
 class StoredSamples:
     """The half of a `Cache` that needs no target. Arrays are views of mapped files; never write to them."""
 
-    def __init__(self, root: Path, *, check_digests: bool = True) -> None:
+    def __init__(self, root: Path, *, check_digests: bool = True, generation: int | None = None) -> None:
         self.root = root
-        self.manifest: Manifest = read_manifest(root)
+        self.generation = open_generation(root, generation)
+        self.manifest: Manifest = self.generation.manifest
         self._truth = task_of(self.manifest.task, where=f"cache {self.manifest.name}").truth
         self.store = LocalStore(root)
         self._check = check_digests
         self._checked: set[str] = set()
         self._blocks: dict[int, SampleBlock] = {}
-        self._tars: set[int] = set()  # blocks whose tar was checked
+        self._objects: dict[str, ObjectRecord] = {}  # of samples, by name
 
     @property
     def task(self) -> Task:
@@ -38,7 +60,12 @@ class StoredSamples:
 
     @property
     def num_samples(self) -> int:
-        return self.manifest.num_samples
+        """Indices that exist: blocks x `shard_samples`. Those that live are `living`."""
+        return self.generation.num_samples
+
+    @property
+    def num_blocks(self) -> int:
+        return self.generation.num_blocks
 
     @property
     def shard_samples(self) -> int:
@@ -46,25 +73,33 @@ class StoredSamples:
 
     @property
     def invalid(self) -> np.ndarray:
-        """Sorted indices of samples that no epoch visits (marked by 'build --skip-bad')."""
-        bad = [self._block(b).valid for b in range(self.manifest.num_blocks)]
-        return np.flatnonzero(~np.concatenate(bad)) if bad else np.zeros(0, dtype=np.int64)
+        """Sorted indices that no epoch visits: holes, retired samples, those that '--skip-bad' marked."""
+        return self.generation.invalid
+
+    @property
+    def living(self) -> np.ndarray:
+        """Sorted indices of the samples that count, int64."""
+        return np.delete(np.arange(self.num_samples), self.invalid)
 
     def samples(self, index: int) -> tuple[SampleBlock, int]:
         block, row = self._place(index)
-        return self._block(block), row
+        return self.block(block), row
 
     def _place(self, index: int) -> tuple[int, int]:
-        """The block of a sample and its row there. Raises IndexError."""
+        """The block of a sample and its row there. Raises IndexError, also for a hole."""
         if not 0 <= index < self.num_samples:
             raise IndexError(f"sample {index} of {self.num_samples}")
-        return divmod(index, self.manifest.shard_samples)
+        block, row = divmod(index, self.manifest.shard_samples)
+        if row >= self.generation.blocks[block].rows:
+            raise IndexError(f"no sample has index {index}: block {block} ends before it")
+        return block, row
 
     def image(self, index: int) -> np.ndarray:
         """The encoded image, 1-D uint8: a view of the mapped tar, whose digest is checked on first touch."""
         block, row = self._place(index)
-        self._check_tar(block)
-        return self._block(block).image(row)
+        samples = self.block(block)
+        self._check_object(tar_name(block))
+        return samples.image(row)
 
     def truth(self, index: int) -> np.ndarray:
         """What is known of a sample, as the `parse` of its task's truth gives it; an encoded map is a view of
@@ -74,13 +109,18 @@ class StoredSamples:
         in_columns = self._truth.from_columns(block.columns, row)
         if in_columns is not None:
             return in_columns
-        self._check_tar(index // self.shard_samples)
+        self._check_object(tar_name(index // self.shard_samples))
         return self._truth.parse(block.label(row).data)
 
     def column(self, name: str) -> np.ndarray:
-        """(num_samples,) int64: one of the columns that the task's truth keeps, of every sample."""
-        values = [self._block(block).columns[name] for block in range(self.manifest.num_blocks)]
-        return np.concatenate(values) if values else np.zeros(0, dtype=np.int64)
+        """(num_samples,) int64: one of the columns that the task's truth keeps; of indices that do not live
+        what it says of samples that cannot be used."""
+        values = np.full(self.num_samples, self._truth.column_values(None)[name], dtype=np.int64)
+        for block in self.generation.block_numbers:
+            first, entry = block * self.shard_samples, self.generation.blocks[block]
+            values[first : first + entry.rows] = self.block(block).columns[name]
+        values[self.invalid] = self._truth.column_values(None)[name]
+        return values
 
     def key(self, index: int) -> str:
         block, row = self.samples(index)
@@ -96,54 +136,56 @@ class StoredSamples:
         return int(block.heights[row]), int(block.widths[row])
 
     def find(self, key: str) -> int:
-        """The index of a key. Raises BadOption naming the nearest key."""
-        for block in range(self.manifest.num_blocks):
-            keys = list(self._block(block).keys)
-            if key in keys:
-                return block * self.shard_samples + keys.index(key)
-        close = nearest(key, [k for b in range(self.manifest.num_blocks) for k in self._block(b).keys])
+        """The index of the living sample with this key. Raises BadOption naming the nearest key."""
+        dead = set(self.generation.retired.tolist())
+        for block in self.generation.block_numbers:
+            first = block * self.shard_samples
+            for row, stored in enumerate(self.block(block).keys):
+                if stored == key and first + row not in dead:
+                    return first + row
+        close = nearest(key, [self.key(index) for index in self.living.tolist()])
         hint = f"did you mean '{close}'?" if close else "'kdcache show --keys' lists them"
         raise BadOption(f"no sample has the key '{key}'", where=f"cache {self.manifest.name}", fix=hint)
 
-    def _block(self, block: int) -> SampleBlock:
+    def block(self, block: int) -> SampleBlock:
+        """The samples of one block. Raises BadCache for a record or an index that is not what it must be."""
         if block not in self._blocks:
+            entry = self.generation.blocks[block]
+            record, _ = read_samples_record(self.root, block, entry.seal)
+            self._objects |= {one.name: one for one in record.objects}
             # Only the index is checked here: whoever asks for keys and sizes must not read every image.
-            self._record(ShardKey(block), lambda name: name.endswith(".json"))
-            samples = open_samples(self.store, block)
+            self._check_object(index_name(block))
+            samples = open_samples(self.store, block, entry.rows)
             self._check_truth(samples, block)
             self._blocks[block] = samples
         return self._blocks[block]
 
     def _check_truth(self, samples: SampleBlock, block: int) -> None:
         """Raises BadCache for a block whose columns are not those of the task, or cannot be true."""
-        if set(samples.columns) != set(self._truth.columns):
+        if set(samples.columns) != set(self._truth.columns) and len(samples):
             raise BadCache(
                 f"samples of block {block:05d} are not of {self.task}, which the manifest claims",
                 where=str(self.root),
                 fix=REPAIR,
             )
         try:
-            self._truth.check_columns(samples.columns, samples.valid)
+            if len(samples):
+                self._truth.check_columns(samples.columns, samples.valid)
         except ValueError as error:
             name = index_name(block)
             raise bad_object(f"'{name}' cannot be read: {error}", name) from error
 
-    def _check_tar(self, block: int) -> None:
-        if block not in self._tars:
-            self._record(ShardKey(block))
-            self._tars.add(block)
-
-    def _record(self, key: ShardKey, checked: Callable[[str], bool] = lambda name: True) -> None:
-        """Check the digests of a shard's objects, those whose name `checked` accepts."""
-        for entry in read_record(self.root, key)["objects"]:
-            if self._check and checked(entry.name):
-                self.check_object(entry)
+    def _check_object(self, name: str) -> None:
+        """Compare an object of samples with its record, once."""
+        if name not in self._objects:
+            raise bad_object(f"'{name}' is not what a record of samples names", name)
+        self.check_object(self._objects[name])
 
     def check_object(self, entry: ObjectRecord) -> None:
         """Compare one object's size and digest with its record; remembered, so that each is paid once."""
-        if entry.name in self._checked:
+        if not self._check or entry.name in self._checked:
             return
-        problem = object_problem(self.root, entry)
+        problem = object_problem(self.store, entry)
         if problem:
             raise BadCache(problem, where=f"{self.root}/{entry.name}", fix=REPAIR)
         self._checked.add(entry.name)

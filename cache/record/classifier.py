@@ -12,7 +12,9 @@ from safetensors.torch import load, save
 from kdcache.cache.errors import BadCache
 from kdcache.cache.fingerprint import digest_bytes
 from kdcache.cache.record.manifest import Manifest
+from kdcache.cache.record.sealed import read_regular
 from kdcache.cache.stores.contract import REPAIR
+from kdcache.cache.stores.inside import path_inside
 
 CLASSIFIER_FILE = "classifier.safetensors"
 _WEIGHT = "weight"
@@ -34,10 +36,14 @@ def classifier_problem(root: Path, manifest: Manifest) -> str | None:
     """What is wrong with the stored object, or None; nothing is wrong where there is none to be."""
     if not manifest.classifier:
         return None
-    path = root / CLASSIFIER_FILE
-    if not path.is_file():
+    try:
+        digest = digest_bytes(read_regular(path_inside(root, CLASSIFIER_FILE)))
+    except FileNotFoundError:
         return f"'{CLASSIFIER_FILE}' is missing"
-    digest = digest_bytes(path.read_bytes())
+    except BadCache as error:
+        return error.what
+    except (OSError, ValueError) as error:
+        return f"'{CLASSIFIER_FILE}' cannot be read: {error}"
     same = digest == manifest.classifier
     return None if same else f"'{CLASSIFIER_FILE}' differs (stored {manifest.classifier}, found {digest})"
 
@@ -51,7 +57,7 @@ def read_classifier(root: Path, manifest: Manifest, *, check: bool = True) -> to
     if problem:
         raise BadCache(problem, where=str(path), fix=REPAIR)
     try:
-        weight_KD: torch.Tensor = load(path.read_bytes())[_WEIGHT]
-    except (OSError, SafetensorError, KeyError) as error:
+        weight_KD: torch.Tensor = load(read_regular(path))[_WEIGHT]
+    except (OSError, ValueError, SafetensorError, KeyError) as error:
         raise BadCache(f"'{CLASSIFIER_FILE}' cannot be read: {error}", where=str(path), fix=REPAIR) from error
     return weight_KD

@@ -8,8 +8,13 @@ from kdcache.cache.spec import TensorSpec
 from kdcache.cache.stores.contract import TapLayout, TargetLayout
 
 
-def target_layout(manifest: Manifest, specs: Mapping[str, Iterable[TensorSpec]]) -> TargetLayout:
-    """The layout of the named targets at the given map sizes; other targets and sizes are left out."""
+def target_layout(
+    manifest: Manifest, specs: Mapping[str, Iterable[TensorSpec]], num_blocks: int = 0
+) -> TargetLayout:
+    """The layout of the named targets at the given map sizes; other targets and sizes are left out.
+
+    `num_blocks` matters to descriptions of whole arrays alone.
+    """
     taps: dict[str, TapLayout] = {}
     for name, sizes in specs.items():
         codec = make_codec(manifest.tap(name).codec)
@@ -17,7 +22,7 @@ def target_layout(manifest: Manifest, specs: Mapping[str, Iterable[TensorSpec]])
     return TargetLayout(
         teacher=manifest.teacher,
         num_views=manifest.num_views,
-        num_samples=manifest.num_samples,
+        num_samples=num_blocks * manifest.shard_samples,
         shard_samples=manifest.shard_samples,
         zstd=manifest.zstd,
         taps=taps,

@@ -1,38 +1,52 @@
-"""What a cache claims: `manifest.json`, read once and replaced whole.
+"""What a cache claims: `manifest.json`, sealed, read once, replaced whole; it only grows.
 
-The name `<data>-<teacher>-<8 hex>` is the digest of what cannot change (`identity`): source, split and class
-map, teacher architecture and weights, precision, pixel-pipeline and view versions. Samples, views and taps
-are entries with digests of their own and may grow without renaming anything. Whether an entry's shards exist
-is never said here: that is the records' word (`kdcache.cache.record.records`).
+The name `<label>-<teacher>-<8 hex>` is the digest of what cannot change (`identity`): the label of the data,
+split and class map, teacher architecture and weights, precision, versions of pixels and views, crop and
+recipe of stored crops. Views, taps and codecs are entries with digests of their own and may grow without
+renaming anything. Which entries hold data is a generation's word (`kdcache.cache.record.generation`), which
+keeps a copy of the manifest of its time: a claim that no generation holds is a plan, no data.
 """
 
 import json
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from kdcache.cache.errors import BadCache, Missing, TornManifest, unknown
 from kdcache.cache.fingerprint import digest_of
-from kdcache.cache.spec import Task, TensorSpec, ceil_div
+from kdcache.cache.record.sealed import decode_sealed, read_regular, sealed
+from kdcache.cache.spec import PRECISIONS, Task, TensorSpec, ceil_div
 from kdcache.cache.tasks.table import read_task
-from kdcache.cache.views.sets import ViewSet
+from kdcache.cache.views.sets import DRAWN, ViewSet
 
-FORMAT = 1
+FORMAT = 2
 FILE_NAME = "manifest.json"
+MAX_SIDE = 1 << 16  # pixels of a crop, cells of a map
+MAX_SHARD_SAMPLES = 1 << 20
+MAX_VIEWS = 1 << 20
+FULL = "fp32"  # the precision that --amp calls 'no'; the others have one name
+
+Side = Annotated[int, msgspec.Meta(ge=1, le=MAX_SIDE)]
+Text = Annotated[str, msgspec.Meta(max_length=4096)]
+Name = Annotated[str, msgspec.Meta(pattern=r"\A(?!\.)[^/\x00-\x1f]{1,200}\Z")]  # one folder of a path
+Hex8 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{8}\Z")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TapEntry:
     """One target a cache keeps: where it is read in the teacher, how large it is, how it is stored."""
 
-    name: str  # the need's name: 'stage4', or 'stage4.attention' for a reduction
-    tap: str
-    module: str  # module path inside the teacher
-    stride: int  # input pixels per cell; 0 for a pooled vector
-    channels: int
-    codec: str
-    reduction: str = ""  # 'package.module:function', applied to the tap before it is stored
+    name: Name  # the need's name: 'stage4', or 'stage4.attention' for a reduction
+    tap: Text
+    module: Text  # module path inside the teacher
+    stride: Annotated[int, msgspec.Meta(ge=0, le=MAX_SIDE)]  # input pixels per cell; 0 for a pooled vector
+    channels: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+    codec: Text
+    reduction: Text = ""  # 'package.module:function', applied to the tap before it is stored
 
     def spec(self, height: int, width: int) -> TensorSpec:
         """The stored value's shape for an input of height x width pixels."""
@@ -49,7 +63,7 @@ class TapEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """Everything needed to read a cache, besides which shards exist."""
+    """Everything needed to read a cache, besides which rows live."""
 
     name: str
     identity: Mapping[str, Any]
@@ -66,7 +80,6 @@ class Manifest:
     target_format: str
     zstd: bool
     shard_samples: int
-    num_samples: int
     views: tuple[ViewSet, ...]
     taps: tuple[TapEntry, ...]
     # pass id -> target names written together
@@ -88,10 +101,6 @@ class Manifest:
         return max((v.first + v.count for v in self.views), default=0)
 
     @property
-    def num_blocks(self) -> int:
-        return ceil_div(self.num_samples, self.shard_samples)
-
-    @property
     def tap_names(self) -> tuple[str, ...]:
         return tuple(t.name for t in self.taps)
 
@@ -105,18 +114,118 @@ class Manifest:
         """The set that holds global view number `number`."""
         return next(v for v in self.views if v.first <= number < v.first + v.count)
 
-    def block_rows(self, block: int) -> int:
-        """Samples in a block: `shard_samples`, fewer in the last."""
-        return min(self.shard_samples, self.num_samples - block * self.shard_samples)
+    @property
+    def foreign_names(self) -> tuple[str, ...]:
+        """Codecs and reductions that are somebody's own code."""
+        named = [name for tap in self.taps for name in (tap.codec, tap.reduction)]
+        return tuple(name for name in dict.fromkeys(named) if ":" in name)
 
     def grown(self, **changes: Any) -> "Manifest":
         return replace(self, **changes)
 
-    def to_json(self) -> str:
-        plain = {f.name: getattr(self, f.name) for f in fields(self)}
-        plain["views"] = [v.to_dict() for v in self.views]
-        plain["taps"] = [asdict(t) for t in self.taps]
-        return json.dumps(plain, indent=1, sort_keys=True) + "\n"
+
+class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A manifest's JSON, with bounds."""
+
+    name: Name
+    identity: dict[str, Any]
+    teacher: Name
+    network: dict[str, Any]
+    teacher_origin: Text
+    teacher_weights: Text
+    data: dict[str, Any]
+    data_spec: Text
+    crop: tuple[Side, Side]
+    output_stride: Annotated[int, msgspec.Meta(ge=0, le=4096)]
+    precision: Text
+    pipeline: dict[str, Any]
+    target_format: Text
+    zstd: bool
+    shard_samples: Annotated[int, msgspec.Meta(ge=1, le=MAX_SHARD_SAMPLES)]
+    views: Annotated[tuple[dict[str, Any], ...], msgspec.Meta(min_length=1, max_length=4096)]
+    taps: Annotated[tuple[TapEntry, ...], msgspec.Meta(min_length=1, max_length=4096)]
+    passes: dict[Hex8, tuple[Name, ...]]
+    classifier: Text
+    format: Annotated[int, msgspec.Meta(ge=FORMAT, le=FORMAT)]
+
+
+class _ViewsBody(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of a view set's JSON; which fields there may be is `ViewSet.from_dict`'s word."""
+
+    kind: Text
+    first: Annotated[int, msgspec.Meta(ge=0, le=MAX_VIEWS)]
+    count: Annotated[int, msgspec.Meta(ge=1, le=MAX_VIEWS)]
+    crop: tuple[Side, Side] | None = None
+    seed: int = 0
+    draw_first: Annotated[int, msgspec.Meta(ge=0, le=MAX_VIEWS)] = 0
+    min_scale: Annotated[float, msgspec.Meta(gt=0, le=100)] = 1.0
+    max_scale: Annotated[float, msgspec.Meta(gt=0, le=100)] = 1.0
+    flip: bool = False
+    augment: Text = ""
+
+
+class _DataBody(msgspec.Struct, frozen=True, kw_only=True):
+    """What every task has of `Source.describe`."""
+
+    name: Text
+    split: Text
+    class_names: tuple[Text, ...]
+
+
+def plain_manifest(manifest: Manifest) -> dict[str, Any]:
+    """As JSON has it."""
+    plain = {f.name: getattr(manifest, f.name) for f in fields(manifest)}
+    return plain | {
+        "views": [v.to_dict() for v in manifest.views],
+        "taps": [asdict(t) for t in manifest.taps],
+    }
+
+
+def manifest_from(plain: object) -> Manifest:
+    """The manifest of JSON values. Raises ValueError for what is none, BadCache for views of a newer
+    kdcache."""
+    try:
+        body = msgspec.convert(plain, type=_Body, strict=True)
+        msgspec.convert(body.data, type=_DataBody, strict=True)
+        for views in msgspec.convert(body.views, type=tuple[_ViewsBody, ...], strict=True):
+            if views.crop is None and views.kind in DRAWN:
+                raise ValueError(f"views of kind '{views.kind}' have no crop")
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error
+    assert isinstance(plain, dict)
+    _check_fields(plain["taps"])
+    values = {f.name: getattr(body, f.name) for f in fields(Manifest)}
+    manifest = Manifest(**values | {"views": tuple(ViewSet.from_dict(v) for v in body.views)})
+    _check_entries(manifest)
+    return manifest
+
+
+def _check_fields(taps: Iterable[Mapping[str, Any]]) -> None:
+    """Raises ValueError for a field that a target does not have: msgspec passes over those of a dataclass."""
+    if strange := {name for tap in taps for name in tap} - {f.name for f in fields(TapEntry)}:
+        raise ValueError(f"a target has the unknown field '{min(strange)}'")
+
+
+def _check_entries(manifest: Manifest) -> None:
+    """Raises ValueError where entries do not fit together."""
+    first = 0
+    for views in manifest.views:
+        if views.first != first:
+            raise ValueError(f"views begin at {views.first}, not at {first}")
+        first += views.count
+    if manifest.precision not in {*PRECISIONS, FULL} - {"no"}:
+        raise ValueError(f"'{manifest.precision}' is no precision that this kdcache knows")
+    names = manifest.tap_names
+    if len(set(names)) != len(names):
+        raise ValueError("two targets have one name")
+    strange = {name for targets in manifest.passes.values() for name in targets} - set(names)
+    if strange:
+        raise ValueError(f"a pass writes '{min(strange)}', which is no target")
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """What `manifest.json` holds."""
+    return sealed(plain_manifest(manifest), readable=True)
 
 
 def pass_id(names: tuple[str, ...], taps: Mapping[str, TapEntry]) -> str:
@@ -129,8 +238,8 @@ def cache_name(data: str, teacher: str, identity: Mapping[str, Any]) -> str:
 
 
 def read_manifest(root: Path) -> Manifest:
-    """Read `root/manifest.json`. Raises Missing when it is not a cache, BadCache when torn or of a newer
-    format."""
+    """Read `root/manifest.json`. Raises Missing when it is not a cache, BadCache when torn, changed, or of
+    another format."""
     path = root / FILE_NAME
     if not path.is_file():
         raise Missing(
@@ -139,29 +248,51 @@ def read_manifest(root: Path) -> Manifest:
             fix="name the folder that 'kdcache build' printed, or build one",
         )
     try:
-        plain = json.loads(path.read_text())
-        written = int(plain["format"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise _torn(path, error) from error
+        content = read_regular(path)
+        _check_format(content, path)
+        plain, _ = decode_sealed(content, dict)
+        return manifest_from(plain)
+    except (OSError, ValueError) as error:
+        if isinstance(error, BadCache):
+            raise
+        raise TornManifest(
+            f"{FILE_NAME} cannot be read: {error}",
+            where=str(path),
+            fix=_torn_fix(root),
+        ) from error
+
+
+def _torn_fix(root: Path) -> str:
+    if any((root / "generations").glob("*.json")):  # they hold a copy
+        return f"run 'kdcache build --cache {shlex.quote(root.name)} --repair': a generation says it again"
+    return "run 'kdcache build --teacher T --data D' with the options that the cache was begun with"
+
+
+def _check_format(content: bytes, path: Path) -> None:
+    """Raises BadCache for another format; what has none that can be read is left to the seal."""
+    try:
+        plain = json.loads(content)
+        written = plain["format"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return
+    if written == FORMAT or type(written) is not int:
+        return
     if written > FORMAT:
         raise BadCache(
-            f"the cache has format {written}, this kdcache reads up to {FORMAT}",
+            f"the cache has format {written}, this kdcache reads {FORMAT}",
             where=str(path),
             fix="install a newer kdcache",
         )
-    try:
-        plain["views"] = tuple(ViewSet.from_dict(v) for v in plain["views"])
-        plain["taps"] = tuple(TapEntry(**t) for t in plain["taps"])
-        plain["passes"] = {k: tuple(v) for k, v in plain["passes"].items()}
-        plain["crop"] = tuple(plain["crop"])
-        return Manifest(**plain)
-    except (KeyError, TypeError) as error:
-        raise _torn(path, error) from error
-
-
-def _torn(path: Path, error: Exception) -> TornManifest:
-    return TornManifest(
-        f"{FILE_NAME} cannot be read: {type(error).__name__} {error}",
+    words = [
+        "kdcache",
+        "build",
+        "--teacher",
+        str(plain.get("teacher_origin")),
+        "--data",
+        str(plain.get("data_spec")),
+    ]
+    raise BadCache(
+        f"the cache has format {written}, this kdcache reads {FORMAT}",
         where=str(path),
-        fix="run 'kdcache build --teacher T --data D' as when the cache was made: shards are kept",
+        fix=f"build it again: {shlex.join(words)}",
     )

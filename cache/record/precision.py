@@ -9,25 +9,28 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from kdcache.cache.errors import BadOption
+from kdcache.cache.record.command import build_words
+from kdcache.cache.record.manifest import FULL as FULL
 from kdcache.cache.record.manifest import Manifest
 from kdcache.cache.spec import PRECISIONS
 
-FULL = "fp32"  # as a manifest writes what --amp calls 'no'; the others have one name
 _NO = "no"
 
 
-def chosen_precision(amp: str | None, old: Manifest | None) -> str:
-    """What the new shards are computed in: the cache's precision; of a new cache `amp`, None is 'no'.
+def chosen_precision(amp: str | None, old: Manifest | None, planned: Manifest | None = None) -> str:
+    """What the new shards are computed in: the cache's precision; of a new cache `amp`, else what an
+    unfinished first build `planned`, else 'no'.
 
     Raises BadOption when an `amp` is asked for that is not the cache's.
     """
     if old is None:
-        return _kept(amp or _NO)
+        return _kept(amp) if amp or planned is None else planned.precision
     if amp is not None and _kept(amp) != old.precision:
         raise BadOption(
             f"the cache was built with --amp {_amp_of(old.precision)}, not {amp}",
             where=f"cache {old.name}",
-            fix=f"leave --amp out to grow it as it is, or build another cache: {_command(old, amp)}",
+            fix="leave --amp out to grow it as it is, or build another cache: "
+            + shlex.join([*build_words(old), "--amp", amp]),
         )
     return old.precision
 
@@ -38,21 +41,9 @@ def in_precision(precision: str, device: str) -> AbstractContextManager[object]:
     return torch.autocast(device, dtype=getattr(torch, name)) if name else nullcontext()
 
 
-def _kept(amp: str) -> str:
-    return FULL if amp == _NO else amp
+def _kept(amp: str | None) -> str:
+    return FULL if amp in (None, _NO) else str(amp)
 
 
 def _amp_of(precision: str) -> str:
     return _NO if precision == FULL else precision
-
-
-def _command(old: Manifest, amp: str) -> str:
-    """What builds a cache of the same teacher and data in another precision, to be typed as it stands."""
-    words = ["kdcache", "build", "--teacher", old.teacher_origin, "--data", old.data_spec, "--amp", amp]
-    if (split := str(old.data["split"])) != "train":
-        words += ["--split", split]
-    if old.teacher_weights:
-        words += ["--weights", old.teacher_weights]
-    if old.network.get("mean"):
-        words += ["--mean"]
-    return shlex.join(words)

@@ -1,24 +1,67 @@
-"""Records: the only thing that says a shard exists.
+"""Records: what says that a shard exists, sealed and created only once.
 
 `records/<block>-samples.json` stands for one block's tar and index; `records/<block>-v<view>-<pass>.json`
 stands for the targets that one pass of the teacher wrote for one block under one view number. Objects come
-first, the record last and atomically, so a record never names bytes that are not on disk. File names carry
-block, view and pass: listing the folder tells what a cache of millions of rows holds without opening a single
-record.
+first, the record last, and it never replaces another: a record never names bytes that are not on disk. A
+record names its own shard, and a record of targets also the samples that its rows belong to. File names carry
+block, view and pass: listing the folder tells what there is without opening a single record.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
 
 from kdcache.cache.errors import BadCache
-from kdcache.cache.stores.contract import ObjectRecord, ShardKey
+from kdcache.cache.record.manifest import MAX_SHARD_SAMPLES, Name
+from kdcache.cache.record.sealed import read_sealed, sealed
+from kdcache.cache.stores.contract import REPAIR, ObjectRecord, ShardKey
+from kdcache.cache.stores.inside import path_inside
 
 FOLDER = "records"
-_NAME = re.compile(r"^(\d{5,})-(?:samples|v(\d{3,})-([0-9a-f]{8}))\.json$")
+_NAME = re.compile(r"([0-9]{5,})-(?:samples|v([0-9]{3,})-([0-9a-f]{8}))\.json")
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_SHARD_SAMPLES)]
+Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
+Seal = Annotated[str, msgspec.Meta(pattern=r"\Ax3:[0-9a-f]{32}\Z")]
+
+
+class SamplesRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One block's samples: `rows` of them, at most as many as a shard takes."""
+
+    kind: Literal["samples"] = "samples"
+    block: Number
+    rows: Count
+    objects: tuple[ObjectRecord, ...]  # the tar, then its index
+
+    @property
+    def shard(self) -> ShardKey:
+        return ShardKey(self.block)
+
+
+class TargetsRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one pass of the teacher wrote for one block under one view number."""
+
+    kind: Literal["targets"] = "targets"
+    block: Number
+    view: Number
+    pass_id: str = msgspec.field(name="pass")
+    targets: tuple[Name, ...]
+    samples: Seal  # of the record of the samples that these are the targets of
+    rows: Count
+    views: ObjectRecord  # columns: which rows are here, their views, digests of their pixels
+    objects: tuple[ObjectRecord, ...]
+
+    @property
+    def shard(self) -> ShardKey:
+        return ShardKey(self.block, self.view, self.pass_id)
+
+
+Record = SamplesRecord | TargetsRecord
+R = TypeVar("R", SamplesRecord, TargetsRecord)
 
 
 def record_name(shard: ShardKey) -> str:
@@ -27,42 +70,61 @@ def record_name(shard: ShardKey) -> str:
     return f"{FOLDER}/{shard.block:05d}-{tail}.json"
 
 
+def record_bytes(record: Record) -> bytes:
+    return sealed(record)
+
+
+def objects_of(record: Record) -> tuple[ObjectRecord, ...]:
+    """Every object that a record stands for."""
+    return record.objects if isinstance(record, SamplesRecord) else (record.views, *record.objects)
+
+
 def list_records(root: Path) -> set[ShardKey]:
-    """Every committed shard of a cache, from file names alone."""
+    """Every recorded shard of a cache, from file names alone."""
     folder = root / FOLDER
-    if not folder.is_dir():
+    if not folder.is_dir() or folder.is_symlink():
         return set()
     with os.scandir(folder) as entries:
-        matches = [m for m in (_NAME.match(entry.name) for entry in entries) if m]
-    return {ShardKey(int(m[1]), int(m[2]) if m[2] else -1, m[3] or "") for m in matches}
+        matches = [m for m in (_NAME.fullmatch(entry.name) for entry in entries) if m]
+    keys = {m[0]: ShardKey(int(m[1]), int(m[2]) if m[2] else -1, m[3] or "") for m in matches}
+    return {key for name, key in keys.items() if record_name(key) == f"{FOLDER}/{name}"}
 
 
-def stored_shard_samples(root: Path) -> int | None:
-    """Samples per shard as the records have it; None without a record."""
-    first = ShardKey(0)
-    return int(read_record(root, first)["shard_samples"]) if has_record(root, first) else None
+def read_samples_record(root: Path, block: int, seal: str | None = None) -> tuple[SamplesRecord, str]:
+    """The record of a block's samples and its seal. Raises BadCache, also where `seal` is another."""
+    return _read(root, ShardKey(block), SamplesRecord, seal)
 
 
-def has_record(root: Path, shard: ShardKey) -> bool:
-    return (root / record_name(shard)).is_file()
+def read_targets_record(root: Path, shard: ShardKey, seal: str | None = None) -> tuple[TargetsRecord, str]:
+    """The record of a shard of targets and its seal. Raises BadCache, also where `seal` is another."""
+    return _read(root, shard, TargetsRecord, seal)
 
 
-def read_record(root: Path, shard: ShardKey) -> dict[str, Any]:
-    """The record's JSON. Raises BadCache when it is torn or missing."""
-    try:
-        record: dict[str, Any] = json.loads((root / record_name(shard)).read_text())
-        record["objects"] = [ObjectRecord(*o) for o in record["objects"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+def read_record(root: Path, shard: ShardKey, seal: str | None = None) -> tuple[Record, str]:
+    if shard.of_samples:
+        return read_samples_record(root, shard.block, seal)
+    return read_targets_record(root, shard, seal)
+
+
+def _read(root: Path, shard: ShardKey, kind: type[R], seal: str | None) -> tuple[R, str]:
+    path = path_inside(root, record_name(shard))
+    record, own = read_sealed(path, kind, what=f"the record of {shard.title}", fix=REPAIR)
+    if record.shard != shard:
         raise BadCache(
-            f"the record of {shard.title} cannot be read: {error}",
-            where=str(root / record_name(shard)),
-            fix="run 'kdcache build --repair'",
-        ) from error
-    return record
+            f"the record of {shard.title} is that of {record.shard.title}", where=str(path), fix=REPAIR
+        )
+    if seal is not None and seal != own:
+        raise BadCache(
+            f"the record of {shard.title} is another one than the cache's generation names "
+            f"(named {seal}, found {own})",
+            where=str(path),
+            fix=REPAIR,
+        )
+    return record, own
 
 
 class Coverage:
-    """Which (target, view, block) exist, from the records and the manifest's table of passes."""
+    """Which (target, view, block) exist, from shards and the manifest's table of passes."""
 
     def __init__(self, keys: set[ShardKey], passes: Mapping[str, tuple[str, ...]]) -> None:
         self.samples = {k.block for k in keys if k.of_samples}

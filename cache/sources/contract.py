@@ -19,6 +19,7 @@ from kdcache.cache.sources.listing import (
     image_size,
     listed_keys,
     read_bytes,
+    require_text,
     transposed_by_exif,
 )
 from kdcache.cache.sources.tree import Tree
@@ -39,6 +40,9 @@ class Source(Protocol):
 
     @property
     def augment(self) -> str: ...  # recipe text of the published training; "" is the task's default
+
+    @property
+    def label(self) -> str: ...  # what tells two data sets of one kind apart, wherever they lie
 
     root: Path  # absolute
     split: str
@@ -97,6 +101,7 @@ class BaseSource(ABC):
 
     def __init__(self, root: Path, split: str) -> None:
         self.root = root.expanduser().absolute()
+        require_text(str(self.root), self.root)
         existing = self.splits_in(self.root) if self.root.exists() else ()
         if not existing:
             raise self.missing_folder(self.root)
@@ -118,6 +123,11 @@ class BaseSource(ABC):
             where=str(root),
             fix=f"give the folder that holds\n{_indented(cls.layout)}",
         )
+
+    @property
+    def label(self) -> str:
+        """The name of a published data set, which is the same everywhere."""
+        return self.name
 
     @abstractmethod
     def image_bytes(self, index: int) -> bytes: ...

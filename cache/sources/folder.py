@@ -33,6 +33,11 @@ class Folder(FileSource):
         super().__init__(root, split)
         self.default_crop = self._crop()
 
+    @property
+    def label(self) -> str:
+        """The folder's own name: of your data there may be several."""
+        return self.root.name
+
     @classmethod
     def trees(cls, root: Path) -> dict[str, Tree]:
         return split_folders(root) or _listed_folders(root)

@@ -10,7 +10,14 @@ from pathlib import Path
 
 from kdcache.cache.errors import BadSample, Missing
 from kdcache.cache.sources.contract import BaseSource, Described
-from kdcache.cache.sources.listing import IMAGE_SUFFIXES, find_images, header_size, image_size, read_bytes
+from kdcache.cache.sources.listing import (
+    IMAGE_SUFFIXES,
+    find_images,
+    header_size,
+    image_size,
+    read_bytes,
+    require_text,
+)
 from kdcache.cache.sources.tree import SPLITS
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import CLASSIFICATION
@@ -44,6 +51,11 @@ class ImageFolder(BaseSource):
                 self._class_of.append(class_id)
         self.keys: Sequence[str] = keys
         self.default_crop = self._crop()
+
+    @property
+    def label(self) -> str:
+        """The folder's own name: of your data there may be several."""
+        return self.root.name
 
     @classmethod
     def splits_in(cls, root: Path) -> tuple[str, ...]:
@@ -125,4 +137,7 @@ class ImageFolder(BaseSource):
 def _folders(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    names = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    for name in names:
+        require_text(name, folder / name)
+    return sorted(names)

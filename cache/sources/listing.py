@@ -27,6 +27,7 @@ def find_images(folder: Path, ending: str) -> dict[str, str]:
             if name.startswith(".") or suffix.lower() not in IMAGE_SUFFIXES or not stem.endswith(ending):
                 continue
             key = (within / stem.removesuffix(ending)).as_posix()
+            require_text(key, Path(parent, name))
             path = (within / name).as_posix()
             if key in path_of:
                 raise BadSample(
@@ -36,6 +37,19 @@ def find_images(folder: Path, ending: str) -> dict[str, str]:
                 )
             path_of[key] = path
     return path_of
+
+
+def require_text(key: str, path: Path) -> None:
+    """Raises BadSample for a name, of the file or folder `path`, that is no text: nothing could write it
+    down."""
+    try:
+        key.encode()
+    except UnicodeEncodeError as error:
+        raise BadSample(
+            f"the name of a file is not UTF-8: {ascii(path.name)}",
+            where=ascii(str(path.parent)),
+            fix="rename it, or the folder that it lies in",
+        ) from error
 
 
 def listed_keys(list_file: Path) -> list[str]:

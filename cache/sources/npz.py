@@ -32,6 +32,11 @@ class Npz(ArraySource):
         if max(self.default_crop) > SMALL_PX:
             self.augment = "rrc=0.08,flip"
 
+    @property
+    def label(self) -> str:
+        """The file's own name: of your data there may be several."""
+        return self.root.stem
+
     @classmethod
     def parts_in(cls, root: Path) -> tuple[str, ...]:
         file = npz_file(root)

@@ -1,21 +1,25 @@
 """What a store and a target format promise.
 
 A store keeps named, immutable byte objects: `put` makes one whole or not at all, `get` reads ranges of it,
-`commit` writes the small record that alone says the objects count. A target format lays targets out in
-objects: it writes one shard, a (block, view, pass), at a time, always whole, and hands rows out again.
+`create` writes the small record that alone says the objects count, and never over another. A target format
+lays targets out in objects: it writes one shard, a (block, view, pass), at a time, always whole, and hands
+rows out again.
 """
 
 import builtins
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import numpy as np
+from msgspec import Meta
 
 from kdcache.cache.errors import BadCache
 from kdcache.cache.spec import PartSpec, RowParts, TensorSpec
 
 Buffer = bytes | memoryview
+ObjectName = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f]{1,1024}\Z")]
+NumBytes = Annotated[int, Meta(ge=0, le=1 << 50)]
 REPAIR = "run 'kdcache build --repair': it re-makes just that shard"
 
 
@@ -36,10 +40,10 @@ class ShardKey(NamedTuple):
 
 
 class ObjectRecord(NamedTuple):
-    """One finished object: its name in the store, its bytes, 'b2:' and the blake2b-128 of them."""
+    """One finished object: its name in the store, its bytes, 'x3:' and the XXH3-128 of them."""
 
-    name: str
-    num_bytes: int
+    name: ObjectName
+    num_bytes: NumBytes
     digest: str
 
 
@@ -76,12 +80,11 @@ class Store(Protocol):
         """Forget an object; nothing happens when it is not there. Open maps of it stay readable."""
         ...
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """The values back. Raises BadCache when the object is missing or no JSON record."""
-        ...
+    def create(self, name: str, buffer: Buffer) -> ObjectRecord:
+        """Store an object under a free name, after everything put before it is safely stored.
 
-    def commit(self, name: str, record: Mapping[str, Any]) -> ObjectRecord:
-        """Store a record as JSON, after everything put before it is safely stored."""
+        Raises BadCache when the name is taken by other bytes, DiskFull.
+        """
         ...
 
 
@@ -99,7 +102,7 @@ class TargetLayout:
 
     teacher: str
     num_views: int
-    num_samples: int
+    num_samples: int  # indices that exist: blocks x shard_samples
     shard_samples: int
     zstd: bool
     taps: Mapping[str, TapLayout]
@@ -123,22 +126,28 @@ class TargetFormat(Protocol):
     @property
     def name(self) -> str: ...
 
-    def prepare(self, store: Store, layout: TargetLayout) -> None:
-        """Write or grow what describes the targets; touches no target. Calling it again writes nothing."""
+    def prepare(self, store: Store, layout: TargetLayout, live: Container[str]) -> None:
+        """Write or grow what describes the targets; touches no target. Calling it again writes nothing.
+
+        Raises BadCache where one of the taps `live`, which a generation counts, is described otherwise.
+        """
         ...
 
-    def write(
+    def problems(self, store: Store, layout: TargetLayout) -> Iterator[str]:
+        """What is wrong with the descriptions that `prepare` wrote of this layout."""
+        ...
+
+    def pack(
         self,
-        store: Store,
         layout: TargetLayout,
         shard: ShardKey,
         *,
         targets: Mapping[str, Sequence[RowParts | None]],
         sizes: Mapping[str, Sequence[TensorSpec | None]],
-    ) -> list[ObjectRecord]:
-        """Store all rows of one shard of targets. `targets[tap][row]` is None for a row without a target;
-        `sizes[tap][row]` says which map size a row has, and the layout holds the parts of each. Raises
-        DiskFull."""
+    ) -> Iterator[tuple[str, Sequence[Buffer]]]:
+        """The objects of one shard of targets, as names and bytes. `targets[tap][row]` is None for a row
+        without a target; `sizes[tap][row]` says which map size a row has, and the layout holds the parts of
+        each."""
         ...
 
     def open(

@@ -1,20 +1,24 @@
 """One stored object against its record."""
 
-from pathlib import Path
+from kdcache.cache.errors import BadCache
+from kdcache.cache.fingerprint import digest_bytes
+from kdcache.cache.stores.contract import ObjectRecord, Store
 
-from kdcache.cache.fingerprint import digest_file
-from kdcache.cache.stores.contract import ObjectRecord
 
+def object_problem(store: Store, entry: ObjectRecord) -> str | None:
+    """What is wrong with one stored object, or None: missing, of another size, or of another digest.
 
-def object_problem(root: Path, entry: ObjectRecord) -> str | None:
-    """What is wrong with one stored object, or None: missing, of another size, or of another digest."""
-    path = root / entry.name
-    if not path.is_file():
+    Raises BadCache for a name that points outside the cache: such a record is not to be mended.
+    """
+    if not store.exists(entry.name):
         return f"'{entry.name}' is missing"
-    num_bytes = path.stat().st_size
-    if num_bytes != entry.num_bytes:
-        return f"'{entry.name}' has {num_bytes} bytes, its record says {entry.num_bytes}"
-    digest = digest_file(path)
+    try:
+        content = store.open_map(entry.name)
+    except BadCache as error:
+        return error.what
+    if content.size != entry.num_bytes:
+        return f"'{entry.name}' has {content.size} bytes, its record says {entry.num_bytes}"
+    digest = digest_bytes(content.data)
     return (
         None if digest == entry.digest else f"'{entry.name}' differs (stored {entry.digest}, found {digest})"
     )

@@ -1,31 +1,40 @@
-"""Samples, each once: `samples/<block>.tar` for WebDataset readers, `samples/<block>.json` with offsets.
+"""Samples, each once: `samples/<block>.tar` for WebDataset readers, `samples/<block>.safetensors` with
+columns.
 
 Members of the sample at global index 12: `00000012.jpg` or `.png` (the source's own bytes), its label under
 the suffix of its task's truth, `00000012.label.png` (8-bit grey train ids) or `00000012.cls` (the class in
 ASCII), and `00000012.json` (its key and size). The key is never a member's name: a dot in it would merge
 samples. A sample that '--skip-bad' marked invalid has no members, but keeps its place in the index. What the
-truth keeps in columns of its own ('classes') stands in the index too: it is known without touching a tar.
+truth keeps in columns of its own ('truth.classes') stands in the index too: it is known without touching a
+tar.
+
+Columns of the index, one value a sample: text `keys` and `suffixes`, uint8 `valid`, int32 `heights` and
+`widths`, int64 `images` and `labels` (offset and bytes in the tar), uint8[16] `image_digests` and
+`label_digests` (XXH3 of the source's own bytes).
 """
 
+import io
 import json
+import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from kdcache.cache.errors import BadSample
+from kdcache.cache.errors import BadCache, BadSample
+from kdcache.cache.stores.columns import SUFFIX, column, pack_columns, read_columns, text_column
 from kdcache.cache.stores.contract import Buffer, ObjectRecord, Store, bad_object
 from kdcache.cache.stores.tar_pack import pack_tar
 from kdcache.cache.views.draw import key_hash
 
-FORMAT = 1
+DIGEST_BYTES = 16
+NO_DIGEST = bytes(DIGEST_BYTES)  # of what could not be read
 _MAGIC = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png"}
-_COLUMNS = ("keys", "suffixes", "valid", "heights", "widths", "digests", "images", "labels")
-_FIELDS = ("format", "first_index", *_COLUMNS)  # anything else in an index is a column of the truth
+_TRUTH = "truth."  # before the names of the truth's own columns
 
 
 class SampleEntry(NamedTuple):
-    """One sample on its way into a tar. Height and width in pixels; `digest` is of the source's own bytes."""
+    """One sample on its way into a tar. Height and width in pixels; digests are of the source's own bytes."""
 
     key: str
     suffix: str  # of the image's member
@@ -35,7 +44,8 @@ class SampleEntry(NamedTuple):
     height: int
     width: int
     valid: bool = True
-    digest: str = ""
+    image_digest: bytes = NO_DIGEST
+    label_digest: bytes = NO_DIGEST
     columns: Mapping[str, int] = {}  # what the truth keeps in the index; the same names in every entry
 
 
@@ -51,9 +61,15 @@ def image_suffix(image: bytes, *, key: str) -> str:
     )
 
 
-def bad_entry(key: str, digest: str = "", *, columns: Mapping[str, int] | None = None) -> SampleEntry:
+def bad_entry(
+    key: str,
+    image_digest: bytes = NO_DIGEST,
+    label_digest: bytes = NO_DIGEST,
+    *,
+    columns: Mapping[str, int] | None = None,
+) -> SampleEntry:
     """The entry of a sample that cannot be used: keeps its place, holds nothing."""
-    return SampleEntry(key, "", b"", "", b"", 0, 0, False, digest, columns or {})
+    return SampleEntry(key, "", b"", "", b"", 0, 0, False, image_digest, label_digest, columns or {})
 
 
 def tar_name(block: int) -> str:
@@ -61,62 +77,63 @@ def tar_name(block: int) -> str:
 
 
 def index_name(block: int) -> str:
-    return f"samples/{block:05d}.json"
+    return f"samples/{block:05d}{SUFFIX}"
 
 
-def pack_samples(first_index: int, entries: Sequence[SampleEntry]) -> tuple[list[Buffer], dict[str, Any]]:
-    """One block's tar as buffers, and its index: columns of one value per sample, [0, 0] where there is
-    none."""
+def pack_samples(first_index: int, entries: Sequence[SampleEntry]) -> tuple[list[Buffer], bytes]:
+    """One block's tar as buffers, and its index."""
     buffers, offsets = pack_tar(_members(first_index, entries))
     place = iter(offsets)
-    images, labels = [], []
-    for entry in entries:
-        ours = [next(place), next(place), next(place)] if entry.valid else [0, 0, 0]
-        images.append([ours[0], len(entry.image) if entry.valid else 0])
-        labels.append([ours[1], len(entry.label) if entry.valid else 0])
-    index: dict[str, Any] = {
-        "format": FORMAT,
-        "first_index": first_index,
+    spans = np.zeros((2, len(entries), 2), dtype=np.int64)  # of images, of labels
+    for row, entry in enumerate(entries):
+        if entry.valid:
+            image, label, _ = next(place), next(place), next(place)
+            spans[:, row] = (image, len(entry.image)), (label, len(entry.label))
+    columns: dict[str, np.ndarray | Sequence[str]] = {
         "keys": [e.key for e in entries],
         "suffixes": [e.suffix for e in entries],
-        "valid": [e.valid for e in entries],
-        "heights": [e.height for e in entries],
-        "widths": [e.width for e in entries],
-        "digests": [e.digest for e in entries],
-        "images": images,
-        "labels": labels,
+        "valid": np.array([e.valid for e in entries], dtype=np.uint8),
+        "heights": np.array([e.height for e in entries], dtype=np.int32),
+        "widths": np.array([e.width for e in entries], dtype=np.int32),
+        "image_digests": _digest_column([e.image_digest for e in entries]),
+        "label_digests": _digest_column([e.label_digest for e in entries]),
+        "images": spans[0],
+        "labels": spans[1],
     }
-    columns = dict.fromkeys(name for e in entries for name in e.columns)
-    return buffers, index | {name: [e.columns[name] for e in entries] for name in columns}
+    names = dict.fromkeys(name for e in entries for name in e.columns)
+    of_truth = {_TRUTH + n: np.array([e.columns[n] for e in entries], dtype=np.int64) for n in names}
+    return buffers, pack_columns(columns | of_truth)
 
 
 def write_samples(
     store: Store, block: int, first_index: int, entries: Sequence[SampleEntry]
-) -> list[ObjectRecord]:
+) -> tuple[ObjectRecord, ...]:
     """Store one block's tar, then its index."""
     buffers, index = pack_samples(first_index, entries)
-    return [store.put(tar_name(block), buffers), store.commit(index_name(block), index)]
+    return store.put(tar_name(block), buffers), store.put(index_name(block), index)
 
 
 class SampleBlock:
     """The samples of one block: columns in memory, images and labels as views of the mapped tar."""
 
-    def __init__(self, tar: np.ndarray, index: dict[str, Any], *, name: str) -> None:
-        """Raises BadCache, naming the tar, when the index does not fit it."""
+    def __init__(self, tar: np.ndarray, index: Mapping[str, np.ndarray], *, rows: int, name: str) -> None:
+        """Raises ValueError for columns that are not those of `rows` samples, BadCache, naming the tar, when
+        they do not fit it."""
         self.name = name
         self._tar = tar
-        self.keys: tuple[str, ...] = tuple(index["keys"])
-        self.suffixes: tuple[str, ...] = tuple(index["suffixes"])
-        self.digests: tuple[str, ...] = tuple(index["digests"])
-        self.first_index = int(index["first_index"])
-        self.valid = np.asarray(index["valid"], dtype=bool)
-        self.heights = np.asarray(index["heights"], dtype=np.int64)
-        self.widths = np.asarray(index["widths"], dtype=np.int64)
+        self.keys: tuple[str, ...] = tuple(text_column(index, "keys", rows))
+        self.suffixes: tuple[str, ...] = tuple(text_column(index, "suffixes", rows))
+        self.image_digests = column(index, "image_digests", "uint8", (rows, DIGEST_BYTES))
+        self.label_digests = column(index, "label_digests", "uint8", (rows, DIGEST_BYTES))
+        self.valid = column(index, "valid", "uint8", (rows,)).astype(bool)
+        self.heights = column(index, "heights", "int32", (rows,)).astype(np.int64)
+        self.widths = column(index, "widths", "int32", (rows,)).astype(np.int64)
         self.key_hashes = np.asarray([key_hash(key) for key in self.keys], dtype=np.uint64)
         # What the truth keeps here, by name, int64.
-        self.columns = {name: np.asarray(index[name], dtype=np.int64) for name in _truth_columns(index)}
-        self._images = self._spans(index["images"])
-        self._labels = self._spans(index["labels"])
+        truths = [name for name in index if name.startswith(_TRUTH)]
+        self.columns = {n.removeprefix(_TRUTH): column(index, n, "int64", (rows,)) for n in truths}
+        self._images = self._spans(column(index, "images", "int64", (rows, 2)))
+        self._labels = self._spans(column(index, "labels", "int64", (rows, 2)))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -144,30 +161,50 @@ class SampleBlock:
                 fix="leave it out, or mend the files and run 'kdcache build --update'",
             )
 
-    def _spans(self, pairs: Sequence[Sequence[int]]) -> np.ndarray:
-        spans = np.asarray(pairs, dtype=np.int64).reshape(len(self.keys), 2)
-        if spans.size and (spans.min() < 0 or int(spans.sum(1).max()) > self._tar.size):
+    def _spans(self, spans: np.ndarray) -> np.ndarray:
+        if spans.size and (spans.min() < 0 or (spans[:, 1] > self._tar.size - spans[:, 0]).any()):
             raise bad_object(f"'{self.name}' has {self._tar.size} bytes, its index needs more", self.name)
         return spans
 
+    def content_digest(self, row: int) -> tuple[bytes, bytes]:
+        """Digests of the source's own bytes: of the image, of the label."""
+        return self.image_digests[row].tobytes(), self.label_digests[row].tobytes()
 
-def open_samples(store: Store, block: int) -> SampleBlock:
-    """Map one block's tar and read its index. Raises BadCache when either is missing, torn or too short."""
+
+def open_samples(store: Store, block: int, rows: int) -> SampleBlock:
+    """Map one block's tar and read its index of `rows` samples. Raises BadCache when either is missing, torn
+    or too short."""
     tar, name = store.open_map(tar_name(block)), index_name(block)
     try:
-        index = store.read_json(name)
-        if index["format"] != FORMAT:
-            raise ValueError(f"format {index['format']}, this kdcache reads {FORMAT}")
-        lengths = {len(index[column]) for column in (*_COLUMNS, *_truth_columns(index))}
-        if len(lengths) != 1:
-            raise ValueError("its columns differ in length")
-        return SampleBlock(tar, index, name=tar_name(block))
-    except (ValueError, KeyError, TypeError) as error:
+        index = read_columns(store.get(name)[0])
+        return SampleBlock(tar, index, rows=rows, name=tar_name(block))
+    except ValueError as error:
         raise bad_object(f"'{name}' cannot be read: {error}", name) from error
 
 
-def _truth_columns(index: Mapping[str, Any]) -> list[str]:
-    return [name for name in index if name not in _FIELDS]
+def packed_keys(store: Store, block: int, rows: int) -> tuple[tuple[str, ...], np.ndarray] | None:
+    """Keys and validity of a block whose bytes nobody vouches for, from its index; None where it says
+    nothing."""
+    try:
+        index = read_columns(store.get(index_name(block))[0])
+        return tuple(text_column(index, "keys", rows)), column(index, "valid", "uint8", (rows,)).astype(bool)
+    except (BadCache, ValueError):
+        return None
+
+
+def keys_in_tar(store: Store, block: int, rows: int) -> tuple[tuple[str, ...], np.ndarray] | None:
+    """As `packed_keys`, from the members of the tar; None also where a sample has no members."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(store.get(tar_name(block))[0])) as tar:
+            files = [tar.extractfile(member) for member in tar if member.name.endswith(".json")]
+            keys = tuple(str(json.load(file)["key"]) for file in files if file is not None)
+    except (BadCache, tarfile.TarError, ValueError, KeyError, TypeError):
+        return None
+    return (keys, np.ones(rows, dtype=bool)) if len(keys) == rows else None
+
+
+def _digest_column(digests: Sequence[bytes]) -> np.ndarray:
+    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(digests), DIGEST_BYTES)
 
 
 def _members(first_index: int, entries: Sequence[SampleEntry]) -> Iterator[tuple[str, Buffer]]:

@@ -7,14 +7,15 @@ name become '-'. The index `...idx.json` beside it names each member's type, sha
 are views of the mapped tar, as in zarr.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kdcache.cache.errors import BadOption
 from kdcache.cache.spec import PartSpec, RowParts, TensorSpec
-from kdcache.cache.stores.contract import ObjectRecord, ShardKey, Store, TargetLayout, bad_object
+from kdcache.cache.stores.contract import Buffer, ShardKey, Store, TargetLayout, bad_object
+from kdcache.cache.stores.json_object import json_bytes, read_json
 from kdcache.cache.stores.tar_pack import pack_tar
 from kdcache.cache.stores.zarr_shards import raw_row
 
@@ -51,9 +52,9 @@ class WebdatasetFormat:
 
     name = "webdataset"
 
-    def prepare(self, store: Store, layout: TargetLayout) -> None:
+    def prepare(self, store: Store, layout: TargetLayout, live: Container[str]) -> None:
         """Nothing to write: every tar describes itself. Raises BadOption for what tars cannot hold."""
-        del store
+        del store, live
         if layout.zstd:
             raise BadOption(
                 "targets in tars are stored raw, so zstd cannot be combined with them",
@@ -70,15 +71,19 @@ class WebdatasetFormat:
                     fix="use --format zarr, or keep only one of them",
                 )
 
-    def write(
+    def problems(self, store: Store, layout: TargetLayout) -> Iterator[str]:
+        """None: every tar's index is an object of its record."""
+        del store, layout
+        return iter(())
+
+    def pack(
         self,
-        store: Store,
         layout: TargetLayout,
         shard: ShardKey,
         *,
         targets: Mapping[str, Sequence[RowParts | None]],
         sizes: Mapping[str, Sequence[TensorSpec | None]],
-    ) -> list[ObjectRecord]:
+    ) -> Iterator[tuple[str, Sequence[Buffer]]]:
         """The tar, then its index."""
         members = list(_members(layout, shard, targets, sizes))
         buffers, offsets = pack_tar((member.name, member.buffer) for member in members)
@@ -98,7 +103,8 @@ class WebdatasetFormat:
             about = {"shape": list(member.spec.shape), "dtype": member.spec.dtype}
             index["parts"][member.tap].setdefault(member.size_key, {})[member.part] = about
         name = tar_name(layout.teacher, shard)
-        return [store.put(name, buffers), store.commit(_index_of(name), index)]
+        yield name, buffers
+        yield _index_of(name), [json_bytes(index)]
 
     def open(
         self, store: Store, layout: TargetLayout, shard: ShardKey, *, tap: str, size_key: str
@@ -155,7 +161,7 @@ def _read_offsets(
 ) -> dict[str, np.ndarray]:
     """Offsets per part and row, NOT_HERE where a row has another size. Raises BadCache for disagreement."""
     try:
-        index = store.read_json(name)
+        index = read_json(store, name)
         if index["format"] != FORMAT:
             raise ValueError(f"format {index['format']}, this kdcache reads {FORMAT}")
         written = index["parts"][tap].get(size_key, {})

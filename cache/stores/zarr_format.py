@@ -8,7 +8,8 @@ only records say what is there.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,25 @@ import numpy as np
 from kdcache.cache.errors import BadCache
 from kdcache.cache.spec import PartSpec, RowParts, TensorSpec
 from kdcache.cache.stores.contract import (
-    ObjectRecord,
+    Buffer,
     ShardKey,
     Store,
     TargetLayout,
     bad_object,
     rows_by_size,
 )
+from kdcache.cache.stores.json_object import read_json
 from kdcache.cache.stores.zarr_shards import ZSTD_LEVEL, ShardRows, pack_shard
 
 ROOT = "targets.zarr"
 META = "zarr.json"
+_ESSENTIAL = (
+    *("zarr_format", "node_type", "shape", "data_type", "chunk_grid"),
+    *("chunk_key_encoding", "fill_value", "codecs"),
+)
+# What else a description may hold, and the one value that changes nothing; attributes are the user's.
+_OPTIONAL: Mapping[str, Any] = {"storage_transformers": [], "dimension_names": None}
+_OPTIONAL_OF_GROUP: Mapping[str, Any] = {"consolidated_metadata": None}
 
 
 def array_path(teacher: str, tap: str, size_key: str, part: str) -> str:
@@ -48,16 +57,17 @@ def describe_array(
     shard_samples: int,
     part: PartSpec,
     zstd: bool,
+    live: bool = True,
 ) -> None:
     """Write or grow one array's description, and the groups above it. Touches no shard.
 
     A description that is right already is not rewritten; views and samples only grow. Raises BadCache when an
-    array of another type, shape or layout is there.
+    array of another type, shape or layout is there and `live`; one that holds nothing yet is described anew.
     """
     _describe_groups(store, path)
     name = f"{path}/{META}"
     size = (num_views, num_samples)
-    described = _read_meta(store, name) if store.exists(name) else None
+    described = _kept_meta(store, name)
     if described is not None:
         size = (max(num_views, described["shape"][0]), max(num_samples, described["shape"][1]))
     wanted = _array_meta(size, shard_samples, part, zstd)
@@ -65,13 +75,17 @@ def describe_array(
         store.put(name, wanted)
         return
     changed = _differences(described, json.loads(wanted))
-    if changed - {"shape"} or described["shape"][2:] != list(part.shape):
+    other = changed - {"shape"} or described["shape"][2:] != list(part.shape)
+    if other and not live:
+        store.put(name, _array_meta((num_views, num_samples), shard_samples, part, zstd))
+        return
+    if other:
         raise BadCache(
             f"array '{path}' is there already with another {', '.join(sorted(changed))}",
             where=name,
-            fix="build into a new cache, or with the options this cache was built with",
+            fix="run 'kdcache build --repair': it describes the array anew, as the manifest says",
         )
-    if changed:
+    if changed or _strange(described, _ESSENTIAL, _OPTIONAL) is not None:
         store.put(name, wanted)
 
 
@@ -91,41 +105,46 @@ class ZarrFormat:
 
     name = "zarr"
 
-    def prepare(self, store: Store, layout: TargetLayout) -> None:
-        for tap, tap_layout in layout.taps.items():
-            for size_key, parts in tap_layout.parts.items():
-                for part_name, part in parts.items():
-                    describe_array(
-                        store,
-                        array_path(layout.teacher, tap, size_key, part_name),
-                        num_views=layout.num_views,
-                        num_samples=layout.num_samples,
-                        shard_samples=layout.shard_samples,
-                        part=part,
-                        zstd=layout.zstd,
-                    )
+    def prepare(self, store: Store, layout: TargetLayout, live: Container[str]) -> None:
+        for path, part in _arrays(layout):
+            describe_array(
+                store,
+                path,
+                num_views=layout.num_views,
+                num_samples=layout.num_samples,
+                shard_samples=layout.shard_samples,
+                part=part,
+                zstd=layout.zstd,
+                live=path.split("/")[2] in live,
+            )
 
-    def write(
+    def problems(self, store: Store, layout: TargetLayout) -> Iterator[str]:
+        """Descriptions from which plain zarr would read something else than what is there."""
+        groups: set[str] = set()
+        for path, part in _arrays(layout):
+            groups |= set(_groups_above(path))
+            if text := _array_problem(store, f"{path}/{META}", layout, part):
+                yield text
+        for name in sorted(groups):
+            if text := _group_problem(store, name):
+                yield text
+
+    def pack(
         self,
-        store: Store,
         layout: TargetLayout,
         shard: ShardKey,
         *,
         targets: Mapping[str, Sequence[RowParts | None]],
         sizes: Mapping[str, Sequence[TensorSpec | None]],
-    ) -> list[ObjectRecord]:
+    ) -> Iterator[tuple[str, Sequence[Buffer]]]:
         """One object per tap, map size and part. The pass is not part of a name: a tap has one array."""
-        written: list[ObjectRecord] = []
         for tap, rows in targets.items():
-            by_size = rows_by_size(rows, sizes[tap])
-            for size_key, sized in by_size.items():
+            for size_key, sized in rows_by_size(rows, sizes[tap]).items():
                 for name, part in layout.taps[tap].parts[size_key].items():
                     of_part = [None if row is None else row[name] for row in sized]
                     path = array_path(layout.teacher, tap, size_key, name)
                     buffers = pack_shard(of_part, layout.shard_samples, part, layout.zstd)
-                    written.append(store.put(shard_name(path, shard, part), buffers))
-            _forget_other_sizes(store, layout, tap, shard, set(by_size))
-        return written
+                    yield shard_name(path, shard, part), buffers
 
     def open(
         self, store: Store, layout: TargetLayout, shard: ShardKey, *, tap: str, size_key: str
@@ -138,31 +157,59 @@ class ZarrFormat:
         return ZarrBlock(shards)
 
 
-def _forget_other_sizes(
-    store: Store, layout: TargetLayout, tap: str, shard: ShardKey, kept: set[str]
-) -> None:
-    """Remove this block's shards of sizes that no row has any more (an image was replaced by another one):
-    plain zarr-python would go on reading them."""
-    folder = f"{ROOT}/{layout.teacher}/{tap}"
-    for size_key in set(store.folders(folder)) - kept:
-        for part in store.folders(f"{folder}/{size_key}"):
-            for name in store.list(f"{folder}/{size_key}/{part}/c/{shard.view}/{shard.block}/"):
-                store.remove(name)
+def _arrays(layout: TargetLayout) -> Iterator[tuple[str, PartSpec]]:
+    """The path of every array of a layout, and what a row of it is."""
+    for tap, tap_layout in layout.taps.items():
+        for size_key, parts in tap_layout.parts.items():
+            for part_name, part in parts.items():
+                yield array_path(layout.teacher, tap, size_key, part_name), part
+
+
+def _groups_above(path: str) -> list[str]:
+    parents = path.split("/")[:-1]
+    return ["/".join([*parents[:i], META]) for i in range(1, len(parents) + 1)]
 
 
 def _describe_groups(store: Store, path: str) -> None:
-    parents = path.split("/")[:-1]
-    missing = [
-        n for n in ("/".join([*parents[:i], META]) for i in range(1, len(parents) + 1)) if not store.exists(n)
-    ]
-    if not missing:
-        return
+    for name in _groups_above(path):
+        if _group_problem(store, name):
+            store.put(name, _group_meta())
+
+
+def _group_problem(store: Store, name: str) -> str | None:
+    if not store.exists(name):
+        return f"'{name}' is missing"
+    try:
+        plain = read_json(store, name)
+    except BadCache as error:
+        return error.what
+    if (plain.get("zarr_format"), plain.get("node_type")) != (3, "group"):
+        return f"'{name}' does not describe a zarr group"
+    return _strange_text(name, _strange(plain, ("zarr_format", "node_type"), _OPTIONAL_OF_GROUP))
+
+
+def _array_problem(store: Store, name: str, layout: TargetLayout, part: PartSpec) -> str | None:
+    try:
+        described = _read_meta(store, name)
+    except BadCache as error:
+        return error.what
+    views, samples = described["shape"][:2]
+    if views < layout.num_views or samples < layout.num_samples:
+        return f"'{name}' describes {views} views of {samples} samples, there are more"
+    wanted = json.loads(_array_meta((views, samples), layout.shard_samples, part, layout.zstd))
+    if changed := ", ".join(sorted(_differences(described, wanted))):
+        return f"'{name}' describes the array with another {changed}"
+    return _strange_text(name, _strange(described, _ESSENTIAL, _OPTIONAL))
+
+
+@cache
+def _group_meta() -> bytes:
     import zarr.storage  # only here and in _array_meta: reading a cache must not pay for it
 
     memory: dict[str, Any] = {}
     zarr.create_group(zarr.storage.MemoryStore(memory), zarr_format=3)
-    for name in missing:
-        store.put(name, memory[META].to_bytes())
+    meta: bytes = memory[META].to_bytes()
+    return meta
 
 
 def _array_meta(size: tuple[int, int], shard_samples: int, part: PartSpec, zstd: bool) -> bytes:
@@ -185,15 +232,40 @@ def _array_meta(size: tuple[int, int], shard_samples: int, part: PartSpec, zstd:
     return meta
 
 
+def _kept_meta(store: Store, name: str) -> dict[str, Any] | None:
+    """What is described, None for nothing and for bytes that say nothing: these are written anew."""
+    try:
+        return _read_meta(store, name)
+    except BadCache:
+        return None
+
+
 def _read_meta(store: Store, name: str) -> dict[str, Any]:
     try:
-        meta = store.read_json(name)
-        if len(meta["shape"]) < 2:
-            raise ValueError("an array of fewer than two axes")
+        meta = read_json(store, name)
+        if len(meta["shape"]) < 2 or any(type(n) is not int or n < 0 for n in meta["shape"]):
+            raise ValueError("an array of other axes")
     except (ValueError, KeyError, TypeError) as error:
         raise bad_object(f"'{name}' does not describe an array: {error}", name) from error
     return meta
 
 
+def _strange(
+    described: Mapping[str, Any], essential: Sequence[str], optional: Mapping[str, Any]
+) -> str | None:
+    """A field at which another reader would stop, or read otherwise; None where there is none."""
+    for name, value in described.items():
+        if name == "attributes" and isinstance(value, dict):
+            continue
+        if name not in essential and (name not in optional or value != optional[name]):
+            return name
+    return None
+
+
+def _strange_text(name: str, field: str | None) -> str | None:
+    return None if field is None else f"'{name}' has '{field}', at which other readers stop or read otherwise"
+
+
 def _differences(described: Mapping[str, Any], wanted: Mapping[str, Any]) -> set[str]:
-    return {key for key in {*described, *wanted} if described.get(key) != wanted.get(key)}
+    """What a reader of the array would do otherwise; versions of zarr differ in what else they write."""
+    return {key for key in _ESSENTIAL if described.get(key) != wanted.get(key)}

@@ -15,8 +15,8 @@ from kdcache.cache.views.draw import MAX_SCALE, MIN_SCALE, QUARTERS, draw_view
 from kdcache.cache.views.recipe import Recipe, read_recipe
 from kdcache.cache.views.view import VIEW_VERSION, View
 
-_DRAWN = ("crops", "turns")
-_KINDS = (*_DRAWN, "full", "mirror")
+DRAWN = ("crops", "turns")  # kinds that draw random numbers, and have a crop
+_KINDS = (*DRAWN, "full", "mirror")
 PLAIN = Recipe(scale=(MIN_SCALE, MAX_SCALE), flip=True)  # what crops draw when nobody says
 _WRITTEN = (  # fields of a set in a manifest
     *("kind", "first", "count", "crop", "seed"),
@@ -49,7 +49,7 @@ class ViewSet:
     @property
     def augment(self) -> str:
         """The recipe's text as records name it; '' where their scale and flip say it all."""
-        return "" if self.kind not in _DRAWN or _is_plain(self.recipe) else self.recipe.text
+        return "" if self.kind not in DRAWN or _is_plain(self.recipe) else self.recipe.text
 
     def view(self, key: str, number: int, height: int, width: int, partners: Sequence[str] = ()) -> View:
         """The view with global number `number` of a sample whose image is `height` x `width` pixels.
@@ -82,7 +82,7 @@ class ViewSet:
             "count": self.count,
             "crop": None if self.crop is None else list(self.crop),
             "seed": self.seed,
-            **_written(self.recipe if self.kind in _DRAWN and not self.augment else PLAIN),
+            **_written(self.recipe if self.kind in DRAWN and not self.augment else PLAIN),
             "draw_first": self.draw_first,
         }
         # As before there were recipes where there is no text: digests of such sets stay.
@@ -137,7 +137,7 @@ def parse_views(
     sets: list[ViewSet] = []
     for word in text.split("+"):
         kind, count = _read_word(word.strip(), where)
-        if kind in _DRAWN:
+        if kind in DRAWN:
             if crop is None:
                 raise BadOption("crops need a size", where=where, fix="give --crop HEIGHTxWIDTH")
             if kind == "turns":
@@ -164,7 +164,7 @@ def extend_views(existing: Sequence[ViewSet], wanted: Sequence[ViewSet]) -> list
     added = []
     for new in wanted:
         same = [s for s in existing if s.kind == new.kind]
-        if new.kind not in _DRAWN:
+        if new.kind not in DRAWN:
             added += [] if same else [new]
             continue
         for old in same:
@@ -180,7 +180,7 @@ def _read_word(word: str, where: str) -> tuple[str, int]:
     kind, colon, count = word.partition(":")
     if word == "full":
         return kind, 1
-    if kind in _DRAWN and count.isascii() and count.isdigit() and int(count) >= 1:
+    if kind in DRAWN and count.isascii() and count.isdigit() and int(count) >= 1:
         return kind, int(count)
     spelled = {"crops": "crops:8", "turns": "turns:2", "full": "full"}
     close = None if colon else nearest(kind, spelled)
@@ -205,7 +205,7 @@ def _written(plain: Recipe) -> dict[str, Any]:
 
 def _read_recipe_of(plain: dict[str, Any]) -> Recipe:
     """The recipe of a set in a manifest."""
-    if plain["kind"] not in _DRAWN:
+    if plain["kind"] not in DRAWN:
         return Recipe()
     if plain.get("augment"):
         return read_recipe(plain["augment"])

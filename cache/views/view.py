@@ -19,11 +19,8 @@ What follows are the effects, executed on the cropped uint8 image in the order o
 A `Row` is one sample under one view, as records, streams and the image pipeline hand it on.
 """
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from kdcache.cache.errors import BadCache, BadOption
 
@@ -41,7 +38,6 @@ _EFFECTS = {
 }
 _NUMBERS = {**_GEOMETRY, **_EFFECTS}
 _RANGES = {"turn": (0, 3), "posterize": (0, 8), "mixup": (0, 1000)}  # of the first integer
-_NOBODY = -1  # place of the partner of a row that is not mixed
 _LEGAL = (
     "legal, in this order, each at most once: ('resize', h, w), ('flip',), ('crop', y, x, h, w); then "
     f"effects: {', '.join(_EFFECTS)}; a mixing one is the last"
@@ -117,8 +113,7 @@ class View(NamedTuple):
         """
         names = [op[0] if op else "" for op in self.ops]
         numbers = {str(op[0]): _integers(op, self) for op in self.ops if op}
-        wanted = [name for name in _GEOMETRY if name in numbers]
-        if names[: len(wanted)] != wanted or not _effects_in_order(names[len(wanted) :]):
+        if not _in_order(names):
             raise _bad(f"operations {names} cannot be executed", self)
         resize_h, resize_w = numbers.get("resize", (height, width))
         y, x, crop_h, crop_w = numbers.get("crop", (0, 0, resize_h, resize_w))
@@ -143,12 +138,15 @@ class View(NamedTuple):
 
     @staticmethod
     def from_json(plain: object) -> "View":
-        """The view that `to_json` wrote. Raises BadCache for anything but a list of known operations."""
+        """The view that `to_json` wrote. Raises BadCache for anything but known operations in their order."""
         if not isinstance(plain, list):
             raise _torn(plain)
         for op in plain:
-            if not isinstance(op, list) or not op or op[0] not in _NUMBERS or not _well_formed(op):
+            known = isinstance(op, list) and op and isinstance(op[0], str) and op[0] in _NUMBERS
+            if not known or not _well_formed(op):
                 raise _torn(op)
+        if not _in_order([op[0] for op in plain]):
+            raise _torn(plain)
         return View(tuple(tuple(op) for op in plain))
 
 
@@ -157,8 +155,12 @@ def partner_key(effects: Sequence[Op]) -> str | None:
     return str(effects[-1][-1]) if effects and effects[-1][0] in _MIXING else None
 
 
-def _effects_in_order(names: Sequence[str | int]) -> bool:
-    return all(n in _EFFECTS for n in names) and not any(n in _MIXING for n in names[:-1])
+def _in_order(names: Sequence[str | int]) -> bool:
+    geometry = [name for name in _GEOMETRY if name in names]
+    effects = names[len(geometry) :]
+    if list(names[: len(geometry)]) != geometry or any(n not in _EFFECTS for n in effects):
+        return False
+    return not any(n in _MIXING for n in effects[:-1])
 
 
 def _well_formed(op: Sequence[object]) -> bool:
@@ -191,66 +193,3 @@ def _torn(plain: object) -> BadCache:
         where="views of a stored shard",
         fix="install a newer kdcache, or re-make the shard with 'kdcache build --repair'",
     )
-
-
-class StrayPartner(Exception):
-    """A sample is mixed with one that its block does not hold."""
-
-
-class BlockViews:
-    """The views of one block under one number, as its record has them: 28 bytes a row, 4 more where views
-    mix, and as much text as the record has where there are effects."""
-
-    def __init__(
-        self,
-        record: Mapping[str, Any],
-        *,
-        first: int,
-        keys: Sequence[str],
-        sizes: Iterable[tuple[int, int]],
-    ) -> None:
-        """`first` is the index of the block's first sample, `sizes` are (height, width) in pixels.
-
-        Raises BadCache for what is no view, StrayPartner for a partner that is not in the block.
-        """
-        self.valid = np.asarray(record["valid"], dtype=bool)
-        self._first, self._number = first, int(record["view"])
-        self._geometry = np.zeros((len(self.valid), len(Geometry._fields)), dtype=np.int32)
-        self._effects: dict[int, str] = {}  # of places that have any, as JSON: a tenth of the objects' memory
-        partners: dict[int, str] = {}
-        for place, (ops, size) in enumerate(zip(record["views"], sizes, strict=True)):
-            if self.valid[place]:
-                view = View.from_json(ops)
-                self._geometry[place] = view.geometry(*size)
-                if view.effects:
-                    self._effects[place] = json.dumps(view.effects)
-                if (key := partner_key(view.effects)) is not None:
-                    partners[place] = key
-        self._partners = _places(partners, keys)
-
-    def geometry(self, place: int) -> Geometry:
-        """What `row` says of pixels alone: a read of targets asks this once per tap."""
-        return Geometry(*self._geometry[place].tolist())
-
-    def row(self, place: int) -> Row:
-        """The sample at one place of the block, with who is mixed in."""
-        own = self._unmixed(place)
-        if len(self._partners) and (partner := int(self._partners[place])) != _NOBODY:
-            return own.mixed_with(self._unmixed(partner))
-        return own
-
-    def _unmixed(self, place: int) -> Row:
-        text = self._effects.get(place)
-        effects = tuple(tuple(op) for op in json.loads(text)) if text else ()
-        return Row(self._first + place, self._number, self.geometry(place), effects)
-
-
-def _places(partners: Mapping[int, str], keys: Sequence[str]) -> np.ndarray:
-    """Each place's partner's place in the block, int32, `_NOBODY` without one; empty when nobody has one."""
-    place_of = {key: place for place, key in enumerate(keys)} if partners else {}
-    places = np.full(len(keys) if partners else 0, _NOBODY, dtype=np.int32)
-    for place, key in partners.items():
-        if key not in place_of:
-            raise StrayPartner(f"'{keys[place]}' is mixed with '{key}', which is not in its shard")
-        places[place] = place_of[key]
-    return places

@@ -1,9 +1,8 @@
 """The class behind the name of a loss, imported when it is asked for."""
 
-import importlib
-
 from kdcache.cache.spec import BadOption, Task, unknown
 from kdcache.cache.tasks.table import task_row
+from kdcache.cache.trust import import_named
 from kdcache.losses.contract import LossTerm
 from kdcache.losses.plan.table import LOSSES, TASK, loss_names
 
@@ -27,7 +26,7 @@ def load_loss(name: str, *, task: Task, where: str) -> type[LossTerm]:
 def _import_class(path: str, where: str) -> type[LossTerm]:
     module_name, _, class_name = path.partition(":")
     try:
-        module = importlib.import_module(module_name)
+        module = import_named(path)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module exists and misses an import of its own: its author wants that traceback

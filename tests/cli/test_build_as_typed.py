@@ -1,7 +1,7 @@
 """`kdcache build`: what is typed reaches the builder, and what is not typed is built as the help says."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
@@ -10,6 +10,7 @@ from tiny_folder import draw_folder
 from kdcache.cache.build.build import BuildReport
 from kdcache.cache.build.options import BuildOptions, TapRequest
 from kdcache.cache.reader.cache import open_cache
+from kdcache.cache.record.manifest import Manifest
 from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.cli.kdcache import main as kdcache
 
@@ -32,7 +33,8 @@ def asked(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[BuildOptions]:
 
     def listen(options: BuildOptions, events: object) -> BuildReport:
         heard.append(options)
-        return BuildReport(home / "caches" / "c", None, shards=2, rows=48, skipped=())  # type: ignore[arg-type]
+        root, manifest = home / "caches" / "c", cast(Manifest, None)
+        return BuildReport(root, manifest, shards=2, rows=48, skipped=(), generation=1, settled=True)
 
     monkeypatch.setattr("kdcache.cache.build.build.build_cache", listen)
     return heard
@@ -62,6 +64,7 @@ TYPED: list[tuple[list[str], str, object]] = [
     (["--skip-bad"], "skip_bad", True),
     (["--update"], "update", True),
     (["--repair"], "repair", True),
+    (["--check"], "check", True),
 ]
 
 

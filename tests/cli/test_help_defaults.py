@@ -154,7 +154,7 @@ def test_every_default_that_kdtrain_states_is_the_one_it_trains_with() -> None:
     told = statements(kdtrain)
     assert told.pop("run") == "from student and loss"
     assert told == {**IN_WORDS, **TRAINS_WITH} == {name: of_training(name) for name in told}
-    silent = {p.name for p in kdtrain.params} - set(told) - {"run", "resume"}
+    silent = {p.name for p in kdtrain.params} - set(told) - {"run", "resume", "trust"}
     assert {name: TRAIN[name] for name in silent if TRAIN[name] not in (None, False)} == {}
 
 
@@ -202,7 +202,7 @@ def test_every_default_that_kdtrain_eval_states_is_the_one_it_judges_with(
 def test_every_default_that_kdcache_build_states_is_the_one_it_builds_with() -> None:
     told = statements(kdcache.commands["build"])
     assert told == BUILDS_WITH == {name: of_building(name) for name in told}
-    silent = {str(p.name) for p in kdcache.commands["build"].params} - set(told) - {"losses"}
+    silent = {str(p.name) for p in kdcache.commands["build"].params} - set(told) - {"losses", "trust"}
     assert {name: BUILD[name] for name in silent if BUILD[name] not in (None, False)} == {}
     (rows,) = [p for p in kdcache.commands["build"].params if p.name == "shard_rows"]
     assert "under 256 MiB" in getattr(rows, "help", "") and MAX_SHARD_BYTES == 256 << 20

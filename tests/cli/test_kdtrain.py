@@ -20,6 +20,7 @@ OPTIONS = {
     "--no-sync-bn", "--online", "--optimizer", "--output-stride", "--poly-power", "--resume", "--run",
     "--save-every", "--seed", "--steps", "--student", "--sync-bn", "--teacher",
     "--teacher-weights", "--threads", "--views", "--warmup-steps", "--weight-decay", "--weights",
+    "--trust",
 }  # fmt: skip
 NETWORK = """
 from torch import nn
@@ -86,7 +87,7 @@ def test_the_options_are_these_and_no_others() -> None:
     judging = {name for option in kdtrain.commands["eval"].params for name in option.opts}
     assert judging == {
         "run", "--data", "--device", "--exit", "--out", "--split", "--teacher", "--teacher-weights",
-        "--threads",
+        "--threads", "--trust",
     }  # fmt: skip
 
 
@@ -155,12 +156,15 @@ def test_train_resume_and_eval_from_the_command_line(home: Path) -> None:
     assert again.exit_code == 2 and "run 't' exists" in again.stderr
     other = kd("--run", "t", "--resume", "--lr", "0.5")
     assert other.exit_code == 2 and "--lr 0.5 differs" in other.stderr
-    assert kd("--run", "t", "--resume").exit_code == 0
+    strange = kd("--run", "t", "--resume")
+    assert strange.exit_code == 2 and "--run t --resume --trust tiny_for_cli:make" in strange.stderr
+    trusted = ("--trust", "tiny_for_cli:make")
+    assert kd("--run", "t", "--resume", *trusted).exit_code == 0
 
-    judged = kd("eval", "t", "--device", "cpu")
+    judged = kd("eval", "t", "--device", "cpu", *trusted)
     assert judged.exit_code == 0, judged.output
     assert "2 images" in judged.output and "left" in judged.output and "miou" in judged.output
-    test_split = kd("eval", str(run_dir), "--split", "test")
+    test_split = kd("eval", str(run_dir), "--split", "test", *trusted)
     assert test_split.exit_code == 2 and "test" in test_split.stderr
 
 

@@ -14,6 +14,7 @@ from kdcache.trainer.stream.batch import BatchLayout
 from kdcache.trainer.stream.stored import StoredStream
 
 NUM_SAMPLES, BAD = 8, 5  # the fifth image is unreadable: its place stays, no epoch visits it
+NUM_INDICES, INVALID = 9, (BAD, 8)  # three blocks of three places; the last place of the last is a hole
 CROP = (40, 48)
 TAPS = ("stage1=int8", "stage4=fp32", "logits=fp32")  # strides 4, 8, 8
 NEEDS = (Need(tap="stage1"), Need(tap="stage4"), Need(tap="logits"))

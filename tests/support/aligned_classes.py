@@ -1,20 +1,23 @@
 """Small classification caches with every kind of recipe, and streams over them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from safetensors.numpy import load_file
 
 from kdcache.cache.build.build import build_cache
 from kdcache.cache.build.options import BuildOptions, parse_tap
 from kdcache.cache.reader.cache import Cache, open_cache
-from kdcache.cache.record.records import read_record
+from kdcache.cache.record.row_columns import columns_name
 from kdcache.cache.spec import Need
 from kdcache.trainer.stream.batch import BatchLayout
 from kdcache.trainer.stream.stored import StoredStream
 
 NUM_OF_CLASS = {"cat": 4, "dog": 4, "eel": 2}
 NUM_SAMPLES, BAD = 10, 5  # shards of 3: the second holds two classes, the last one a single sample
+NUM_INDICES, INVALID = 12, (BAD, 10, 11)  # of four blocks; the last two places are holes
 CROP, NUM_VIEWS = (32, 32), 3
 TAPS = ("stage1=int8", "embedding=fp32", "logits=fp32")
 NEEDS = (Need(tap="stage1"), Need(tap="embedding"), Need(tap="logits"))
@@ -66,10 +69,19 @@ def build_class_cache(folder: Path, target_format: str, recipe: str, **changes: 
 
 
 def ops_of(cache: Cache, sample: int, view: int) -> list[list[str | int]]:
-    key = cache.coverage.key("logits", view, sample // 3)
+    """What was recorded of a row, read as a stranger would: flip, crop, then its effects."""
+    key, place = cache.coverage.key("logits", view, sample // 3), sample % 3
     assert key is not None
-    ops: list[list[str | int]] = read_record(cache.root, key)["views"][sample % 3]
-    return ops
+    columns = load_file(cache.root / columns_name(key))
+    assert columns["valid"][place] == 1
+    _, _, flip, y, x, height, width = columns["geometry"][place].tolist()
+    ops: list[list[str | int]] = [["flip"]] if flip else []
+    ops.append(["crop", y, x, height, width])
+    if "effects.ends" not in columns:
+        return ops
+    end = columns["effects.ends"].tolist()
+    text = columns["effects.text"].tobytes()[end[place - 1] if place else 0 : end[place]]
+    return ops + json.loads(text or "[]")
 
 
 def class_of(cache: Cache, sample: int) -> int:

@@ -2,7 +2,7 @@
 
 'exact_teachers:make_reader' answers the normalised pixels, 'exact_teachers:make_rounder' the same through a
 convolution that a lower precision rounds, 'exact_teachers:make_restless' what batch statistics and dropout
-make of them, each at stride 1.
+make of them, 'exact_teachers:make_loud' a million times as much, each at stride 1.
 """
 
 import torch
@@ -41,6 +41,15 @@ def make_rounder(num_classes: int | None) -> tuple[nn.Module, dict[str, str]]:
     with torch.no_grad():
         convolution.weight.copy_(torch.eye(3)[:, :, None, None])
     return OneModule(convolution), {"pixels": "read", "again": "read"}
+
+
+def make_loud(num_classes: int | None) -> tuple[nn.Module, dict[str, str]]:
+    """Tap 'logits': the normalised pixels a million times, which fp16 cannot hold."""
+    del num_classes
+    convolution = nn.Conv2d(3, 3, 1, bias=False)
+    with torch.no_grad():
+        convolution.weight.copy_(1e6 * torch.eye(3)[:, :, None, None])
+    return OneModule(convolution), {"logits": "read"}
 
 
 def make_restless(num_classes: int | None) -> tuple[nn.Module, dict[str, str]]:

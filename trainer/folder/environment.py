@@ -50,10 +50,20 @@ def write_environment(run_dir: Path, environment: dict[str, object], stream: dic
     write_text(run_dir / FILE_NAME, json.dumps(table, indent=1, sort_keys=True, default=str) + "\n")
 
 
+def begun_generation(run_dir: Path) -> int | None:
+    """The generation of the cache that a run began on; None for a run that has not begun, or reads no
+    cache."""
+    try:
+        number = json.loads((run_dir / FILE_NAME).read_text())["stream"]["generation"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return number if isinstance(number, int) else None
+
+
 def refuse_other_stream(run_dir: Path, stream: dict[str, object]) -> None:
     """Raise BadCache when a resumed run would read other samples, views or targets than it began with.
 
-    A cache that grew has more views per sample, so the same step number would show another crop.
+    A run goes on with the generation of the cache that it began on, whatever was built since.
     """
     path = run_dir / FILE_NAME
     if not path.is_file():

@@ -2,8 +2,8 @@
 
 Positions are endless; epoch = position // number of valid samples. Within an epoch:
 1. the blocks (runs of `shard_samples` indices, what a shard holds) are put in a random order;
-2. that order is cut into windows of at least `window_blocks` blocks;
-3. samples are shuffled inside each window.
+2. that order is cut into windows of about equal numbers of valid samples, at least `window_blocks` full
+blocks each; 3. samples are shuffled inside each window.
 
 A batch therefore touches the shards of one or two windows, which the page cache can hold, while its
 samples come from any blocks of the dataset. The cost: the samples of a block stay in one window, so an
@@ -103,9 +103,12 @@ def _epoch_order(seed: int, epoch: int, num_samples: int, shard_samples: int, ba
     read_as = np.argsort(words.random_raw(num_blocks), kind="stable")  # read_as[k]: the k-th block to be read
     rank_of_block = np.empty(num_blocks, np.int64)
     rank_of_block[read_as] = np.arange(num_blocks)
-    # Blocks that do not fill a window join the last ones: a short window would be a poorly shuffled one.
-    num_windows = max(1, num_blocks // window_blocks(shard_samples))
-    window = rank_of_block[block] * num_windows // num_blocks
+    # Blocks are of any number of valid samples, a late one may have a single one: windows count samples.
+    # Those that do not fill a window join the others: a short window would be a poorly shuffled one.
+    counts = np.bincount(rank_of_block[block], minlength=num_blocks)
+    before = np.cumsum(counts) - counts
+    num_windows = max(1, len(valid) // (window_blocks(shard_samples) * shard_samples))
+    window = before[rank_of_block[block]] * num_windows // len(valid)
     order = valid[np.lexsort((words.random_raw(len(valid)), window))]
     order.setflags(write=False)
     return order

@@ -108,10 +108,13 @@ def _live_stride(teacher: str | None, home: Path, default: int | None) -> int | 
     return max(read_run_card(folder).output_stride if folder else default for folder in folders)
 
 
-def open_run_source(options: StreamOptions, home: Path, *, output_stride: int | None) -> RunSource:
+def open_run_source(
+    options: StreamOptions, home: Path, *, output_stride: int | None, generation: int | None = None
+) -> RunSource:
     """Open what `resolve_run_source` chose. Whether a cache has views of that crop is the stream's to say.
 
-    `output_stride` is what was asked of the student; None: nothing was.
+    `output_stride` is what was asked of the student; None: nothing was. `generation` is that of the cache;
+    None: the newest.
     """
     if options.data:
         source = open_source(options.data, "train")
@@ -128,7 +131,7 @@ def open_run_source(options: StreamOptions, home: Path, *, output_stride: int | 
                 output_stride, source.task, lambda default: _live_stride(options.teacher, home, default)
             ),
         )
-    cache = open_cache(find_cache(options.cache, caches_dir(home)))
+    cache = open_cache(find_cache(options.cache, caches_dir(home)), generation=generation)
     manifest = cache.manifest
     return RunSource(
         source=None,

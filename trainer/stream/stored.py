@@ -7,8 +7,7 @@ all views of mapped files, beside rows and truths -> image pipeline -> `Batch` w
 
 The pipeline takes no strided arrays, so windows are copied into a ring of preallocated buffers, prefetch
 + 2 deep: by the time a buffer is written again its batch has left the pipeline. Whole rows are not copied
-in Python at all. Before the first batch some stored pixels are re-made and compared with their digests
-(`pixel_check`).
+in Python at all. Pixels are compared with the digests of what the teacher saw (`pixel_check`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,7 @@ from kdcache.cache.views.view import Row
 from kdcache.trainer.stream.batch import Batch, BatchLayout, batch_of
 from kdcache.trainer.stream.mean_targets import check_alike, mean_of, sources_of
 from kdcache.trainer.stream.order import samples_at
-from kdcache.trainer.stream.pixel_check import check_pixels
+from kdcache.trainer.stream.pixel_check import PassingPixels, check_pixels
 from kdcache.trainer.stream.stored_views import StoredViews, cells, choose_views
 
 PREFETCH = 2  # batches the pipeline prepares ahead
@@ -92,6 +91,7 @@ class StoredStream:
         self._num_threads, self._device_id = num_threads, device_id
         self._pipeline: ImagePipeline | None = None
         self._checked = False
+        self._passing = PassingPixels(cache)
 
     def _part_readers(self, target: str) -> list[PartReader]:
         tap = self._cache.tap(target)
@@ -154,6 +154,7 @@ class StoredStream:
             name_of=lambda step, row: self._cache.key(self.rows(step)[row].sample),
         )
         for step, decoded in enumerate(self._pipeline.run(start_micro_step), start_micro_step):
+            self._passing.compare(decoded.feed.rows, decoded.images_BHWC)
             parts: dict[str, dict[str, Tensor]] = {name: {} for name in self._stored}
             for reader, tensor in zip(self._readers, decoded.passengers, strict=True):
                 parts[reader.target][reader.part] = tensor
@@ -190,5 +191,6 @@ class StoredStream:
             "views": "stored",
             "crop": list(self.views.crop),
             "samples": self.num_samples,
+            "generation": self._cache.generation.number,
             "entries": {name: digest for name, digest in entries.items() if name in read},
         }

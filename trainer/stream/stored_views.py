@@ -157,10 +157,12 @@ def check_windows_fit(cache: Cache, crop: tuple[int, int], finest: int, invalid:
 
 
 def stored_sizes(cache: Cache) -> np.ndarray:
-    """Height and width of every sample, (num_samples, 2) int64; one read per block."""
-    blocks = [cache.samples(i)[0] for i in range(0, cache.num_samples, cache.shard_samples)]
-    sizes = [np.stack([np.asarray(b.heights), np.asarray(b.widths)], axis=1) for b in blocks]
-    return np.concatenate(sizes).astype(np.int64)
+    """Height and width of every sample, (num_samples, 2) int64, 0 at holes; one read per block."""
+    sizes = np.zeros((cache.num_samples, 2), dtype=np.int64)
+    for number in cache.generation.block_numbers:
+        block, first = cache.block(number), number * cache.shard_samples
+        sizes[first : first + len(block)] = np.stack([block.heights, block.widths], axis=1)
+    return sizes
 
 
 def cells(window: Window, stride: int) -> tuple[slice, slice]:

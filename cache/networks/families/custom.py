@@ -8,7 +8,6 @@ stride of its taps; 1 where images are not padded), `pixel_mean` and `pixel_std`
 says `input_size = (height, width)`.
 """
 
-import importlib
 from collections.abc import Mapping
 
 from torch import nn
@@ -19,6 +18,7 @@ from kdcache.cache.networks.network import Assembly
 from kdcache.cache.networks.normalise import IMAGENET_MEAN, IMAGENET_STD
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import task_of
+from kdcache.cache.trust import import_named
 
 PROBE_PX = (64, 96)  # of an unpadded network that takes images of any size
 PAD_MULTIPLE = 32  # the usual last stride
@@ -54,7 +54,7 @@ def assemble_custom(
 def _made(spec: str, num_classes: int | None) -> tuple[nn.Module, Mapping[str, str]]:
     """What the factory returns: a module, and its taps by module path."""
     module_name, _, attribute = spec.partition(":")
-    module = importlib.import_module(module_name)
+    module = import_named(spec)
     factory = getattr(module, attribute, None)
     if not callable(factory):
         legal = [name for name in vars(module) if callable(vars(module)[name]) and not name.startswith("_")]

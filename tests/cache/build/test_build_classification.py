@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from resealed import reseal
 
-from kdcache.cache.build.build import BuildReport, build_cache
+from kdcache.cache.build.build import BuildEvents, BuildReport, build_cache
 from kdcache.cache.build.options import BuildOptions, TapRequest, default_requests, parse_tap
+from kdcache.cache.build.samples.survey import Survey
 from kdcache.cache.errors import BadCache, BadOption, BadSample, KdError
 from kdcache.cache.look.peek import peek
 from kdcache.cache.look.verify import damaged_shards, deep_check, problems
@@ -72,8 +74,8 @@ def teacher(tmp_path: Path) -> torch.nn.Module:
 def test_the_cache_holds_the_very_samples_and_their_classes(tmp_path: Path, built: Path) -> None:
     cache = open_cache(built)
     source = open_source(f"npz:{tmp_path / 'data'}", "train")
-    assert cache.task == CLASSIFICATION and cache.num_samples == len(source.keys) == 18
-    assert cache.column("classes").tolist() == draw.classes(20, 3)[:18].tolist()
+    assert cache.task == CLASSIFICATION and cache.generation.num_living == len(source.keys) == 18
+    assert cache.column("classes").tolist() == [*draw.classes(20, 3)[:18].tolist(), *[-1] * 6]
     for index, wanted in enumerate(draw.pixels(20, (32, 32, 3))[:18]):
         assert cache.key(index) == source.keys[index] and cache.size(index) == (32, 32)
         with Image.open(io.BytesIO(cache.image(index).tobytes())) as image:
@@ -140,11 +142,11 @@ def test_the_second_build_writes_nothing_even_when_the_file_was_touched(tmp_path
 def test_one_changed_row_of_the_array_is_named(tmp_path: Path, built: Path) -> None:
     changed = draw.pixels(20, (32, 32, 3))
     changed[9, 5, 5] ^= 1
-    data = draw.draw_npz(tmp_path / "data", x_train=changed)
-    with pytest.raises(BadSample, match="the bytes of sample 'train/00009' changed") as caught:
-        build(tmp_path)
-    assert caught.value.where == str(data)
-    assert build(tmp_path, update=True).rows == 2 * 8  # its shard under two views
+    draw.draw_npz(tmp_path / "data", x_train=changed)
+    surveys: list[Survey] = []
+    events = BuildEvents(surveyed=surveys.append)
+    assert build_cache(options(tmp_path), events).rows == 0 and surveys[0].images == ("train/00009",)
+    assert build_cache(options(tmp_path, update=True), events).rows == 2, "it alone, under two views"
 
 
 def test_a_bad_image_is_skipped_and_has_no_class(tmp_path: Path) -> None:
@@ -153,8 +155,8 @@ def test_a_bad_image_is_skipped_and_has_no_class(tmp_path: Path) -> None:
     with pytest.raises(BadSample, match="'cat/004' cannot be read"):
         build(tmp_path, data=f"imagefolder:{root}")
     cache = open_cache(build(tmp_path, data=f"imagefolder:{root}", skip_bad=True).root)
-    assert cache.invalid.tolist() == [2]
-    assert cache.column("classes").tolist() == [0, 0, -1] + [0] * 7 + [1] * 10
+    assert cache.generation.retired.tolist() == [2] and cache.generation.num_living == 19
+    assert cache.column("classes")[:20].tolist() == [0, 0, -1] + [0] * 7 + [1] * 10
     with pytest.raises(BadSample, match="'cat/004' is marked invalid"):
         cache.truth(2)
     assert cache.manifest.class_names == ("cat", "dog")
@@ -180,13 +182,15 @@ def test_a_damaged_last_layer_is_found_refused_and_written_anew(
     with pytest.raises(BadCache, match="classifier.safetensors' (differs|is missing)") as caught:
         open_cache(root).classifier()
     assert "kdcache build --repair" in caught.value.fix and caught.value.where == str(path)
-    assert damaged_shards(root) == []
-    assert build(tmp_path, repair=True).rows == 0 and path.read_bytes() == whole
+    assert damaged_shards(root, open_cache(root).generation) == []
+    assert (
+        build(tmp_path, repair=True).rows == 0 and list(problems(root)) == [] and path.read_bytes() == whole
+    )
 
 
 def test_samples_of_another_task_than_the_manifest_says_are_refused(built: Path) -> None:
-    path = built / "manifest.json"
-    path.write_text(path.read_text().replace('"task": "classification",\n', '"task": "segmentation",\n'))
+    for path in (built / "manifest.json", built / "generations" / "00001.json"):
+        reseal(path, lambda plain: plain.get("manifest", plain)["data"].update(task="segmentation"))
     with pytest.raises(BadCache, match="not of segmentation, which the manifest claims"):
         open_cache(built).truth(0)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from aligned_classes import RECIPES, build_class_cache, draw_classes, ops_of
 
-from kdcache.cache.errors import BadOption
+from kdcache.cache.errors import BadCache
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.record.records import record_name
 
@@ -29,8 +29,11 @@ def test_a_cache_that_grows_draws_on_with_its_own_recipe(folder: Path) -> None:
     assert [(v.first, v.count, v.augment) for v in more.manifest.views] == [(0, 3, MIXUP), (3, 2, MIXUP)]
     assert [ops_of(more, sample, 1) for sample in (0, 4)] == before
     assert {ops_of(more, sample, 4)[-1][0] for sample in (0, 4)} == {"mixup"}
-    with pytest.raises(BadOption, match=r"built with --augment pad=4,flip,mixup=0.2, not pad=4,flip"):
+    with pytest.raises(
+        BadCache, match=r"made with recipe pad=4,flip,mixup=0.2, now it is pad=4,flip"
+    ) as error:
         grown(folder, cache, augment="pad=4,flip")
+    assert error.value.fix.endswith(f"--data imagefolder:{folder} --augment pad=4,flip")
 
 
 def test_a_rebuilt_shard_holds_the_same_views(folder: Path) -> None:
@@ -39,5 +42,10 @@ def test_a_rebuilt_shard_holds_the_same_views(folder: Path) -> None:
     assert key is not None
     before = (cache.root / record_name(key)).read_bytes()
     (cache.root / record_name(key)).unlink()
-    again = grown(folder, cache)
+    with pytest.raises(
+        BadCache, match="records of 1 shards are lost, the first is shard 00001 view 0"
+    ) as error:
+        grown(folder, cache)
+    assert error.value.fix == f"run 'kdcache build --cache {cache.root.name} --repair'"
+    again = grown(folder, cache, repair=True)
     assert (again.root / record_name(key)).read_bytes() == before

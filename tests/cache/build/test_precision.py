@@ -79,7 +79,8 @@ def add_samples(tmp_path: Path, root: Path) -> None:
 
 
 def lose_and_repair_a_shard(tmp_path: Path, root: Path) -> None:
-    next((root / "targets.zarr").rglob("c/0/1/0/0/0")).write_bytes(b"torn")
+    (first,) = (root / "targets.zarr").rglob("c/0/1/0/0/0")
+    first.write_bytes(b"torn")
     assert grow(tmp_path, root, repair=True).rows == 2
 
 

@@ -67,7 +67,7 @@ def test_a_shard_without_a_valid_sample_is_finished_too(options: BuildOptions, t
 
 def test_what_is_there_already_is_not_predicted(options: BuildOptions) -> None:
     predictions: list[Prediction] = []
-    events = BuildEvents(planned=lambda plan, prediction: predictions.append(prediction))
+    events = BuildEvents(planned=lambda plan, prediction, assignment: predictions.append(prediction))
     build_cache(options, events)
     build_cache(options, events)
     build_cache(replace(options, views="crops:2"), events)

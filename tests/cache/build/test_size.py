@@ -12,6 +12,7 @@ from kdcache.cache.errors import BadSample
 
 ROW = {"stage4": 1 << 20, "logits": 1 << 18}  # bytes of one row at an input of 10 x 10 pixels
 PLENTY = 1 << 60
+MANY = 1_000_000  # samples
 
 
 @pytest.fixture(autouse=True)
@@ -20,18 +21,18 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(size, "bytes_per_row", lambda manifest, name, spec: ROW[name] * spec // 100)
 
 
-def manifest(*crops: tuple[int, int] | None, num_samples: int = 1_000_000, shard: int = 4) -> Any:
+def manifest(*crops: tuple[int, int] | None, shard: int = 4) -> Any:
     taps = [SimpleNamespace(name=name, spec=lambda height, width: height * width) for name in ROW]
     views = [SimpleNamespace(crop=crop) for crop in crops]
-    return SimpleNamespace(views=views, taps=taps, num_samples=num_samples, shard_samples=shard)
+    return SimpleNamespace(views=views, taps=taps, shard_samples=shard)
 
 
 class Sized:
     """A source whose images have these sizes; None cannot be read."""
 
-    def __init__(self, *sizes: tuple[int, int] | None) -> None:
+    def __init__(self, *sizes: tuple[int, int] | None, count: int = 0) -> None:
         self.sizes = sizes
-        self.keys = [str(n) for n in range(len(sizes))]
+        self.keys = range(count or len(sizes))
 
     def size(self, index: int) -> tuple[int, int]:
         known = self.sizes[index]
@@ -41,7 +42,7 @@ class Sized:
 
 
 def samples(held: Any, memory_bytes: int = PLENTY, source: Any = None) -> int:
-    return shard_samples(held, source or Sized(), memory_bytes)
+    return shard_samples(held, source or Sized(count=MANY), memory_bytes)
 
 
 def test_the_largest_file_of_a_shard_stays_under_the_bound() -> None:
@@ -58,12 +59,12 @@ def test_three_shards_of_every_tap_fit_into_memory() -> None:
 
 def test_a_shard_has_a_sample_and_no_more_than_there_are_or_than_4096() -> None:
     assert samples(manifest((10, 10)), memory_bytes=1) == 1
-    assert samples(manifest((10, 10), num_samples=5)) == 5
+    assert samples(manifest((10, 10)), source=Sized(count=5)) == 5
     assert samples(manifest((1, 1))) == MAX_SHARD_SAMPLES == 4096
 
 
 def test_whole_images_are_as_large_as_the_largest_that_can_be_read() -> None:
-    source = Sized((10, 5), None, (20, 20), (40, 2))
-    assert samples(manifest(None), source=source) == 64
+    sizes = ((10, 5), None, (20, 20), (40, 2))
+    assert samples(manifest(None), source=Sized(*sizes * 20)) == 64
     assert largest_input(manifest((30, 30), None), [(20, 20)]) == (30, 30)
     assert largest_input(manifest((10, 10)), [(20, 20)]) == (10, 10), "no view shows a whole image"

@@ -8,6 +8,7 @@ import pytest
 from kdcache.cache.codecs.table import CODECS, default_codec, make_codec
 from kdcache.cache.errors import BadOption
 from kdcache.cache.spec import TensorSpec
+from kdcache.cache.trust import consent
 
 OWN = """
 from kdcache.cache.codecs.raw import Raw
@@ -51,14 +52,15 @@ def test_a_codec_of_ones_own_is_made_when_the_user_names_it(own: str) -> None:
 def test_a_name_from_a_cache_imports_nothing(own: str, tmp_path: Path) -> None:
     with pytest.raises(BadOption) as caught:
         make_codec(f"{own}:Mine")
-    assert "may not import code" in caught.value.what
-    assert f"KDCACHE_CODECS={own}" in caught.value.fix
+    assert "code of somebody's own, named in a file" in caught.value.what
+    assert f"--trust {own}:Mine" in caught.value.fix
     assert own not in sys.modules and not (tmp_path / "imported").exists()
 
 
-def test_a_module_trusted_by_the_environment_is_imported(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KDCACHE_CODECS", f"another, {own}")
-    assert make_codec(f"{own}:Mine").name == f"{own}:Mine"
+@pytest.mark.parametrize("said", ["{}", "{}:Mine", "{}:other"])
+def test_a_module_that_is_trusted_is_imported(own: str, said: str) -> None:
+    with consent([said.format(own)]):
+        assert make_codec(f"{own}:Mine").name == f"{own}:Mine"
 
 
 def test_a_codec_that_cannot_be_found_again_is_refused(own: str) -> None:

@@ -9,6 +9,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+import xxhash
 from encoded_images import CELL, HEIGHT, WHOLE, WIDTH, encode, noise, painted, rows_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from PIL import Image
 
 from kdcache.cache.errors import BadSample
 from kdcache.cache.images.effects import apply_effects
-from kdcache.cache.images.feed import PIPELINE_VERSION, Feed, ImageBatch, pixel_digest
+from kdcache.cache.images.feed import PIPELINE_VERSION, Feed, ImageBatch, pixel_digests
 from kdcache.cache.images.pipeline import ImagePipeline, pipeline_facts
 from kdcache.cache.spec import FILL_RGB, IGNORE
 from kdcache.cache.views.draw import draw_crop
@@ -138,7 +139,7 @@ def test_pixels_do_not_depend_on_batch_size_or_threads() -> None:
     outcomes = []
     for batch_size, num_threads in ((1, 1), (3, 1), (7, 1), (1, 3), (3, 2), (7, 3)):
         batches = through(images, labels, geometry, batch_size=batch_size, num_threads=num_threads)
-        digests = [d for b in batches for d in pixel_digest(b.images_BHWC)]
+        digests = [int(d) for b in batches for d in pixel_digests(b.images_BHWC)]
         outcomes.append((digests, torch.cat([b.maps_BHW for b in batches if b.maps_BHW is not None])))
     assert len(set(outcomes[0][0])) == 7
     for digests, maps_BHW in outcomes[1:]:
@@ -164,12 +165,31 @@ def test_images_of_other_colour_modes_come_out_as_rgb(mode: str) -> None:
     assert image_out.shape == want.shape and np.abs(image_out - want).max() <= 3
 
 
-def test_the_digest_changes_with_one_pixel() -> None:
+def test_the_digest_of_pixels_is_fixed_for_good_because_caches_hold_one_of_every_row() -> None:
+    image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    seed = xxhash.xxh3_64_intdigest(b"(2, 3, 3)")
+    digests = pixel_digests(torch.from_numpy(np.stack([image, 255 - image])))
+    wanted = [xxhash.xxh3_64_intdigest(one.tobytes(), seed) for one in (image, 255 - image)]
+    assert digests.tolist() == wanted and digests.dtype == np.uint64
+    assert digests[0] == 0x68579B956C3F6607
+
+
+def test_the_digest_changes_with_one_pixel_and_with_the_shape_alone() -> None:
     images = torch.from_numpy(np.stack([noise(), noise()]))
     images[1, 5, 6, 2] ^= 1
-    first, second = pixel_digest(images)
-    assert first != second and len(first) == 16
-    assert pixel_digest(images[:1].transpose(1, 2))[0] != first
+    first, second = pixel_digests(images)
+    assert first != second
+    assert pixel_digests(images[:1].reshape(1, WIDTH, HEIGHT, 3))[0] != first  # the same bytes in their order
+    assert pixel_digests(images[:1].transpose(1, 2))[0] != first
+
+
+def test_a_row_has_one_digest_whatever_lies_around_it() -> None:
+    images = torch.from_numpy(np.stack([noise(n) for n in range(4)]))
+    alone = [int(pixel_digests(images[n : n + 1])[0]) for n in range(4)]
+    assert pixel_digests(images).tolist() == alone and len(set(alone)) == 4
+    assert pixel_digests(images[::2]).tolist() == alone[::2]  # a batch that is no one piece of memory
+    turned = torch.rot90(images, 1, (1, 2))
+    assert pixel_digests(turned).tolist() == pixel_digests(turned.contiguous()).tolist()
 
 
 def test_what_the_pixels_depend_on_is_recorded() -> None:
@@ -198,7 +218,7 @@ def test_the_gpu_pipeline_gives_equal_pixels_in_every_batch() -> None:
         for batch in batches:
             assert batch.maps_BHW is not None
             assert np.array_equal(batch.maps_BHW[0].cpu().numpy(), painted()[1])
-        digests.append([d for b in batches for d in pixel_digest(b.images_BHWC)])
+        digests.append([int(d) for b in batches for d in pixel_digests(b.images_BHWC)])
     assert digests[0] == digests[1] == digests[2]
 
 

@@ -1,10 +1,12 @@
 """The teacher behind a cache: rebuilt, told apart from another, and no code run that only a cache names."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from resealed import reseal
 
 from kdcache.cache.errors import BadCache, BadOption
 from kdcache.cache.look.teacher import manifest_teacher, module_paths, network_for_listing, own_teacher
@@ -13,12 +15,14 @@ from kdcache.cache.record.manifest import FILE_NAME, read_manifest
 from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION
 
 
-@pytest.mark.parametrize("origin", ["tiny_teacher:make", "r101, tiny_teacher:make"])
-def test_code_that_only_a_cache_names_is_not_run(tiny_cache: Path, origin: str) -> None:
+@pytest.mark.parametrize(
+    "origin", ["tiny_teacher:make", "r101, tiny_teacher:make", "caches/a/runs/r101", "r101,./r102", "a\\b"]
+)
+def test_code_and_paths_that_only_a_cache_names_are_not_followed(tiny_cache: Path, origin: str) -> None:
     manifest = replace(read_manifest(tiny_cache), teacher_origin=origin)
-    with pytest.raises(BadOption, match="the cache's teacher is code of your own") as caught:
+    with pytest.raises(BadOption, match="names a teacher that is no plain run and no library's") as caught:
         own_teacher(manifest)
-    assert caught.value.fix == f"name it again if you trust it: --teacher {origin}"
+    assert caught.value.fix == f"type it again if you trust it: --teacher {shlex.quote(origin)}"
 
 
 @pytest.mark.parametrize("origin", ["r101", "timm:resnet18", "r101,deeplabv3:resnet50"])
@@ -36,9 +40,8 @@ def test_the_teacher_that_made_a_cache_is_rebuilt(tiny_cache: Path) -> None:
 
 
 def test_other_weights_under_the_same_name_are_refused(tiny_cache: Path) -> None:
-    path = tiny_cache / FILE_NAME
     weights = str(read_manifest(tiny_cache).identity["weights"])
-    path.write_text(path.read_text().replace(weights, "0" * len(weights)))
+    reseal(tiny_cache / FILE_NAME, lambda plain: plain["identity"].update(weights="0" * len(weights)))
     with pytest.raises(BadCache, match=f"now is @{weights[:11]}: same name, other weights") as caught:
         manifest_teacher(tiny_cache, tiny_cache / "runs", None, "tiny_teacher:make")
     assert "--weights" in caught.value.fix and "@00000000000" in caught.value.what

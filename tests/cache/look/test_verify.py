@@ -1,18 +1,21 @@
-"""Verifying: every kind of damage is found and named, and stored targets are compared with the teacher."""
+"""Verifying: every kind of damage is found and named, also what belongs together and does not."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-from torch import nn
+from cache_scene import damage
+from resealed import reseal
 
-from kdcache.cache.look.teacher import manifest_teacher
-from kdcache.cache.look.verify import damaged_shards, deep_check, problems
-from kdcache.cache.networks.network import Network
-from kdcache.cache.record.records import list_records, record_name
+from kdcache.cache.errors import BadCache, Missing
+from kdcache.cache.look.verify import damaged_shards, problems, unfinished
+from kdcache.cache.reader.cache import open_cache
+from kdcache.cache.record.generation import newest_generation, read_generation
+from kdcache.cache.record.records import list_records, objects_of, read_record, record_name
+from kdcache.cache.record.row_columns import columns_name
 from kdcache.cache.stores.contract import ShardKey
-from kdcache.cache.stores.zarr_shards import CRC_BYTES, SLOT_BYTES
 
 
 def of_view(root: Path, block: int, view: int) -> ShardKey:
@@ -20,23 +23,35 @@ def of_view(root: Path, block: int, view: int) -> ShardKey:
     return shard
 
 
-@pytest.fixture
-def teacher(tiny_cache: Path) -> Network:
-    return manifest_teacher(tiny_cache, tiny_cache / "runs", None, "tiny_teacher:make")
+def titles(root: Path) -> list[str]:
+    return [problem.title for problem in problems(root)]
+
+
+def lost(root: Path) -> list[ShardKey]:
+    generation = newest_generation(root)
+    assert generation is not None
+    return damaged_shards(root, generation)
 
 
 def test_a_whole_cache_has_no_problem_and_every_byte_of_it_is_read(tiny_cache: Path) -> None:
     seen: list[int] = []
-    assert list(problems(tiny_cache, seen.append)) == [] and damaged_shards(tiny_cache) == []
-    records = [json.loads((tiny_cache / record_name(key)).read_text()) for key in list_records(tiny_cache)]
-    assert sum(seen) == sum(entry[1] for record in records for entry in record["objects"])
+    assert list(problems(tiny_cache, seen.append)) == [] and lost(tiny_cache) == []
+    records = [read_record(tiny_cache, key)[0] for key in list_records(tiny_cache)]
+    assert sum(seen) == sum(entry.num_bytes for record in records for entry in objects_of(record))
+    named = {entry.name for record in records for entry in objects_of(record)}
+    assert {name.split("/")[0] for name in named} == {"samples", "views", "targets.zarr"}
 
 
 @pytest.mark.parametrize(
     ("harm", "text"), [("remove", "is missing"), ("cut", "bytes, its record says"), ("flip", "differs")]
 )
-def test_damage_of_an_object_is_found_and_its_shard_named(tiny_cache: Path, harm: str, text: str) -> None:
-    victim = next((tiny_cache / "targets.zarr").rglob("stage4/5x6/values/c/1/0/0/0/0"))
+@pytest.mark.parametrize("kind", ["targets", "columns"])
+def test_damage_of_an_object_is_found_and_its_shard_named(
+    tiny_cache: Path, harm: str, text: str, kind: str
+) -> None:
+    shard = of_view(tiny_cache, 0, 1)
+    targets = next((tiny_cache / "targets.zarr").rglob("stage4/5x6/values/c/1/0/0/0/0"))
+    victim = targets if kind == "targets" else tiny_cache / columns_name(shard)
     whole = victim.read_bytes()
     if harm == "remove":
         victim.unlink()
@@ -45,58 +60,142 @@ def test_damage_of_an_object_is_found_and_its_shard_named(tiny_cache: Path, harm
     (problem,) = problems(tiny_cache)
     assert problem.title == "shard 00000 view 1" and text in problem.text
     assert str(victim.relative_to(tiny_cache)) in problem.text
-    assert damaged_shards(tiny_cache) == [of_view(tiny_cache, 0, 1)]
+    assert lost(tiny_cache) == [shard]
 
 
-def test_damaged_samples_are_a_shard_of_their_own(tiny_cache: Path) -> None:
-    (tiny_cache / "samples/00001.tar").unlink()
+@pytest.mark.parametrize("suffix", ["tar", "safetensors"])
+def test_damaged_samples_are_a_shard_of_their_own(tiny_cache: Path, suffix: str) -> None:
+    (tiny_cache / f"samples/00001.{suffix}").unlink()
     assert [(p.key, p.title) for p in problems(tiny_cache)] == [(ShardKey(1), "shard 00001 (samples)")]
 
 
 def test_a_torn_record_is_a_problem_and_not_the_end_of_the_search(tiny_cache: Path) -> None:
     (tiny_cache / record_name(of_view(tiny_cache, 0, 0))).write_text("{")
     (tiny_cache / "samples/00001.tar").unlink()
-    assert [p.title for p in problems(tiny_cache)] == ["shard 00000 view 0", "shard 00001 (samples)"]
-    assert damaged_shards(tiny_cache) == [of_view(tiny_cache, 0, 0), ShardKey(1)]
+    assert titles(tiny_cache) == ["shard 00000 view 0", "shard 00001 (samples)"]
+    assert lost(tiny_cache) == [of_view(tiny_cache, 0, 0), ShardKey(1)]
 
 
-def test_a_folder_without_manifest_has_nothing_to_repair(tmp_path: Path) -> None:
-    assert damaged_shards(tmp_path) == []
+def test_a_missing_record_is_lost_and_not_unfinished(tiny_cache: Path) -> None:
+    shard = of_view(tiny_cache, 1, 0)
+    (tiny_cache / record_name(shard)).unlink()
+    (problem,) = problems(tiny_cache)
+    assert problem.title == "shard 00001 view 0" and problem.text.endswith("is missing")
+    shutil.rmtree(tiny_cache / "records")
+    assert len(titles(tiny_cache)) == 6, "and all of them where all are gone"
 
 
-def test_stored_targets_are_within_the_stated_bound_of_the_teacher(
-    tiny_cache: Path, teacher: Network
+def test_two_records_that_changed_places_are_found(tiny_cache: Path) -> None:
+    """Both are sealed, and both are of this cache."""
+    one, other = (tiny_cache / record_name(of_view(tiny_cache, 0, view)) for view in (0, 1))
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(second)
+    other.write_bytes(first)
+    assert titles(tiny_cache) == ["shard 00000 view 0", "shard 00000 view 1"]
+
+
+def test_a_record_that_is_sealed_anew_is_not_the_one_that_counts(tiny_cache: Path) -> None:
+    shard = of_view(tiny_cache, 0, 0)
+    reseal(tiny_cache / record_name(shard), lambda plain: plain.update(samples="x3:" + "0" * 32))
+    (problem,) = problems(tiny_cache)
+    assert problem.key == shard and "another one than the cache's generation names" in problem.text
+
+
+def test_targets_of_other_samples_are_found_where_every_seal_fits(tiny_cache: Path) -> None:
+    """As when somebody puts back samples, records and generation of before an update."""
+    shard, path = of_view(tiny_cache, 0, 0), tiny_cache / "generations" / "00001.json"
+    record = tiny_cache / record_name(shard)
+    reseal(record, lambda plain: plain.update(samples="x3:" + "0" * 32))
+    seal = json.loads(record.read_text())["seal"]
+
+    def point_at_it(plain: dict[str, list[list[object]]]) -> None:
+        (entry,) = (entry for entry in plain["records"] if entry[:2] == [0, 0])
+        entry[3] = seal
+
+    reseal(path, point_at_it)
+    (problem,) = problems(tiny_cache)
+    assert problem.key == shard and "made from other samples" in problem.text
+    with pytest.raises(BadCache, match="made from other samples"):
+        open_cache(tiny_cache).parts("stage4", 0, 0)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "generations/00001.json"])
+def test_a_flipped_bit_in_what_is_of_no_shard_is_found_and_named(tiny_cache: Path, name: str) -> None:
+    damage(tiny_cache / name)
+    assert titles(tiny_cache) == [name]
+    assert {problem.key for problem in problems(tiny_cache)} == {None}
+
+
+def test_what_counted_before_a_damaged_generation_is_looked_at_too(tiny_cache: Path) -> None:
+    generation = read_generation(tiny_cache, 1)
+    (tiny_cache / "generations" / "00002.json").write_text("{")
+    (tiny_cache / "samples" / "00000.tar").unlink()
+    assert generation.num_blocks == 2
+    assert titles(tiny_cache) == ["generations/00002.json", "shard 00000 (samples)"]
+
+
+def test_the_manifest_of_another_cache_is_found(tiny_cache: Path) -> None:
+    """A reader refuses to open such a cache, and verify must not call it whole."""
+    reseal(tiny_cache / "manifest.json", lambda plain: plain["identity"].update(weights="other"))
+    with pytest.raises(BadCache, match="is that of another cache"):
+        open_cache(tiny_cache)
+    assert titles(tiny_cache) == ["manifest.json"]
+
+
+def torn(path: Path) -> None:
+    path.write_text(path.read_text()[:-20])
+
+
+def with_shape(path: Path, axis: int, length: int) -> None:
+    plain = json.loads(path.read_text())
+    plain["shape"][axis] = length
+    path.write_text(json.dumps(plain))
+
+
+def fewer_samples(path: Path) -> None:
+    with_shape(path, 1, 3)
+
+
+def other_cells(path: Path) -> None:
+    with_shape(path, 3, 7)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, torn, fewer_samples, other_cells])
+def test_a_description_of_an_array_that_would_mislead_other_readers_is_found(
+    tiny_cache: Path, harm: Callable[[Path], object]
 ) -> None:
-    errors = deep_check(tiny_cache, teacher, num_rows=4)
-    assert [(error.target, error.rows) for error in errors] == [("stage4", 4), ("logits", 4)]
-    assert all(0 < error.max_abs <= error.bound * 1.001 and error.relative_l2 < 0.01 for error in errors)
+    harm(next((tiny_cache / "targets.zarr").rglob("stage4/5x6/values/zarr.json")))
+    (problem,) = problems(tiny_cache)
+    assert problem.key is None and "stage4/5x6/values" in problem.text
+    assert lost(tiny_cache) == [], "any build writes it anew"
 
 
-@pytest.mark.parametrize("view", [0, 1])
-def test_a_target_of_another_row_is_beyond_the_bound(tiny_cache: Path, teacher: Network, view: int) -> None:
-    footer = 2 * SLOT_BYTES + CRC_BYTES
-    arrays = next((tiny_cache / "targets.zarr").glob("*/stage4/5x6"))
-    for shard in (path for path in arrays.glob(f"*/c/{view}/0/**/*") if path.is_file()):
-        stored = shard.read_bytes()
-        row = (len(stored) - footer) // 2
-        shard.write_bytes(stored[row : 2 * row] + stored[:row] + stored[-footer:])
-    for record_path in (
-        tiny_cache / "records"
-    ).iterdir():  # as if the rows had been written in the wrong order
-        record = json.loads(record_path.read_text())
-        record["objects"] = []
-        record_path.write_text(json.dumps(record))
-    stage4, logits = deep_check(tiny_cache, teacher, num_rows=4)
-    assert stage4.max_abs > 10 * stage4.bound and logits.max_abs <= logits.bound * 1.001
+def test_a_link_in_the_place_of_a_file_is_not_followed(tiny_cache: Path, tmp_path: Path) -> None:
+    tar = tiny_cache / "samples" / "00000.tar"
+    outside = tmp_path / "outside.tar"
+    shutil.move(tar, outside)
+    tar.symlink_to(outside)
+    assert titles(tiny_cache) == ["shard 00000 (samples)"]
 
 
-def test_a_teacher_in_training_mode_is_checked_in_evaluation_mode(tiny_cache: Path, teacher: Network) -> None:
-    class Dropping(nn.Module):
-        """The teacher, with its answers gone while it trains."""
+def test_a_cache_of_another_format_is_refused_and_not_searched(tiny_cache: Path) -> None:
+    (tiny_cache / "manifest.json").write_text(
+        '{"format": 1, "teacher_origin": "r101", "data_spec": "camvid:/d d"}'
+    )
+    with pytest.raises(BadCache, match="has format 1, this kdcache reads 2") as caught:
+        list(problems(tiny_cache))
+    assert caught.value.fix == "build it again: kdcache build --teacher r101 --data 'camvid:/d d'"
 
-        def forward(self, images_BHWC: torch.Tensor, taps: list[str]) -> dict[str, torch.Tensor]:
-            values: dict[str, torch.Tensor] = teacher(images_BHWC, taps)
-            return {tap: value * (not self.training) for tap, value in values.items()}
 
-    errors = deep_check(tiny_cache, Dropping().train(), num_rows=1)  # type: ignore[arg-type]
-    assert all(error.max_abs <= error.bound * 1.001 for error in errors)
+def test_a_folder_that_is_no_cache_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Missing, match="is not a cache"):
+        list(problems(tmp_path))
+
+
+def test_what_is_recorded_beyond_the_generation_is_unfinished_and_no_damage(tiny_cache: Path) -> None:
+    shard = of_view(tiny_cache, 0, 0)
+    later = shard._replace(view=7)
+    shutil.copy(tiny_cache / record_name(shard), tiny_cache / record_name(later))
+    assert unfinished(tiny_cache) == [later] and list(problems(tiny_cache)) == []
+    shutil.rmtree(tiny_cache / "generations")
+    assert len(unfinished(tiny_cache)) == 7 and list(problems(tiny_cache)) == []

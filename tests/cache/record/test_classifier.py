@@ -52,7 +52,7 @@ def test_a_flipped_bit_and_a_missing_file_are_named(tmp_path: Path, stored: Mani
     path = tmp_path / CLASSIFIER_FILE
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(BadCache, match=f"differs .stored {stored.classifier}, found b2:") as caught:
+    with pytest.raises(BadCache, match=f"differs .stored {stored.classifier}, found x3:") as caught:
         read_classifier(tmp_path, stored)
     assert caught.value.where == str(path) and "--repair" in caught.value.fix
     path.unlink()

@@ -11,14 +11,14 @@ WIDE, TALL = TensorSpec((2, 3, 5), 8), TensorSpec((3, 2, 5), 8)
 MANIFEST = cast(
     Manifest,
     SimpleNamespace(
-        teacher="r101", num_views=3, num_samples=10, shard_samples=4, zstd=True,
+        teacher="r101", num_views=3, shard_samples=4, zstd=True,
         tap=lambda name: SimpleNamespace(codec={"stage4": "int8", "logits": "raw"}[name]),
     ),
 )  # fmt: skip
 
 
 def test_a_layout_has_the_parts_of_each_map_size_that_was_asked_for() -> None:
-    layout = target_layout(MANIFEST, {"stage4": [WIDE, TALL], "logits": [WIDE]})
+    layout = target_layout(MANIFEST, {"stage4": [WIDE, TALL], "logits": [WIDE]}, num_blocks=3)
     assert list(layout.taps["stage4"].parts) == ["2x3", "3x2"] and list(layout.taps["logits"].parts) == [
         "2x3"
     ]
@@ -27,7 +27,7 @@ def test_a_layout_has_the_parts_of_each_map_size_that_was_asked_for() -> None:
         "scale": PartSpec((2, 5), "float32", False),
     }
     assert layout.taps["logits"].codec == "fp16"  # 'raw' is a name of it
-    assert (layout.teacher, layout.num_views, layout.num_samples) == ("r101", 3, 10)
+    assert (layout.teacher, layout.num_views, layout.num_samples) == ("r101", 3, 12)
     assert (layout.shard_samples, layout.zstd) == (4, True)
 
 

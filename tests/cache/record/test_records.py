@@ -1,29 +1,47 @@
-"""Records: file names that say which shards exist, and what a cache then holds."""
+"""Records: file names that say which shards exist, seals that say that nothing was changed, swapped or
+lost."""
 
-import json
 from pathlib import Path
 
+import msgspec
 import pytest
+from manifests import OTHER_SEAL, SEAL
 
 from kdcache.cache.errors import BadCache
 from kdcache.cache.record.records import (
     Coverage,
-    has_record,
+    Record,
+    SamplesRecord,
+    TargetsRecord,
     list_records,
+    objects_of,
     read_record,
+    read_samples_record,
+    read_targets_record,
+    record_bytes,
     record_name,
-    stored_shard_samples,
 )
+from kdcache.cache.record.sealed import seal_of, sealed
 from kdcache.cache.stores.contract import ObjectRecord, ShardKey
 
 PASS, OTHER = "0123abcd", "ffff0000"
 SAMPLES, TARGETS = ShardKey(7), ShardKey(7, 3, PASS)
+OBJECT, VIEWS = ObjectRecord("a/b", 3, SEAL), ObjectRecord("views/x", 5, SEAL)
 
 
-def write(root: Path, shard: ShardKey, **fields: object) -> Path:
+def record_of(shard: ShardKey) -> Record:
+    if shard.of_samples:
+        return SamplesRecord(block=shard.block, rows=4, objects=(OBJECT,))
+    return TargetsRecord(
+        block=shard.block, view=shard.view, pass_id=shard.pass_id, targets=("logits",), samples=SEAL, rows=4,
+        views=VIEWS, objects=(OBJECT,),
+    )  # fmt: skip
+
+
+def write(root: Path, shard: ShardKey) -> Path:
     path = root / record_name(shard)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"objects": [["a/b", 3, "b2:00"]], **fields}))
+    path.write_bytes(record_bytes(record_of(shard)))
     return path
 
 
@@ -43,37 +61,97 @@ def test_the_folder_tells_every_shard_and_nothing_else(tmp_path: Path) -> None:
     shards = {SAMPLES, TARGETS, ShardKey(0), ShardKey(123456, 1000, OTHER)}
     for shard in shards:
         write(tmp_path, shard)
-    for litter in (".kdtmp-1-1-00007-samples.json", "00008-samples.json.tmp", "7-samples.json", "notes.txt"):
+    litter_names = (
+        *(".kdtmp-1-1-00007-samples.json", "00008-samples.json.tmp", "7-samples.json", "notes.txt"),
+        *("000009-samples.json", "00009-v0003-0123abcd.json", "00009-v003-0123ABCD.json"),
+        *("00009-samples.json\n", "\u0660\u0660\u0660\u0660\u0661-samples.json"),
+    )
+    for litter in litter_names:
         (tmp_path / "records" / litter).write_text("{}")
     assert list_records(tmp_path) == shards
 
 
-def test_a_record_comes_back_with_its_objects(tmp_path: Path) -> None:
-    assert not has_record(tmp_path, TARGETS)
-    write(tmp_path, TARGETS, rows=4)
-    record = read_record(tmp_path, TARGETS)
-    assert has_record(tmp_path, TARGETS) and not has_record(tmp_path, SAMPLES)
-    assert record["rows"] == 4 and record["objects"] == [ObjectRecord("a/b", 3, "b2:00")]
+def test_a_linked_folder_of_records_holds_none(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    write(tmp_path / "elsewhere", SAMPLES)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "records").symlink_to(tmp_path / "elsewhere" / "records")
+    assert list_records(tmp_path / "cache") == set()
+    with pytest.raises(BadCache, match="'records' is a link"):
+        read_record(tmp_path / "cache", SAMPLES)
 
 
-@pytest.mark.parametrize("content", ["", '{"rows": 1}', '{"objects": 5}', '{"objects": [["a"]]}', "[1]"])
-def test_a_torn_record_names_its_shard_its_file_and_the_way_out(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize("shard", [SAMPLES, TARGETS])
+def test_a_record_comes_back_with_its_seal_and_all_of_its_objects(tmp_path: Path, shard: ShardKey) -> None:
+    path = write(tmp_path, shard)
+    record, seal = read_record(tmp_path, shard)
+    assert record == record_of(shard) and record.shard == shard and seal == seal_of(path.read_bytes())
+    assert objects_of(record) == ((OBJECT,) if shard.of_samples else (VIEWS, OBJECT))
+    assert read_record(tmp_path, shard, seal) == (record, seal)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rows", -1),
+        ("rows", 1 << 40),
+        ("rows", "4"),
+        ("block", -1),
+        ("samples", "nothing"),
+        ("targets", ["../logits"]),
+        ("targets", "logits"),
+        ("objects", [["a", -3, SEAL]]),
+        ("objects", [["a", 3]]),
+        ("views", None),
+        ("kind", "samples"),
+        ("objects", [["a", 3, SEAL, 1]]),
+        ("objects", [["", 3, SEAL]]),
+        ("objects", [["a\nb", 3, SEAL]]),
+        ("objects", [["a", 3.5, SEAL]]),
+        ("objects", [["a", 1 << 60, SEAL]]),
+        ("view", -1),
+        ("view", True),
+        ("targets", [""]),
+        ("rows", None),
+        ("more", 1),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_even_under_a_seal(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    plain = msgspec.to_builtins(record_of(TARGETS)) | {name: value}
     path = write(tmp_path, TARGETS)
-    path.write_text(content)
+    path.write_bytes(sealed(plain))
     with pytest.raises(BadCache, match="the record of shard 00007 view 3 cannot be read") as caught:
-        read_record(tmp_path, TARGETS)
+        read_targets_record(tmp_path, TARGETS)
     assert caught.value.where == str(path) and "--repair" in caught.value.fix
 
 
 def test_a_missing_record_is_named_too(tmp_path: Path) -> None:
-    with pytest.raises(BadCache, match=r"the record of shard 00007 \(samples\) cannot be read"):
-        read_record(tmp_path, SAMPLES)
+    with pytest.raises(BadCache, match=r"the record of shard 00007 \(samples\) is missing"):
+        read_samples_record(tmp_path, 7)
 
 
-def test_samples_per_shard_are_known_without_a_manifest(tmp_path: Path) -> None:
-    assert stored_shard_samples(tmp_path) is None
-    write(tmp_path, ShardKey(0), shard_samples=48)
-    assert stored_shard_samples(tmp_path) == 48
+@pytest.mark.parametrize("other", [ShardKey(8, 3, PASS), ShardKey(7, 2, PASS), ShardKey(7, 3, OTHER)])
+def test_a_record_under_another_shards_name_is_refused(tmp_path: Path, other: ShardKey) -> None:
+    content = write(tmp_path, TARGETS).read_bytes()
+    write(tmp_path, other).write_bytes(content)
+    with pytest.raises(BadCache, match=f"the record of {other.title} is that of shard 00007 view 3"):
+        read_targets_record(tmp_path, other)
+
+
+def test_samples_of_another_block_are_refused(tmp_path: Path) -> None:
+    content = write(tmp_path, SAMPLES).read_bytes()
+    write(tmp_path, ShardKey(8)).write_bytes(content)
+    with pytest.raises(BadCache, match=r"the record of shard 00008 \(samples\) is that of shard 00007"):
+        read_samples_record(tmp_path, 8)
+
+
+def test_another_record_than_the_generation_names_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, TARGETS)
+    with pytest.raises(BadCache, match="another one than the cache's generation names") as caught:
+        read_targets_record(tmp_path, TARGETS, OTHER_SEAL)
+    assert f"named {OTHER_SEAL}" in caught.value.what and "--repair" in caught.value.fix
 
 
 def test_what_exists_is_told_by_records_and_the_table_of_passes() -> None:

@@ -4,10 +4,11 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Barrier, Thread
 
 import pytest
 
-from kdcache.cache.errors import DiskFull
+from kdcache.cache.errors import BadCache, DiskFull
 from kdcache.cache.fingerprint import digest_bytes
 from kdcache.cache.stores import local
 from kdcache.cache.stores.local import LocalStore
@@ -121,3 +122,157 @@ def test_a_file_is_mapped_once_and_the_number_of_maps_is_bounded(
     assert store.open_map("a") is first
     assert len(store._maps) == 2
     assert first.tobytes() == b"a"
+
+
+# ---- create: what is there already is never replaced -------------------------------------------------------
+
+
+@pytest.fixture(params=["links", "no links"])
+def created_on(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Also a file system that knows no hard links, as exFAT or some network shares."""
+    if request.param == "no links":
+
+        def link(source: object, target: object) -> None:
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(local.os, "link", link)
+    return str(request.param)
+
+
+def test_what_is_created_is_whole_and_leaves_no_litter(tmp_path: Path, created_on: str) -> None:
+    record = LocalStore(tmp_path).create("r/x", b"one")
+    assert (tmp_path / "r/x").read_bytes() == b"one" and record == ("r/x", 3, digest_bytes(b"one"))
+    assert [p.name for p in (tmp_path / "r").iterdir()] == ["x"], created_on
+    assert (tmp_path / "r/x").stat().st_nlink == 1
+
+
+def test_creating_never_replaces_other_bytes(tmp_path: Path, created_on: str) -> None:
+    LocalStore(tmp_path).create("r/x", b"one")
+    before = (tmp_path / "r/x").stat()
+    for other in (b"two", b"one and more", b"on", b""):
+        with pytest.raises(BadCache, match="'r/x' is there already, with other contents") as caught:
+            LocalStore(tmp_path).create("r/x", other)
+        assert caught.value.where == str(tmp_path / "r/x")
+        assert "run the same command again" in caught.value.fix and "--repair" in caught.value.fix
+    after = (tmp_path / "r/x").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert [p.name for p in (tmp_path / "r").iterdir()] == ["x"], created_on
+
+
+def test_creating_the_same_bytes_again_is_what_a_restarted_builder_does(
+    tmp_path: Path, created_on: str
+) -> None:
+    first = LocalStore(tmp_path).create("r/x", b"one")
+    inode = (tmp_path / "r/x").stat().st_ino
+    assert LocalStore(tmp_path).create("r/x", memoryview(b"one")) == first, created_on
+    assert (tmp_path / "r/x").stat().st_ino == inode
+    assert [p.name for p in (tmp_path / "r").iterdir()] == ["x"]
+
+
+def test_a_name_that_a_killed_builder_gave_is_made_safe_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x").write_bytes(b"one")  # linked, but its folder was never synced
+    synced: list[Path] = []
+    real = local._fsync_folder
+    monkeypatch.setattr(local, "_fsync_folder", lambda folder: (synced.append(folder), real(folder)))
+    LocalStore(tmp_path).create("x", b"one")
+    assert synced == [tmp_path]
+
+
+def test_a_name_that_a_folder_has_is_taken(tmp_path: Path, created_on: str) -> None:
+    (tmp_path / "x" / "inside").mkdir(parents=True)
+    with pytest.raises(BadCache, match="'x' is there already"):
+        LocalStore(tmp_path).create("x", b"one")
+    assert (tmp_path / "x" / "inside").is_dir(), created_on
+
+
+def test_of_many_writers_of_one_name_one_wins_and_the_others_know_it(tmp_path: Path) -> None:
+    barrier, outcomes = Barrier(8), []
+
+    def create(number: int) -> None:
+        barrier.wait()
+        try:
+            LocalStore(tmp_path).create("r/x", str(number).encode())
+            outcomes.append(number)
+        except BadCache:
+            pass
+
+    threads = [Thread(target=create, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (winner,) = outcomes
+    assert (tmp_path / "r/x").read_text() == str(winner)
+    assert [p.name for p in (tmp_path / "r").iterdir()] == ["x"]
+
+
+def test_bytes_reach_the_disk_before_a_created_name_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    fsync, link = os.fsync, os.link
+    monkeypatch.setattr(local.os, "fsync", lambda fd: (seen.append("fsync"), fsync(fd)))
+    monkeypatch.setattr(local.os, "link", lambda a, b: (seen.append("link"), link(a, b)))
+    LocalStore(tmp_path).create("x", b"1")
+    assert seen == ["fsync", "link", "fsync"]
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES])
+def test_a_link_that_fails_otherwise_is_passed_on_and_nothing_is_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def link(source: object, target: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(local.os, "link", link)
+    with pytest.raises(OSError) as caught:
+        LocalStore(tmp_path).create("x", b"1")
+    assert caught.value.errno == code and list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_creates_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local.os, "write", full_after(2))
+    with pytest.raises(DiskFull, match="'x' could not be written"):
+        LocalStore(tmp_path).create("x", b"1234")
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- what is no regular file -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_a_folder_or_a_pipe_in_the_place_of_an_object_is_an_error_and_does_not_hang(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "x")
+    store = LocalStore(tmp_path)
+    for read in (store.open_map, store.get):
+        with pytest.raises(BadCache, match="'x' is no regular file") as caught:
+            read("x")
+        assert "kdcache build --repair" in caught.value.fix
+    assert not store.exists("x")
+
+
+def test_an_object_that_was_swapped_for_a_link_is_no_longer_read(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "cache")
+    store.put("x", b"mine")
+    assert store.open_map("x").tobytes() == b"mine"
+    (tmp_path / "secret").write_bytes(b"else")
+    (tmp_path / "cache" / "x").unlink()
+    (tmp_path / "cache" / "x").symlink_to(tmp_path / "secret")
+    with pytest.raises(BadCache, match="'x' is a link"):
+        store.open_map("x")
+
+
+def test_no_link_is_followed_by_listing_or_sweeping(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / ".kdtmp-1-1-x").write_text("of another cache")
+    store = LocalStore(tmp_path / "cache")
+    store.put("a", b"1")
+    (tmp_path / "cache" / "linked").symlink_to(tmp_path / "outside")
+    assert store.list() == ["a"] and store.sweep() == []
+    with pytest.raises(BadCache, match="'linked' is a link"):
+        store.list("linked/")
+    assert len(list((tmp_path / "outside").iterdir())) == 1

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save
 
 from kdcache.cache.errors import BadCache, BadSample
+from kdcache.cache.stores.columns import read_columns
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.sample_tars import (
     SampleEntry,
@@ -20,6 +22,7 @@ from kdcache.cache.stores.sample_tars import (
     index_name,
     open_samples,
     pack_samples,
+    packed_keys,
     tar_name,
     write_samples,
 )
@@ -35,13 +38,23 @@ def picture(kind: str, mode: str, colour: int) -> bytes:
     return file.getvalue()
 
 
+ONE, TWO, THREE = (bytes([n]) * 16 for n in (1, 2, 3))
 ENTRIES = [
     SampleEntry(
-        "city/a.b", "jpg", picture("JPEG", "RGB", 9), "label.png", picture("PNG", "L", 1), 4, 6, True, "b2:1"
+        "city/a.b",
+        "jpg",
+        picture("JPEG", "RGB", 9),
+        "label.png",
+        picture("PNG", "L", 1),
+        4,
+        6,
+        True,
+        ONE,
+        TWO,
     ),
-    bad_entry("city/broken", "b2:2"),
+    bad_entry("city/broken", THREE, ONE),
     SampleEntry(
-        "c", "png", picture("PNG", "RGB", 7), "label.png", picture("PNG", "L", 2), 4, 6, True, "b2:3"
+        "c", "png", picture("PNG", "RGB", 7), "label.png", picture("PNG", "L", 2), 4, 6, True, TWO, ONE
     ),
 ]
 
@@ -74,7 +87,7 @@ def test_webdataset_decodes_them_to_pictures(
 
 
 def test_images_and_labels_come_back_as_views_of_the_tar(store: LocalStore) -> None:
-    block = open_samples(store, 3)
+    block = open_samples(store, 3, 3)
     tar = store.open_map(tar_name(3))
     for row in (0, 2):
         assert block.image(row).tobytes() == ENTRIES[row].image
@@ -98,7 +111,7 @@ def test_classes_are_ascii_members_and_a_column(
     samples = plain_webdataset(tmp_path / tar_name(0))
     assert [s["cls"] for s in samples] == [b"7", b"0"] and "label.png" not in samples[0]
     assert plain_webdataset(tmp_path / tar_name(0), "rgb8")[0]["cls"] == 7
-    block = open_samples(store, 0)
+    block = open_samples(store, 0, 3)
     assert list(block.columns) == ["classes"] and block.columns["classes"].tolist() == [7, -1, 0]
     assert block.columns["classes"].dtype == np.int64 and block.label(0).tobytes() == b"7"
     with pytest.raises(BadSample, match="'city/broken' is marked invalid"):
@@ -109,25 +122,31 @@ def test_classes_are_ascii_members_and_a_column(
 
 def test_only_a_truth_with_columns_adds_them_to_the_index(store: LocalStore) -> None:
     plain, classified = (pack_samples(0, entries)[1] for entries in (ENTRIES, CLASSIFIED))
-    assert set(classified) - set(plain) == {"classes"} and set(plain) <= set(classified)
-    assert open_samples(store, 3).columns == {}
+    assert set(read_columns(classified)) - set(read_columns(plain)) == {"truth.classes"}
+    assert open_samples(store, 3, 3).columns == {}
 
 
-@pytest.mark.parametrize("classes", [[7, -1], ["a", -1, 0]])
-def test_a_column_of_classes_that_does_not_fit_is_damage(tmp_path: Path, classes: list[object]) -> None:
+def changed_index(store: LocalStore, block: int, change: dict[str, np.ndarray]) -> None:
+    """The index with other columns."""
+    columns = read_columns(store.get(index_name(block))[0])
+    store.put(index_name(block), save(columns | change))
+
+
+@pytest.mark.parametrize("classes", [np.array([7, -1]), np.array([7.0, -1.0, 0.0])])
+def test_a_column_of_classes_that_does_not_fit_is_damage(tmp_path: Path, classes: np.ndarray) -> None:
     store = LocalStore(tmp_path)
     write_samples(store, 0, 0, CLASSIFIED)
-    path = tmp_path / index_name(0)
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": classes}))
-    with pytest.raises(BadCache, match=r"samples/00000\.json' cannot be read"):
-        open_samples(store, 0)
+    changed_index(store, 0, {"truth.classes": classes})
+    with pytest.raises(BadCache, match=r"samples/00000\.safetensors' cannot be read"):
+        open_samples(store, 0, 3)
 
 
 def test_columns_say_what_every_place_holds(store: LocalStore) -> None:
-    block = open_samples(store, 3)
-    assert len(block) == 3 and block.first_index == 12
+    block = open_samples(store, 3, 3)
+    assert len(block) == 3
     assert block.keys == ("city/a.b", "city/broken", "c")
-    assert block.suffixes == ("jpg", "", "png") and block.digests == ("b2:1", "b2:2", "b2:3")
+    assert block.suffixes == ("jpg", "", "png")
+    assert [block.content_digest(row) for row in range(3)] == [(ONE, TWO), (THREE, ONE), (TWO, ONE)]
     assert block.valid.tolist() == [True, False, True]
     assert block.heights.tolist() == [4, 0, 4] and block.widths.tolist() == [6, 0, 6]
     assert block.key_hashes.dtype == np.uint64
@@ -135,7 +154,7 @@ def test_columns_say_what_every_place_holds(store: LocalStore) -> None:
 
 
 def test_an_invalid_sample_keeps_its_place_and_says_so_when_read(store: LocalStore) -> None:
-    block = open_samples(store, 3)
+    block = open_samples(store, 3, 3)
     with pytest.raises(BadSample) as caught:
         block.image(1)
     assert "sample 'city/broken' is marked invalid" in caught.value.what
@@ -159,7 +178,7 @@ def test_images_are_packed_without_copying_them() -> None:
 def test_a_block_of_invalid_samples_only_can_be_read(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     write_samples(store, 0, 0, [bad_entry("a"), bad_entry("b")])
-    assert open_samples(store, 0).valid.tolist() == [False, False]
+    assert open_samples(store, 0, 2).valid.tolist() == [False, False]
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("JPEG", "jpg"), ("PNG", "png")])
@@ -184,21 +203,53 @@ def test_a_truncated_tar_is_an_error_that_names_it(store: LocalStore) -> None:
     path = store.root / tar_name(3)
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(BadCache, match=r"samples/00003\.tar' has 2000 bytes, its index needs more") as caught:
-        open_samples(store, 3)
+        open_samples(store, 3, 3)
     assert "kdcache build --repair" in caught.value.fix
 
 
 @pytest.mark.parametrize(
-    "change", [{"format": 2}, {"keys": ["a"]}, {"images": 5}, {"valid": None}, {"images": [[1], [2], [3]]},
-               {"heights": ["x", 1, 1]}],
-)  # fmt: skip
+    "change",
+    [
+        {"keys.ends": np.array([8, 3, 20])},
+        {"keys.ends": np.array([8, 19, 40])},
+        {"keys.text": np.zeros(3, dtype=np.int8)},
+        {"images": np.zeros((3, 3), dtype=np.int64)},
+        {"images": np.zeros((3, 2), dtype=np.int32)},
+        {"valid": np.ones(4, dtype=np.uint8)},
+        {"heights": np.ones(3)},
+        {"image_digests": np.zeros((3, 8), dtype=np.uint8)},
+    ],
+)
 def test_an_index_that_does_not_fit_is_an_error_that_names_it(
-    store: LocalStore, change: dict[str, object]
+    store: LocalStore, change: dict[str, np.ndarray]
 ) -> None:
-    path = store.root / index_name(3)
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(BadCache, match=r"samples/00003\.json' cannot be read"):
-        open_samples(store, 3)
+    changed_index(store, 3, change)
+    with pytest.raises(BadCache, match=r"samples/00003\.safetensors' cannot be read"):
+        open_samples(store, 3, 3)
+
+
+@pytest.mark.parametrize("span", [(-1, 4), (10, -4), (1 << 40, 4), (512, 1 << 62)])
+def test_a_span_outside_of_the_tar_is_an_error_that_names_it(
+    store: LocalStore, span: tuple[int, int]
+) -> None:
+    images = np.array([[512, 10], [0, 0], span], dtype=np.int64)
+    changed_index(store, 3, {"images": images})
+    with pytest.raises(BadCache, match=r"samples/00003\.tar' has \d+ bytes, its index needs more"):
+        open_samples(store, 3, 3)
+
+
+def test_an_index_of_another_number_of_samples_is_an_error(store: LocalStore) -> None:
+    with pytest.raises(BadCache, match="cannot be read"):
+        open_samples(store, 3, 2)
+
+
+def test_the_keys_of_a_damaged_block_can_still_be_told(store: LocalStore) -> None:
+    (store.root / tar_name(3)).unlink()
+    told = packed_keys(store, 3, 3)
+    assert told is not None and told[0] == ("city/a.b", "city/broken", "c")
+    assert told[1].tolist() == [True, False, True]
+    (store.root / index_name(3)).write_bytes(b"nothing")
+    assert packed_keys(store, 3, 3) is None
 
 
 def test_tar_members_start_at_multiples_of_512_and_read_back() -> None:

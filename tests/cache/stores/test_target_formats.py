@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from stored_shard import put_shard
 
 from kdcache.cache.errors import BadCache, BadOption
 from kdcache.cache.spec import PartSpec, RowParts, TensorSpec
@@ -78,9 +79,9 @@ class FormatContract:
         self, form: TargetFormat, store: LocalStore, *, block: int, view: int, seed: int, rows: int = 4
     ) -> tuple[Targets, Sizes, list[ObjectRecord]]:
         targets, sizes = draw(rows, seed)
-        form.prepare(store, layout(zstd=self.zstd))
+        form.prepare(store, layout(zstd=self.zstd), ())
         shard = ShardKey(block, view, PASS)
-        written = form.write(store, layout(zstd=self.zstd), shard, targets=targets, sizes=sizes)
+        written = put_shard(form, store, layout(zstd=self.zstd), shard, targets=targets, sizes=sizes)
         return targets, sizes, written
 
     def row(
@@ -139,7 +140,7 @@ class FormatContract:
         assert "targets" in caught.value.where and "kdcache build --repair" in caught.value.fix
 
     def test_records_name_every_file_with_its_size(self, form: TargetFormat, store: LocalStore) -> None:
-        form.prepare(store, layout(zstd=self.zstd))
+        form.prepare(store, layout(zstd=self.zstd), ())
         before = set(store.list())
         _, _, written = self.write(form, store, block=0, view=0, seed=1)
         assert {r.name for r in written} == set(store.list()) - before
@@ -172,11 +173,11 @@ class FormatContract:
         self, form: TargetFormat, store: LocalStore
     ) -> None:
         targets, sizes = draw(4, seed=1)
-        form.prepare(store, layout(zstd=self.zstd))
+        form.prepare(store, layout(zstd=self.zstd), ())
         passes = {"stage4": ShardKey(0, 0, PASS), "stage4.pooled": ShardKey(0, 0, "ffff0000")}
         for tap, shard in passes.items():
             only, its_sizes = {tap: targets[tap]}, {tap: sizes[tap]}
-            form.write(store, layout(zstd=self.zstd), shard, targets=only, sizes=its_sizes)
+            put_shard(form, store, layout(zstd=self.zstd), shard, targets=only, sizes=its_sizes)
         for tap, size in (("stage4", "2x3"), ("stage4.pooled", "vector")):
             rows = form.open(store, layout(zstd=self.zstd), passes[tap], tap=tap, size_key=size)
             written = targets[tap][0]
@@ -184,9 +185,9 @@ class FormatContract:
             np.testing.assert_array_equal(rows.row(0, "values"), written["values"])
 
     def test_a_block_without_any_target_can_be_written(self, form: TargetFormat, store: LocalStore) -> None:
-        form.prepare(store, layout(zstd=self.zstd))
+        form.prepare(store, layout(zstd=self.zstd), ())
         nothing: dict[str, list[None]] = {"stage4": [None] * 4, "stage4.pooled": [None] * 4}
-        form.write(store, layout(zstd=self.zstd), ShardKey(0, 0, PASS), targets=nothing, sizes=nothing)
+        put_shard(form, store, layout(zstd=self.zstd), ShardKey(0, 0, PASS), targets=nothing, sizes=nothing)
         with pytest.raises(BadCache):
             self.row(form, store, "stage4", "2x3", "values", block=0, view=0, row=0)
 
@@ -197,8 +198,8 @@ class FormatContract:
         before = {name: (store.root / name).stat().st_mtime_ns for name in store.list()}
         with monkeypatch.context() as patch:
             patch.setattr(store, "put", lambda *_: pytest.fail("prepare wrote something"))
-            form.prepare(store, layout(zstd=self.zstd))
-        form.prepare(store, layout(num_views=9, num_samples=40, zstd=self.zstd))
+            form.prepare(store, layout(zstd=self.zstd), ())
+        form.prepare(store, layout(num_views=9, num_samples=40, zstd=self.zstd), ())
         assert all((store.root / r.name).stat().st_mtime_ns == before[r.name] for r in written)
         assert targets["stage4"][0] is not None
         others = self.raw_row(store.root, "stage4", WIDE, "values", block=0, view=1, row=0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stored_shard import put_shard
 
 from kdcache.cache.errors import BadCache, BadOption
 from kdcache.cache.spec import PartSpec, TensorSpec
@@ -29,7 +30,8 @@ def layout(*taps: str, zstd: bool = False, shape: tuple[int, ...] = (2, 3)) -> T
 
 def write(store: LocalStore, *taps: str) -> None:
     rows = [{"values": np.full((2, 3), n, np.float16)} if n != 1 else None for n in range(3)]
-    WebdatasetFormat().write(
+    put_shard(
+        WebdatasetFormat(),
         store, layout(*taps), SHARD,
         targets={t: rows for t in taps}, sizes={t: [SPEC] * 3 for t in taps},
     )  # fmt: skip
@@ -54,13 +56,13 @@ def test_plain_webdataset_groups_the_parts_of_a_sample(
 
 def test_zstd_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(BadOption, match="stored raw") as caught:
-        WebdatasetFormat().prepare(LocalStore(tmp_path), layout("stage4", zstd=True))
+        WebdatasetFormat().prepare(LocalStore(tmp_path), layout("stage4", zstd=True), ())
     assert "--format zarr" in caught.value.fix and list(tmp_path.iterdir()) == []
 
 
 def test_taps_that_would_share_a_member_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadOption, match="'a.b' and 'a-b' would share the member name 'a-b'"):
-        WebdatasetFormat().prepare(LocalStore(tmp_path), layout("a.b", "a-b"))
+        WebdatasetFormat().prepare(LocalStore(tmp_path), layout("a.b", "a-b"), ())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdcache.cache.errors import BadCache, BadOption
-from kdcache.cache.views.view import BlockViews, Geometry, Op, Row, StrayPartner, View, partner_key
+from kdcache.cache.views.view import Geometry, Op, Row, View, partner_key
 
 
 def test_no_operations_are_the_whole_image_as_it_is() -> None:
@@ -98,30 +98,6 @@ def test_a_partner_keeps_its_effects_and_is_not_mixed_itself() -> None:
     assert mixed.partner == Row(2, 7, partner.geometry, (("hue", 2),))
 
 
-def record(*views: View | None) -> dict[str, object]:
-    plain = [[] if view is None else view.to_json() for view in views]
-    return {"view": 7, "valid": [int(view is not None) for view in views], "views": plain}
-
-
-def test_a_blocks_views_hand_out_the_rows_of_their_record_with_their_partners() -> None:
-    views = [
-        View((CROP, ("hue", 5), ("mixup", 300, "c"))),
-        None,
-        View((("flip",), CROP)),
-        View((("turn", 1),)),
-    ]
-    block = BlockViews(record(*views), first=12, keys=("a", "b", "c", "d"), sizes=[(8, 8)] * 4)
-    assert block.valid.tolist() == [True, False, True, True]
-    rows = {place: view.row(12 + place, 7, (8, 8)) for place, view in enumerate(views) if view is not None}
-    assert [block.row(place) for place in (2, 3)] == [rows[2], rows[3]]
-    assert block.row(0) == rows[0].mixed_with(rows[2]) and block.geometry(0) == rows[0].geometry
-
-
-def test_a_partner_that_is_not_in_the_block_is_named() -> None:
-    with pytest.raises(StrayPartner, match="'a' is mixed with 'z', which is not in its shard"):
-        BlockViews(record(View((("mixup", 300, "z"),))), first=0, keys=("a",), sizes=[(8, 8)])
-
-
 _size = st.integers(1, 5000)
 _views = st.builds(
     lambda resize, flip, crop: View((*resize, *flip, *crop)),
@@ -149,6 +125,13 @@ def test_a_view_comes_back_from_json_as_it_was(view: View) -> None:
         [["resize", 1.5, 2]],
         [["mixup", 3]],
         [["turn", 9]],
+        [[["crop"], 1]],
+        [[{}]],
+        [["crop", True, 0, 8, 8]],
+        [["mixup", 300, "b"], ["turn", 1]],  # whoever looks at the last one would not see the partner
+        [["mixup", 300, "b"], ["mixup", 300, "c"]],
+        [["turn", 1], ["flip"]],
+        [["flip"], ["flip"]],
     ],
 )
 def test_operations_of_another_version_or_torn_ones_are_named(plain: object) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from kdcache.cache.errors import BadCache
 from kdcache.trainer.folder.environment import (
+    begun_generation,
     describe_environment,
     refuse_other_stream,
     write_environment,
@@ -34,3 +35,17 @@ def test_versions_and_what_changes_bits_are_kept_and_no_path(tmp_path: Path) -> 
     assert kept["packages"]["torch"] == version("torch") and kept["world"] == 3
     assert kept["torch_threads"] == torch.get_num_threads() and kept["device"] == "cpu"
     assert str(Path.home()) not in json.dumps(kept)
+
+
+def test_the_generation_that_a_run_began_on_is_what_it_goes_on_with(tmp_path: Path) -> None:
+    assert begun_generation(tmp_path) is None, "it has not begun"
+    write_environment(tmp_path, {}, STREAM | {"generation": 7})
+    assert begun_generation(tmp_path) == 7
+    write_environment(tmp_path, {}, STREAM)
+    assert begun_generation(tmp_path) is None, "fresh views are of no generation"
+
+
+@pytest.mark.parametrize("torn", ["", "{", "[]", '{"stream": []}', '{"stream": {"generation": "7"}}'])
+def test_a_torn_note_names_no_generation(tmp_path: Path, torn: str) -> None:
+    (tmp_path / "environment.json").write_text(torn)
+    assert begun_generation(tmp_path) is None

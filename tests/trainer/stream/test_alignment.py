@@ -24,9 +24,16 @@ from aligned_cache import (
     layouts,
     make,
 )
-from alignment_checks import ExpectedRow, assert_crop_targets, assert_labels, assert_window_targets
+from alignment_checks import (
+    ExpectedRow,
+    assert_crop_targets,
+    assert_labels,
+    assert_window_targets,
+    epochs_of,
+)
 from tiny_folder import CLASSES
 
+from kdcache.cache.errors import BadCache
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.networks.network import Network
 from kdcache.cache.reader.cache import Cache
@@ -153,6 +160,11 @@ def changed_geometry(monkeypatch: pytest.MonkeyPatch, stream: StoredStream, chan
     monkeypatch.setattr(stream.views, "row", row)
 
 
+def unseen(monkeypatch: pytest.MonkeyPatch, stream: StoredStream) -> None:
+    """The stream's own comparison of pixels would stop before the checks; that it does has a test below."""
+    monkeypatch.setattr(stream._passing, "compare", lambda rows, images: None)
+
+
 def moved_window(monkeypatch: pytest.MonkeyPatch, stream: StoredStream) -> None:
     """The window of the stored map one cell further; pixels and labels stay."""
     honest = stream.views.row
@@ -170,6 +182,7 @@ def test_the_check_of_crop_targets_fails_when_something_is_shifted(
     monkeypatch: pytest.MonkeyPatch, cache: Cache, teacher: Network, change: str
 ) -> None:
     stream = make(cache, layouts(1)[0], "crops")
+    unseen(monkeypatch, stream)
     if change == "row":
         shifted_rows(monkeypatch, cache)
     else:
@@ -193,11 +206,23 @@ def test_the_check_of_window_targets_fails_when_something_is_shifted(
         assert_window_targets(cache, stream, teacher)
 
 
+@pytest.mark.parametrize("change", ["crop", "flip"])
+def test_a_crop_that_passes_with_other_pixels_than_the_teacher_saw_stops_the_run(
+    monkeypatch: pytest.MonkeyPatch, cache: Cache, change: str
+) -> None:
+    """Also where the rows that are made before the first batch are as they were."""
+    stream = make(cache, layouts(1)[0], "crops")
+    changed_geometry(monkeypatch, stream, change)
+    with pytest.raises(BadCache, match="other pixels than the teacher saw"):
+        list(epochs_of(stream))
+
+
 @pytest.mark.parametrize("change", ["crop", "flip", "labels"])
 def test_the_check_of_labels_fails_when_something_is_shifted(
     monkeypatch: pytest.MonkeyPatch, cache: Cache, change: str
 ) -> None:
     stream = make(cache, layouts(1)[0], "crops")
+    unseen(monkeypatch, stream)
     if change == "labels":
         honest = Cache.truth
         # Another sample's label, cut by this sample's view.

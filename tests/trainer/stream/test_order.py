@@ -137,6 +137,21 @@ def test_blocks_that_do_not_fill_a_window_join_the_others() -> None:
         assert spots.max() - spots.min() > 0.9 * num
 
 
+def test_many_late_blocks_of_one_sample_are_mixed_with_the_full_ones() -> None:
+    """A cache that grew day by day: windows count samples, for a window of four such blocks is no shuffle."""
+    shard, full, late = 256, 8, 392
+    holes = [
+        index for block in range(full, full + late) for index in range(block * shard + 1, (block + 1) * shard)
+    ]
+    living = full * shard + late
+    placed = samples_at(
+        0, range(living), num_samples=(full + late) * shard, shard_samples=shard, invalid=holes
+    ).samples
+    assert sorted(placed) == sorted(set(range((full + late) * shard)) - set(holes))
+    runs = np.split(placed, np.flatnonzero(np.diff(placed >= full * shard)) + 1)
+    assert max(len(run) for run in runs if run[0] >= full * shard) < 12  # at random: about 4 in 2440
+
+
 def test_a_batch_that_straddles_two_epochs_names_the_epoch_of_each_sample() -> None:
     placed = samples_at(0, range(8, 12), num_samples=10, shard_samples=2)
     assert placed.epochs.tolist() == [0, 0, 1, 1]

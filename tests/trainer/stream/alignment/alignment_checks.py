@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from aligned_cache import BAD, STEPS, STRIDE
+from aligned_cache import INVALID, NUM_INDICES, STEPS, STRIDE
 from PIL import Image
 from torch import Tensor
 
@@ -25,11 +25,8 @@ class ExpectedRow:
     """What one row of a batch must be, worked out from the manifest, the stored sample and Pillow alone."""
 
     def __init__(self, cache: Cache, family: str, position: int) -> None:
-        num_valid = cache.num_samples - 1
-        self.sample = sample_at(
-            0, position, num_samples=cache.num_samples, shard_samples=cache.shard_samples, invalid=[BAD]
-        )
-        visit = position // num_valid + cache.key_hash(self.sample)
+        self.sample = sample_at(0, position, num_samples=NUM_INDICES, shard_samples=3, invalid=INVALID)
+        visit = position // (NUM_INDICES - len(INVALID)) + cache.key_hash(self.sample)
         # Views 0, 1, 2 are the crops, 3 the whole image, 4 the mirrored one.
         self.view = visit % 3 if family == "crops" else 3 + visit % 2
         self.image_HWC = np.asarray(Image.open(io.BytesIO(cache.image(self.sample).tobytes())).convert("RGB"))

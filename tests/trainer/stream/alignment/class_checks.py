@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from aligned_classes import BAD, NEEDS, NUM_SAMPLES, NUM_VIEWS, TURNS, class_of, ops_of
+from aligned_classes import INVALID, NEEDS, NUM_INDICES, NUM_VIEWS, TURNS, class_of, ops_of
 from alignment_checks import epochs_of
 from PIL import Image
 
@@ -41,9 +41,11 @@ class Expected(NamedTuple):
 
 def expected(cache: Cache, position: int, quarter: int) -> Expected:
     """The row of one position of the order, `quarter` of its four with turned views."""
-    sample = sample_at(0, position, num_samples=NUM_SAMPLES, shard_samples=3, invalid=[BAD])
+    sample = sample_at(0, position, num_samples=NUM_INDICES, shard_samples=3, invalid=INVALID)
     per_sample = 4 if cache.manifest.views[0].kind == TURNS else 1
-    number = (position // (NUM_SAMPLES - 1) + cache.key_hash(sample)) % NUM_VIEWS * per_sample + quarter
+    number = (
+        position // (NUM_INDICES - len(INVALID)) + cache.key_hash(sample)
+    ) % NUM_VIEWS * per_sample + quarter
     ops = ops_of(cache, sample, number)
     name, *numbers = ops[-1]
     partner, share = None, 1.0

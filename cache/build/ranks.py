@@ -1,0 +1,51 @@
+"""Several processes on one build: CPU barriers when torchrun started them, nothing otherwise."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+
+@contextmanager
+def group() -> Iterator[tuple[int, int]]:
+    """(rank, world size), with a process group when there are several ranks."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield 0, 1
+        return
+    mine = not dist.is_initialized()
+    if mine:
+        dist.init_process_group("gloo")
+    try:
+        yield dist.get_rank(), world
+    finally:
+        if mine:
+            dist.destroy_process_group()
+
+
+def meet(world: int) -> None:
+    if world > 1:
+        dist.barrier()
+
+
+def told(value: T | None, world: int) -> T:
+    """What rank 0 decided, on every rank."""
+    if world > 1:
+        values = [value]
+        dist.broadcast_object_list(values)
+        value = values[0]
+    assert value is not None, "rank 0 decides"
+    return value
+
+
+def over_ranks(world: int, *counts: int) -> list[int]:
+    """Each count summed over the ranks; also where they meet at the end."""
+    total = torch.tensor(counts)
+    if world > 1:
+        dist.all_reduce(total)
+    return [int(n) for n in total]

@@ -1,0 +1,173 @@
+"""`build --repair`: the same bytes under the same names where that can be, else new rows in place of the
+lost.
+
+What the newest generation counts is compared with its seals. A damaged block of samples is packed again from
+the source, a damaged shard of targets computed again by the teacher, and put back where the result has the
+recorded digests. Where it has not (a file changed since, another machine rounds otherwise) the block is lost:
+its rows die, and the build that follows makes new ones for their keys.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+import numpy as np
+
+from kdcache.cache.build.draw import Living
+from kdcache.cache.build.options import BuildOptions
+from kdcache.cache.build.plan import Plan, Work
+from kdcache.cache.build.same_pixels import EarlierPixels
+from kdcache.cache.build.samples.pack import entries_again, packed_objects, samples_record
+from kdcache.cache.build.targets import TargetBuilder
+from kdcache.cache.build.write import Written, write_again
+from kdcache.cache.errors import BadCache, BadSample
+from kdcache.cache.fingerprint import digest_bytes
+from kdcache.cache.look.verify import damaged_shards
+from kdcache.cache.record.generation import (
+    Generation,
+    generation_name,
+    list_generations,
+    read_generation,
+)
+from kdcache.cache.record.manifest import FILE_NAME, manifest_bytes, read_manifest
+from kdcache.cache.record.records import record_bytes, record_name
+from kdcache.cache.record.sealed import seal_of
+from kdcache.cache.stores.contract import ObjectRecord, ShardKey
+from kdcache.cache.stores.local import LocalStore
+from kdcache.cache.stores.sample_tars import SampleEntry, keys_in_tar, packed_keys
+
+
+class Repaired(NamedTuple):
+    """What could not be put back."""
+
+    lost: frozenset[int] = frozenset()  # blocks whose rows need new ones
+    lost_generation: bool = False  # what it retired has to be found out again
+    shards: int = 0  # that have their bytes back
+    rows: int = 0  # that the teacher computed for them
+
+
+def repair(plan: Plan, options: BuildOptions, computed: Callable[[int], None]) -> Repaired:
+    """Put back what can be put back. Call it under the builder's lock."""
+    rows = 0
+
+    def count(done: int) -> None:
+        nonlocal rows
+        rows += done
+        computed(done)
+
+    store = LocalStore(plan.root)
+    lost_generation = _drop_damaged_generations(plan, store)
+    generation = plan.generation
+    if generation is None:
+        return Repaired()
+    if not _is_own_manifest(plan, generation):
+        store.put(FILE_NAME, manifest_bytes(generation.manifest))
+    damaged = damaged_shards(plan.root, generation)
+    lost = {key.block for key in damaged if key.of_samples and not _pack_again(plan, store, key.block)}
+    todo = [key for key in damaged if not key.of_samples and key.block not in lost]
+    living = _living_then(plan, store, generation, todo, frozenset(generation.block_numbers) - lost)
+    lost |= _compute_again(plan, generation, options, living, count)
+    shards = sum(key.block not in lost for key in damaged)
+    return Repaired(frozenset(lost), lost_generation, shards, rows)
+
+
+def _drop_damaged_generations(plan: Plan, store: LocalStore) -> bool:
+    """Remove generations that cannot be read; whether the newest was among them. The records say again what
+    it said, but for the rows that it retired."""
+    newest = plan.generation.number if plan.generation else 0
+    damaged = [number for number in list_generations(plan.root) if not _can_be_read(plan, number)]
+    for number in damaged:  # also older ones: nobody can say again what counted then
+        store.remove(generation_name(number))
+    return any(number > newest for number in damaged)
+
+
+def _is_own_manifest(plan: Plan, generation: Generation) -> bool:
+    try:
+        return read_manifest(plan.root).identity == generation.manifest.identity
+    except (BadCache, FileNotFoundError):
+        return False
+
+
+def _can_be_read(plan: Plan, number: int) -> bool:
+    try:
+        read_generation(plan.root, number)
+    except BadCache:
+        return False
+    return True
+
+
+def _pack_again(plan: Plan, store: LocalStore, block: int) -> bool:
+    """Whether the block of samples has its bytes back."""
+    generation = plan.generation
+    assert generation is not None
+    entry = generation.blocks[block]
+    for told in (packed_keys, keys_in_tar):  # either may be what is damaged
+        if keys := told(store, block, entry.rows):
+            with suppress(BadSample):
+                entries = entries_again(plan.source, *keys)
+                if _put_back(store, block, plan.manifest.shard_samples, entries, entry.seal):
+                    return True
+    return False
+
+
+def _put_back(
+    store: LocalStore, block: int, shard_samples: int, entries: Sequence[SampleEntry], seal: str
+) -> bool:
+    """Store a block of samples where that gives the very bytes that were recorded under `seal`."""
+    objects = packed_objects(block, shard_samples, entries)
+    named = tuple(ObjectRecord(n, sum(len(b) for b in bs), digest_bytes(*bs)) for n, bs in objects)
+    content = record_bytes(samples_record(block, len(entries), named))
+    if seal_of(content) != seal:
+        return False
+    for name, buffers in objects:
+        store.put(name, buffers)
+    store.put(record_name(ShardKey(block)), content)
+    return True
+
+
+def _compute_again(
+    plan: Plan,
+    generation: Generation,
+    options: BuildOptions,
+    living: Mapping[ShardKey, Living],
+    computed: Callable[[int], None],
+) -> set[int]:
+    """Make the shards that `living` names; returns the blocks of those that do not get their bytes back."""
+    lost: set[int] = set()
+    works = [Work(key, generation.manifest.passes[key.pass_id]) for key in living]
+    store = LocalStore(plan.root)
+    if not works:
+        return lost
+
+    def put_back(written: Written) -> None:
+        if not write_again(store, plan.manifest, written, generation.seals[written.shard]):
+            lost.add(written.shard.block)
+
+    TargetBuilder(
+        plan,
+        device=options.device,
+        batch_size=options.batch_size,
+        threads=options.threads,
+        living_of=lambda work: living[work.shard],
+        write=put_back,
+    ).run(works, computed)
+    return lost
+
+
+def _living_then(
+    plan: Plan, store: LocalStore, generation: Generation, shards: Sequence[ShardKey], blocks: frozenset[int]
+) -> dict[ShardKey, Living]:
+    """The rows that each of these shards has: by its own columns where these are sound, else by the first
+    generation that names it."""
+    living: dict[ShardKey, Living] = {}
+    recorded = EarlierPixels(store, plan.manifest)
+    for key in shards:
+        if views := recorded.read(key, generation.blocks[key.block].rows):
+            first = key.block * plan.manifest.shard_samples
+            living[key] = Living(blocks, frozenset((first + np.flatnonzero(~views.valid)).tolist()))
+    for number in list_generations(plan.root):
+        then = read_generation(plan.root, number)
+        for key in shards:
+            if key in then.seals:
+                living.setdefault(key, Living(blocks, frozenset(then.retired.tolist())))
+    return living

@@ -1,0 +1,88 @@
+"""The end of a build: the next generation, written when everything in it stands, and not when nothing
+changed."""
+
+from collections.abc import Iterable
+
+from kdcache.cache.build.plan import Plan
+from kdcache.cache.errors import BadCache
+from kdcache.cache.record.generation import (
+    LOST,
+    BlockEntry,
+    Pair,
+    RecordEntry,
+    generation_bytes,
+    generation_name,
+    list_generations,
+)
+from kdcache.cache.record.manifest import Manifest
+from kdcache.cache.record.records import (
+    Coverage,
+    list_records,
+    read_samples_record,
+    read_targets_record,
+)
+from kdcache.cache.stores.contract import ShardKey
+from kdcache.cache.stores.local import LocalStore
+
+
+def settle(plan: Plan, standing: list[int], num_blocks: int, dead: Iterable[int]) -> int:
+    """Write the next generation of `num_blocks` numbers, of which the blocks `standing` are there and the
+    rows `dead` do not live; its number, or that of the one that says the same already."""
+    manifest, old = plan.manifest, plan.generation
+    known = old.seals if old else {}
+    there = set(standing)
+    # Views beyond the manifest are what a larger build left unfinished: a later set draws others there.
+    shards = {k for k in list_records(plan.root) if k.block in there and k.view < manifest.num_views}
+    coverage = Coverage(shards, manifest.passes)
+    blocks = [_block(plan, known, block) if block in there else LOST for block in range(num_blocks)]
+    dead = [index for index in dead if index // manifest.shard_samples in there]
+    records = sorted(_record(plan, known, key, blocks[key.block]) for key in coverage.keys())
+    complete = complete_pairs(manifest, coverage, standing)
+    parts = {"blocks": blocks, "retired": sorted(dead), "complete": complete, "records": records}
+    if old is not None and generation_bytes(old.number, manifest, **parts) == generation_bytes(  # type: ignore[arg-type]
+        old.number,
+        old.manifest,
+        blocks=old.blocks,
+        retired=old.retired.tolist(),
+        complete=old.complete,
+        records=old.records,
+    ):
+        return old.number
+    number = max(list_generations(plan.root), default=0) + 1
+    content = generation_bytes(number, manifest, **parts)  # type: ignore[arg-type]
+    LocalStore(plan.root).create(generation_name(number), content)
+    return number
+
+
+def complete_pairs(manifest: Manifest, coverage: Coverage, blocks: list[int]) -> list[Pair]:
+    """View sets and targets that are there for every one of the blocks."""
+    return [
+        Pair(views.first, tap.name)
+        for views in manifest.views
+        for tap in manifest.taps
+        if all(
+            coverage.key(tap.name, number, block)
+            for number in range(views.first, views.first + views.count)
+            for block in blocks
+        )
+    ]
+
+
+def _block(plan: Plan, known: dict[ShardKey, str], block: int) -> BlockEntry:
+    if plan.generation is not None and ShardKey(block) in known:
+        return plan.generation.blocks[block]
+    record, seal = read_samples_record(plan.root, block)
+    return BlockEntry(seal, record.rows)
+
+
+def _record(plan: Plan, known: dict[ShardKey, str], key: ShardKey, block: BlockEntry) -> RecordEntry:
+    if key in known:
+        return RecordEntry(*key, known[key])
+    record, seal = read_targets_record(plan.root, key)
+    if record.samples != block.seal or record.rows != block.rows:
+        raise BadCache(
+            f"the targets of {key.title} were made from other samples than that block holds",
+            where=str(plan.root),
+            fix="run 'kdcache build --repair': it makes them again",
+        )
+    return RecordEntry(*key, seal)

@@ -1,0 +1,27 @@
+"""How many bytes of a cache belong to samples that no longer count."""
+
+from kdcache.cache.reader.cache import Cache
+from kdcache.cache.record.layout import bytes_per_row
+
+
+def retired_bytes(cache: Cache) -> int:
+    """What a compacted copy would not hold: images, labels and uncompressed targets of retired samples, from
+    the indexes and columns alone."""
+    total = 0
+    retired = cache.generation.retired.tolist()
+    for index in retired:
+        samples, row = cache.samples(index)
+        if samples.valid[row]:
+            total += samples.image(row).size + samples.label(row).size
+    for key in cache.coverage.keys():
+        views = cache.block_views(key.block, key.view)
+        first = key.block * cache.shard_samples
+        dead = [
+            i - first for i in retired if first <= i < first + len(views.valid) and views.valid[i - first]
+        ]
+        for place in dead:
+            geometry = views.geometry_of(place)
+            for name in cache.targets_record(key).targets:
+                spec = cache.tap(name).spec(geometry.crop_h, geometry.crop_w)
+                total += bytes_per_row(cache.manifest, name, spec)
+    return total

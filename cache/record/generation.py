@@ -1,0 +1,210 @@
+"""Generations: what counts in a cache, said by `generations/<number>.json` and never changed.
+
+A build writes the next one when everything in it stands. It holds the blocks with the seals of their samples'
+records, the rows that do not live, the complete (view set, target) pairs, the seals of all records of targets
+that it covers, and the manifest of its time. A reader opens the newest one and keeps it; whatever is recorded
+beyond it is unfinished. Sample `row` of block `block` has the index block x shard_samples + row: places
+beyond a block's rows are holes, which like retired rows no epoch visits.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from kdcache.cache.errors import BadCache
+from kdcache.cache.record.manifest import Manifest, Name, manifest_from, plain_manifest
+from kdcache.cache.record.records import Count, Number, Seal
+from kdcache.cache.record.sealed import read_sealed, sealed
+from kdcache.cache.stores.contract import ShardKey
+from kdcache.cache.stores.inside import path_inside
+
+FOLDER = "generations"
+_FILE = re.compile(r"([0-9]{5,})\.json")
+
+
+class BlockEntry(NamedTuple):
+    """One block: the seal of its samples' record, and how many samples it has. Of a block that was lost
+    neither is left: its number stays, so that every other index means what it meant."""
+
+    seal: Annotated[str, msgspec.Meta(pattern=r"\A(x3:[0-9a-f]{32})?\Z")]
+    rows: Count
+
+
+LOST = BlockEntry("", 0)
+
+
+class RecordEntry(NamedTuple):
+    """One record of targets that the generation covers."""
+
+    block: Number
+    view: Number
+    pass_id: str
+    seal: Seal
+
+    @property
+    def shard(self) -> ShardKey:
+        return ShardKey(self.block, self.view, self.pass_id)
+
+
+class Pair(NamedTuple):
+    """A view set, by its first number, and a target that is there for every block under all its views."""
+
+    first: Number
+    target: Name
+
+
+class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    number: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
+    manifest: dict[str, Any]
+    blocks: tuple[BlockEntry, ...]
+    retired: tuple[tuple[Number, Number], ...]  # runs: first index, how many; ascending
+    complete: tuple[Pair, ...]
+    records: tuple[RecordEntry, ...]
+
+
+class Generation:
+    """One generation, read. `seal` names it: equal seals, equal contents."""
+
+    def __init__(self, body: _Body, manifest: Manifest, seal: str) -> None:
+        self.number, self.manifest, self.seal = body.number, manifest, seal
+        self.blocks, self.complete, self.records = body.blocks, frozenset(body.complete), body.records
+        self._runs = body.retired
+
+    @property
+    def num_blocks(self) -> int:
+        return len(self.blocks)
+
+    @property
+    def block_numbers(self) -> list[int]:
+        """Numbers of the blocks that are there, ascending."""
+        return [block for block, entry in enumerate(self.blocks) if entry != LOST]
+
+    @property
+    def num_samples(self) -> int:
+        """Indices that exist, holes and retired rows included: blocks x shard_samples."""
+        return self.num_blocks * self.manifest.shard_samples
+
+    @cached_property
+    def retired(self) -> np.ndarray:
+        """Ascending indices of rows that do not live, holes not among them, int64."""
+        return np.concatenate([np.arange(s, s + n) for s, n in self._runs] or [np.zeros(0, dtype=np.int64)])
+
+    @cached_property
+    def invalid(self) -> np.ndarray:
+        """Ascending indices that no epoch visits: holes and retired rows, int64."""
+        size = self.manifest.shard_samples
+        holes = [np.arange(b * size + e.rows, (b + 1) * size) for b, e in enumerate(self.blocks)]
+        return np.sort(np.concatenate([self.retired, *holes]))
+
+    @property
+    def num_living(self) -> int:
+        return sum(entry.rows for entry in self.blocks) - sum(count for _, count in self._runs)
+
+    @cached_property
+    def seals(self) -> dict[ShardKey, str]:
+        """The seal of every record that counts."""
+        samples = {ShardKey(block): self.blocks[block].seal for block in self.block_numbers}
+        return samples | {entry.shard: entry.seal for entry in self.records}
+
+
+def generation_name(number: int) -> str:
+    return f"{FOLDER}/{number:05d}.json"
+
+
+def generation_bytes(
+    number: int,
+    manifest: Manifest,
+    *,
+    blocks: Iterable[BlockEntry],
+    retired: Iterable[int],
+    complete: Iterable[Pair],
+    records: Iterable[RecordEntry],
+) -> bytes:
+    """What the file of a generation holds."""
+    body = _Body(
+        number=number,
+        manifest=plain_manifest(manifest),
+        blocks=tuple(blocks),
+        retired=_runs(sorted(retired)),
+        complete=tuple(sorted(complete)),
+        records=tuple(sorted(records)),
+    )
+    return sealed(body)
+
+
+def list_generations(root: Path) -> list[int]:
+    """Numbers of the generations that are there, ascending."""
+    folder = root / FOLDER
+    if not folder.is_dir() or folder.is_symlink():
+        return []
+    matches = [match for path in folder.iterdir() if (match := _FILE.fullmatch(path.name))]
+    return sorted({int(m[1]) for m in matches if generation_name(int(m[1])) == f"{FOLDER}/{m[0]}"})
+
+
+def read_generation(root: Path, number: int) -> Generation:
+    """Raises BadCache for one that is missing, changed, or of claims that do not fit together."""
+    path = path_inside(root, generation_name(number))
+    what = f"generation {number} of the cache"
+    body, seal = read_sealed(path, _Body, what=what, fix=_FIX)
+    try:
+        manifest = manifest_from(body.manifest)
+        if body.number != number:
+            raise ValueError(f"it calls itself {body.number}")
+        _check(body, manifest)
+    except ValueError as error:
+        if isinstance(error, BadCache):
+            raise
+        raise BadCache(f"{what} cannot be read: {error}", where=str(path), fix=_FIX) from error
+    return Generation(body, manifest, seal)
+
+
+def newest_generation(root: Path) -> Generation | None:
+    """What counts now; None for a cache that no build has finished. Raises BadCache for a damaged one."""
+    numbers = list_generations(root)
+    return read_generation(root, numbers[-1]) if numbers else None
+
+
+_FIX = "run 'kdcache build --repair': what it said is worked out again from the records"
+
+
+def _check(body: _Body, manifest: Manifest) -> None:
+    size, end = manifest.shard_samples, 0
+    if any(entry.rows > size or (not entry.seal and entry != LOST) for entry in body.blocks):
+        raise ValueError(f"a block has more than {size} samples, or none that are named")
+    for start, count in body.retired:
+        if start < end or count < 1 or start + count > len(body.blocks) * size:
+            raise ValueError(f"{count} retired rows at {start} cannot be")
+        if any(i % size >= body.blocks[i // size].rows for i in _ends(start, count, size)):
+            raise ValueError(f"of {count} retired rows at {start} some are holes")
+        end = start + count
+    firsts, names = {views.first for views in manifest.views}, set(manifest.tap_names)
+    if any(pair.first not in firsts or pair.target not in names for pair in body.complete):
+        raise ValueError("a complete pair is not in its manifest")
+    there = {block for block, entry in enumerate(body.blocks) if entry != LOST}
+    passes, views = manifest.passes, manifest.num_views
+    if any(e.block not in there or e.view >= views or e.pass_id not in passes for e in body.records):
+        raise ValueError("a record is of a block, a view or a pass that it does not have")
+    if len({entry.shard for entry in body.records}) < len(body.records):
+        raise ValueError("two records are of one shard")
+
+
+def _ends(start: int, count: int, size: int) -> list[int]:
+    """The last index of a run in each block that it touches."""
+    last = start + count - 1
+    return [min(last, (block + 1) * size - 1) for block in range(start // size, last // size + 1)]
+
+
+def _runs(indices: list[int]) -> tuple[tuple[int, int], ...]:
+    """Ascending numbers as (first, how many)."""
+    runs: list[tuple[int, int]] = []
+    for index in indices:
+        if runs and sum(runs[-1]) == index:
+            runs[-1] = runs[-1][0], runs[-1][1] + 1
+        else:
+            runs.append((index, 1))
+    return tuple(runs)

@@ -1,0 +1,74 @@
+"""JSON files that end in a digest of themselves: a flipped bit anywhere is an error, never another value.
+
+The last key is "seal", over every byte before it. What is decoded is checked against a type with bounds.
+"""
+
+import re
+import stat
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from kdcache.cache.errors import BadCache
+from kdcache.cache.fingerprint import digest_bytes
+
+MAX_BYTES = 256 << 20  # of one file; ten million rows take about one
+# Exactly as it is written: one flipped bit makes another white space of a newline.
+SEAL = re.compile(rb',(?:\n )?"seal":"(x3:[0-9a-f]{32})"\n?\}\n\Z')
+_TAIL_BYTES = 80  # the seal's own length, with spaces
+
+T = TypeVar("T")
+
+
+def sealed(body: object, *, readable: bool = False) -> bytes:
+    """The bytes of a value whose JSON is an object; `readable` puts one key on a line."""
+    plain = msgspec.json.encode(body, order="sorted")
+    if readable:
+        plain = msgspec.json.format(plain, indent=1)
+    opened = plain[:-1].rstrip()
+    space, end = (b"\n ", b"\n}\n") if readable else (b"", b"}\n")
+    return opened + b"," + space + b'"seal":' + f'"{digest_bytes(opened)}"'.encode() + end
+
+
+def seal_of(content: bytes) -> str:
+    """The seal that a file ends in, compared with its bytes. Raises ValueError."""
+    match = SEAL.search(content, max(0, len(content) - _TAIL_BYTES))
+    if match is None:
+        raise ValueError("it does not end in a seal")
+    stored, computed = match[1].decode(), digest_bytes(content[: match.start()])
+    if stored != computed:
+        raise ValueError(f"its seal differs (stored {stored}, found {computed})")
+    return stored
+
+
+def decode_sealed(content: bytes, kind: type[T]) -> tuple[T, str]:
+    """The value and its seal. Raises ValueError for bytes that were changed, or that are not of `kind`."""
+    seal = seal_of(content)
+    match = SEAL.search(content, max(0, len(content) - _TAIL_BYTES))
+    assert match is not None
+    try:
+        return msgspec.json.decode(content[: match.start()] + b"}", type=kind), seal
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+
+
+def read_sealed(path: Path, kind: type[T], *, what: str, fix: str) -> tuple[T, str]:
+    """The value of a file and its seal. Raises BadCache, which calls the file `what`."""
+    try:
+        return decode_sealed(read_regular(path), kind)
+    except FileNotFoundError as error:
+        raise BadCache(f"{what} is missing", where=str(path), fix=fix) from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise BadCache(f"{what} cannot be read: {why}", where=str(path), fix=fix) from error
+
+
+def read_regular(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """A regular file of bounded size. Raises OSError, or ValueError for anything else."""
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is no regular file")
+    if status.st_size > max_bytes:
+        raise ValueError(f"it has {status.st_size} bytes, at most {max_bytes} are read")
+    return path.read_bytes()

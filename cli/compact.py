@@ -1,0 +1,29 @@
+"""`kdcache compact`: a fresh cache of what still counts in one."""
+
+import click
+from rich.console import Console
+
+from kdcache.cli.shared import home_folder
+
+CONSOLE = Console()
+
+
+@click.command()
+@click.option("--cache", help="Name or folder of the cache. [default: the only one]")
+@click.option("--out", required=True, help="Name of the new cache.")
+def compact(cache: str | None, out: str) -> None:
+    """Copy the living rows of a cache into a new one, without the teacher. The old cache stays as it is."""
+    from kdcache.cache.build.compact import compact as copy
+    from kdcache.cache.errors import BadOption
+    from kdcache.cache.record.find import caches_dir, find_cache
+
+    home = caches_dir(home_folder())
+    if "/" in out or out.startswith("."):
+        raise BadOption(
+            f"'{out}' is no name of a cache", where="--out", fix="give a plain name, such as --out small"
+        )
+    copied = copy(find_cache(cache, home), home / out)
+    CONSOLE.print(
+        f"{copied.samples} samples, {copied.shards} shards copied; the cache is {copied.root}",
+        highlight=False, markup=False,
+    )  # fmt: skip

@@ -1,0 +1,89 @@
+"""`kdcache verify`: what was checked, what is not as it must be, and what to do. Each check says whether all
+is well."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from kdcache.cache.look.verify import deep_check, pixel_check, problems, unfinished
+from kdcache.cache.networks.network import Network
+from kdcache.cache.reader.cache import open_cache
+from kdcache.cache.record.generation import list_generations, newest_generation
+
+
+def check_seals(root: Path, console: Console) -> bool:
+    """Everything that the newest generation counts; also says what no generation counts yet."""
+    bad = list(problems(root))
+    for problem in bad:
+        console.print(f"{problem.title}: {problem.text}", style="red", highlight=False, markup=False)
+    if bad:
+        console.print(
+            f"{len(bad)} problems; run: kdcache build --cache {root.name} --repair",
+            highlight=False,
+            soft_wrap=True,  # a command that is broken into two lines cannot be typed again
+        )
+        return False
+    generation = newest_generation(root) if list_generations(root) else None
+    if generation is None:
+        console.print("no build of this cache has finished: nothing in it counts yet", highlight=False)
+    else:
+        console.print(
+            f"generation {generation.number}: {len(generation.seals)} shards checked, "
+            f"{generation.num_living} samples, {len(generation.retired)} retired, 0 damaged",
+            highlight=False,
+        )
+    if later := unfinished(root):
+        console.print(
+            f"{len(later)} shards are recorded that no generation counts: a build did not end; "
+            "the same 'kdcache build' finishes it",
+            highlight=False,
+        )
+    return True
+
+
+def check_pixels(root: Path, console: Console) -> bool:
+    """The teacher's input of every living row, made again."""
+    cache = open_cache(root)
+    count = 0
+
+    def seen() -> None:
+        nonlocal count
+        count += 1
+
+    other = list(pixel_check(cache, seen=seen))
+    for row in other:
+        console.print(
+            f"'{row.key}' view {row.view}: other pixels than the teacher saw", style="red",
+            highlight=False, markup=False,
+        )  # fmt: skip
+    console.print(f"pixels of {count} rows made again, {len(other)} differ", highlight=False)
+    if other:
+        console.print(
+            "the image pipeline of now is another one (DALI's version, the device), or the cache is: "
+            "verify where it was built, or build it again here",
+            highlight=False,
+        )
+    return not other
+
+
+def check_deeply(root: Path, teacher: Network, rows: int, console: Console) -> bool:
+    """The teacher's answers, computed again."""
+    table = Table("target", "rows", "largest error", "stated bound", "relative L2")
+    errors = deep_check(root, teacher, rows)
+    for error in errors:
+        table.add_row(
+            error.target,
+            str(error.rows),
+            f"{error.max_abs:.3g}",
+            f"{error.bound:.3g}",
+            f"{error.relative_l2:.2e}",
+        )
+    console.print(table)
+    for error in errors:
+        for row in error.beyond:
+            console.print(
+                f"{row}: '{error.target}' is further from the teacher than its bound", style="red",
+                highlight=False, markup=False,
+            )  # fmt: skip
+    return not any(error.beyond for error in errors)

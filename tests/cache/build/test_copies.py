@@ -1,0 +1,109 @@
+"""A corrected label costs no forward: its targets are copied, and whatever cannot be is left to the
+teacher."""
+
+from collections.abc import Iterator
+
+import pytest
+from cache_scene import Scene, damage, images, label_of, living_rows, relabel, remove, repaint
+from mixed_scene import MixedScene
+from torch import Tensor
+
+from kdcache.cache.build.build import build_cache
+from kdcache.cache.build.options import parse_tap
+from kdcache.cache.look.verify import pixel_check, problems
+from kdcache.cache.networks.network import Network
+from kdcache.cache.reader.cache import open_cache
+
+
+@pytest.fixture
+def rows_seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """How many rows went through a network, per forward."""
+    seen: list[int] = []
+    honest = Network.forward
+
+    def counted(self: Network, images_BHWC: Tensor, *rest: object) -> object:
+        seen.append(len(images_BHWC))
+        return honest(self, images_BHWC, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Network, "forward", counted)
+    yield seen
+
+
+def whole(scene: Scene) -> bool:
+    return not list(problems(scene.cache)) and not list(pixel_check(open_cache(scene.cache)))
+
+
+def forwards_of(scene: Scene, seen: list[int], **options: object) -> int:
+    """Rows through the teacher in one build; a plan alone asks it for the shapes of its taps."""
+    seen.clear()
+    build_cache(scene.options(**options))
+    return sum(seen)
+
+
+def test_a_corrected_label_copies_its_targets_without_any_forward(scene: Scene, rows_seen: list[int]) -> None:
+    before = living_rows(scene.cache)
+    idle = forwards_of(scene, rows_seen)
+    for number in (1, 4):
+        relabel(images(scene)[number])
+    assert forwards_of(scene, rows_seen, update=True) == idle
+    after = living_rows(scene.cache)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"scene01", "scene04"}, "the truth alone: pixels and targets to the bit"
+    cache = open_cache(scene.cache)
+    label = label_of(images(scene)[1]).read_bytes()
+    assert cache.find("scene01") == 9 and cache.truth(9).tobytes() == label and whole(scene)
+
+
+def test_one_image_beside_a_label_is_all_that_the_teacher_sees(scene: Scene, rows_seen: list[int]) -> None:
+    idle = forwards_of(scene, rows_seen)
+    relabel(images(scene)[1])
+    repaint(images(scene)[4], 3)
+    assert forwards_of(scene, rows_seen, update=True) == idle + 2 and whole(scene)
+
+
+def test_a_sample_that_comes_back_is_copied_from_its_retired_row(scene: Scene, rows_seen: list[int]) -> None:
+    before, image = living_rows(scene.cache), images(scene)[2]
+    content, label = image.read_bytes(), label_of(image).read_bytes()
+    remove(image)
+    build_cache(scene.options(update=True))
+    idle = forwards_of(scene, rows_seen)
+    image.write_bytes(content)
+    label_of(image).write_bytes(label)
+    assert forwards_of(scene, rows_seen) == idle and living_rows(scene.cache) == before
+
+
+def test_every_pass_of_the_teacher_is_copied(scene: Scene, rows_seen: list[int]) -> None:
+    build_cache(scene.options(taps=(parse_tap("stage1"),), views="crops:3+full"))
+    before = living_rows(scene.cache)
+    idle = forwards_of(scene, rows_seen)
+    relabel(images(scene)[1])
+    assert forwards_of(scene, rows_seen, update=True) == idle
+    after = living_rows(scene.cache)
+    assert {name for name in before if before[name] != after[name]} == {"scene01"}
+
+
+def test_a_tap_that_is_added_at_once_is_computed_for_all(scene: Scene) -> None:
+    """Of the old row nothing is there to be copied under it."""
+    relabel(images(scene)[1])
+    build_cache(scene.options(update=True, taps=(parse_tap("stage1"),)))
+    cache = open_cache(scene.cache)
+    assert len(cache.complete_views(["stage1", "stage4", "logits"])) == 1 and whole(scene)
+
+
+def test_a_damaged_row_is_not_copied(scene: Scene, rows_seen: list[int]) -> None:
+    idle = forwards_of(scene, rows_seen)
+    for view in (0, 1):
+        victims = (scene.cache / "targets.zarr").rglob(f"stage4/*/values/c/{view}/0/0/0/0")
+        damage(next(p for p in victims if p.is_file()))
+    relabel(images(scene)[1])
+    assert forwards_of(scene, rows_seen, update=True) == idle + 2
+    assert "shard 00000 view 0" in {problem.title for problem in problems(scene.cache)}, "it is still named"
+
+
+def test_a_row_that_shows_another_sample_is_left_to_the_teacher(
+    mixed: MixedScene, rows_seen: list[int]
+) -> None:
+    """A class that was corrected: whom it shows has changed with its block."""
+    idle = forwards_of(mixed, rows_seen)
+    (mixed.data / "train" / "dog" / "9.png").write_bytes(mixed.image("dog/2").read_bytes())
+    assert forwards_of(mixed, rows_seen) == idle + 2 and whole(mixed)

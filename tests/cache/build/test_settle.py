@@ -1,0 +1,100 @@
+"""The end of a build: one more generation, where something changed, and the readers of before keep theirs."""
+
+import pytest
+from cache_scene import Scene, add, counted_store, images, living_rows, relabel, remove, tree
+from resealed import reseal
+
+from kdcache.cache.build.build import build_cache
+from kdcache.cache.build.options import parse_tap
+from kdcache.cache.look.verify import unfinished
+from kdcache.cache.reader.cache import open_cache
+from kdcache.cache.record.generation import list_generations, read_generation
+from kdcache.cache.record.records import list_records, record_name
+from kdcache.cache.stores.local import LocalStore
+
+
+class Killed(BaseException):
+    """The builder died here."""
+
+
+def test_a_build_that_changes_nothing_writes_no_generation(scene: Scene) -> None:
+    files = tree(scene.cache)
+    for options in ({}, {"update": True}, {"repair": True}, {"check": True}, {"views": "crops:1"}):
+        report = build_cache(scene.options(**options))
+        assert (report.generation, report.settled) == (1, False) and tree(scene.cache) == files
+
+
+def test_every_change_is_one_generation_and_none_is_ever_changed(scene: Scene) -> None:
+    steps = [
+        lambda: add(scene, "aaa", 1),
+        lambda: relabel(images(scene)[3]),
+        lambda: remove(images(scene)[2]),
+    ]
+    kept: dict[str, str] = {}
+    for number, step in enumerate(steps, 2):
+        step()
+        assert build_cache(scene.options(update=True)).generation == number
+        now = {n: d for n, d in tree(scene.cache).items() if n.startswith("generations/")}
+        assert {n: now[n] for n in kept} == kept and len(now) == number
+        kept = now
+    assert build_cache(scene.options(taps=(parse_tap("stage1"),))).generation == 5
+    assert list_generations(scene.cache) == [1, 2, 3, 4, 5]
+
+
+def test_a_generation_says_what_is_complete(scene: Scene) -> None:
+    build_cache(scene.options(views="crops:3+full"))
+    build_cache(scene.options(taps=(parse_tap("stage1"),)))
+    first, second, third = (read_generation(scene.cache, number) for number in (1, 2, 3))
+    both = {(first, tap) for first in (0, 2, 3) for tap in ("logits", "stage4")}
+    assert {tuple(pair) for pair in first.complete} == {(0, "logits"), (0, "stage4")}
+    assert {tuple(pair) for pair in second.complete} == both
+    assert {tuple(pair) for pair in third.complete} == both | {(first, "stage1") for first in (0, 2, 3)}
+
+
+def test_readers_of_an_older_generation_read_on_what_they_read(scene: Scene) -> None:
+    before = living_rows(scene.cache)
+    reader = open_cache(scene.cache)
+    add(scene, "aaa", 1)
+    relabel(images(scene)[3])
+    remove(images(scene)[2])
+    build_cache(scene.options(update=True))
+    assert reader.generation.number == 1 and reader.living.tolist() == list(range(7))
+    truths = [reader.truth(index).tobytes() for index in range(7)]
+    assert truths == [open_cache(scene.cache, generation=1).truth(index).tobytes() for index in range(7)]
+    assert living_rows(scene.cache) != before
+
+
+def test_a_builder_that_dies_before_its_last_operation_leaves_the_old_generation_whole(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, honest = living_rows(scene.cache), LocalStore.create
+    add(scene, "aaa", 1)
+
+    def create(self: LocalStore, name: str, content: bytes) -> object:
+        if name.startswith("generations/"):
+            raise Killed
+        return honest(self, name, content)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(LocalStore, "create", create)
+        build_cache(scene.options())
+    assert living_rows(scene.cache) == before and len(unfinished(scene.cache)) == 3
+    assert build_cache(scene.options()).shards == 0, "everything stood, but for the word that it counts"
+    assert "aaa" in living_rows(scene.cache)
+
+
+def test_targets_of_other_samples_never_come_to_count(scene: Scene) -> None:
+    """An unfinished shard whose record names other samples than those that the cache holds."""
+    add(scene, "aaa", 1)
+
+    def at(operation: int, moment: str) -> None:
+        if len(list_records(scene.cache)) == 11:
+            raise Killed
+
+    with counted_store(at), pytest.raises(Killed):
+        build_cache(scene.options())
+    (record,) = (k for k in list_records(scene.cache) if k.block == 3 and not k.of_samples)
+    before = (scene.cache / record_name(record)).read_bytes()
+    reseal(scene.cache / record_name(record), lambda plain: plain.update(samples="x3:" + "0" * 32))
+    build_cache(scene.options())
+    assert (scene.cache / record_name(record)).read_bytes() == before, "it was made again"

@@ -1,0 +1,142 @@
+"""`kdcache build`, `show` and `verify` over the life of a cache: what they print, and with which status."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cache_scene import Scene, add, built_scene, damage, images, relabel, remove, repaint
+from click.testing import CliRunner, Result
+
+from kdcache.cache.reader.cache import Cache, open_cache
+from kdcache.cli.kdcache import main
+
+TEACHER = ["--teacher", "tiny_teacher:make"]
+Build = Callable[..., str]  # of the words that are typed, what is printed
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    monkeypatch.setenv("KDCACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "300")
+    return built_scene(tmp_path / "home", "zarr")
+
+
+def run(*words: str, status: int = 0) -> str:
+    result: Result = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert result.exit_code == status, result.output
+    return " ".join(result.output.split())
+
+
+@pytest.fixture
+def build(scene: Scene) -> Build:
+    return lambda *words: run("build", "--device", "cpu", *TEACHER, "--cache", scene.cache.name, *words)
+
+
+def test_a_plain_build_prints_what_changed_and_the_command_that_renews_it(scene: Scene, build: Build) -> None:
+    repaint(images(scene)[1], 3)
+    relabel(images(scene)[4])
+    remove(images(scene)[6])
+    for _ in range(2):
+        told = build()
+        for part in (
+            "image changed: 1 (scene01)",
+            "label changed: 1 (scene04)",
+            "no longer in the data: 1 (scene06)",
+            "the cache keeps them as they were; renew it with: kdcache build --update",
+            "nothing to do",
+        ):
+            assert part in told, told
+    told = build("--update")
+    assert "wrote 2 rows" in told and "renew it with" not in told
+    told = build()
+    assert "nothing to do" in told and "changed" not in told
+
+
+def test_a_deletion_is_settled_and_said(scene: Scene, build: Build) -> None:
+    remove(images(scene)[2])
+    told = build("--update")
+    assert "no longer in the data: 1 (scene02)" in told and "settled in generation 2" in told
+    assert "nothing to do" in build("--update")
+
+
+def test_a_long_list_is_cut(scene: Scene, build: Build) -> None:
+    for number in range(12):
+        add(scene, f"more{number:02d}", number)
+    build()
+    for image in images(scene):
+        if image.stem.startswith("more"):
+            remove(image)
+    assert "no longer in the data: 12 (more00, more01" in (told := build()) and "more09 and 2 more)" in told
+
+
+def test_show_says_what_lives_what_is_retired_and_what_compacting_would_free(
+    scene: Scene, build: Build
+) -> None:
+    assert "1: 7 samples live, 0 are retired" in run("show") and "compact" not in run("show")
+    remove(images(scene)[2])
+    build("--update")
+    told = run("show")
+    name = scene.cache.name
+    assert "2: 6 samples live, 1 are retired" in told
+    assert f"'kdcache compact --cache {name} --out NAME' frees about" in told
+    assert "scene02" not in run("show", "--keys") and "scene03" in run("show", "--keys")
+
+
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "generations/00001.json", "samples/00001.tar", "samples/00002.safetensors"]
+)
+def test_verify_names_damage_with_status_1_and_repair_mends_it(scene: Scene, build: Build, name: str) -> None:
+    damage(scene.cache / name)
+    told = run("verify", status=1)
+    stem = {
+        "samples/00001.tar": "shard 00001 (samples)",
+        "samples/00002.safetensors": "shard 00002 (samples)",
+    }
+    assert stem.get(name, name) in told
+    assert f"1 problems; run: kdcache build --cache {scene.cache.name} --repair" in told
+    build("--repair")
+    assert "7 samples, 0 retired, 0 damaged" in run("verify")
+
+
+def test_every_check_of_verify_ends_with_status_1_where_something_is_wrong(scene: Scene) -> None:
+    (scene.cache / "samples" / "00001.tar").unlink()
+    for more in ([], ["--pixels"], ["--deep", *TEACHER], ["--pixels", "--deep", *TEACHER]):
+        run("verify", *more, status=1)
+
+
+def test_verify_says_what_is_unfinished_and_that_it_is_no_damage(scene: Scene) -> None:
+    (scene.cache / "generations" / "00001.json").rename(scene.root / "kept")
+    told = run("verify")
+    assert "no build of this cache has finished" in told and "9 shards are recorded" in told
+    assert "the same 'kdcache build' finishes it" in told
+
+
+def test_pixels_of_a_row_that_are_others_are_named_with_status_1(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "pixels of 14 rows made again, 0 differ" in run("verify", "--pixels")
+    honest, guilty = Cache.pixel_digest, open_cache(scene.cache).find("scene04")
+
+    def digest(self: Cache, index: int, view: int) -> int:
+        return honest(self, index, view) ^ int((index, view) == (guilty, 1))
+
+    monkeypatch.setattr(Cache, "pixel_digest", digest)
+    told = run("verify", "--pixels", status=1)
+    assert "'scene04' view 1: other pixels than the teacher saw" in told
+    assert "14 rows made again, 1 differ" in told
+
+
+def test_a_target_beyond_its_bound_is_named_with_status_1(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = run("verify", "--deep", *TEACHER)
+    assert "stage4" in told and "further from the teacher" not in told
+    honest = Cache.parts
+
+    def parts(self: Cache, target: str, index: int, view: int) -> object:
+        return honest(self, target, (index + 1) % 3 if target == "logits" and index < 3 else index, view)
+
+    monkeypatch.setattr(Cache, "parts", parts)
+    told = run("verify", "--deep", "--rows", "14", *TEACHER, status=1)
+    assert "'logits' is further from the teacher than its bound" in told
+    assert "'stage4' is further" not in told and "scene00 view 0:" in told and "scene03" not in told

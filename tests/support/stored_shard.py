@@ -1,0 +1,19 @@
+"""One shard of targets in a store, as the builder puts it there."""
+
+from collections.abc import Mapping, Sequence
+
+from kdcache.cache.spec import RowParts, TensorSpec
+from kdcache.cache.stores.contract import ObjectRecord, ShardKey, Store, TargetFormat, TargetLayout
+
+
+def put_shard(
+    form: TargetFormat,
+    store: Store,
+    layout: TargetLayout,
+    shard: ShardKey,
+    *,
+    targets: Mapping[str, Sequence[RowParts | None]],
+    sizes: Mapping[str, Sequence[TensorSpec | None]],
+) -> list[ObjectRecord]:
+    packed = form.pack(layout, shard, targets=targets, sizes=sizes)
+    return [store.put(name, buffers) for name, buffers in packed]
