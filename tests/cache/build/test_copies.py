@@ -2,14 +2,18 @@
 teacher."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from cache_scene import Scene, damage, images, label_of, living_rows, relabel, remove, repaint
-from mixed_scene import MixedScene
+from class_data import classes, draw_npz
+from mixed_scene import stale
 from torch import Tensor
 
-from kdcache.cache.build.build import build_cache
-from kdcache.cache.build.options import parse_tap
+from kdcache.cache.build.build import BuildEvents, build_cache
+from kdcache.cache.build.options import BuildOptions, parse_tap
+from kdcache.cache.build.samples.survey import Survey
 from kdcache.cache.look.verify import pixel_check, problems
 from kdcache.cache.networks.network import Network
 from kdcache.cache.reader.cache import open_cache
@@ -100,10 +104,23 @@ def test_a_damaged_row_is_not_copied(scene: Scene, rows_seen: list[int]) -> None
     assert "shard 00000 view 0" in {problem.title for problem in problems(scene.cache)}, "it is still named"
 
 
-def test_a_row_that_shows_another_sample_is_left_to_the_teacher(
-    mixed: MixedScene, rows_seen: list[int]
+def test_a_corrected_class_of_rows_that_are_mixed_is_left_to_the_teacher(
+    tmp_path: Path, rows_seen: list[int]
 ) -> None:
-    """A class that was corrected: whom it shows has changed with its block."""
-    idle = forwards_of(mixed, rows_seen)
-    (mixed.data / "train" / "dog" / "9.png").write_bytes(mixed.image("dog/2").read_bytes())
-    assert forwards_of(mixed, rows_seen) == idle + 2 and whole(mixed)
+    """Whom they show has changed with their block, and so have the rows that show them."""
+    data = draw_npz(tmp_path / "data", (16, 16, 3))
+    options = BuildOptions(
+        runs_dir=tmp_path / "runs", caches_dir=tmp_path / "caches", teacher="tiny_classifier:make",
+        data=f"npz:{data.parent}", views="crops:2", augment="flip,mixup=1", crop=(16, 16), shard_rows=8,
+    )  # fmt: skip
+    root = build_cache(options).root
+    corrected = classes(20, 3)
+    corrected[3] = (corrected[3] + 1) % 3
+    draw_npz(tmp_path / "data", (16, 16, 3), y_train=corrected)
+    surveys: list[Survey] = []
+    rows_seen.clear()
+    report = build_cache(replace(options, update=True), BuildEvents(surveyed=surveys.append))
+    cache = open_cache(root)
+    assert surveys[0].labels == ("train/00003",) and report.rows == 2 * (1 + len(surveys[0].mixed))
+    assert cache.truth(cache.find("train/00003")).tolist() == [corrected[3]]
+    assert stale(cache) == [] and list(problems(root)) == [] and list(pixel_check(cache)) == []

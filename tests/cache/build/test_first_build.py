@@ -125,3 +125,21 @@ def test_samples_that_another_first_build_packed_are_kept_where_they_fit(empty: 
     build_cache(empty.options(taps=(parse_tap("logits=fp32"),)))
     assert len(times) == 3
     assert {p.name: p.stat().st_mtime_ns for p in (root / "samples").glob("*.tar")} == times
+
+
+def test_shards_that_nobody_can_say_the_views_of_are_made_again(empty: Scene) -> None:
+    """The manifest is torn, and the command that is typed now may draw otherwise."""
+    fresh = build_cache(empty.options(caches_dir=empty.root / "fresh", seed=9))
+    root = dead(empty, 0.9)
+    (root / "manifest.json").write_text("{")
+    build_cache(empty.options(seed=9))
+    assert tree(root) == tree(fresh.root)
+
+
+def test_views_that_were_planned_are_kept_with_their_seed(empty: Scene) -> None:
+    planned: dict[str, object] = {"views": "crops:2+full", "mirror": True, "seed": 9}
+    root = dead(empty, 0.6, **planned)
+    build_cache(empty.options(cache=root, views=None, crop=(24, 40)))
+    views = open_cache(root).manifest.views
+    assert [(v.kind, v.count) for v in views] == [("crops", 2), ("full", 1), ("mirror", 1)]
+    assert views[0].seed == 9 and views[0].crop == (24, 40)

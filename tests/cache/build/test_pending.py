@@ -158,6 +158,16 @@ def test_damage_of_what_is_unfinished_is_made_again(scene: Scene) -> None:
     assert tree(scene.cache) == files
 
 
+def test_shards_that_nobody_can_say_the_views_of_are_made_again(scene: Scene) -> None:
+    """The manifest that planned them is lost; a generation stands."""
+    dies(scene, VIEWS)
+    (scene.cache / "manifest.json").unlink()
+    build_cache(scene.options(views="full"))
+    cache = open_cache(scene.cache)
+    assert cache.parts("stage4", 0, 2)["values"].shape[:2] == (10, 13), "the whole image"
+    assert list(pixel_check(cache)) == [] and list(problems(cache.root)) == []
+
+
 # ---- rows that show another sample
 
 
