@@ -12,7 +12,13 @@ PIXELS, ORDER = "tests/trainer/stream/test_pixel_check.py", "tests/trainer/strea
 
 MUTANTS = [
     # ---- seals
-    ("a seal is not compared with the bytes", "seal_of", "if stored != computed:", "if False:", SEALED),
+    (
+        "a seal is not compared with the bytes",
+        "sealed.py:_opened",
+        "if stored != computed:",
+        "if False:",
+        SEALED,
+    ),
     ("a linked file is read", "read_regular", "path.lstat()", "path.stat()", SEALED),
     ("a file of any size is read", "read_regular", "if status.st_size > max_bytes:", "if False:", SEALED),
     # ---- records
@@ -161,7 +167,13 @@ MUTANTS = [
         "pass",
         BUILD,
     ),
-    ("repair writes whatever it gets", "write_again", "if seal_of(content) != seal:", "if False:", BUILD),
+    (
+        "repair writes whatever it gets",
+        "write.py:put_back",
+        "if seal_of(content) != seal:",
+        "if False:",
+        BUILD,
+    ),
     ("a later tap may see other pixels", "EarlierPixels.compare", "if len(differ):", "if False:", BUILD),
     (
         "a copy is made of another image",

@@ -40,9 +40,9 @@ from kdcache.cache.look.describe import whole_layout
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.record.classifier import CLASSIFIER_FILE, classifier_problem
 from kdcache.cache.record.manifest import FILE_NAME, Manifest, manifest_bytes
-from kdcache.cache.record.records import list_records, read_samples_record
+from kdcache.cache.record.packed import open_packed
+from kdcache.cache.record.records import list_records
 from kdcache.cache.stores.local import LocalStore
-from kdcache.cache.stores.sample_tars import open_samples
 from kdcache.cache.stores.table import target_format
 from kdcache.cache.trust import consent
 
@@ -225,8 +225,7 @@ def _finish(plan: Plan, begun: Begun) -> int:
     dead = set(begun.dead)
     store, size = LocalStore(plan.root), plan.manifest.shard_samples
     for block in range(counted(plan), begun.assignment.num_blocks):
-        record, _ = read_samples_record(plan.root, block)
-        valid = open_samples(store, block, record.rows).valid
+        valid = open_packed(store, block).valid
         dead |= {block * size + row for row, good in enumerate(valid) if not good}
     return settle(plan, begun.blocks(plan), begun.assignment.num_blocks, dead)
 

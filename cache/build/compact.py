@@ -13,7 +13,6 @@ import numpy as np
 
 from kdcache.cache.build.lock import build_lock
 from kdcache.cache.build.samples.assign import remove_block
-from kdcache.cache.build.samples.pack import packed_objects, samples_record
 from kdcache.cache.build.settle import complete_pairs
 from kdcache.cache.build.write import Written, write_shard
 from kdcache.cache.errors import BadCache, BadOption
@@ -30,6 +29,7 @@ from kdcache.cache.record.generation import (
 from kdcache.cache.record.manifest import FILE_NAME, Manifest, manifest_bytes, pass_id
 from kdcache.cache.record.records import (
     Coverage,
+    SamplesRecord,
     list_records,
     read_samples_record,
     read_targets_record,
@@ -40,7 +40,7 @@ from kdcache.cache.record.sealed import read_sealed, sealed
 from kdcache.cache.spec import RowParts, TensorSpec, ceil_div
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
-from kdcache.cache.stores.sample_tars import SampleEntry
+from kdcache.cache.stores.sample_tars import SampleEntry, packed_objects
 from kdcache.cache.stores.table import target_format
 from kdcache.cache.tasks.table import task_of
 from kdcache.cache.views.block_views import block_views
@@ -143,7 +143,7 @@ class Copy:
             entries = [self._entry(old) for old in self._block(block)]
             objects = packed_objects(block, self._manifest.shard_samples, entries)
             written = tuple(self._store.put(name, buffers) for name, buffers in objects)
-            record = samples_record(block, len(entries), written)
+            record = SamplesRecord(block=block, rows=len(entries), objects=written)
             self._store.create(record_name(record.shard), record_bytes(record))
         layout = whole_layout(self._store.root, self._manifest, range(self.num_blocks), self.num_blocks)
         target_format(self._manifest.target_format).prepare(self._store, layout, ())

@@ -9,10 +9,10 @@ from kdcache.cache.build.plan import Plan, Work
 from kdcache.cache.build.size import CRC_BYTES, INDEX_BYTES, flight_bytes, header_size
 from kdcache.cache.record.layout import bytes_per_row, target_layout
 from kdcache.cache.record.manifest import Manifest, pass_id
-from kdcache.cache.record.records import Coverage, list_records, read_samples_record
+from kdcache.cache.record.packed import open_packed
+from kdcache.cache.record.records import Coverage, list_records
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
-from kdcache.cache.stores.sample_tars import open_samples
 from kdcache.cache.stores.tar_pack import BLOCK
 
 ROW_BYTES = 37  # of the columns of a shard's rows
@@ -70,7 +70,7 @@ class _BlockInputs:
         self.index_of = {key: i for i, key in enumerate(plan.source.keys)}
         self.seen: set[tuple[int, int]] = set()
         self._plan, self._to_pack = plan, to_pack
-        self._packed = PackedSizes(LocalStore(plan.root))
+        self._store = LocalStore(plan.root)
         self._full = any(v.crop is None for v in plan.manifest.views)
         self._sizes: dict[int, list[tuple[int, int]]] = {}
 
@@ -83,24 +83,11 @@ class _BlockInputs:
 
     def _read(self, block: int) -> list[tuple[int, int]]:
         if block not in self._to_pack:
-            return self._packed.sizes(block)
+            return open_packed(self._store, block).valid_sizes
         keys = self._to_pack[block]
         if not self._full:
             return [(1, 1)] * len(keys)
         return [header_size(self._plan.source, self.index_of[key]) for key in keys]
-
-
-class PackedSizes:
-    """(height, width) of the valid samples of packed blocks."""
-
-    def __init__(self, store: LocalStore) -> None:
-        self._store = store
-
-    def sizes(self, block: int) -> list[tuple[int, int]]:
-        record, _ = read_samples_record(self._store.root, block)
-        samples = open_samples(self._store, block, record.rows)
-        pairs = zip(samples.heights.tolist(), samples.widths.tolist(), samples.valid, strict=True)
-        return [(height, width) for height, width, valid in pairs if valid]
 
 
 def _shard_bytes(manifest: Manifest, name: str, inputs: Sequence[tuple[int, int]]) -> int:

@@ -17,11 +17,10 @@ from kdcache.cache.build.draw import Living
 from kdcache.cache.build.options import BuildOptions
 from kdcache.cache.build.plan import Plan, Work
 from kdcache.cache.build.same_pixels import EarlierPixels
-from kdcache.cache.build.samples.pack import entries_again, packed_objects, samples_record
+from kdcache.cache.build.samples.pack import entries_again
 from kdcache.cache.build.targets import TargetBuilder
-from kdcache.cache.build.write import Written, write_again
+from kdcache.cache.build.write import Written, put_back, write_again
 from kdcache.cache.errors import BadCache, BadSample
-from kdcache.cache.fingerprint import digest_bytes
 from kdcache.cache.look.verify import damaged_shards
 from kdcache.cache.record.generation import (
     Generation,
@@ -30,11 +29,10 @@ from kdcache.cache.record.generation import (
     read_generation,
 )
 from kdcache.cache.record.manifest import FILE_NAME, manifest_bytes, read_manifest
-from kdcache.cache.record.records import record_bytes, record_name
-from kdcache.cache.record.sealed import seal_of
+from kdcache.cache.record.records import SamplesRecord
 from kdcache.cache.stores.contract import ObjectRecord, ShardKey
 from kdcache.cache.stores.local import LocalStore
-from kdcache.cache.stores.sample_tars import SampleEntry, keys_in_tar, packed_keys
+from kdcache.cache.stores.sample_tars import keys_in_tar, packed_keys, packed_objects
 
 
 class Repaired(NamedTuple):
@@ -101,28 +99,18 @@ def _pack_again(plan: Plan, store: LocalStore, block: int) -> bool:
     generation = plan.generation
     assert generation is not None
     entry = generation.blocks[block]
+
+    def record_of(objects: Sequence[ObjectRecord]) -> SamplesRecord:
+        return SamplesRecord(block=block, rows=entry.rows, objects=tuple(objects))
+
     for told in (packed_keys, keys_in_tar):  # either may be what is damaged
         if keys := told(store, block, entry.rows):
             with suppress(BadSample):
                 entries = entries_again(plan.source, *keys)
-                if _put_back(store, block, plan.manifest.shard_samples, entries, entry.seal):
+                packed = packed_objects(block, plan.manifest.shard_samples, entries)
+                if put_back(store, packed, record_of, entry.seal):
                     return True
     return False
-
-
-def _put_back(
-    store: LocalStore, block: int, shard_samples: int, entries: Sequence[SampleEntry], seal: str
-) -> bool:
-    """Store a block of samples where that gives the very bytes that were recorded under `seal`."""
-    objects = packed_objects(block, shard_samples, entries)
-    named = tuple(ObjectRecord(n, sum(len(b) for b in bs), digest_bytes(*bs)) for n, bs in objects)
-    content = record_bytes(samples_record(block, len(entries), named))
-    if seal_of(content) != seal:
-        return False
-    for name, buffers in objects:
-        store.put(name, buffers)
-    store.put(record_name(ShardKey(block)), content)
-    return True
 
 
 def _compute_again(
@@ -139,7 +127,7 @@ def _compute_again(
     if not works:
         return lost
 
-    def put_back(written: Written) -> None:
+    def write(written: Written) -> None:
         if not write_again(store, plan.manifest, written, generation.seals[written.shard]):
             lost.add(written.shard.block)
 
@@ -149,7 +137,7 @@ def _compute_again(
         batch_size=options.batch_size,
         threads=options.threads,
         living_of=lambda work: living[work.shard],
-        write=put_back,
+        write=write,
     ).run(works, computed)
     return lost
 

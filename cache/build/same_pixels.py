@@ -7,7 +7,7 @@ import numpy as np
 
 from kdcache.cache.build.draw import Shard
 from kdcache.cache.errors import BadCache
-from kdcache.cache.images.pipeline import pipeline_facts
+from kdcache.cache.images.pipeline import changed_facts
 from kdcache.cache.record.manifest import Manifest
 from kdcache.cache.record.records import list_records, read_targets_record
 from kdcache.cache.record.row_columns import unpack_views
@@ -60,14 +60,11 @@ class EarlierPixels:
             return None
 
     def _other(self, shard: Shard, place: int, device: str) -> BadCache:
-        then, now = dict(self._manifest.pipeline), pipeline_facts(None if device == "cpu" else 0)
-        changed = [
-            f"{k} {then.get(k)} -> {now.get(k)}" for k in sorted({*then, *now}) if then.get(k) != now.get(k)
-        ]
+        changed = changed_facts(self._manifest.pipeline, None if device == "cpu" else 0)
         return BadCache(
             f"the image pipeline makes other pixels than the teacher saw before: sample "
             f"{shard.first + place} view {shard.work.shard.view} "
-            f"({'; '.join(changed) or 'nothing recorded differs'})",
+            f"({changed or 'nothing recorded differs'})",
             where=str(self._store.root),
             fix="build with the DALI version and the device kind of the first build, "
             "or build a cache of its own under another $KDCACHE_HOME",

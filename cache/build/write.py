@@ -1,13 +1,13 @@
 """A finished shard on its way to disk: its objects first, then its record, which alone says that it
 exists."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from kdcache.cache.fingerprint import digest_bytes
 from kdcache.cache.record.layout import target_layout
 from kdcache.cache.record.manifest import Manifest
-from kdcache.cache.record.records import TargetsRecord, record_bytes, record_name
+from kdcache.cache.record.records import Record, TargetsRecord, record_bytes, record_name
 from kdcache.cache.record.row_columns import columns_name, pack_views
 from kdcache.cache.record.sealed import seal_of
 from kdcache.cache.spec import RowParts, TensorSpec
@@ -40,16 +40,27 @@ def write_shard(store: LocalStore, manifest: Manifest, written: Written) -> None
 
 
 def write_again(store: LocalStore, manifest: Manifest, written: Written, seal: str) -> bool:
-    """Store a shard in the place of a damaged one, where that gives the very bytes that were recorded under
-    `seal`; False, with nothing written, where it does not."""
+    """Store a shard in the place of a damaged one; see `put_back`."""
     packed = list(_objects(manifest, written))
+    return put_back(store, packed, lambda objects: _record(written, objects), seal)
+
+
+def put_back(
+    store: LocalStore,
+    packed: Sequence[tuple[str, Sequence[Buffer]]],
+    record_of: Callable[[Sequence[ObjectRecord]], Record],
+    seal: str,
+) -> bool:
+    """Store objects and their record, where these are the very bytes that were recorded under `seal`; False,
+    with nothing written, where they are not."""
     objects = [ObjectRecord(n, sum(len(b) for b in buffers), digest_bytes(*buffers)) for n, buffers in packed]
-    content = record_bytes(_record(written, objects))
+    record = record_of(objects)
+    content = record_bytes(record)
     if seal_of(content) != seal:
         return False
     for name, buffers in packed:
         store.put(name, buffers)
-    store.put(record_name(written.shard), content)
+    store.put(record_name(record.shard), content)
     return True
 
 

@@ -17,7 +17,7 @@ Only the part of an image that its crop shows is resized. Cost on one core, imag
 crop of 176x240, decoding included: 2 ms a sample.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakSet
 
@@ -55,6 +55,13 @@ def pipeline_facts(device_id: int | None) -> dict[str, str | int]:
         "device": torch.cuda.get_device_name(device_id) if gpu else "cpu",
         "dali": str(dali.__version__),
     }
+
+
+def changed_facts(recorded: Mapping[str, object], device_id: int | None) -> str:
+    """What differs between the recorded pipeline and today's, as 'dali 1.0 -> 2.0; ...'; '' for nothing."""
+    then, now = dict(recorded), pipeline_facts(device_id)
+    names = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+    return "; ".join(f"{name} {then.get(name)} -> {now.get(name)}" for name in names)
 
 
 class ImagePipeline:

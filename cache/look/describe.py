@@ -5,10 +5,9 @@ from pathlib import Path
 
 from kdcache.cache.record.layout import target_layout
 from kdcache.cache.record.manifest import Manifest
-from kdcache.cache.record.records import read_samples_record
+from kdcache.cache.record.packed import open_packed
 from kdcache.cache.stores.contract import TargetLayout
 from kdcache.cache.stores.local import LocalStore
-from kdcache.cache.stores.sample_tars import open_samples
 
 
 def whole_layout(root: Path, manifest: Manifest, blocks: Iterable[int], num_blocks: int) -> TargetLayout:
@@ -18,9 +17,6 @@ def whole_layout(root: Path, manifest: Manifest, blocks: Iterable[int], num_bloc
     sizes = {v.crop for v in manifest.views if v.crop is not None}
     if any(v.crop is None for v in manifest.views):
         for block in blocks:
-            record, _ = read_samples_record(root, block)
-            samples = open_samples(store, block, record.rows)
-            pairs = zip(samples.heights.tolist(), samples.widths.tolist(), samples.valid, strict=True)
-            sizes |= {(height, width) for height, width, valid in pairs if valid}
+            sizes |= set(open_packed(store, block).valid_sizes)
     specs = {t.name: {t.spec(*size) for size in sizes} for t in manifest.taps}
     return target_layout(manifest, specs, num_blocks)

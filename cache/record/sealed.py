@@ -33,22 +33,26 @@ def sealed(body: object, *, readable: bool = False) -> bytes:
 
 def seal_of(content: bytes) -> str:
     """The seal that a file ends in, compared with its bytes. Raises ValueError."""
+    return _opened(content)[1]
+
+
+def _opened(content: bytes) -> tuple[bytes, str]:
+    """What is sealed, and its seal."""
     match = SEAL.search(content, max(0, len(content) - _TAIL_BYTES))
     if match is None:
         raise ValueError("it does not end in a seal")
-    stored, computed = match[1].decode(), digest_bytes(content[: match.start()])
+    body, stored = content[: match.start()], match[1].decode()
+    computed = digest_bytes(body)
     if stored != computed:
         raise ValueError(f"its seal differs (stored {stored}, found {computed})")
-    return stored
+    return body, stored
 
 
 def decode_sealed(content: bytes, kind: type[T]) -> tuple[T, str]:
     """The value and its seal. Raises ValueError for bytes that were changed, or that are not of `kind`."""
-    seal = seal_of(content)
-    match = SEAL.search(content, max(0, len(content) - _TAIL_BYTES))
-    assert match is not None
+    body, seal = _opened(content)
     try:
-        return msgspec.json.decode(content[: match.start()] + b"}", type=kind), seal
+        return msgspec.json.decode(body + b"}", type=kind), seal
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(str(error)) from error
 

@@ -72,10 +72,6 @@ class Store(Protocol):
         """Names that start with `prefix`, sorted."""
         ...
 
-    def folders(self, prefix: str) -> "builtins.list[str]":
-        """Names of the folders directly below the folder `prefix`, sorted; none when it is not there."""
-        ...
-
     def remove(self, name: str) -> None:
         """Forget an object; nothing happens when it is not there. Open maps of it stay readable."""
         ...

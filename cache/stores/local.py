@@ -142,14 +142,6 @@ class LocalStore:
         )
         return sorted(name for name in names if name.startswith(prefix))
 
-    def folders(self, prefix: str) -> "builtins.list[str]":
-        """Names of the folders directly below the folder `prefix`, sorted."""
-        below = self.path(prefix)
-        if not below.is_dir():
-            return []
-        with os.scandir(below) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir())
-
     def remove(self, name: str) -> None:
         """Delete an object, if it is there. Maps of it that someone holds stay readable."""
         path = self.path(name)

@@ -23,7 +23,7 @@ import numpy as np
 
 from kdcache.cache.errors import BadCache, BadSample
 from kdcache.cache.stores.columns import SUFFIX, column, pack_columns, read_columns, text_column
-from kdcache.cache.stores.contract import Buffer, ObjectRecord, Store, bad_object
+from kdcache.cache.stores.contract import Buffer, Store, bad_object
 from kdcache.cache.stores.tar_pack import pack_tar
 from kdcache.cache.views.draw import key_hash
 
@@ -105,12 +105,12 @@ def pack_samples(first_index: int, entries: Sequence[SampleEntry]) -> tuple[list
     return buffers, pack_columns(columns | of_truth)
 
 
-def write_samples(
-    store: Store, block: int, first_index: int, entries: Sequence[SampleEntry]
-) -> tuple[ObjectRecord, ...]:
-    """Store one block's tar, then its index."""
-    buffers, index = pack_samples(first_index, entries)
-    return store.put(tar_name(block), buffers), store.put(index_name(block), index)
+def packed_objects(
+    block: int, shard_samples: int, entries: Sequence[SampleEntry]
+) -> list[tuple[str, Sequence[Buffer]]]:
+    """The tar and the index of a block, by name, in the order in which they are stored."""
+    buffers, index = pack_samples(block * shard_samples, entries)
+    return [(tar_name(block), buffers), (index_name(block), [index])]
 
 
 class SampleBlock:
@@ -165,6 +165,12 @@ class SampleBlock:
         if spans.size and (spans.min() < 0 or (spans[:, 1] > self._tar.size - spans[:, 0]).any()):
             raise bad_object(f"'{self.name}' has {self._tar.size} bytes, its index needs more", self.name)
         return spans
+
+    @property
+    def valid_sizes(self) -> list[tuple[int, int]]:
+        """(height, width) in pixels of the samples that can be used."""
+        pairs = zip(self.heights.tolist(), self.widths.tolist(), self.valid, strict=True)
+        return [(height, width) for height, width, valid in pairs if valid]
 
     def content_digest(self, row: int) -> tuple[bytes, bytes]:
         """Digests of the source's own bytes: of the image, of the label."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from stored_shard import put_shard
+from stored_shard import put_samples, put_shard
 
 from kdcache.cache.record.generation import (
     LOST,
@@ -27,7 +27,7 @@ from kdcache.cache.record.sealed import seal_of
 from kdcache.cache.spec import RowParts, Task, TensorSpec
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
-from kdcache.cache.stores.sample_tars import SampleEntry, write_samples
+from kdcache.cache.stores.sample_tars import SampleEntry
 from kdcache.cache.stores.table import target_format
 from kdcache.cache.tasks.table import SEGMENTATION, written
 from kdcache.cache.views.block_views import BlockViews, block_views
@@ -71,7 +71,7 @@ class HandWritten:
     def add_block(self, entries: Sequence[SampleEntry]) -> int:
         """The samples of the next block; its number."""
         block = len(self.blocks)
-        objects = write_samples(self.store, block, block * self.manifest.shard_samples, entries)
+        objects = put_samples(self.store, block, self.manifest.shard_samples, entries)
         record = SamplesRecord(block=block, rows=len(entries), objects=objects)
         self.blocks.append(BlockEntry(self._create(record), len(entries)))
         return block

@@ -1,9 +1,10 @@
-"""One shard of targets in a store, as the builder puts it there."""
+"""One shard of targets, or of samples, in a store, as the builder puts it there."""
 
 from collections.abc import Mapping, Sequence
 
 from kdcache.cache.spec import RowParts, TensorSpec
 from kdcache.cache.stores.contract import ObjectRecord, ShardKey, Store, TargetFormat, TargetLayout
+from kdcache.cache.stores.sample_tars import SampleEntry, packed_objects
 
 
 def put_shard(
@@ -17,3 +18,9 @@ def put_shard(
 ) -> list[ObjectRecord]:
     packed = form.pack(layout, shard, targets=targets, sizes=sizes)
     return [store.put(name, buffers) for name, buffers in packed]
+
+
+def put_samples(
+    store: Store, block: int, shard_samples: int, entries: Sequence[SampleEntry]
+) -> tuple[ObjectRecord, ...]:
+    return tuple(store.put(*one) for one in packed_objects(block, shard_samples, entries))

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 from class_data import draw_npz
+from dying_step import dies_in_step
 
 from kdcache.cache.errors import BadOption, Missing
 from kdcache.cache.networks.run import load_run_network
 from kdcache.trainer.folder.checkpoint import list_checkpoints, load_latest
 from kdcache.trainer.folder.run_folder import read_metrics
 from kdcache.trainer.run import train_run
-from kdcache.trainer.steps.step import Stepper, StepResult
 from kdcache.trainer.students.exits import load_exit
 
 TINY = {"student": "resnet8x4", "batch_size": 4, "steps": 2, "device": "cpu", "log": "none", "save_every": 1}
@@ -49,16 +49,7 @@ def test_killed_and_resumed_they_end_bit_identical(
 ) -> None:
     options = {"loss": loss, "steps": 4, "accumulate": 2, "ema": 0.9, "eval_every": 2}
     whole = start(home, "whole", **options)
-    real = Stepper.step
-
-    def dying(self: Stepper, step: int, *rest: Any) -> StepResult:
-        if step == 3:
-            raise KeyboardInterrupt
-        return real(self, step, *rest)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Stepper, "step", dying)
-        start(home, "r", **options)
+    dies_in_step(3, lambda: start(home, "r", **options), monkeypatch)
     train_run({"run": "r"}, home=home, resume=True)
     killed = home / "runs" / "r"
     digests = [(list_checkpoints(d)[-1] / "digests.json").read_text() for d in (whole, killed)]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from cache_scene import Scene, add, built_scene, images, living_rows, relabel, remove, repaint
+from dying_step import dies_in_step
 
 from kdcache.cache.build.build import build_cache
 from kdcache.cache.build.options import parse_tap
@@ -37,16 +38,7 @@ def trained(scene: Scene, run: str, **options: object) -> Path:
 
 
 def killed_in_step_3(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Stepper.step
-
-    def dying(self: Stepper, step: int, *rest: Any) -> StepResult:
-        if step == 3:
-            raise KeyboardInterrupt
-        return real(self, step, *rest)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Stepper, "step", dying)
-        trained(scene, "killed")
+    dies_in_step(3, lambda: trained(scene, "killed"), monkeypatch)
 
 
 def renewed(scene: Scene) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kdcache.cache.errors import BadCache
 from kdcache.cache.images.feed import Feed, pixel_digests
-from kdcache.cache.images.pipeline import ImagePipeline, pipeline_facts
+from kdcache.cache.images.pipeline import ImagePipeline, changed_facts
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.reader.rows import pixel_feed
 from kdcache.cache.views.view import Row
@@ -75,11 +75,8 @@ def _other_pixels(
     cache: Cache, index: int, view: int, stored: str, remade: str, device_id: int | None
 ) -> BadCache:
     """The error, with what differs between the recorded pipeline and this one."""
-    then, now = dict(cache.manifest.pipeline), pipeline_facts(device_id)
-    changed = [
-        f"{k} {then.get(k)} -> {now.get(k)}" for k in sorted({*then, *now}) if then.get(k) != now.get(k)
-    ]
-    why = "; ".join(changed) or "nothing recorded differs: the stored image or this machine's decoder does"
+    changed = changed_facts(cache.manifest.pipeline, device_id)
+    why = changed or "nothing recorded differs: the stored image or this machine's decoder does"
     return BadCache(
         f"the image pipeline makes other pixels than the teacher saw: '{cache.key(index)}' view {view} "
         f"has digest {remade}, stored is {stored} (at build -> now: {why})",

@@ -13,17 +13,12 @@ from typing import NamedTuple
 from kdcache.cache.build.samples.stamps import read_stamps, stamp_of
 from kdcache.cache.build.samples.survey import Content, content_or_none
 from kdcache.cache.errors import BadCache
-from kdcache.cache.record.records import (
-    list_records,
-    objects_of,
-    read_record,
-    read_samples_record,
-    record_name,
-)
+from kdcache.cache.record.packed import open_packed
+from kdcache.cache.record.records import list_records, objects_of, read_record, record_name
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
-from kdcache.cache.stores.sample_tars import SampleBlock, open_samples
+from kdcache.cache.stores.sample_tars import SampleBlock
 
 
 class Assignment(NamedTuple):
@@ -32,7 +27,6 @@ class Assignment(NamedTuple):
     num_blocks: int
     to_pack: Mapping[int, tuple[str, ...]]  # block -> keys, in order; () keeps a number that nobody needs
     unwanted: frozenset[int]  # rows of kept blocks that never count
-    num_new: int  # keys that get a row, in kept and in new blocks
 
 
 def assign(
@@ -48,7 +42,7 @@ def assign(
     kept: set[int] = set()
     unwanted: set[int] = set()
     for block in _beyond(root, counted):
-        samples = _readable(root, store, block) if keep else None
+        samples = _readable(store, block) if keep else None
         rows = [] if samples is None else _adopted(root, source, index_of, left, block, samples)
         if samples is None or not rows:
             remove_block(root, store, block)
@@ -60,7 +54,7 @@ def assign(
     to_pack = dict(_dealt(list(left), counted, kept, shard_samples))
     top = max([counted - 1, *kept, *to_pack]) + 1
     to_pack |= {block: () for block in range(counted, top) if block not in kept and block not in to_pack}
-    return Assignment(top, to_pack, frozenset(unwanted), len(wanted))
+    return Assignment(top, to_pack, frozenset(unwanted))
 
 
 def remove_block(root: Path, store: LocalStore, block: int) -> None:
@@ -84,10 +78,9 @@ def _beyond(root: Path, counted: int) -> list[int]:
     return sorted({key.block for key in list_records(root) if key.block >= counted})
 
 
-def _readable(root: Path, store: LocalStore, block: int) -> SampleBlock | None:
+def _readable(store: LocalStore, block: int) -> SampleBlock | None:
     try:
-        record, _ = read_samples_record(root, block)
-        return open_samples(store, block, record.rows)
+        return open_packed(store, block)
     except BadCache:
         return None
 

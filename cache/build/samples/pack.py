@@ -15,19 +15,9 @@ from kdcache.cache.build.samples.survey import content_of, content_or_none
 from kdcache.cache.errors import BadSample
 from kdcache.cache.record.records import SamplesRecord, record_bytes, record_name
 from kdcache.cache.sources.contract import Source
-from kdcache.cache.stores.contract import Buffer, ObjectRecord
 from kdcache.cache.stores.local import LocalStore
-from kdcache.cache.stores.sample_tars import (
-    SampleEntry,
-    bad_entry,
-    image_suffix,
-    index_name,
-    pack_samples,
-    tar_name,
-)
+from kdcache.cache.stores.sample_tars import SampleEntry, bad_entry, image_suffix, packed_objects
 from kdcache.cache.tasks.table import task_of
-
-Objects = list[tuple[str, Sequence[Buffer]]]
 
 
 def pack_blocks(
@@ -50,21 +40,11 @@ def pack_blocks(
         objects = packed_objects(block, plan.manifest.shard_samples, entries)
         written = tuple(store.put(name, buffers) for name, buffers in objects)
         write_stamps(store, block, [stamp_of(plan.source, i) for i in indices])
-        record = samples_record(block, len(entries), written)
+        record = SamplesRecord(block=block, rows=len(entries), objects=written)
         store.create(record_name(record.shard), record_bytes(record))
         skipped += [e.key for e in entries if not e.valid]
         done(len(keys))
     return skipped
-
-
-def packed_objects(block: int, shard_samples: int, entries: Sequence[SampleEntry]) -> Objects:
-    """The tar and the index of a block, by name."""
-    buffers, index = pack_samples(block * shard_samples, entries)
-    return [(tar_name(block), buffers), (index_name(block), [index])]
-
-
-def samples_record(block: int, rows: int, objects: tuple[ObjectRecord, ...]) -> SamplesRecord:
-    return SamplesRecord(block=block, rows=rows, objects=objects)
 
 
 def entries_again(source: Source, keys: Sequence[str], valid: np.ndarray) -> list[SampleEntry]:

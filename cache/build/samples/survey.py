@@ -74,7 +74,6 @@ def survey(
     dead |= {b * size + row for b in lost for row in range(cache.generation.blocks[b].rows)}
     index_of = {key: i for i, key in enumerate(source.keys)}
     changes = list(_changes(cache, source, index_of, dead, lost, every_file))
-    mixed: list[int] = []
     if update:
         dead |= {change.row for change in changes}
     mixed = _shows_any(cache, {change.key for change in changes if update}, dead, lost)

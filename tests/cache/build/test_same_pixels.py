@@ -40,7 +40,7 @@ def test_a_tap_of_other_pixels_is_refused_before_its_shard_is_written(
     with monkeypatch.context() as patch:
         change(patch)
         patch.setattr(
-            "kdcache.cache.build.same_pixels.pipeline_facts", lambda device: {"dali": "0.1", "decoder": "x"}
+            "kdcache.cache.images.pipeline.pipeline_facts", lambda device: {"dali": "0.1", "decoder": "x"}
         )
         with pytest.raises(
             BadCache, match="makes other pixels than the teacher saw before: sample "

@@ -91,7 +91,6 @@ class StoreContract:
         assert store.list("b/") == ["b/1", "b/2"]
         assert store.list("b") == ["b/1", "b/2", "b1", "bc/3"]
         assert store.list("none/") == []
-        assert store.folders("a") == ["x"] and store.folders("none") == []
 
     def test_removing_forgets_an_object_and_does_not_mind_a_missing_one(self, store: Store) -> None:
         store.put("a/b", b"bytes")

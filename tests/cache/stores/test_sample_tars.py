@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import save
+from stored_shard import put_samples
 
 from kdcache.cache.errors import BadCache, BadSample
 from kdcache.cache.stores.columns import read_columns
@@ -24,7 +25,6 @@ from kdcache.cache.stores.sample_tars import (
     pack_samples,
     packed_keys,
     tar_name,
-    write_samples,
 )
 from kdcache.cache.stores.tar_pack import pack_tar
 from kdcache.cache.views.draw import key_hash
@@ -62,7 +62,7 @@ ENTRIES = [
 @pytest.fixture
 def store(tmp_path: Path) -> LocalStore:
     store = LocalStore(tmp_path)
-    write_samples(store, 3, 12, ENTRIES)
+    put_samples(store, 3, 4, ENTRIES)
     return store
 
 
@@ -107,7 +107,7 @@ def test_classes_are_ascii_members_and_a_column(
     tmp_path: Path, plain_webdataset: Callable[..., Samples]
 ) -> None:
     store = LocalStore(tmp_path)
-    write_samples(store, 0, 0, CLASSIFIED)
+    put_samples(store, 0, 4, CLASSIFIED)
     samples = plain_webdataset(tmp_path / tar_name(0))
     assert [s["cls"] for s in samples] == [b"7", b"0"] and "label.png" not in samples[0]
     assert plain_webdataset(tmp_path / tar_name(0), "rgb8")[0]["cls"] == 7
@@ -135,7 +135,7 @@ def changed_index(store: LocalStore, block: int, change: dict[str, np.ndarray]) 
 @pytest.mark.parametrize("classes", [np.array([7, -1]), np.array([7.0, -1.0, 0.0])])
 def test_a_column_of_classes_that_does_not_fit_is_damage(tmp_path: Path, classes: np.ndarray) -> None:
     store = LocalStore(tmp_path)
-    write_samples(store, 0, 0, CLASSIFIED)
+    put_samples(store, 0, 4, CLASSIFIED)
     changed_index(store, 0, {"truth.classes": classes})
     with pytest.raises(BadCache, match=r"samples/00000\.safetensors' cannot be read"):
         open_samples(store, 0, 3)
@@ -164,7 +164,7 @@ def test_an_invalid_sample_keeps_its_place_and_says_so_when_read(store: LocalSto
 
 
 def test_packing_twice_gives_the_same_bytes(store: LocalStore, tmp_path: Path) -> None:
-    again = write_samples(LocalStore(tmp_path / "other"), 3, 12, ENTRIES)
+    again = put_samples(LocalStore(tmp_path / "other"), 3, 4, ENTRIES)
     assert [r.name for r in again] == [tar_name(3), index_name(3)]
     for record in again:
         assert (tmp_path / "other" / record.name).read_bytes() == (store.root / record.name).read_bytes()
@@ -177,7 +177,7 @@ def test_images_are_packed_without_copying_them() -> None:
 
 def test_a_block_of_invalid_samples_only_can_be_read(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    write_samples(store, 0, 0, [bad_entry("a"), bad_entry("b")])
+    put_samples(store, 0, 4, [bad_entry("a"), bad_entry("b")])
     assert open_samples(store, 0, 2).valid.tolist() == [False, False]
 
 
