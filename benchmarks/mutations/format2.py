@@ -150,7 +150,7 @@ MUTANTS = [
         BUILD,
     ),
     ("every build renews", "survey", "    if update:", "    if True:", MODEL),
-    ("rows of lost blocks live", "survey", "for b in lost for row", "for b in () for row", MODEL),
+    ("rows of lost blocks live", "survey", "for b in lost for row", "for b in () for row", BUILD),
     ("unwanted rows of a kept block count", "assign", "unwanted |= {", "unwanted &= {", BUILD),
     (
         "files that changed since are adopted",
