@@ -40,16 +40,17 @@ def print_cache(cache: Cache, console: Console) -> None:
     facts.add_row("generation", _generation_text(cache))
     console.print(facts, highlight=False)
     console.print(_tap_table(cache))
+    if len(cache.generation.retired):
+        freed, name = size_text(retired_bytes(cache)), cache.root.name
+        advice = f"'kdcache compact --cache {name} --out NAME' frees about {freed}"
+        console.print(advice, highlight=False, soft_wrap=True)  # a command that is cut cannot be typed
     console.print(f"losses it can serve: {', '.join(_losses(cache))}", highlight=False)
 
 
 def _generation_text(cache: Cache) -> str:
-    """Number, living and retired samples, what compacting would free, what is not finished."""
-    retired = len(cache.generation.retired)
-    text = f"{cache.generation.number}: {cache.generation.num_living} samples live, {retired} are retired"
-    if retired:
-        freed = size_text(retired_bytes(cache))
-        text += f"; 'kdcache compact --cache {cache.root.name} --out NAME' frees about {freed}"
+    """Number, living and retired samples, what is not finished."""
+    generation = cache.generation
+    text = f"{generation.number}: {generation.num_living} samples live, {len(generation.retired)} are retired"
     later = len(unfinished(cache.root))
     return text + (f"; {later} shards beyond it are unfinished" if later else "")
 
