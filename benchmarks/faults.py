@@ -2,13 +2,13 @@
 
     .venv/bin/python benchmarks/faults.py [--only KIND,KIND] [--out DIR] [--hours 2] [--small]
 
-    crash   SIGKILL before and after every operation of the store, in eight jobs and both formats: the same
-            command finishes the job; living rows equal those of the run that was never killed, and where
-            nothing changed in the data every file does kills   SIGKILL at random moments of real commands
-            (`kill.py`) flips   one bit of any kind of file in a cache: found by verify or by the reader,
-            mended by --repair fire    a reader that compares every row with a live teacher while builders
-            update, grow, repair and die compact rounds of changes, deletions and growth, then a compacted
-            copy, compared bit for bit
+    crash    SIGKILL before and after every operation of the store, in eight jobs and both formats: the same
+             command finishes the job; living rows equal those of the run that was never killed, and where
+             nothing changed in the data every file does
+    kills    SIGKILL at random moments of real commands (`kill.py`)
+    flips    one bit of any kind of file in a cache: found by verify or by the reader, mended by --repair
+    fire     a reader that compares every row with a live teacher while builders update, grow, repair and die
+    compact  rounds of changes, deletions and growth, then a compacted copy, compared bit for bit
 
 'silent' is damage that nobody notices and that changes what is read, 'traceback' an error that is no KdError.
 Each kind writes DIR/KIND.json as it goes and continues there; one that was not ended prints "incomplete".

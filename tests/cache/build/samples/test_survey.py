@@ -13,6 +13,7 @@ from kdcache.cache.build.samples import survey as module
 from kdcache.cache.build.samples.survey import Survey
 from kdcache.cache.look.verify import pixel_check, problems
 from kdcache.cache.reader.cache import open_cache
+from kdcache.cache.sources.table import open_source
 
 
 def build(scene: Scene, **changes: object) -> tuple[BuildReport, Survey]:
@@ -221,3 +222,12 @@ def test_a_lone_new_sample_takes_its_partner_from_the_block_before(mixed: MixedS
     mixed.draw("dog/9", 52)
     build(mixed)
     assert {partners(mixed.cache)["dog/9", view] for view in (0, 1)} == {"dog/2"} and whole(mixed)
+
+
+def test_rows_of_a_lost_block_are_dead_and_their_keys_want_others(scene: Scene) -> None:
+    """Also for what an unfinished build recorded: a row that shows one of them must not be adopted."""
+    source = open_source(f"folder:{scene.data}", "train")
+    cache = open_cache(scene.cache)
+    state = module.survey(cache, source, update=False, lost=[1])
+    assert state.dead == {3, 4, 5} and state.wanted == ("scene03", "scene04", "scene05")
+    assert module.survey(cache, source, update=False).dead == frozenset()
