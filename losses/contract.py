@@ -20,6 +20,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
+from kdcache.cache.grid import DenseGrid
 from kdcache.cache.spec import Need, Task, TensorSpec
 from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION
 from kdcache.losses.options import OptionValue
@@ -36,6 +37,8 @@ class Facts(NamedTuple):
     classifier_KD: Tensor | None = None  # float32 weight of the teacher's last linear layer
     steps_per_epoch: float = 1.0
     input_size: tuple[int, int] = (0, 0)  # pixels, (height, width)
+    class_names: tuple[str, ...] = ()  # of the data, by number
+    teacher_classes: tuple[str, ...] = ()  # of what the teacher answers; (): nobody said
 
 
 NO_FACTS = Facts()
@@ -47,6 +50,8 @@ class Maps(NamedTuple):
     student: Mapping[str, TensorSpec]  # tap -> spec
     teacher: Mapping[str, TensorSpec]  # name of a need -> spec
     facts: Facts = NO_FACTS
+    student_grid: DenseGrid | None = None  # of networks that answer dense maps per level
+    teacher_grid: DenseGrid | None = None
 
 
 class Reads(NamedTuple):
@@ -169,6 +174,11 @@ class LossTerm(nn.Module):
         generator: images come from a generator that learns against the teacher.
         """
         return "joint"
+
+    def prepare(self, inputs: StepInputs) -> object:
+        """Of the supervised term alone, asked once per micro step without gradient: what every term may read
+        as `inputs.prepared`, such as which position of a detector answers for which object."""
+        return None
 
     def forward(self, inputs: StepInputs) -> LossOutput:
         raise NotImplementedError

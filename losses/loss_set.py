@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcache.losses.contract import LossOutput, LossTerm, Rival, Weighted
+from kdcache.losses.plan.table import TASK
 from kdcache.losses.schedules import ALWAYS, TermSchedule
 from kdcache.losses.step_inputs import LossValues, StepInputs
 
@@ -50,6 +51,8 @@ class LossSet(nn.Module):
     def forward(self, inputs: StepInputs) -> LossValues:
         weighted: dict[str, Tensor] = {}
         unweighted: dict[str, Tensor] = {}
+        with torch.no_grad():
+            inputs = inputs._replace(prepared=self._prepared(inputs))
         for label, module in self.terms.items():
             factor = self.weight_at(label, inputs.epoch)
             # A dropped term is still reported. With learned parts it keeps a gradient of 0: DDP waits for it.
@@ -60,6 +63,11 @@ class LossSet(nn.Module):
                 weighted[name] = value.value * (value.weight * factor)
         total = torch.stack(list(weighted.values())).sum()
         return LossValues(total, {name: value.detach() for name, value in weighted.items()}, unweighted)
+
+    def _prepared(self, inputs: StepInputs) -> object:
+        """What the supervised term works out for all terms; None where the run has none."""
+        labelled = zip(self.terms, self._modules_in_order(), strict=True)
+        return next((module.prepare(inputs) for label, module in labelled if label == TASK), None)
 
     def weight_at(self, label: str, epoch: int) -> float:
         """The weight of a term in `epoch`, its schedule applied."""

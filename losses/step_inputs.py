@@ -4,7 +4,7 @@ Named tuples, because they travel through accelerate's and DDP's wrappers.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,9 +17,9 @@ class StepInputs(NamedTuple):
 
     student: Mapping[str, Tensor]  # as below, with gradient; empty until the student has answered
     teacher: Mapping[str, Tensor]  # tap or need -> (B, C, H, W) or (B, D) float, without gradient
-    truth: (
-        Tensor  # what the task collates: int64 classes of pixels (B, H, W), 255 = ignore; or of images (B,)
-    )
+    # What the task collates: int64 classes of pixels (B, H, W), 255 = ignore, or of images (B,); objects
+    # (B, M, 5) float32: x1 y1 x2 y2 in pixels of the canvas and the class, -1 for padding.
+    truth: Tensor
     generator: torch.Generator  # masks and noise are drawn from it and from nowhere else
     step: int
     epoch: int  # from 0
@@ -28,6 +28,7 @@ class StepInputs(NamedTuple):
     mixed: Mixed | None = None  # second classes, only where the views mix images
     rows_per_sample: int = 1  # 4 with turns: row 4i is the plain view of sample i, then 90, 180, 270 degrees
     learner: int | None = None  # the one network that learns in this step, where networks learn in turn
+    prepared: Any = None  # what the supervised term worked out once for all terms (`LossTerm.prepare`)
 
 
 def plain_rows(inputs: StepInputs, value: Tensor) -> Tensor:
