@@ -105,6 +105,13 @@ class Method(NamedTuple):
     published: str = ""  # result that the authors report
 
 
+class Refusal(NamedTuple):
+    """Why a method is none for a task, where people would expect it, and what to take."""
+
+    reason: str
+    instead: str
+
+
 class Weighted(NamedTuple):
     """One scalar of a loss that has several, with the method's own factor in front of it."""
 
@@ -131,8 +138,13 @@ class LossTerm(nn.Module):
     # Published options per task, also 'weight', a schedule, or a companion's weight.
     task_settings: ClassVar[Mapping[Task, Mapping[str, OptionValue]]] = {}
     published_weight: ClassVar[float] = 1.0
-    # L2 norm to which the method clips the gradient of its own weights.
-    clip_norm: ClassVar[float | None] = None
+    # Tasks that the method is refused for with a reason of its own.
+    refused: ClassVar[Mapping[Task, Refusal]] = {}
+    # Other names of options, as older expressions wrote them: 'tap' -> 'taps'.
+    aliases: ClassVar[Mapping[str, str]] = {}
+    # L2 norm to which the method clips the gradient of its own weights, and where a task has its own.
+    clip_norm: float | None = None
+    task_clip: ClassVar[Mapping[Task, float]] = {}
     same_size: ClassVar[bool] = True  # False: takes maps of different sizes on the two sides
     turns: ClassVar[bool] = False  # True: reads the four quarter turns of every image
     notes: tuple[str, ...] = ()  # set by __init__ when something was decided from the map sizes; said once

@@ -32,7 +32,8 @@ class LossSet(nn.Module):
         self.weights = {term.label: term.weight for term in terms}
         self._schedules = {term.label: term.schedule for term in terms}
         self.terms = nn.ModuleDict({term.label: term.module for term in terms})
-        self.notes = tuple(note for term in terms for note in term.module.notes)
+        # Once where several terms say the same.
+        self.notes = tuple(dict.fromkeys(note for term in terms for note in term.module.notes))
 
     @property
     def clip_norm(self) -> float | None:

@@ -24,7 +24,7 @@ TASK_HOMES = (
     "cache/sources/",
     "cache/networks/families/",
 )
-TASK_ATTRIBUTES = ("tasks", "task_settings")  # of loss classes
+TASK_ATTRIBUTES = ("tasks", "task_settings", "task_clip", "refused")  # of loss classes
 # Room -> all that it may import of the project besides itself.
 BOTTOM = ("cache.spec", "cache.errors", "cache.fingerprint")
 DOORS: Mapping[str, tuple[str, ...]] = {

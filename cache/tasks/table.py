@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SEGMENTATION: Task = "segmentation"
 CLASSIFICATION: Task = "classification"
+DETECTION: Task = "detection"
 
 
 class TaskRow(NamedTuple):

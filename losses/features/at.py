@@ -6,21 +6,22 @@
 Zagoruyko and Komodakis 2017, https://arxiv.org/abs/1612.03928; winycg/CIRKD dab64db `losses/at.py`
 (segmentation: the neck, weight 10000, kd with T 1 beside it), HobbitLong/RepDistiller b84f547
 (classification: stages 1 to 3, weight 1000). No adapter: channels may differ, cells may not. A map of zeros
-has the unit 0 and no gradient.
+has the unit 0 and no gradient. Detection: the levels `fpn`; nobody published a weight for them.
 """
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kdcache.cache.grid import FPN
 from kdcache.cache.spec import BadOption, Need, TensorSpec
-from kdcache.cache.tasks.table import CLASSIFICATION
+from kdcache.cache.tasks.table import CLASSIFICATION, DETECTION, SEGMENTATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, tap_list
+from kdcache.losses.detection.match import tap_pairs
+from kdcache.losses.formulas.levels import SAME, read_shares, shared_sum
 from kdcache.losses.formulas.precision import in_float32
-from kdcache.losses.formulas.rows import named_taps
 from kdcache.losses.formulas.shapes import check_same_size
 from kdcache.losses.options import About, OptionValue
 from kdcache.losses.step_inputs import StepInputs, plain_rows
@@ -56,11 +57,16 @@ class AttentionTransfer(LossTerm):
         title="Attention transfer",
         source="Zagoruyko and Komodakis 2017, https://arxiv.org/abs/1612.03928",
         code="winycg/CIRKD dab64db losses/at.py; HobbitLong/RepDistiller b84f547 distiller_zoo/AT.py",
-        defaults="segmentation: neck, weight 10000, kd(T=1); classification: stages 1 to 3, weight 1000",
+        defaults="segmentation: neck, weight 10000, kd(T=1); classification: stages 1 to 3, weight 1000; "
+        "detection: fpn, the weight is ours",
         published="none in the tables of these repositories",
     )
+    tasks = (SEGMENTATION, CLASSIFICATION, DETECTION)
     companions = {"kd": {"weight": 1.0}}
-    task_settings = {CLASSIFICATION: {"taps": "stage1/stage2/stage3", "weight": 1000.0, "kd": 0.0}}
+    task_settings = {
+        CLASSIFICATION: {"taps": "stage1/stage2/stage3", "weight": 1000.0, "kd": 0.0},
+        DETECTION: {"taps": FPN, "kd": 0.0},
+    }
     published_weight = 10000.0
 
     def __init__(
@@ -71,10 +77,12 @@ class AttentionTransfer(LossTerm):
         cache: Annotated[
             Literal["map", "attention"], About("what is read of the teacher: whole maps, or their attention")
         ] = "map",
+        shares: Annotated[str, About("factor of each map, separated by /, or the word same")] = SAME,
     ) -> None:
         super().__init__()
-        self.taps = named_taps("at", taps)
-        self.targets = tuple(_need(tap, cache).name for tap in self.taps)
+        pairs, self.notes = tap_pairs("at", maps, taps, target=lambda tap: _need(tap, cache).name)
+        self.taps, self.targets = zip(*pairs, strict=True)
+        self.shares = read_shares("at", shares, len(pairs))
         for tap, target in zip(self.taps, self.targets, strict=True):
             _check_map(tap, maps.student[tap])
             check_same_size("at", tap, maps.student[tap], maps.teacher[target])
@@ -91,7 +99,7 @@ class AttentionTransfer(LossTerm):
             )
             for tap, target in zip(self.taps, self.targets, strict=True)
         ]
-        return torch.stack(distances).sum()
+        return shared_sum(distances, self.shares)
 
 
 def _need(tap: str, cache: OptionValue) -> Need:

@@ -9,20 +9,23 @@
                   at T 3, no T^2, weight 4, in a run with `--init RUN` of the first stage; it falls to 1
                   linearly over 400 epochs (`decay`, `decay_to`).
 Romero et al. 2015, https://arxiv.org/abs/1412.6550; adri-romsor/FitNets 0f633b1, winycg/CIRKD dab64db,
-HobbitLong/RepDistiller b84f547, lenscloth/RKD 0a6c3c0. Several taps are summed.
+HobbitLong/RepDistiller b84f547, lenscloth/RKD 0a6c3c0. Several taps are summed. Detection: form
+cirkd on the levels `fpn`; nobody published a weight for them.
 """
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kdcache.cache.grid import FPN
 from kdcache.cache.spec import BadOption, Need
-from kdcache.cache.tasks.table import CLASSIFICATION
+from kdcache.cache.tasks.table import CLASSIFICATION, DETECTION, SEGMENTATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, tap_list
+from kdcache.losses.detection.match import tap_pairs as level_pairs
 from kdcache.losses.features.regressors import Pair, Regressor, ValidRegressor, adapter, random_adapter
+from kdcache.losses.formulas.levels import read_shares, shared_sum
 from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.formulas.rows import SAME, as_map, tap_pairs
 from kdcache.losses.formulas.shapes import check_same_channels
@@ -67,12 +70,17 @@ class FitNet(LossTerm):
         "lenscloth/RKD 0a6c3c0",
         modules="a regressor per tap (form=lenscloth: random, never trained)",
         defaults="segmentation: neck, cirkd, weight 10, kd(T=1); classification: stage2, repdistiller, "
-        "weight 100; original: stage=hint, then --init RUN and stage=kd (weight 4, to 1 in 400 epochs)",
+        "weight 100; original: stage=hint, then --init RUN and stage=kd (weight 4, to 1 in 400 epochs); "
+        "detection: fpn, cirkd, the weight is ours",
         published="CIFAR-100 resnet32x4 -> resnet8x4 73.50 (student 72.50)",
     )
     same_size = False  # the regressors bridge sizes, or refuse them
+    tasks = (SEGMENTATION, CLASSIFICATION, DETECTION)
     companions = {"kd": {"weight": 1.0}}
-    task_settings = {CLASSIFICATION: {"taps": "stage2", "form": "repdistiller", "kd": 0.0}}
+    task_settings = {
+        CLASSIFICATION: {"taps": "stage2", "form": "repdistiller", "kd": 0.0},
+        DETECTION: {"taps": FPN, "kd": 0.0},
+    }
 
     def __init__(
         self,
@@ -84,13 +92,19 @@ class FitNet(LossTerm):
         stage: Annotated[Literal["hint", "kd"], About("which of the two stages of form=original")] = "hint",
         relu: Annotated[bool, About("form=repdistiller: ReLU at the end of the regressor")] = True,
         T: Annotated[Positive, About("stage=kd: temperature, divides the logits")] = 3.0,
+        shares: Annotated[str, About("factor of each map, separated by /, or the word same")] = SAME,
     ) -> None:
         super().__init__()
         _check_stage(form, stage, maps)
         self.form = form
         self.T = T
         self.stage = stage
-        self.taps, self.hints = tap_pairs("fitnet", taps, hints)
+        if hints == SAME:
+            pairs, self.notes = level_pairs("fitnet", maps, taps)
+            self.taps, self.hints = zip(*pairs, strict=True)
+        else:
+            self.taps, self.hints = tap_pairs("fitnet", taps, hints)
+        self.shares = read_shares("fitnet", shares, len(self.taps))
         self.regressors = nn.ModuleList()
         if stage == "kd":
             check_same_channels("fitnet", "logits", maps.student["logits"], maps.teacher["logits"])
@@ -139,7 +153,7 @@ class FitNet(LossTerm):
             teacher = plain_rows(inputs, inputs.teacher[hint])
             regressed: Tensor = regressor(as_map(plain_rows(inputs, inputs.student[tap])))
             distances.append(measure(regressed.reshape(teacher.shape), teacher))
-        return torch.stack(distances).sum()
+        return shared_sum(distances, self.shares)
 
 
 def _regressor(pair: Pair, form: Form, relu: bool) -> nn.Module:

@@ -5,23 +5,25 @@
 
 Cao et al. 2022, https://arxiv.org/abs/2207.02039; open-mmlab/mmrazor 90c7af1 `pkd_loss.py`. Gradient flows
 through mean and std, which are those of one rank's batch. Equal channels. Where the sizes differ one side is
-resized, bilinear without aligned corners. Weight 6 for two-stage detectors, 10 for one-stage ones; nothing is
-published for segmentation and classification.
+resized, bilinear without aligned corners. Detection: the first four levels of `fpn`, weight 10 for one-stage
+detectors and 6 for two-stage ones; nothing is published for segmentation and classification.
 """
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kdcache.cache.tasks.table import CLASSIFICATION
+from kdcache.cache.grid import FPN
+from kdcache.cache.tasks.table import CLASSIFICATION, DETECTION, SEGMENTATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_taps
+from kdcache.losses.detection.match import TapPair, tap_pairs
+from kdcache.losses.formulas.levels import SAME, read_shares, shared_sum
 from kdcache.losses.formulas.precision import in_float32
-from kdcache.losses.formulas.rows import as_map, named_taps
+from kdcache.losses.formulas.rows import as_map
 from kdcache.losses.formulas.shapes import check_same_channels
-from kdcache.losses.options import About, OptionValue
+from kdcache.losses.options import About, Count, OptionValue
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 EPSILON = 1e-6
@@ -46,11 +48,16 @@ class PearsonFeatures(LossTerm):
         title="Pearson KD of features",
         source="Cao et al. 2022, https://arxiv.org/abs/2207.02039",
         code="open-mmlab/mmrazor 90c7af1 mmrazor/models/losses/pkd_loss.py",
-        defaults="weight 6 (two-stage detectors), 10 (one-stage); published for detection only",
+        defaults="detection: the first 4 levels of fpn, weight 10 (one-stage), 6 (two-stage); published for "
+        "detection only",
         published="COCO RetinaNet-X101 -> RetinaNet-R50 40.8 AP (student 37.4)",
     )
     same_size = False
-    task_settings = {CLASSIFICATION: {"taps": "stage3"}}
+    tasks = (SEGMENTATION, CLASSIFICATION, DETECTION)
+    task_settings = {
+        CLASSIFICATION: {"taps": "stage3"},
+        DETECTION: {"taps": FPN, "levels": 4, "weight": 10.0},
+    }
     published_weight = 6.0
 
     def __init__(
@@ -61,23 +68,27 @@ class PearsonFeatures(LossTerm):
         resize: Annotated[
             Literal["student", "teacher"], About("which side takes the other's size where they differ")
         ] = "student",
+        levels: Annotated[Count | Literal["all"], About("how many of the maps, the finest first")] = "all",
+        shares: Annotated[str, About("factor of each map, separated by /, or the word same")] = SAME,
     ) -> None:
         super().__init__()
-        self.taps = named_taps("pkd", taps)
+        pairs, self.notes = tap_pairs("pkd", maps, taps)
+        self.pairs = pairs if levels == "all" else pairs[:levels]
+        self.shares = read_shares("pkd", shares, len(self.pairs))
         self.resize = resize
-        for tap in self.taps:
-            check_same_channels("pkd", tap, maps.student[tap], maps.teacher[tap])
+        for one in self.pairs:
+            check_same_channels("pkd", one.student, maps.student[one.student], maps.teacher[one.teacher])
 
     @classmethod
     def reads(cls, options: Mapping[str, OptionValue]) -> Reads:
         return same_taps(options)
 
     def forward(self, inputs: StepInputs) -> Tensor:
-        return torch.stack([self._level(tap, inputs) for tap in self.taps]).sum()
+        return shared_sum([self._level(one, inputs) for one in self.pairs], self.shares)
 
-    def _level(self, tap: str, inputs: StepInputs) -> Tensor:
-        student = as_map(plain_rows(inputs, inputs.student[tap]))
-        teacher = as_map(plain_rows(inputs, inputs.teacher[tap]))
+    def _level(self, pair: TapPair, inputs: StepInputs) -> Tensor:
+        student = as_map(plain_rows(inputs, inputs.student[pair.student]))
+        teacher = as_map(plain_rows(inputs, inputs.teacher[pair.teacher]))
         if student.shape[-2:] != teacher.shape[-2:]:
             if self.resize == "student":
                 student = _resized(student, teacher)

@@ -8,10 +8,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdcache.cache.spec import BadOption, TensorSpec
-from kdcache.losses.contract import Maps
+from kdcache.losses.contract import Maps, Refusal
 from kdcache.losses.formulas.divergence import kl
 from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.formulas.shapes import check_same_channels
+
+# Of dense detectors, by the reason that BCKD gives (Yang et al. 2023, https://arxiv.org/abs/2308.14286).
+NO_SOFTMAX = Refusal(
+    "its heads score every class by a sigmoid of its own, and a softmax over the classes, blind to what is "
+    "added to all of them, is the inconsistency that bckd removes",
+    "take bckd, which treats each class as a problem of its own: --loss bckd",
+)
 
 
 @in_float32

@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from kdcache.cache.spec import Need, TensorSpec
-from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION
+from kdcache.cache.tasks.table import CLASSIFICATION, DETECTION, SEGMENTATION
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Reads, Weighted
 from kdcache.losses.formulas.precision import in_float32
+from kdcache.losses.formulas.scores import NO_SOFTMAX
 from kdcache.losses.formulas.shapes import check_same_channels
 from kdcache.losses.options import About, NotNegative, OptionValue, Positive
 from kdcache.losses.step_inputs import StepInputs, plain_rows
@@ -52,6 +53,7 @@ class Dist(LossTerm):
         published="CIFAR-100 resnet32x4 -> resnet8x4 76.31; ImageNet R34 -> R18 72.07, R50 -> MobileNetV1 "
         "73.24; Cityscapes DeepLabV3-R18 77.10 mIoU, PSPNet-R18 76.31",
     )
+    refused = {DETECTION: NO_SOFTMAX}
     task_settings = {
         CLASSIFICATION: {"tau": 4.0, "weight": 2.0},
         SEGMENTATION: {"tau": 1.0, "weight": 1.0, "aux": 0.4},

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from kdcache.cache.spec import Need
-from kdcache.cache.tasks.table import CLASSIFICATION
+from kdcache.cache.tasks.table import CLASSIFICATION, DETECTION
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Weighted
 from kdcache.losses.formulas.precision import in_float32
-from kdcache.losses.formulas.scores import check_scores, mean_kl, of_other_classes, of_true_class
+from kdcache.losses.formulas.scores import NO_SOFTMAX, check_scores, mean_kl, of_other_classes, of_true_class
 from kdcache.losses.options import About, NotNegative, Positive
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 
@@ -60,6 +60,7 @@ class DecoupledKD(LossTerm):
     tasks = (CLASSIFICATION,)
     needs = (Need(tap="logits"),)
     student_taps = ("logits",)
+    refused = {DETECTION: NO_SOFTMAX}
     task_settings = {CLASSIFICATION: {"warmup": 20.0}}
 
     def __init__(

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdcache.cache.spec import BadOption, Need
-from kdcache.cache.tasks.table import CLASSIFICATION
+from kdcache.cache.tasks.table import CLASSIFICATION, DETECTION
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Weighted
 from kdcache.losses.formulas.divergence import pixel_kl
-from kdcache.losses.formulas.scores import mean_kl
+from kdcache.losses.formulas.scores import NO_SOFTMAX, mean_kl
 from kdcache.losses.formulas.shapes import check_same_channels
 from kdcache.losses.options import About, Count, NotNegative, OptionValue, Positive
 from kdcache.losses.step_inputs import StepInputs, plain_rows
@@ -43,6 +43,7 @@ class KD(LossTerm):
     )
     needs = (Need(tap="logits"),)
     student_taps = ("logits",)
+    refused = {DETECTION: NO_SOFTMAX}
     task_settings = {CLASSIFICATION: {"form": "repdistiller", "T": 4.0}}
 
     def __init__(

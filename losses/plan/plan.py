@@ -140,6 +140,7 @@ class LossPlan:
             _check_maps(term, maps)
             factory = cast(Callable[..., LossTerm], term.loss_class)
             module = factory(maps, **term.options)
+            module.clip_norm = term.loss_class.task_clip.get(facts.task or "", module.clip_norm)
             built.append(WeightedTerm(term.label, term.weight, module, term.schedule))
         losses = LossSet(tuple(built))
         for note in losses.notes:

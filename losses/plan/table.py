@@ -38,6 +38,11 @@ LOSSES: dict[str, str] = {
     "mgd": "kdcache.losses.dense.mgd:MaskedGeneration",
     "gdd": "kdcache.losses.dense.gdd:GenerativeDenoise",
     "afdcd": "kdcache.losses.dense.afdcd:DenseContrast",
+    # maps of dense detectors
+    "bckd": "kdcache.losses.detection.bckd:BinaryClassification",
+    "ld": "kdcache.losses.detection.ld:LocalisationDistillation",
+    "gid": "kdcache.losses.detection.gid:GeneralInstances",
+    "fgd": "kdcache.losses.detection.fgd:FocalGlobal",
     # no cached teacher
     "dml": "kdcache.losses.peers.dml:MutualLearning",
     "okddip": "kdcache.losses.peers.okddip:DiversePeers",

@@ -64,7 +64,8 @@ def choose(parsed: ParsedTerm, *, preset: str | None, task: Task, where: str) ->
     _check_task(parsed.name, loss_class, task, where)
     settings = preset_options(parsed.name, parsed.preset or preset)
     published = dict(loss_class.task_settings.get(task, {}))
-    given = read_options(parsed.name, _legal_options(loss_class), parsed.options, where=where)
+    written_out = _without_aliases(parsed, loss_class, where)
+    given = read_options(parsed.name, _legal_options(loss_class), written_out, where=where)
     chosen = {**published, **settings, **given}
     term = _resolved(parsed.name, loss_class, chosen)
     usual = {**loss_class.published_schedule(term.options), **published}
@@ -82,12 +83,37 @@ def _legal_options(loss_class: type[LossTerm]) -> dict[str, OptionSpec]:
     return {**schedule_specs(), **option_specs(loss_class), "weight": WEIGHT, **shares}
 
 
+def _without_aliases(parsed: ParsedTerm, loss_class: type[LossTerm], where: str) -> dict[str, str]:
+    """The options by the names they have today. BadOption where one is written under both."""
+    options: dict[str, str] = {}
+    for name, value in parsed.options.items():
+        today = loss_class.aliases.get(name, name)
+        if today in options:
+            alias = next(old for old, new in loss_class.aliases.items() if new == today)
+            raise BadOption(
+                f"'{alias}' and '{today}' of '{parsed.name}' are one option, given twice",
+                where=where,
+                fix=f"write {today} alone: {parsed.name}({today}={value})",
+            )
+        options[today] = value
+    return options
+
+
 def _check_task(name: str, loss_class: type[LossTerm], task: Task, where: str) -> None:
+    _check_refused(name, loss_class, task, where)
     if task not in loss_class.tasks:
         raise BadOption(
             f"'{name}' is a method for {' and '.join(loss_class.tasks)}, and this is {task}",
             where=where,
             fix=f"'kdtrain methods' lists those for {task}",
+        )
+
+
+def _check_refused(name: str, loss_class: type[LossTerm], task: Task, where: str) -> None:
+    refusal = loss_class.refused.get(task)
+    if refusal is not None:
+        raise BadOption(
+            f"'{name}' is no method for {task}: {refusal.reason}", where=where, fix=refusal.instead
         )
 
 
@@ -143,8 +169,11 @@ def with_companions(choices: Sequence[Choice], where: str, task: Task) -> tuple[
 def _companion(
     name: str, published: Mapping[str, OptionValue], *, of: TermPlan, where: str, task: Task
 ) -> TermPlan:
-    """The term that a published method brings along; `published` may leave options at their defaults."""
+    """The term that a published method brings along; `published` may leave options at their defaults.
+    BadOption for one that is refused for the task."""
     brought = _with_task_settings(name, published, where=where, task=task)
+    if brought.weight > 0:
+        _check_refused(name, brought.loss_class, task, where)
     # A method is dropped with what it brought.
     return replace(brought, companion_of=of.name, schedule=ALWAYS._replace(stop=of.schedule.stop))
 

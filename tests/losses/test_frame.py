@@ -27,7 +27,7 @@ class Learned(LossTerm):
     def __init__(self, clip_norm: float | None = None) -> None:
         super().__init__()
         self.factor = nn.Parameter(torch.tensor(7.0))
-        self.clip_norm = clip_norm  # type: ignore[misc]
+        self.clip_norm = clip_norm
 
     def forward(self, inputs: StepInputs) -> Tensor:
         return self.factor * inputs.student["logits"].sum()

@@ -40,7 +40,7 @@ def inputs(seed: int = 0, tap: str = "stage4") -> StepInputs:
     ],
 )
 def test_the_gradient_is_that_of_the_value(term: Any, tap: str) -> None:
-    module: LossTerm = term(maps(tap=tap), tap=tap).double()
+    module: LossTerm = term(maps(tap=tap), taps=tap).double()
 
     def loss(student: Tensor) -> Any:
         return module(inputs(tap=tap)._replace(student={tap: student}))
@@ -67,7 +67,11 @@ def test_equal_channels_need_no_align() -> None:
 def test_published_settings_of_both_tasks() -> None:
     plan = parse_losses("gdd", preset=None, task=SEGMENTATION)
     assert {term.label: term.weight for term in plan.terms} == {"task": 1.0, "gdd": 145.0}
-    assert next(term for term in plan.terms if term.name == "gdd").options == {"tap": "stage4", "tau": 4.0}
+    assert next(term for term in plan.terms if term.name == "gdd").options == {
+        "taps": "stage4",
+        "tau": 4.0,
+        "shares": "same",
+    }
     plan = parse_losses("mgd", preset=None, task="classification")
     assert {term.label: term.weight for term in plan.terms} == {"task": 1.0, "mgd": 7e-5}
     options = next(term for term in plan.terms if term.name == "mgd").options

@@ -22,7 +22,7 @@ def test_cwd_on_features_divides_by_the_channels_of_the_side_that_it_is_told(
     divisor: str, channels: int
 ) -> None:
     tau, student, teacher = 2.0, {"neck": drawn(3, 2, 2, 3, seed=0)}, {"neck": drawn(3, 4, 2, 3, seed=1)}
-    term = ChannelWise(Maps(specs(student), specs(teacher)), tap="neck", tau=tau, divisor=divisor).double()
+    term = ChannelWise(Maps(specs(student), specs(teacher)), taps="neck", tau=tau, divisor=divisor).double()
     weight = term.align.weight.detach()[:, :, 0, 0]
     adapted = torch.einsum("tc,bchw->bthw", weight, student["neck"])
     summed = 0.0

@@ -96,7 +96,7 @@ def cwd(case: Case) -> dict[str, Tensor]:
     norm = {"td_spatial": "spatial", "td_feat_mse_mean": "channel_mean"}.get(kind, "channel")
     divisor = "student" if kind.startswith("cirkd") else "teacher"
     maps = case.maps("student", "teacher", "neck")
-    module = ChannelWise(maps, tap="neck", tau=case.meta["tau"], norm=norm, divisor=divisor)
+    module = ChannelWise(maps, taps="neck", tau=case.meta["tau"], norm=norm, divisor=divisor)
     load(case, module)
     value = module(case.inputs("neck", "student", "teacher"))
     loss = case.meta["weight"] * value
