@@ -88,9 +88,12 @@ class LocalisationDistillation(LossTerm):
         kinds = (BINS, CLS) if options["kd"] else (BINS,)
         return Reads((BINS, CLS), tuple(Need(tap=kind) for kind in kinds))
 
-    def forward(self, inputs: StepInputs) -> LossOutput:
+    def forward(self, inputs: StepInputs, *, regions: Tensor | None = None) -> LossOutput:
+        """`regions` (B, P) takes the place of the valuable region of the batch's boxes."""
         matched: Matched = inputs.prepared
-        values_BP = self._regions(inputs, matched) if self.vlr else torch.zeros_like(matched.weights_BP)
+        values_BP = regions
+        if values_BP is None:
+            values_BP = self._regions(inputs, matched) if self.vlr else torch.zeros_like(matched.weights_BP)
         sizes = list(matched.level_sizes)
         labels = torch.split(matched.labels_BP, sizes, 1)
         weights = torch.split(matched.weights_BP, sizes, 1)

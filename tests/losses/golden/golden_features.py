@@ -76,7 +76,7 @@ def fitnets(case: Case) -> dict[str, Tensor]:
         inner = {name.removeprefix("regressors.0."): value for name, value in weights.items()}
         answers["out.regressed"] = functional_call(regressor, inner, (case["feat_s"],))
         # A bias in front of batch norm has no effect: its slope is exactly 0.
-        answers["grad.reg_conv_b"] = _zero(case, "grad.reg_conv_b", answers["grad.reg_conv_b"])
+        answers["grad.reg_conv_b"] = zero_of(case, "grad.reg_conv_b", answers["grad.reg_conv_b"])
     return answers
 
 
@@ -94,7 +94,7 @@ def rkd_a(case: Case) -> dict[str, Tensor]:
     answers = {"out.loss": loss, **case.input_gradients(loss)}
     if len(case["emb_s"]) > 2:
         return answers
-    return {key: _zero(case, key, value) for key, value in answers.items()}  # two rows span no angle
+    return {key: zero_of(case, key, value) for key, value in answers.items()}  # two rows span no angle
 
 
 def rkd_da_repdistiller(case: Case) -> dict[str, Tensor]:
@@ -223,7 +223,7 @@ def _summed(terms: Mapping[str, Weighted]) -> Tensor:
     return torch.stack([term.weight * term.value for term in terms.values()]).sum()
 
 
-def _zero(case: Case, key: str, ours: Tensor) -> Tensor:
+def zero_of(case: Case, key: str, ours: Tensor) -> Tensor:
     """The stored value, where the exact one is 0 and both sides hold nothing but rounding."""
     stored = torch.from_numpy(case.expected()[key])
     for name, value in (("ours", ours), ("stored", stored)):
