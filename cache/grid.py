@@ -73,9 +73,25 @@ class DenseGrid:
         return grid
 
 
+def strides_of(grid: DenseGrid) -> dict[str, int]:
+    """Every tap of the grid -> pixels per cell."""
+    return {
+        tap: stride
+        for levels in grid.groups.values()
+        for tap, stride in zip(levels, grid.strides, strict=True)
+    }
+
+
 def tap_of(kind: str, level: int) -> str:
     """The tap's name: p3, cls3, box3 ..."""
     return f"{_STEM.get(kind, kind)}{level}"
+
+
+def kind_of(tap: str) -> str:
+    """The kind that a tap's name says, as `tap_of` made it: 'box' of 'box3'; '' for a tap of no grid."""
+    stem = tap.rstrip("0123456789")
+    kinds = {_STEM.get(kind, kind): kind for kind in (FPN, CLS, BOX, BINS, CTR)}
+    return kinds.get(stem, "") if stem != tap else ""
 
 
 def points(grid: DenseGrid, height: int, width: int, device: torch.device | str = "cpu") -> list[Tensor]:

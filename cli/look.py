@@ -5,12 +5,10 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import task_names
 from kdcache.cli.shared import crop_option, home_folder, parse_crop
-from kdcache.cli.sizes import size_text
 
 CONSOLE = Console()
 
@@ -107,26 +105,15 @@ def taps(
     \b
     kdcache taps --teacher r50
     kdcache taps --teacher timm:resnet50 --task classification
+    kdcache taps --teacher gfl:r50
     """
-    from kdcache.cache.codecs.table import default_codec, make_codec
     from kdcache.cache.look.teacher import module_paths, network_for_listing
+    from kdcache.cli.taps_table import taps_table
 
     network, default = network_for_listing(teacher, home_folder() / "runs", classes, output_stride, task)
     size = parse_crop(crop) or default
-    table = Table("tap", "module", "H x W x C", "stride", "codec", "bytes a row")
-    for name, spec in network.tap_specs(list(network.taps), *size).items():
-        codec = make_codec(default_codec(name, spec))
-        num_bytes = sum(p.num_bytes for p in codec.parts(spec).values())
-        table.add_row(
-            name,
-            network.taps[name],
-            " x ".join(map(str, spec.shape)),
-            str(spec.stride),
-            codec.name,
-            size_text(num_bytes),
-        )
     CONSOLE.print(f"{network.name}, input {size[0]}x{size[1]}")
-    CONSOLE.print(table)
+    CONSOLE.print(taps_table(network, size))
     if modules:
         for path in module_paths(network):
             click.echo(path)

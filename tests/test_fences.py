@@ -43,6 +43,7 @@ FENCED: Mapping[str, tuple[str, ...]] = {
     "timm": ("cache/networks/",),
     "segmentation_models_pytorch": ("cache/networks/",),
     "torchvision": ("cache/networks/",),
+    "torchvision.models.detection": ("cache/networks/families/detectors/",),
     "torch.optim": ("trainer/",),
 }
 # A loss computes: it reads no file, starts no process, asks no environment.

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.networks.names import LIBRARIES
+from kdcache.cache.networks.names import is_library
 from kdcache.cache.networks.resolve import member_names, resolve_teacher
 from kdcache.cache.networks.run import load_run_network
 from kdcache.cache.networks.run_card import RunCard, read_run_card
@@ -91,8 +91,7 @@ def _require_consent(stored: TrainConfig, given: Mapping[str, Any], path: Path) 
     again."""
     read = {name: str(getattr(stored, name) or "") for name in ("student", "loss", "teacher")}
     unsaid = [value for name, value in read.items() if str(given.get(name) or "") != value]
-    families = tuple(f"{family}:" for family in LIBRARIES)
-    named = [name for name in names_in(unsaid) if not name.startswith(families)]
+    named = [name for name in names_in(unsaid) if not is_library(name)]
     require_trust(named, where=str(path))
 
 

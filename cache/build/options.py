@@ -1,9 +1,10 @@
 """What `kdcache build` was asked to do, as plain values."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from kdcache.cache.errors import BadOption
@@ -99,15 +100,22 @@ class BuildOptions:
                 fix="give --teacher NAME, or --cache NAME to grow an existing cache",
             )
 
-    def resolved(self, task: Task, taps: Sequence[str]) -> "BuildOptions":
-        """The same with `--for` turned into taps of a teacher that has `taps`.
+    def resolved(
+        self, task: Task, taps: Sequence[str], groups: Mapping[str, Sequence[str]] = MappingProxyType({})
+    ) -> "BuildOptions":
+        """The same with `--for` turned into taps of a teacher that has `taps`, in `groups`.
 
-        An explicit tap wins over the same need of a loss. A tap that only the members of an ensemble have,
-        'logits' beside 'a.logits' and 'b.logits', is one tap of each.
+        An explicit tap wins over the same need of a loss, and over the group that it is of, wherever it was
+        written. A tap that only the members of an ensemble have, 'logits' beside 'a.logits' and 'b.logits',
+        is one tap of each.
         """
-        named = {r.name: r for r in self.taps}
-        for need in self.needs_of(task) if self.needs_of else ():
-            named.setdefault(need.name, TapRequest(need.tap, reduction=need.reduction))
+        needs = self.needs_of(task) if self.needs_of else ()
+        asked = [*self.taps, *(TapRequest(need.tap, reduction=need.reduction) for need in needs)]
+        alone = [one for one in asked if one.tap not in groups]
+        of_groups = [one for request in asked for one in expanded(request, groups) if request.tap in groups]
+        named: dict[str, TapRequest] = {}
+        for one in (*alone, *of_groups):
+            named.setdefault(one.name, one)
         each = (one for request in named.values() for one in _of_members(request, taps))
         return replace(self, taps=tuple(each), needs_of=None)
 
@@ -117,10 +125,30 @@ class BuildOptions:
         return self.taps
 
 
-def default_requests(task: Task, taps: Sequence[str]) -> tuple[TapRequest, ...]:
-    """The targets that nobody had to name, of a teacher that has `taps`."""
-    wanted = [one for tap in task_of(task).default_taps for one in _of_members(TapRequest(tap), taps)]
+def default_requests(
+    task: Task, taps: Sequence[str], groups: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> tuple[TapRequest, ...]:
+    """The targets that nobody had to name, of a teacher that has `taps`, in `groups`."""
+    named = [one for tap in task_of(task).default_taps for one in expanded(TapRequest(tap), groups)]
+    wanted = [one for request in named for one in _of_members(request, taps)]
     return tuple(request for request in wanted if request.tap in taps)
+
+
+def expanded(request: TapRequest, groups: Mapping[str, Sequence[str]]) -> list[TapRequest]:
+    """One request for each level of a group: 'fpn=int8' is 'p3=int8', 'p4=int8' ...; another tap as it is.
+
+    Raises BadOption for a group with a place, which could only be one level's.
+    """
+    levels = groups.get(request.tap)
+    if levels is None:
+        return [request]
+    if request.module is not None:
+        raise BadOption(
+            f"'{request.tap}' stands for {len(levels)} taps, and one place was given for all of them",
+            where=f"--tap {request.tap}@{request.module}",
+            fix=f"name the tap of one level: --tap {levels[0]}@{request.module}",
+        )
+    return [request._replace(tap=level) for level in levels]
 
 
 def _of_members(request: TapRequest, taps: Sequence[str]) -> list[TapRequest]:

@@ -81,7 +81,7 @@ def make_plan(options: BuildOptions) -> Plan:
     precision = chosen_precision(options.amp, old if named.generation else None, old)
     teacher = options.teacher or own_teacher(old)
     network, card, choice, source = _teacher_and_source(options, teacher, old)
-    options = options.resolved(source.task, tuple(network.taps))
+    options = options.resolved(source.task, tuple(network.taps), network.groups)
     drawn = _drawn(options, card, source, old)
     identity = _identity(network, source, precision, drawn, old)
     name = cache_name(source.name, _label(teacher), identity)
@@ -231,7 +231,8 @@ def _fresh(
 ) -> Manifest:
     """`planned` is what an unfinished first build of the named cache meant to make."""
     views = _fresh_views(options, source, drawn, planned)
-    wanted = options.requests() or (() if planned else default_requests(source.task, tuple(network.taps)))
+    usual = default_requests(source.task, tuple(network.taps), network.groups)
+    wanted = options.requests() or (() if planned else usual)
     entries = {t.name: t for t in planned.taps} if planned else {}
     entries |= {entry.name: entry for entry in tap_entries(wanted, network)}
     manifest = Manifest(
@@ -338,7 +339,8 @@ def tap_entries(requests: Sequence[TapRequest], network: Network) -> tuple[TapEn
     """What a manifest says of each request. Raises BadOption for a tap that the teacher does not have."""
     for request in requests:
         if request.tap not in network.taps:
-            raise unknown("tap", request.tap, network.taps, where=f"teacher {network.name}")
+            legal = (*network.groups, *network.taps)
+            raise unknown("tap", request.tap, legal, where=f"teacher {network.name}")
     specs = network.tap_specs([r.tap for r in requests], *_ANY_PX) if requests else {}
     entries = []
     for r in requests:

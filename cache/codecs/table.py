@@ -10,6 +10,7 @@ from kdcache.cache.codecs.contract import Codec
 from kdcache.cache.codecs.int8 import Int8
 from kdcache.cache.codecs.raw import Raw
 from kdcache.cache.errors import BadOption, unknown
+from kdcache.cache.grid import BOX, CLS, CTR, kind_of
 from kdcache.cache.spec import TensorSpec
 from kdcache.cache.trust import import_named, require_trust
 
@@ -38,10 +39,12 @@ def make_codec(name: str, *, may_import: bool = False) -> Codec:
 
 
 def default_codec(tap: str, spec: TensorSpec) -> str:
-    """Vectors and logits of up to 32 classes: fp16. Every other map: int8."""
+    """Vectors, logits and class maps of up to 32 channels, and boxes: fp16. Every other map: int8."""
+    own = tap.rpartition(".")[2]  # also a member's: 'a.logits'
+    kind = kind_of(own)
     is_vector = len(spec.shape) == 1
-    few = tap.rpartition(".")[2] == "logits" and spec.channels <= FEW_CLASSES  # also a member's: 'a.logits'
-    return "fp16" if is_vector or few else "int8"
+    few = (own == "logits" or kind == CLS) and spec.channels <= FEW_CLASSES
+    return "fp16" if is_vector or few or kind in (BOX, CTR) else "int8"
 
 
 def _foreign(name: str, module_name: str, class_name: str, may_import: bool) -> Codec:

@@ -6,7 +6,7 @@ from pathlib import Path
 from kdcache.cache.errors import BadCache, BadOption
 from kdcache.cache.networks.build import build_network, refuse_stride
 from kdcache.cache.networks.ensemble import Ensemble, member_labels
-from kdcache.cache.networks.names import LIBRARIES, first_task_with
+from kdcache.cache.networks.names import first_task_with, is_library, split_names
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.resolve import member_names, resolve_teacher, run_folder
 from kdcache.cache.networks.run_card import CARD, read_run_card
@@ -23,9 +23,8 @@ def own_teacher(manifest: Manifest | None) -> str:
     run that a stranger put there.
     """
     name = manifest.teacher_origin if manifest else ""
-    families = tuple(f"{family}:" for family in LIBRARIES)
-    members = [member.strip() for member in name.split(",")]  # of an ensemble; one teacher is its only member
-    hints = [m for m in members if "/" in m or "\\" in m or (":" in m and not m.startswith(families))]
+    members = split_names(name)  # of an ensemble; one teacher is its only member
+    hints = [m for m in members if "/" in m or "\\" in m or (":" in m and not is_library(m))]
     if hints:
         assert manifest is not None
         raise BadOption(

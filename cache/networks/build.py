@@ -8,7 +8,14 @@ from typing import Literal, Protocol
 
 from kdcache.cache.errors import BadOption, KdError
 from kdcache.cache.networks.ensemble import Ensemble, member_taps
-from kdcache.cache.networks.names import CUSTOM, NUM_VOC_CLASSES, TIMM, TORCHVISION, NetworkName, parse_name
+from kdcache.cache.networks.names import (
+    CUSTOM,
+    TIMM,
+    TORCHVISION,
+    TORCHVISION_NETWORKS,
+    NetworkName,
+    parse_name,
+)
 from kdcache.cache.networks.network import Assembly, Network
 from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.networks.run_card import student_weights
@@ -64,6 +71,7 @@ def build_network(
         task=task,
         aux="aux" in assembly.taps,
         taps=dict(taps or {}),
+        grid=assembly.grid,
     )
     # What a factory of the user's own returns is taken as it is: it may have loaded anything.
     network = Network(config, assembly, trained_head=parsed.family == CUSTOM)
@@ -102,6 +110,12 @@ def rebuild(config: NetworkConfig) -> Network:
         return Ensemble(config.name, members, mean=config.mean)
     parsed = parse_name(config.name, task=config.task)
     assembly = _assemble(parsed, config.task, config.num_classes, config.output_stride, config.aux)
+    if assembly.grid != config.grid:
+        raise BadOption(
+            f"{config.name} now has another grid than its record says: {assembly.grid}, then {config.grid}",
+            where="network configuration",
+            fix="take the version of the network that was trained, or train the run again",
+        )
     return Network(config, assembly, trained_head=False)
 
 
@@ -143,7 +157,7 @@ def _num_classes(name: NetworkName, num_classes: int | None, role: Role, task: T
 
         return default_classes(name)
     if name.family == TORCHVISION:
-        return NUM_VOC_CLASSES
+        return TORCHVISION_NETWORKS[name.body].num_classes
     if name.family == CUSTOM:
         return 0  # the factory knows
     raise BadOption(

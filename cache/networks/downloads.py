@@ -8,7 +8,14 @@ from torch import Tensor
 
 from kdcache.cache.errors import BadOption, BadWeights, unknown
 from kdcache.cache.networks.families.timm import check_tag, statistics
-from kdcache.cache.networks.names import CIFAR, CUSTOM, NUM_VOC_CLASSES, SAME, TORCHVISION, NetworkName
+from kdcache.cache.networks.names import (
+    CIFAR,
+    CUSTOM,
+    SAME,
+    TORCHVISION,
+    TORCHVISION_NETWORKS,
+    NetworkName,
+)
 from kdcache.cache.networks.weights import WeightsFile
 
 IMAGENET = "imagenet"  # the weights that timm takes by default for the architecture
@@ -39,11 +46,12 @@ def _torchvision(name: NetworkName, tag: str, num_classes: int) -> WeightsFile:
     available = torchvision.models.get_model_weights(name.body)
     if tag not in available.__members__:
         raise unknown("weights tag", tag, available.__members__, where=f"pretrained weights of {name}")
-    if num_classes != NUM_VOC_CLASSES:
+    own = TORCHVISION_NETWORKS[name.body]
+    if num_classes != own.num_classes:
         raise BadOption(
-            f"{name} was trained for the {NUM_VOC_CLASSES} classes of VOC, not for {num_classes}",
+            f"{name} was trained for the {own.num_classes} classes of {own.classes}, not for {num_classes}",
             where=f"weights of {name}",
-            fix="use it with --data voc:DIR, or pass weights of your own with --weights FILE",
+            fix=f"use it with --data {own.example_data}:DIR, or pass weights of your own with --weights FILE",
         )
     weights = available[tag]
     state = _fetch(lambda: weights.get_state_dict(progress=False, check_hash=True), tag, name)

@@ -39,6 +39,7 @@ class Ensemble(Network):
         self.fixed_px = next((network.fixed_px for network in networks if network.fixed_px), None)
         self.probe_px = networks[0].probe_px
         self.heads, self.backbone_path, self.backbone_extras = (), "", frozenset()
+        self.grid, self.rests_norms = None, False  # the members' are their own
         self.taps = {
             f"{label}.{tap}": f"{label}.model.{path}"
             for label, network in members.items()
@@ -62,6 +63,18 @@ class Ensemble(Network):
             taps=by_hand,
             mean=mean,
         )
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Those of each member, 'label.fpn'; a bare 'fpn' is all of the members' levels."""
+        each = {label: network.groups for label, network in self.members.items()}
+        whole: dict[str, tuple[str, ...]] = {}
+        for label, groups in each.items():
+            for kind, levels in groups.items():
+                own = tuple(f"{label}.{level}" for level in levels)
+                whole[f"{label}.{kind}"] = own
+                whole[kind] = whole.get(kind, ()) + own
+        return whole
 
     @property
     def members(self) -> dict[str, Network]:

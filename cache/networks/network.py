@@ -6,14 +6,16 @@ upsampled here. Classifiers are not padded: their maps must have ceil(size / str
 Axes: B batch, H and W pixels or cells, C channels, K classes, D channels of the embedding.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdcache.cache.errors import BadOption, unknown
+from kdcache.cache.grid import DenseGrid
 from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.networks.normalise import IMAGENET_MEAN, IMAGENET_STD, Normalise, pad_to_multiple
 from kdcache.cache.networks.taps import find_module, read_places, select_item
@@ -37,12 +39,18 @@ class Assembly:
     side_heads: Mapping[str, str] = field(default_factory=dict)  # head outside the pass: tap -> path it reads
     backbone_path: str = ""  # where a file with plain backbone keys goes; '' when there is no such place
     backbone_extras: frozenset[str] = frozenset()  # keys of such a file without a place here: its classifier
+    # Tap -> pixels per cell where that is known beforehand: a map has ceil(size / stride) cells then, also
+    # where no whole number of strides fills the padded size.
+    strides: Mapping[str, int] = field(default_factory=dict)
+    grid: DenseGrid | None = None  # of a dense detector
+    # Named tensors of the library's own file -> those of this network, where they differ.
+    adapt: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
+    heads: tuple[str, ...] = ()  # paths of the modules whose size is the number of classes
     # What follows is of classifiers.
     output_stride: int = 0  # the network's own; 0: the one that was asked for
     input_px: tuple[int, int] | None = None  # the size it is usually given
     probe_px: tuple[int, int] | None = None  # for the dry run; None: two by three times the padding
     fixed_size: bool = False  # takes input_px and no other size
-    heads: tuple[str, ...] = ()  # paths of the modules whose size is the number of classes
 
 
 class Network(nn.Module):
@@ -60,6 +68,9 @@ class Network(nn.Module):
         self.input_px = assembly.input_px
         self.fixed_px = assembly.input_px if assembly.fixed_size else None
         self.heads = assembly.heads
+        self.grid = assembly.grid
+        self.adapt = assembly.adapt
+        self.rests_norms = False  # batch normalisations of the encoder stay in evaluation mode
         # Two by three multiples: a pooled map of constant size shows two different strides and is found out.
         multiples = (2 * self.pad_multiple, 3 * self.pad_multiple)
         self.probe_px = self.fixed_px or assembly.probe_px or multiples
@@ -73,6 +84,9 @@ class Network(nn.Module):
             tap: path for tap, path in assembly.side_heads.items() if self.taps[tap] == assembly.taps[tap]
         }
         self._returns = dict(assembly.returns)
+        self.strides = {
+            tap: px for tap, px in assembly.strides.items() if self.taps[tap] == assembly.taps[tap]
+        }
         self._tried_px: set[tuple[int, int]] = set()  # sizes that an unpadded network was seen to take
         self._known_tap: dict[str, tuple[int, int]] = {}  # tap -> (channels, stride), filled by dry runs
         for tap, path in self.taps.items():
@@ -81,6 +95,24 @@ class Network(nn.Module):
     @property
     def task(self) -> Task:
         return self.config.task
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Names that stand for several taps, one per level: 'fpn' -> ('p3', ...)."""
+        return {} if self.grid is None else self.grid.groups
+
+    @property
+    def encoder(self) -> nn.Module | None:
+        """The part that a backbone's weights go into; None where it is not known."""
+        return self.model.get_submodule(self.backbone_path) if self.backbone_path else None
+
+    def train(self, mode: bool = True) -> "Network":
+        super().train(mode)
+        if self.rests_norms and self.encoder is not None:
+            for module in self.encoder.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
 
     def forward(self, images_BHWC: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
         """Images (B, H, W, 3), uint8 or float of 0..255, to maps (B, C, ceil(H/stride), ceil(W/stride)) by
@@ -160,7 +192,27 @@ class Network(nn.Module):
             for tap in taps:
                 _check_cells(values[tap], specs[tap], f"tap '{tap}' of {self.name}", size_px)
             return {tap: values[tap] for tap in taps}
-        return {tap: _cut(values[tap], tap, size_px, height, width) for tap in taps}
+        return {tap: self._cut_tap(values[tap], tap, size_px, height, width) for tap in taps}
+
+    def _cut_tap(self, value: Tensor, tap: str, size_px: tuple[int, int], height: int, width: int) -> Tensor:
+        stride = self._stride(value, tap, size_px)
+        return value[:, :, : ceil_div(height, stride), : ceil_div(width, stride)] if stride else value
+
+    def _stride(self, value: Tensor, tap: str, padded_px: tuple[int, int]) -> int:
+        """Input pixels per cell, as declared or as the size of the map says; 0 for a vector (B, C)."""
+        stride = self.strides.get(tap)
+        if stride is None:
+            return _stride(value, tap, padded_px)
+        cells = tuple(ceil_div(side, stride) for side in padded_px)
+        if value.ndim != 4 or tuple(value.shape[2:]) != cells:
+            raise BadOption(
+                f"{tuple(value.shape)} for {padded_px[0]}x{padded_px[1]} pixels, and {cells[0]}x{cells[1]} "
+                f"cells of the declared stride {stride}",
+                where=f"tap '{tap}' of {self.name}",
+                fix="declare the grid that the maps have: (batch, channels, height, width), every level half "
+                "of the one before, rounded up",
+            )
+        return stride
 
     def try_out(self) -> None:
         """Every tap once, at the size of the dry run. Raises BadOption for a place that gives no map."""
@@ -172,7 +224,7 @@ class Network(nn.Module):
         with _resting(self), torch.no_grad():
             blank_BHWC = torch.zeros((1, *self.probe_px, 3), dtype=torch.uint8, device=device)
             values = self._read(self.normalise(blank_BHWC), taps)
-        return {tap: (values[tap].shape[1], _stride(values[tap], tap, self.probe_px)) for tap in taps}
+        return {tap: (values[tap].shape[1], self._stride(values[tap], tap, self.probe_px)) for tap in taps}
 
     def _try_size(self, height: int, width: int) -> None:
         blank_BCHW = torch.zeros((1, 3, height, width), device=self.normalise.mean.device)
@@ -240,8 +292,3 @@ def _check_cells(value: Tensor, spec: TensorSpec, where: str, size_px: tuple[int
             where=where,
             fix=f"take images whose sides are multiples of {spec.stride} (--crop)",
         )
-
-
-def _cut(value: Tensor, tap: str, padded_px: tuple[int, int], height: int, width: int) -> Tensor:
-    stride = _stride(value, tap, padded_px)
-    return value[:, :, : ceil_div(height, stride), : ceil_div(width, stride)] if stride else value

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from kdcache.cache.errors import BadOption, unknown
-from kdcache.cache.networks.names import LIBRARIES
+from kdcache.cache.grid import DenseGrid
+from kdcache.cache.networks.names import is_library
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import read_task, written
 
@@ -21,6 +22,7 @@ class NetworkConfig:
     task: Task
     members: Mapping[str, "NetworkConfig"] = field(default_factory=dict)
     mean: bool = False  # an ensemble answers the members' mean logits too
+    grid: DenseGrid | None = None  # of a dense detector: what its maps' cells stand for
 
     def to_dict(self) -> dict[str, object]:
         """Without fields that say nothing: what this is part of the name of a cache, and the names of before
@@ -29,6 +31,8 @@ class NetworkConfig:
         if self.members:
             later["members"] = {label: member.to_dict() for label, member in self.members.items()}
             later["mean"] = self.mean
+        if self.grid is not None:
+            later["grid"] = self.grid.to_dict()
         return {
             "name": self.name,
             "num_classes": self.num_classes,
@@ -66,11 +70,26 @@ class NetworkConfig:
             task=read_task(raw, where=where),
             members={str(label): cls.from_dict(member, where=where) for label, member in members.items()},
             mean=bool(raw.get("mean", False)),
+            grid=_read_grid(raw.get("grid"), where),
         )
+
+
+def _read_grid(raw: object, where: str) -> DenseGrid | None:
+    if raw is None:
+        return None
+    try:
+        if not isinstance(raw, Mapping):
+            raise TypeError(f"a {type(raw).__name__}")
+        return DenseGrid.from_dict(raw)
+    except (KeyError, TypeError, ValueError) as damage:
+        raise BadOption(
+            f"not the grid of a detector: {damage}", where=where, fix="train the run again"
+        ) from damage
 
 
 def foreign_names(config: NetworkConfig) -> list[str]:
     """The factories behind a network and its members that no library of networks has."""
-    own = config.name.partition(":")
-    factory = [config.name] if own[1] and own[0] not in LIBRARIES and not config.members else []
+    factory = (
+        [config.name] if ":" in config.name and not is_library(config.name) and not config.members else []
+    )
     return factory + [name for member in config.members.values() for name in foreign_names(member)]

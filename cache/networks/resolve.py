@@ -3,6 +3,8 @@ to print.
 """
 
 import os
+import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,12 +13,15 @@ from kdcache.cache.networks.build import NONE, build_network
 from kdcache.cache.networks.ensemble import Ensemble, member_labels, member_taps
 from kdcache.cache.networks.names import (
     CIFAR,
+    DETECTORS,
     HEADS,
     TIMM,
     TORCHVISION,
+    TORCHVISION_NETWORKS,
     NetworkName,
     first_task_with,
     parse_name,
+    split_names,
 )
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.run import load_run_network
@@ -24,9 +29,6 @@ from kdcache.cache.networks.run_card import RunCard, read_run_card
 from kdcache.cache.networks.weights import SUFFIXES
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import task_of
-
-# What makes a torchvision network a teacher without training.
-PRETRAINED_TORCHVISION = "COCO_WITH_VOC_LABELS_V1"
 
 
 def resolve_teacher(
@@ -49,7 +51,7 @@ def resolve_teacher(
     would be noise.
     """
     run_dir = run_folder(name, runs_dir)
-    if run_dir is None and "," in name:
+    if run_dir is None and len(split_names(name)) > 1:
         return _ensemble(name, runs_dir, task, num_classes, output_stride, weights, taps or {}, mean)
     if mean:
         raise _no_mean(name)
@@ -61,7 +63,7 @@ def resolve_teacher(
     network = build_network(
         name, task=task, num_classes=num_classes, output_stride=output_stride, weights=weights, taps=taps
     )
-    if "logits" in network.taps and not network.trained_head:
+    if ("logits" in network.taps or network.heads) and not network.trained_head:
         raise _untrained(name, parsed, network.task)
     origin = f" with weights {weights}" if weights else ""
     return network, None, f"teacher '{name}' is the network {network.name}{origin} (no run has this name)"
@@ -81,7 +83,7 @@ def member_names(name: str, runs_dir: Path) -> list[str]:
     twice."""
     if run_folder(name, runs_dir) is not None:
         return [name]
-    names = [member.strip() for member in name.split(",")]
+    names = split_names(name)
     folders = [run_folder(member, runs_dir) for member in names]
     same = [str(f.resolve()) if f else n for f, n in zip(folders, names, strict=True)]
     twice = next((n for index, n in enumerate(names) if folders[index] and same[index] in same[:index]), None)
@@ -183,7 +185,7 @@ def _from_run(
 def _teaching_weights(name: str, parsed: NetworkName, task: Task, weights: str | None) -> str | None:
     """The weights a plain network teaches with. Raises BadOption where there are none, before anything is
     built: a ResNet-101 costs seconds."""
-    if parsed.family in HEADS and not _may_hold_head(weights):
+    if parsed.family in (*HEADS, *DETECTORS) and not _may_hold_head(weights):
         raise _untrained(name, parsed, task)
     if weights is None and parsed.tag and task_of(task).networks.tag_holds_head:
         return parsed.tag
@@ -195,7 +197,9 @@ def _teaching_weights(name: str, parsed: NetworkName, task: Task, weights: str |
         )
     if parsed.family == CIFAR and weights in (None, NONE):
         raise _untrained(name, parsed, task)
-    return PRETRAINED_TORCHVISION if parsed.family == TORCHVISION and weights is None else weights
+    if parsed.family == TORCHVISION and weights is None:
+        return TORCHVISION_NETWORKS[parsed.body].tag
+    return weights
 
 
 def _may_hold_head(weights: str | None) -> bool:
@@ -215,9 +219,9 @@ def _no_mean(name: str) -> BadOption:
 
 
 def _untrained(name: str, parsed: NetworkName, task: Task) -> BadOption:
-    run, rules = name.replace(":", "-"), task_of(task).networks
+    run, rules = re.sub(r"[^A-Za-z0-9_.]+", "-", name), task_of(task).networks
     return BadOption(
         f"teacher '{name}' is the network {parsed}, and nobody has trained its {rules.head}",
         where="--teacher (no run has this name)",
-        fix=f"kdtrain --loss none --student {name} --run {run} --data {rules.example_data}:DIR",
+        fix=f"kdtrain --loss none --student {shlex.quote(name)} --run {run} --data {rules.example_data}:DIR",
     )

@@ -60,8 +60,9 @@ def fit_weights(network: Network, file: WeightsFile, *, fresh_head: bool = False
     network is then as it was.
     """
     own = network.state_dict()
-    prefix, is_backbone = _best_prefix(network, file.state, own)
-    given = {prefix + name: tensor for name, tensor in file.state.items()}
+    state = file.state if network.adapt is None else network.adapt(file.state)
+    prefix, is_backbone = _best_prefix(network, state, own)
+    given = {prefix + name: tensor for name, tensor in state.items()}
     if is_backbone:
         given = _backbone_names(given, own, {prefix + name for name in network.backbone_extras})
     given = {
@@ -183,7 +184,8 @@ def _agree(names: set[str], given: Mapping[str, Tensor], own: Mapping[str, Tenso
 
 def _check_classes(network: Network, file: WeightsFile, head: set[str], given: Mapping[str, Tensor]) -> None:
     """Raises BadWeights when the file's classifier is for another number of classes."""
-    counts = {given[name].shape[0] for name in head if name in given}
+    per_class = network.grid.anchors_per_cell if network.grid is not None else 1  # rows of the last layer
+    counts = {given[name].shape[0] // per_class for name in head if name in given}
     if len(counts) != 1 or counts == {network.num_classes}:
         return  # nothing that classes explain: the listing of names says it
     raise BadWeights(

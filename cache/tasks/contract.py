@@ -84,6 +84,7 @@ class NetworkRules:
 
     families: Mapping[str, str]  # family -> 'package.module:function'
     short_family: str  # what r18, r50 ... stand for
+    torchvision: tuple[str, ...] = ()  # those of torchvision's own networks ('tv:NAME') that it has
     features_only: tuple[str, ...] = ()  # families without classes
     forms: str  # legal names, for people
     instead: str  # what to take instead of a network of another task
@@ -95,6 +96,9 @@ class NetworkRules:
     no_stride: str = ""  # why no stride can be chosen; '' where one can
     no_aux: str = ""  # why there is no auxiliary head; '' where there is one
     student_weights: str  # of a student when none are named: 'imagenet', 'none'
+    # Of a student whose encoder begins with weights, where batches are too small to learn them again:
+    frozen: str = "none"  # 'stem+stage1': what of the encoder does not learn, when nothing is said
+    rests_norms: bool = False  # batch normalisations of the encoder keep their statistics
     listing_px: tuple[int, int]  # input size that taps are listed for, where nothing says another
 
 

@@ -63,6 +63,7 @@ KIND = TaskKind(
             "custom": f"{_FAMILIES}.custom:assemble_custom",
         },
         short_family="deeplabv3",
+        torchvision=("deeplabv3_resnet50", "deeplabv3_resnet101", "fcn_resnet50", "fcn_resnet101"),
         features_only=("timm",),
         forms="r18, r34, r50, r101, mbv2, deeplabv3:ENCODER, pspnet:ENCODER, timm:NAME, tv:NAME, "
         "package.module:factory",

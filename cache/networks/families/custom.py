@@ -5,7 +5,8 @@ The module maps float (B, 3, H, W) to anything; taps are read by their paths ('b
 'backbone#3' for an item of a list). It may carry attributes: `pad_multiple` (32 when absent: the largest
 stride of its taps; 1 where images are not padded), `pixel_mean` and `pixel_std` of pixels divided by 255
 (ImageNet's when absent). Where images are not padded, in classification, a module of one input size also
-says `input_size = (height, width)`.
+says `input_size = (height, width)`. A dense detector says `grid = DenseGrid(...)` (cache/grid.py) and has
+its maps as the grid's taps: p3, cls3, box3 ...
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from kdcache.cache.errors import BadOption, unknown
+from kdcache.cache.grid import DenseGrid, strides_of
 from kdcache.cache.networks.names import NetworkName
 from kdcache.cache.networks.network import Assembly
 from kdcache.cache.networks.normalise import IMAGENET_MEAN, IMAGENET_STD
@@ -37,6 +39,7 @@ def assemble_custom(
     size_px = () if padded else tuple(getattr(model, "input_size", ()))
     logits = str(taps.get("logits", "")).partition("#")[0]
     last = dict(model.named_modules()).get(logits) if logits else None
+    grid = _grid_of(model, taps, name)
     return Assembly(
         model=model,
         taps=dict(taps),
@@ -48,7 +51,30 @@ def assemble_custom(
         fixed_size=bool(size_px),
         probe_px=None if padded else PROBE_PX,
         heads=(logits,) if isinstance(last, nn.Linear) and not padded else (),
+        grid=grid,
+        strides=strides_of(grid) if grid is not None else {},
     )
+
+
+def _grid_of(model: nn.Module, taps: Mapping[str, str], name: NetworkName) -> DenseGrid | None:
+    """What the module says of its grid. Raises BadOption for something else and for a level without maps."""
+    grid = getattr(model, "grid", None)
+    if grid is None:
+        return None
+    if not isinstance(grid, DenseGrid):
+        raise BadOption(
+            f"attribute 'grid' is a {type(grid).__name__}, not a DenseGrid",
+            where=str(name),
+            fix="set it to a kdcache.cache.grid.DenseGrid(levels=(3, 4), strides=(8, 16))",
+        )
+    absent = [tap for tap in strides_of(grid) if tap not in taps]
+    if absent:
+        raise BadOption(
+            f"the grid has taps that the factory does not name: {', '.join(absent)}",
+            where=str(name),
+            fix="return a place for each of them, such as {'cls3': 'head#cls3'}",
+        )
+    return grid
 
 
 def _made(spec: str, num_classes: int | None) -> tuple[nn.Module, Mapping[str, str]]:
