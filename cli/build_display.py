@@ -24,6 +24,8 @@ def view_title(views: ViewSet) -> str:
     numbers = f"{views.first}..{views.first + views.count - 1}" if views.count > 1 else str(views.first)
     if views.crop is None:
         return f"{views.kind} (number {numbers})"
+    if not views.draws:
+        return f"{views.kind} {views.crop[0]}x{views.crop[1]} (number {numbers})"
     drawn = f"numbers {numbers}, {views.recipe.text}, seed {views.seed}"
     return f"{views.kind} {views.crop[0]}x{views.crop[1]} ({drawn})"
 
@@ -87,6 +89,8 @@ class BuildDisplay:
             f"samples  {len(plan.source.keys)} of {m.data['name']} split '{m.data['split']}', shards of "
             f"{m.shard_samples}"
         )
+        for note in plan.source.notes:
+            say(f"         {note}", highlight=False, markup=False)
         say(f"views    {', '.join(view_title(v) for v in m.views)}", highlight=False)
         for tap in m.taps:
             spec = tap.spec(*(m.views[0].crop or m.crop))

@@ -67,14 +67,14 @@ for command in (compact, demo, show, verify, peek, taps):
 @click.option("--for", "losses", help="Losses, comma separated: cache what they need.")
 @click.option(
     "--views",
-    help="crops:K, full, or both joined by '+'; turns:K. "
-    f"[default: {per_task(lambda kind: kind.default_views)}]",
+    help="crops:K, full, or both joined by '+'; turns:K; fit. "
+    f"[default: {per_task(lambda kind: kind.views_said)}]",
 )
 @click.option(
     "--augment",
     help="What crop views draw, such as rrc=0.08,flip,jitter=0.4,mixup=0.2 or none. [default: the dataset's]",
 )
-@click.option("--mirror", is_flag=True, help="With full views, also store the mirrored pass.")
+@click.option("--mirror", is_flag=True, help="With full or fit views, also store the mirrored pass.")
 @crop_option
 @click.option(
     "--format",
@@ -123,6 +123,9 @@ for command in (compact, demo, show, verify, peek, taps):
 @click.option("--weights", help="imagenet, a tag, a .safetensors file or a weights-only .pt file.")
 @click.option("--seed", type=int, default=DEFAULTS["seed"], show_default=True, help="Of the drawn views.")
 @click.option(
+    "--keep-empty", is_flag=True, help="Of objects: keep images without any box that training can use."
+)
+@click.option(
     "--skip-bad", is_flag=True, help="Mark unusable samples invalid and go on, instead of stopping."
 )
 @click.option("--update", is_flag=True, help="New rows for changed samples; retire those that went away.")
@@ -134,8 +137,8 @@ def build(
     teacher: str | None, mean: bool, data: str | None, split: str, cache: str | None, taps: tuple[str, ...],
     losses: str | None, views: str | None, augment: str | None, mirror: bool, crop: str | None,
     target_format: str | None, zstd: bool, batch_size: int, amp: str | None, device: str, shard_rows: str,
-    memory: str, threads: int, output_stride: int | None, weights: str | None, seed: int, skip_bad: bool,
-    update: bool, repair: bool, check: bool,
+    memory: str, threads: int, output_stride: int | None, weights: str | None, seed: int, keep_empty: bool,
+    skip_bad: bool, update: bool, repair: bool, check: bool,
 ) -> None:  # fmt: skip
     """Run the teacher once and keep its taps. Again: continue, grow (--tap, --for, --views), update or
     repair."""
@@ -155,7 +158,7 @@ def build(
         zstd=zstd, batch_size=batch_size, amp=amp, device=pick_device(device), threads=threads,
         shard_rows=None if shard_rows == "auto" else parse_count(shard_rows, "--shard-rows"),
         memory_bytes=parse_size(memory), output_stride=output_stride, weights=weights, seed=seed,
-        skip_bad=skip_bad, update=update, repair=repair, check=check,
+        keep_empty=keep_empty, skip_bad=skip_bad, update=update, repair=repair, check=check,
     )  # fmt: skip
     quiet = int(os.environ.get("RANK", "0")) > 0
     with BuildDisplay(Console(quiet=quiet)) as display:

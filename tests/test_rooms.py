@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("cache", "losses", "trainer", "cli")
 MOST_AT_THE_TOP = 8  # modules beside __init__ at the top of cache/, losses/, trainer/
-TASK_WORDS = ("segmentation", "classification")
+TASK_WORDS = ("segmentation", "classification", "detection")
 # Where a task may be named: its three files, the table, what belongs to one task by nature.
 TASK_HOMES = (
     *(f"cache/tasks/{task}.py" for task in TASK_WORDS),
@@ -29,7 +29,7 @@ TASK_ATTRIBUTES = ("tasks", "task_settings", "task_clip", "refused")  # of loss 
 BOTTOM = ("cache.spec", "cache.errors", "cache.fingerprint")
 DOORS: Mapping[str, tuple[str, ...]] = {
     "cache.views": ("cache.spec", "cache.errors"),
-    "cache.tasks": ("cache.spec", "cache.errors", "cache.views.view"),
+    "cache.tasks": ("cache.spec", "cache.errors", "cache.views.view", "cache.boxes"),
     "cache.images": (*BOTTOM, "cache.views"),
     "cache.stores": (*BOTTOM, "cache.views"),
     "losses": ("cache.spec", "cache.grid", "cache.tasks.table", "cache.tasks.contract", "cache.trust"),

@@ -60,7 +60,8 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
     losses = _losses(config, run_source, plan, teacher, student, taps)
     init_line = _begin_with(config, home, student, losses)
     evaluate, eval_note = _validation(run_source, ranks, config)
-    notes = (*plan.notes, *getattr(losses, "notes", ()), teacher_line, init_line, eval_note)
+    data_notes = run_source.source.notes if run_source.source is not None else ()
+    notes = (*data_notes, *plan.notes, *getattr(losses, "notes", ()), teacher_line, init_line, eval_note)
     return RunParts(
         student=student,
         losses=losses,

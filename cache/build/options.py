@@ -73,6 +73,7 @@ class BuildOptions:
     weights: str | None = None
     output_stride: int | None = None
     skip_bad: bool = False
+    keep_empty: bool = False  # samples from which nothing can be learnt; a cache that has them keeps them
     update: bool = False
     repair: bool = False
     check: bool = False  # read every file of the data, also those whose size and time did not change

@@ -27,7 +27,7 @@ from kdcache.cache.networks.resolve import member_names, resolve_teacher, run_fo
 from kdcache.cache.networks.run_card import RunCard, read_run_card
 from kdcache.cache.networks.weights import weights_digest
 from kdcache.cache.record.classifier import classifier_digest, pack_classifier
-from kdcache.cache.record.command import build_words
+from kdcache.cache.record.command import EMPTY, KEPT, build_words, keeps_empty
 from kdcache.cache.record.generation import (
     Generation,
 )
@@ -41,8 +41,7 @@ from kdcache.cache.tasks.table import task_of
 from kdcache.cache.trust import consent, require_trust
 from kdcache.cache.views.draw import QUARTERS
 from kdcache.cache.views.recipe import Recipe, parse_recipe
-from kdcache.cache.views.sets import ViewSet, extend_views, parse_views
-from kdcache.cache.views.view import VIEW_VERSION
+from kdcache.cache.views.sets import MIRROR_OF, ViewSet, extend_views, parse_views, whole_kind
 
 OTHER_HOME = "for another form, build a cache of its own under another $KDCACHE_HOME"
 _ANY_PX = (64, 64)  # an input for channels and strides of taps, which do not depend on it
@@ -83,7 +82,14 @@ def make_plan(options: BuildOptions) -> Plan:
     network, card, choice, source = _teacher_and_source(options, teacher, old)
     options = options.resolved(source.task, tuple(network.taps), network.groups)
     drawn = _drawn(options, card, source, old)
-    identity = _identity(network, source, precision, drawn, old)
+    identity = _identity(
+        network,
+        source,
+        precision,
+        drawn,
+        old,
+        keep_empty=options.keep_empty or (old is not None and keeps_empty(old)),
+    )
     name = cache_name(source.name, _label(teacher), identity)
     root = options.cache or options.caches_dir / name
     if options.cache is None:
@@ -114,6 +120,7 @@ def _teacher_and_source(
     weights = options.weights or (old.teacher_weights or None if old else None)
     stride = options.output_stride or (old.output_stride if old else None)
     source = _source_of(options, teacher, old)
+    _refuse_keeping(options, source)
     refuse_stride(options.output_stride, source.task)
     network, card, choice = resolve_teacher(
         teacher,
@@ -137,8 +144,9 @@ def _teacher_and_source(
 def _source_of(options: BuildOptions, teacher: str, old: Manifest | None) -> Source:
     """The data that were named, else the cache's, else those that the teacher was trained on."""
     spec = options.data or (old.data_spec if old else None)
+    keep = options.keep_empty or (old is not None and keeps_empty(old))
     if spec is not None:
-        return open_source(spec, options.split)
+        return open_source(spec, options.split, keep_empty=keep)
     folders = [run_folder(name, options.runs_dir) for name in member_names(teacher, options.runs_dir)]
     runs = [folder for folder in folders if folder is not None]
     if not runs:
@@ -147,7 +155,16 @@ def _source_of(options: BuildOptions, teacher: str, old: Manifest | None) -> Sou
             where="kdcache build",
             fix="give --data NAME:DIR, such as --data camvid:DIR",
         )
-    return open_source(read_run_card(runs[0]).data, options.split)
+    return open_source(read_run_card(runs[0]).data, options.split, keep_empty=keep)
+
+
+def _refuse_keeping(options: BuildOptions, source: Source) -> None:
+    if options.keep_empty and not task_of(source.task).truth.counts:
+        raise BadOption(
+            f"--keep-empty: every sample of {source.task} has something to learn",
+            where=f"--data {_spec_of(source)}",
+            fix="leave --keep-empty out",
+        )
 
 
 # ---- what cannot change ------------------------------------------------------------------------------------
@@ -167,20 +184,21 @@ class Drawn(NamedTuple):
 
 def _drawn(options: BuildOptions, card: RunCard | None, source: Source, old: Manifest | None) -> Drawn:
     """As asked for, else as the cache has it, else the run's crop and the data's recipe."""
-    rules = task_of(source.task).recipes
-    kept = [views.recipe for views in old.views if views.crop] if old else []
+    kind = task_of(source.task)
+    kept = [views.recipe for views in old.views if views.draws] if old else []
     text = options.augment
     if text is None:
         text = str(old.identity["recipe"]) if old else source.augment
-    recipe = kept[0] if kept and options.augment is None else parse_recipe(text, rules)
+    recipe = kept[0] if kept and options.augment is None else parse_recipe(text, kind.recipes)
     crop = options.crop or (old.crop if old else None) or (card.crop if card else source.default_crop)
+    kind.check_input(crop, where=f"--crop {crop[0]},{crop[1]}")
     return Drawn(crop, recipe)
 
 
 def _identity(
-    network: Network, source: Source, precision: str, drawn: Drawn, old: Manifest | None
+    network: Network, source: Source, precision: str, drawn: Drawn, old: Manifest | None, *, keep_empty: bool
 ) -> dict[str, object]:
-    return {
+    identity = {
         "source": source.describe(),
         # Not the folder: data that were moved, even under another name, keep the cache that is named.
         "label": str(old.identity.get("label")) if old else source.label,
@@ -189,10 +207,11 @@ def _identity(
         "weights": weights_digest(network),
         "precision": precision,
         "pixels": PIPELINE_VERSION,
-        "views": VIEW_VERSION,
+        "views": drawn.recipe.version,
         "crop": list(drawn.crop),
         "recipe": drawn.recipe.text,
     }
+    return identity | ({EMPTY: KEPT} if keep_empty else {})
 
 
 def _same_identity(old: Manifest, identity: dict[str, object], root: Path) -> None:
@@ -264,18 +283,22 @@ def _fresh_views(
 ) -> Sequence[ViewSet]:
     """Those that are asked for, else those that were planned, of the crop and recipe of now; else the
     task's."""
+    kind, mirrors = task_of(source.task), MIRROR_OF.values()
     text, mirror, seed = options.views, options.mirror, options.seed
     if planned and not (text or mirror):
-        text = "+".join(_word_of(views) for views in planned.views if views.kind != "mirror")
-        mirror = any(views.kind == "mirror" for views in planned.views)
-        seed = next((views.seed for views in planned.views if views.crop), seed)
-    text = text or task_of(source.task).default_views
-    return parse_views(text, crop=drawn.crop, seed=seed, mirror=mirror, augment=drawn.recipe)
+        text = "+".join(_word_of(views) for views in planned.views if views.kind not in mirrors)
+        mirror = any(views.kind in mirrors for views in planned.views)
+        seed = next((views.seed for views in planned.views if views.draws), seed)
+    mirror = mirror or (text is None and kind.views.mirror)
+    text = text or kind.default_views
+    return parse_views(
+        text, crop=drawn.crop, seed=seed, mirror=mirror, augment=drawn.recipe, rules=kind.views
+    )
 
 
 def _word_of(views: ViewSet) -> str:
     """As it is written after --views."""
-    if views.crop is None:
+    if not views.draws:
         return views.kind
     return f"{views.kind}:{views.count // (QUARTERS if views.kind == 'turns' else 1)}"
 
@@ -290,15 +313,17 @@ def grown_manifest(old: Manifest, options: BuildOptions, network: Network) -> Ma
     _refuse_other_layout(old, options)
     views = old.views
     if options.views or options.mirror:
-        recipe = [v.recipe for v in old.views if v.crop] or [
-            parse_recipe(str(old.identity["recipe"]), task_of(old.task).recipes)
+        kind = task_of(old.task)
+        recipe = [v.recipe for v in old.views if v.draws] or [
+            parse_recipe(str(old.identity["recipe"]), kind.recipes)
         ]
         wanted = parse_views(
-            options.views or "full",
+            options.views or whole_kind(kind.views),
             crop=old.crop,
             seed=options.seed,
             mirror=options.mirror,
             augment=recipe[0],
+            rules=kind.views,
         )
         views = tuple(extend_views(old.views, wanted))
     taps = {t.name: t for t in old.taps}

@@ -2,6 +2,13 @@
 
 from kdcache.cache.record.manifest import Manifest
 
+EMPTY, KEPT = "empty", "kept"  # of an identity
+
+
+def keeps_empty(manifest: Manifest) -> bool:
+    """Whether the cache was asked to hold samples from which nothing can be learnt."""
+    return manifest.identity.get(EMPTY) == KEPT
+
 
 def build_words(manifest: Manifest) -> list[str]:
     """'kdcache build' with the teacher and the data of a cache; more options may follow."""
@@ -10,6 +17,8 @@ def build_words(manifest: Manifest) -> list[str]:
         words += ["--split", split]
     if manifest.teacher_weights:
         words += ["--weights", manifest.teacher_weights]
+    if keeps_empty(manifest):
+        words += ["--keep-empty"]
     if manifest.network.get("mean"):
         words += ["--mean"]
     return words

@@ -1,8 +1,9 @@
-"""What a source gives: keys, encoded images, and labels: grey PNGs of train ids, or the image's class.
+"""What a source gives: keys, encoded images, and labels: grey PNGs of train ids, the image's class, or boxes.
 
 `Source` is the contract. `BaseSource` carries what all sources of this project share. `FileSource` is the
 base of segmentation datasets: a dataset adds where its folders are (`trees`), what its classes are called and
-which train id each stored value becomes (`class_map_of`). Classification lies in `arrays` and `imagefolder`.
+which train id each stored value becomes (`class_map_of`). Classification lies in `arrays` and `imagefolder`,
+detection in `boxes`.
 Opening lists one folder or reads one list or array file, and opens no image; `check` decodes one sample.
 """
 
@@ -55,10 +56,16 @@ class Source(Protocol):
 
     def label_bytes(self, index: int) -> bytes:
         """Segmentation: an 8-bit grey PNG of train ids, 255 = ignore. Classification: the class id in
-        ASCII, b"7". Raises BadSample, as `check` does for a label."""
+        ASCII, b"7". Detection: JSON of boxes, as `tasks.detection` describes it. Raises BadSample, as `check`
+        does for a label."""
 
     def files(self, index: int) -> tuple[Path, ...]:
-        """The files whose size and time of change stand for the sample; rows of one array share theirs."""
+        """The files that the sample is read from; rows of one array share theirs."""
+
+    def stamp(self, index: int) -> list[int]:
+        """Pairs of numbers that change with the sample: size and time of change (ns) of each of its files,
+        or of a file that many samples share the digest of its own part and 0. Opens no image; [] where no
+        file is there."""
 
     def content(self, index: int) -> tuple[bytes, ...]:
         """What the sample's digest is taken over. Raises BadSample when a file is missing."""
@@ -79,6 +86,10 @@ class Source(Protocol):
     def describe(self) -> Described:
         """What a cache's identity holds of its source: name, split, classes, class map, and the task where
         it is not segmentation. No directory."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person who trains on these data should know, a line each; may read all labels once."""
 
 
 class ClassSource(Source, Protocol):
@@ -121,7 +132,7 @@ class BaseSource(ABC):
         return Missing(
             f"no {cls.name} images: the folder {why}",
             where=str(root),
-            fix=f"give the folder that holds\n{_indented(cls.layout)}",
+            fix=f"give the folder that holds\n{indented(cls.layout)}",
         )
 
     @property
@@ -144,6 +155,18 @@ class BaseSource(ABC):
     @abstractmethod
     def describe(self) -> Described: ...
 
+    def stamp(self, index: int) -> list[int]:
+        return stamp_of_files(self.files(index))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return ()
+
+    def leave_out_empty(self) -> int:
+        """Drop samples from which nothing can be learnt, before any index is used; how many. Raises Missing
+        where nothing is left."""
+        return 0
+
     def num_bytes(self, index: int) -> int:
         return sum(path.stat().st_size for path in self.files(index) if path.is_file())
 
@@ -152,7 +175,7 @@ class BaseSource(ABC):
             f"{self.name} has no split '{split}'",
             where=str(self.root),
             fix=f"splits that exist: {', '.join(existing)}; to add one, the layout is\n"
-            f"{_indented(self.layout)}",
+            f"{indented(self.layout)}",
         )
 
 
@@ -236,14 +259,14 @@ class FileSource(BaseSource):
         return Missing(
             f"the labels of {self.name} split '{self.split}' are not there",
             where=str(self._tree.labels),
-            fix=f"the layout is\n{_indented(self.layout)}",
+            fix=f"the layout is\n{indented(self.layout)}",
         )
 
     def _no_samples(self) -> Missing:
         return Missing(
             f"{self.name} split '{self.split}' has no samples",
             where=str(self._tree.list_file or self._tree.images),
-            fix=f"the layout is\n{_indented(self.layout)}",
+            fix=f"the layout is\n{indented(self.layout)}",
         )
 
     def _sizes_differ(self, index: int, image: tuple[int, int], label: tuple[int, ...]) -> BadSample:
@@ -257,5 +280,12 @@ class FileSource(BaseSource):
         )
 
 
-def _indented(layout: str) -> str:
+def stamp_of_files(paths: Sequence[Path]) -> list[int]:
+    """Size and time of change (ns) of each file that is there."""
+    stats = [path.stat() for path in paths if path.exists()]
+    return [number for s in stats for number in (s.st_size, s.st_mtime_ns)]
+
+
+def indented(layout: str) -> str:
+    """A layout's lines below each other in an error."""
     return "\n".join(f"           {line.strip()}" for line in layout.strip().splitlines())

@@ -8,6 +8,7 @@ from kdcache.cache.sources.ade20k import Ade20k
 from kdcache.cache.sources.camvid import CamVid
 from kdcache.cache.sources.cifar import Cifar10, Cifar100
 from kdcache.cache.sources.cityscapes import Cityscapes
+from kdcache.cache.sources.coco import Coco
 from kdcache.cache.sources.cocostuff import CocoStuff
 from kdcache.cache.sources.contract import BaseSource, Source
 from kdcache.cache.sources.demo import Demo, default_root
@@ -16,20 +17,29 @@ from kdcache.cache.sources.folder import Folder
 from kdcache.cache.sources.imagefolder import ImageFolder
 from kdcache.cache.sources.npz import Npz
 from kdcache.cache.sources.voc import Voc
+from kdcache.cache.sources.voc_boxes import VocBoxes
+from kdcache.cache.sources.yolo import Yolo
 
 _SEGMENTATION = (Ade20k, CamVid, Cityscapes, CocoStuff, Demo, Folder, Voc)
 _CLASSIFICATION = (Cifar10, Cifar100, FashionMnist, ImageFolder, Npz)
-SOURCES: Mapping[str, type[BaseSource]] = {kind.name: kind for kind in (*_SEGMENTATION, *_CLASSIFICATION)}
+_DETECTION = (Coco, VocBoxes, Yolo)
+SOURCES: Mapping[str, type[BaseSource]] = {
+    kind.name: kind for kind in (*_SEGMENTATION, *_CLASSIFICATION, *_DETECTION)
+}
 
 
-def open_source(spec: str, split: str) -> Source:
-    """The split of 'camvid:DIR', 'demo:DIR' or 'demo'.
+def open_source(spec: str, split: str, *, keep_empty: bool = True) -> Source:
+    """The split of 'camvid:DIR', 'demo:DIR' or 'demo'; without `keep_empty` only its samples from which
+    something can be learnt.
 
     Raises BadOption for an unknown name or no folder, Missing for a folder, split or class list that is not
     there, BadSample for two files with one key.
     """
     kind, root = _parse(spec)
-    return kind(root, split)
+    source = kind(root, split)
+    if not keep_empty:
+        source.leave_out_empty()
+    return source
 
 
 def splits(spec: str) -> tuple[str, ...]:

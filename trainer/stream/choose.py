@@ -1,8 +1,11 @@
 """Which stream a run reads: stored views or fresh ones, with a live teacher behind them, or no images."""
 
+from collections.abc import Sequence
+
 from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.network import Network
 from kdcache.cache.reader.cache import Cache
+from kdcache.cache.spec import Need
 from kdcache.losses.plan.plan import LossPlan
 from kdcache.trainer.ranks import Ranks
 from kdcache.trainer.stream.batch import BatchLayout, Stream
@@ -33,15 +36,8 @@ def choose_stream(
     if run_source.cache is not None:
         if plan.turns:
             _check_turns(run_source.cache, plan.expression)
-        stream = StoredStream(
-            run_source.cache,
-            needs=() if teacher is not None else plan.needs,
-            layout=layout,
-            num_threads=num_threads,
-            device_id=ranks.device_id,
-            views=TURNS if plan.turns else None,
-            crop=options.crop,
-        )
+        needs = () if teacher is not None else plan.needs
+        stream = _stored(options, run_source.cache, needs, layout, ranks, num_threads, turns=plan.turns)
     else:
         assert run_source.source is not None
         stream = FreshStream(
@@ -56,6 +52,28 @@ def choose_stream(
     if teacher is None:
         return stream
     return OnlineStream(stream, teacher, plan.needs, ranks.device, amp=ranks.amp)
+
+
+def _stored(
+    options: StreamOptions,
+    cache: Cache,
+    needs: Sequence[Need],
+    layout: BatchLayout,
+    ranks: Ranks,
+    num_threads: int,
+    *,
+    turns: bool,
+) -> StoredStream:
+    return StoredStream(
+        cache,
+        needs=needs,
+        layout=layout,
+        num_threads=num_threads,
+        device_id=ranks.device_id,
+        views=TURNS if turns else None,
+        crop=options.crop,
+        keep_empty=options.keep_empty,
+    )
 
 
 def _check_turns(cache: Cache, loss: str) -> None:

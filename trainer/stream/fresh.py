@@ -22,7 +22,7 @@ from kdcache.cache.tasks.table import task_of
 from kdcache.cache.views.draw import QUARTERS, draw_view
 from kdcache.cache.views.recipe import Recipe, parse_recipe
 from kdcache.cache.views.sets import check_turns
-from kdcache.cache.views.view import VIEW_VERSION, Geometry, Row, View, partner_key
+from kdcache.cache.views.view import Geometry, Row, View, partner_key
 from kdcache.trainer.stream.batch import Batch, BatchLayout, SampleSource, batch_of
 from kdcache.trainer.stream.order import Placed, samples_at
 from kdcache.trainer.stream.source_samples import as_samples
@@ -163,7 +163,7 @@ class FreshStream:
     def describe(self) -> dict[str, object]:
         return {
             "views": "fresh",
-            "view_version": VIEW_VERSION,
+            "view_version": self._recipe.version,
             "crop": list(self._crop),
             **self._drawn(),
             "samples": self.num_samples,

@@ -43,6 +43,10 @@ class StreamOptions(Section):
         said="the dataset's own",
     )
 
+    keep_empty: bool = option(
+        False, help="Of objects: train also on images without any box that can be used."
+    )
+
     def check(self) -> None:
         super().check()
         if self.augment is not None and not self.data:

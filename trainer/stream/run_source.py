@@ -56,11 +56,12 @@ class RunSource:
     crop: tuple[int, int]  # (h, w) pixels that networks see
     augment: str  # recipe of the views; '' is the task's default
     output_stride: int | None  # None: the network's own, where the task has no other
+    keep_empty: bool = False  # train also on samples from which nothing can be learnt
 
     @property
     def num_samples(self) -> int:
         if self.cache is not None:
-            return int(self.cache.num_samples - len(self.cache.invalid))
+            return int(self.cache.num_samples - len(self.cache.without(self.keep_empty)))
         assert self.source is not None
         return len(self.source.keys)
 
@@ -117,22 +118,10 @@ def open_run_source(
     None: the newest.
     """
     if options.data:
-        source = open_source(options.data, "train")
-        return RunSource(
-            source=source,
-            cache=None,
-            task=source.task,
-            spec=options.data,
-            dataset=source.name,
-            class_names=tuple(source.class_names),
-            crop=options.crop or source.default_crop,
-            augment=_recipe(options.augment, source),
-            output_stride=_stride(
-                output_stride, source.task, lambda default: _live_stride(options.teacher, home, default)
-            ),
-        )
+        return _open_data(options, options.data, home, output_stride)
     cache = open_cache(find_cache(options.cache, caches_dir(home)), generation=generation)
     manifest = cache.manifest
+    _check_keeping(options, cache.task)
     return RunSource(
         source=None,
         cache=cache,
@@ -143,7 +132,40 @@ def open_run_source(
         crop=options.crop or manifest.crop,
         augment=" + ".join(dict.fromkeys(views.augment for views in manifest.views if views.augment)),
         output_stride=_stride(output_stride, cache.task, lambda default: manifest.output_stride),
+        keep_empty=options.keep_empty,
     )
+
+
+def _open_data(options: StreamOptions, data: str, home: Path, output_stride: int | None) -> RunSource:
+    """The train split of a data set."""
+    source = open_source(data, "train", keep_empty=options.keep_empty)
+    _check_keeping(options, source.task)
+    crop = options.crop or source.default_crop
+    task_of(source.task).check_input(crop, where=f"--crop {crop[0]},{crop[1]}")
+    return RunSource(
+        source=source,
+        cache=None,
+        task=source.task,
+        spec=data,
+        dataset=source.name,
+        class_names=tuple(source.class_names),
+        crop=crop,
+        augment=_recipe(options.augment, source),
+        output_stride=_stride(
+            output_stride, source.task, lambda default: _live_stride(options.teacher, home, default)
+        ),
+        keep_empty=options.keep_empty,
+    )
+
+
+def _check_keeping(options: StreamOptions, task: Task) -> None:
+    """Raises BadOption for `--keep-empty` where no sample is empty."""
+    if options.keep_empty and not task_of(task).truth.counts:
+        raise BadOption(
+            f"--keep-empty: every sample of {task} has something to learn",
+            where="--keep-empty",
+            fix="leave --keep-empty out",
+        )
 
 
 def _recipe(given: str | None, source: Source) -> str:

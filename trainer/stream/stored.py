@@ -68,10 +68,12 @@ class StoredStream:
         device_id: int | None = None,
         views: str | None = None,
         crop: tuple[int, int] | None = None,
+        keep_empty: bool = False,
     ) -> None:
-        """`needs` name the targets; none: pixels and truth only. `views` is 'crops', 'full' or 'turns', by
-        default the family of the cache's first view set; `crop` the size of the batch in pixels: of stored
-        crops it selects, of full views it is the window's (default: the manifest's).
+        """`needs` name the targets; none: pixels and truth only. `views` is 'crops', 'full', 'fit' or
+        'turns', by default the family of the cache's first view set; `crop` the size of the batch in pixels:
+        of stored crops it selects, of full views it is the window's (default: the manifest's). `keep_empty`:
+        also samples from which nothing can be learnt.
 
         Raises BadOption for a need, a view or a window the cache cannot give.
         """
@@ -81,7 +83,7 @@ class StoredStream:
         self._stored = tuple(dict.fromkeys(name for names in self._sources.values() for name in names))
         cache.require(self._stored)
         check_alike(self._sources, lambda n: cache.tap(n).spec(*cache.manifest.crop), cache.manifest.name)
-        self._invalid = np.asarray(cache.invalid, dtype=np.int64)
+        self._invalid = np.asarray(cache.without(keep_empty), dtype=np.int64)
         self.views: StoredViews = choose_views(
             cache, self._stored, family=views, crop=crop, seed=layout.seed, invalid=self._invalid
         )

@@ -1,6 +1,7 @@
 """Which stored row a sample shows in an epoch, and which part of it: crops are replayed, full views are cut.
 
-Crops: view (epoch + hash of key) mod K of the cache's K stored crops, whole.
+Crops: view (epoch + hash of key) mod K of the cache's K stored crops, whole. Fit: likewise, the image on its
+canvas and, with `--mirror`, its mirror image.
 Turns: likewise one of K stored fours, whose rows are the sample turned by 0, 90, 180 and 270 degrees.
 Full views: the whole image was seen once, and once mirrored with `--mirror`. In each epoch a window is
 drawn, without scale, its corner on a cell of every map that the cache keeps: its cells are cells of the maps.
@@ -17,10 +18,10 @@ from kdcache.cache.errors import BadCache, BadOption
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.spec import ceil_div
 from kdcache.cache.views.draw import QUARTERS, window_view
-from kdcache.cache.views.sets import ViewSet
+from kdcache.cache.views.sets import FIT, MIRROR_OF, ViewSet
 from kdcache.cache.views.view import Row, Window
 
-FAMILIES = ("crops", "full", "turns")
+FAMILIES = ("crops", "full", "turns", FIT)
 
 
 class StoredViews(Protocol):
@@ -34,7 +35,7 @@ class StoredViews(Protocol):
 
 
 class CropViews:
-    """Stored crops of one size, replayed; of turned views the four that belong together."""
+    """Stored crops or canvases of one size, replayed; of turned views the four that belong together."""
 
     def __init__(self, cache: Cache, sets: Sequence[ViewSet]) -> None:
         assert sets and sets[0].crop is not None
@@ -172,7 +173,7 @@ def cells(window: Window, stride: int) -> tuple[slice, slice]:
 
 
 def _family(views: ViewSet) -> str:
-    return "full" if views.crop is None else views.kind
+    return next((whole for whole, mirror in MIRROR_OF.items() if mirror == views.kind), views.kind)
 
 
 def _spelled(family: str) -> str:

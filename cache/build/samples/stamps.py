@@ -1,4 +1,4 @@
-"""Sizes and times of the source's files as they were packed: equal stamps spare reading the files again.
+"""Stamps of the source's samples as they were packed: equal stamps spare reading the files again.
 
 `stamps/<block>.json` is a builder's note, part of no generation: without it every file is read once more.
 """
@@ -16,7 +16,7 @@ from kdcache.cache.stores.local import LocalStore
 
 FOLDER = "stamps"
 
-Stamp = list[int]  # size and modification time (ns) of each of a sample's files; empty: unknown
+Stamp = list[int]  # as `Source.stamp` gives it; empty: unknown
 
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,10 +29,7 @@ def stamps_name(block: int) -> str:
 
 def stamp_of(source: Source, index: int) -> Stamp:
     """Of sample `index` of a source; [] for none, and where no file is there."""
-    if index < 0:
-        return []
-    stats = [path.stat() for path in source.files(index) if path.exists()]
-    return [number for s in stats for number in (s.st_size, s.st_mtime_ns)]
+    return [] if index < 0 else source.stamp(index)
 
 
 def read_stamps(root: Path, block: int, rows: int) -> list[Stamp]:

@@ -13,7 +13,7 @@ from PIL import Image
 from kdcache.cache.errors import Missing
 from kdcache.cache.sources.contract import ClassSource
 from kdcache.cache.sources.table import SOURCES, open_source, splits
-from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION
+from kdcache.cache.tasks.table import CLASSIFICATION, DETECTION, SEGMENTATION
 
 FORMS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "npz": ("npz", lambda root: draw.draw_npz(root).parent),
@@ -49,11 +49,11 @@ def opened(spec: str, split: str = "train") -> ClassSource:
     return source  # type: ignore[return-value]
 
 
-def test_every_source_is_held_to_one_of_the_two_contracts() -> None:
+def test_every_source_is_held_to_one_of_the_contracts() -> None:
     tasks = {name: kind.task for name, kind in SOURCES.items()}
     held = {name for name, _ in FORMS.values()}
     assert {name for name, task in tasks.items() if task == CLASSIFICATION} == held
-    assert set(tasks.values()) == {SEGMENTATION, CLASSIFICATION}
+    assert set(tasks.values()) == {SEGMENTATION, CLASSIFICATION, DETECTION}
 
 
 def test_every_split_opens_and_no_key_is_there_twice(spec: str) -> None:
