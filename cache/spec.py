@@ -81,6 +81,16 @@ class RecipeRules(NamedTuple):
     always: Mapping[str, Any] = {}  # items that are there with these values when a text leaves them out
 
 
+class ViewRules(NamedTuple):
+    """Which kinds of views a task may store, and of which sizes its inputs are."""
+
+    kinds: tuple[str, ...] = ("crops", "full", "turns")
+    refusal: str = "'{kind}' is no kind of views for these data"
+    fix: str = "use crops:K or full, such as --views crops:8+full"
+    mirror: bool = False  # whether the views that nobody named are mirrored too
+    multiple_px: int = 1  # both sides of the input are multiples of it
+
+
 RowParts = Mapping[str, np.ndarray]  # part name -> array, what one row's target is on disk
 
 

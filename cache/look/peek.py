@@ -52,7 +52,7 @@ def _pixel_panels(cache: Cache, index: int, view: int) -> list[Panel]:
     image = batch.images_BHWC[0].cpu().numpy().copy()
     map_HW = None if batch.maps_BHW is None else batch.maps_BHW[0].cpu().numpy().copy()
     pipeline.close()
-    label = truth.panel(shown.truths[0], map_HW, cache.manifest.class_names)
+    label = truth.panel(shown.truths[0], map_HW, cache.manifest.class_names, image)
     return [("image", image), ("label", label)]
 
 

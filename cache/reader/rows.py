@@ -28,6 +28,10 @@ class EncodedSamples(EncodedImages, Protocol):
         """As `Truth.parse` gives it."""
         ...
 
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of the stored image in pixels."""
+        ...
+
 
 def pixel_feed(
     images: EncodedImages, rows: Sequence[Row], passengers: Sequence[list[np.ndarray]] = ()
@@ -69,4 +73,6 @@ def row_truth(samples: EncodedSamples, row: Row, truth: Truth, *, mixes: bool) -
 
 def _seen(samples: EncodedSamples, row: Row, truth: Truth) -> np.ndarray:
     value = samples.truth(row.sample)
-    return value if truth.rides else truth.moved(value, row.geometry, row.effects)
+    if truth.rides:
+        return value
+    return truth.moved(value, row.geometry, row.effects, samples.size(row.sample))

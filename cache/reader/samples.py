@@ -81,6 +81,13 @@ class StoredSamples:
         """Sorted indices of the samples that count, int64."""
         return np.delete(np.arange(self.num_samples), self.invalid)
 
+    def without(self, keep_empty: bool) -> np.ndarray:
+        """Sorted indices that training leaves out: `invalid`, and samples from which nothing can be learnt
+        unless these are kept."""
+        if keep_empty or not self._truth.counts:
+            return self.invalid
+        return np.flatnonzero(self.column(self._truth.counts) == 0)
+
     def samples(self, index: int) -> tuple[SampleBlock, int]:
         block, row = self._place(index)
         return self.block(block), row
@@ -115,11 +122,12 @@ class StoredSamples:
     def column(self, name: str) -> np.ndarray:
         """(num_samples,) int64: one of the columns that the task's truth keeps; of indices that do not live
         what it says of samples that cannot be used."""
-        values = np.full(self.num_samples, self._truth.column_values(None)[name], dtype=np.int64)
+        nothing = self._truth.column_values(None, (0, 0))[name]
+        values = np.full(self.num_samples, nothing, dtype=np.int64)
         for block in self.generation.block_numbers:
             first, entry = block * self.shard_samples, self.generation.blocks[block]
             values[first : first + entry.rows] = self.block(block).columns[name]
-        values[self.invalid] = self._truth.column_values(None)[name]
+        values[self.invalid] = nothing
         return values
 
     def key(self, index: int) -> str:

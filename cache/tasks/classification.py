@@ -29,7 +29,8 @@ class ImageClass(Truth):
         """The class of b"7", (1,) int64."""
         return np.array([int(bytes(encoded))], dtype=np.int64)
 
-    def column_values(self, encoded: bytes | None) -> dict[str, int]:
+    def column_values(self, encoded: bytes | None, size: tuple[int, int]) -> dict[str, int]:
+        del size
         return {_COLUMN: _NONE if encoded is None else int(encoded)}
 
     def from_columns(self, columns: Mapping[str, np.ndarray], row: int) -> np.ndarray:
@@ -54,9 +55,15 @@ class ImageClass(Truth):
         first_B, second_B = torch.where(smaller_B, other_B, own_B), torch.where(smaller_B, own_B, other_B)
         return first_B, Mixed(second_B, torch.where(smaller_B, 1 - share_B, share_B))
 
-    def panel(self, row: RowTruth, map_HW: np.ndarray | None, class_names: Sequence[str]) -> np.ndarray:
+    def panel(
+        self,
+        row: RowTruth,
+        map_HW: np.ndarray | None,
+        class_names: Sequence[str],
+        image_HWC: np.ndarray | None = None,
+    ) -> np.ndarray:
         """The class's name, and its partner's with both shares where two are mixed."""
-        del map_HW
+        del map_HW, image_HWC
         other = row.own if row.other is None else row.other
         return text_panel(share_lines(row, class_names[int(row.own[0])], class_names[int(other[0])]))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from kdcache.cache.spec import RecipeRules, Task
+from kdcache.cache.spec import BadOption, RecipeRules, Task, ViewRules, ceil_div
 from kdcache.cache.views.view import Geometry, Op
 
 if TYPE_CHECKING:  # what a task is, the help of a command asks too: it should not wait for torch
@@ -39,6 +39,7 @@ class Truth(ABC):
     suffix: ClassVar[str]  # of its member in a tar of samples: 'label.png', 'cls'
     columns: ClassVar[tuple[str, ...]] = ()  # of a block's index, integers: what is known without the tar
     rides: ClassVar[bool] = False  # an 8-bit map: moved by the image pipeline like the pixels
+    counts: ClassVar[str] = ""  # the column of what there is to learn from; 0: nothing. '': from every sample
     one_class: ClassVar[bool] = False  # a class per sample, which losses may know before step 0
 
     @abstractmethod
@@ -46,9 +47,10 @@ class Truth(ABC):
         """What a row carries of `Source.label_bytes`: an encoded map (num_bytes,) uint8, which may be a view
         of `encoded`, or a value."""
 
-    def column_values(self, encoded: bytes | None) -> dict[str, int]:
-        """The entries of `columns` for one sample; None is one that cannot be used."""
-        del encoded
+    def column_values(self, encoded: bytes | None, size: tuple[int, int]) -> dict[str, int]:
+        """The entries of `columns` for one sample; None is one that cannot be used. `size` is the stored
+        image's (height, width) in pixels."""
+        del encoded, size
         return {}
 
     def from_columns(self, columns: Mapping[str, np.ndarray], row: int) -> np.ndarray | None:
@@ -60,9 +62,12 @@ class Truth(ABC):
         """Raises ValueError where the columns of a block cannot be true of its valid samples."""
         del columns, valid
 
-    def moved(self, value: np.ndarray, geometry: Geometry, effects: Sequence[Op]) -> np.ndarray:
-        """A value under a view; what rides is moved by the pipeline and never comes here."""
-        del geometry, effects
+    def moved(
+        self, value: np.ndarray, geometry: Geometry, effects: Sequence[Op], size: tuple[int, int]
+    ) -> np.ndarray:
+        """A value under a view of a stored image of `size` = (height, width) pixels; what rides is moved by
+        the pipeline and never comes here."""
+        del geometry, effects, size
         return value
 
     @abstractmethod
@@ -70,8 +75,14 @@ class Truth(ABC):
         """A batch's truth on the CPU, as losses read it; `maps_BHW` is what the pipeline made of maps."""
 
     @abstractmethod
-    def panel(self, row: RowTruth, map_HW: np.ndarray | None, class_names: Sequence[str]) -> np.ndarray:
-        """A picture (H, W, 3) uint8 of one row's truth."""
+    def panel(
+        self,
+        row: RowTruth,
+        map_HW: np.ndarray | None,
+        class_names: Sequence[str],
+        image_HWC: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """A picture (H, W, 3) uint8 of one row's truth; `image_HWC` are the pixels that it belongs to."""
 
     @abstractmethod
     def answer_panel(self, answer: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
@@ -107,7 +118,24 @@ class TaskKind:
     default_taps: tuple[str, ...]  # what most of the published methods read
     default_views: str
     recipes: RecipeRules
+    views: ViewRules = ViewRules()
     networks: NetworkRules
+
+    @property
+    def views_said(self) -> str:
+        """The views that nobody has to name, as they are typed."""
+        return self.default_views + (" --mirror" if self.views.mirror else "")
+
+    def check_input(self, size: tuple[int, int], *, where: str) -> None:
+        """Raises BadOption for an input of (height, width) pixels that networks of this task cannot take."""
+        step = self.views.multiple_px
+        if any(side % step for side in size):
+            near = "x".join(str(ceil_div(side, step) * step) for side in size)
+            raise BadOption(
+                f"an input of {size[0]}x{size[1]} pixels: both sides must be multiples of {step}",
+                where=where,
+                fix=f"use --crop {near}",
+            )
 
 
 def share_lines(row: RowTruth, own: Any, other: Any) -> list[str]:

@@ -22,11 +22,32 @@ def text_panel(lines: Sequence[str]) -> np.ndarray:
     return np.asarray(sheet)
 
 
+def draw_boxes(
+    image_HWC: np.ndarray, boxes_M4: np.ndarray, classes_M: Sequence[float] | np.ndarray, texts: Sequence[str]
+) -> np.ndarray:
+    """A copy of the picture with a frame in its class's colour and a text for every box, edges in pixels."""
+    sheet = Image.fromarray(image_HWC)
+    draw = ImageDraw.Draw(sheet)
+    for (left, top, right, bottom), number, text in zip(boxes_M4.tolist(), classes_M, texts, strict=True):
+        colour = class_colour(int(number))
+        # An edge lies between two pixels: a frame is drawn on the last ones inside.
+        inside = max(left, right - 1), max(top, bottom - 1)
+        draw.rectangle((left, top, *inside), outline=colour)
+        draw.text((left + 2, top + 1), text, fill=colour, stroke_width=1, stroke_fill="black")
+    return np.asarray(sheet)
+
+
+def class_colour(number: int) -> tuple[int, int, int]:
+    """Red, green, blue of a class id."""
+    hue, value = number * GOLDEN_ANGLE % 1.0, 0.95 - 0.25 * (number % 2)
+    red, green, blue = (round(255 * share) for share in colorsys.hsv_to_rgb(hue, 0.65, value))
+    return red, green, blue
+
+
 def colour_classes(label_HW: np.ndarray, num_classes: int) -> np.ndarray:
     """Class ids as colours; ignored pixels black."""
     table = np.zeros((256, 3), dtype=np.uint8)
     for number in range(min(num_classes, IGNORE)):
-        hue, value = number * GOLDEN_ANGLE % 1.0, 0.95 - 0.25 * (number % 2)
-        table[number] = [round(255 * share) for share in colorsys.hsv_to_rgb(hue, 0.65, value)]
+        table[number] = class_colour(number)
     coloured: np.ndarray = table[label_HW]
     return coloured

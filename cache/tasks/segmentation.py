@@ -31,9 +31,15 @@ class PixelClasses(Truth):
         assert maps_BHW is not None, "label maps ride through the image pipeline"
         return maps_BHW, None
 
-    def panel(self, row: RowTruth, map_HW: np.ndarray | None, class_names: Sequence[str]) -> np.ndarray:
+    def panel(
+        self,
+        row: RowTruth,
+        map_HW: np.ndarray | None,
+        class_names: Sequence[str],
+        image_HWC: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Classes as colours, ignored pixels black."""
-        del row
+        del row, image_HWC
         assert map_HW is not None, "label maps ride through the image pipeline"
         return colour_classes(map_HW, len(class_names))
 

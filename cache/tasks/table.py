@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SEGMENTATION: Task = "segmentation"
 CLASSIFICATION: Task = "classification"
+DETECTION: Task = "detection"
 
 
 class TaskRow(NamedTuple):
@@ -34,7 +35,7 @@ def _row(name: Task) -> TaskRow:
     )
 
 
-TASKS: dict[Task, TaskRow] = {name: _row(name) for name in (SEGMENTATION, CLASSIFICATION)}
+TASKS: dict[Task, TaskRow] = {name: _row(name) for name in (SEGMENTATION, CLASSIFICATION, DETECTION)}
 # Identities and cards are digested, so the records of the first task still do not name it.
 _UNNAMED = SEGMENTATION
 _FIELD = "task"

@@ -125,6 +125,19 @@ def centre_view(height: int, width: int, crop: tuple[int, int]) -> tuple[tuple[i
     return size, [(size[0] - crop[0]) // 2, (size[1] - crop[1]) // 2]
 
 
+def fit_factor(height: int, width: int, canvas: tuple[int, int]) -> float:
+    """The scale at which an image is as large as a canvas of (h, w) pixels holds it whole."""
+    return min(canvas[0] / height, canvas[1] / width)
+
+
+def fit_view(height: int, width: int, canvas: tuple[int, int], *, mirror: bool = False) -> View:
+    """The whole image at the top left of the canvas, as large as it fits, the rest padded; or its mirror
+    image, likewise at the top left."""
+    factor = fit_factor(height, width, canvas)
+    size = max(1, round(height * factor)), max(1, round(width * factor))
+    return View((("resize", *size), *(_FLIP if mirror else ()), ("crop", 0, 0, *canvas)))
+
+
 def _uniforms(seed: int, key: str, number: int, purpose: int) -> list[float]:
     """Four numbers in [0, 1) from 53 random bits each: the same on every machine and with every numpy."""
     return [(int(word) >> 11) * 2.0**-53 for word in _philox(seed, key, number, purpose).random_raw(4)]
@@ -171,7 +184,8 @@ def draw_view(
     def words(purpose: int, counter: int = number) -> Iterator[float]:
         return endless(seed, key, counter, purpose)
 
-    if recipe.scale is not None:
+    scale = recipe.scale or _relative(recipe.fit, height, width, crop)
+    if scale is not None:
         view = draw_crop(
             seed=seed,
             key=key,
@@ -179,8 +193,8 @@ def draw_view(
             height=height,
             width=width,
             crop=crop,
-            min_scale=recipe.scale[0],
-            max_scale=recipe.scale[1],
+            min_scale=scale[0],
+            max_scale=scale[1],
             flip=recipe.flip,
         )
     else:
@@ -188,6 +202,16 @@ def draw_view(
         view = _geometry(recipe, words(_GEOMETRY), height, width, crop, flip=flip)
     quarter: list[Op] = [("turn", number % QUARTERS)] if turned and number % QUARTERS else []
     return View((*view.ops, *quarter, *_effects(recipe, words, key, crop, partners)))
+
+
+def _relative(
+    fit: tuple[float, float] | None, height: int, width: int, crop: tuple[int, int]
+) -> tuple[float, float] | None:
+    """Scales relative to the fitting one as scales of the image."""
+    if fit is None:
+        return None
+    factor = fit_factor(height, width, crop)
+    return fit[0] * factor, fit[1] * factor
 
 
 def _effects(

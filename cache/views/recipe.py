@@ -1,6 +1,7 @@
 """A recipe: the text that says which random numbers a view draws, 'rrc=0.08,flip,jitter=0.4,mixup=0.2'.
 
 scale=LOWxHIGH         segmentation: a scale of the whole image, then a crop of the input size
+fit=LOWxHIGH, fit=1    detection: likewise, the scale relative to the largest size that the input holds whole
 rrc, rrc=AREA          a region of at least AREA (0.08) of the image, aspect 3/4 to 4/3, resized to the input
 pad=N                  N pixels of padding on every side, then a crop of the input size
 flip                   left-right, half of the time
@@ -10,7 +11,8 @@ jitter=B, jitter=BxCxSxH   brightness, contrast, saturation within 1 +- their nu
 erase=P                with probability P a rectangle of 2 % to 33 % of the image becomes padding
 mixup=A, cutmix=A      another sample of the shard is mixed in, the own share drawn from Beta(A, A); with
                        both, one of them at even odds
-none                   nothing: classification shows the centre, segmentation crops at scale 1
+none                   nothing: classification shows the centre, segmentation crops at scale 1, detection
+                       shows the whole image
 
 Without `rrc` and `pad` a classification image is shown as in evaluation: as it is when it has the input
 size, else its centre. Whatever the text's order, operations happen in this order.
@@ -22,14 +24,16 @@ from typing import Any
 
 from kdcache.cache.errors import BadOption, unknown
 from kdcache.cache.spec import RecipeRules
+from kdcache.cache.views.view import FIT_VERSION, VIEW_VERSION
 
-_GEOMETRIES = ("scale", "rrc", "pad")
+_GEOMETRIES = ("scale", "fit", "rrc", "pad")
 _FORMS = (
-    "legal items: scale=LOWxHIGH, rrc or rrc=MINAREA, pad=N, flip, randaugment=NxM, jitter=B or "
+    "legal items: scale=LOWxHIGH, fit=LOWxHIGH, rrc or rrc=MINAREA, pad=N, flip, randaugment=NxM, jitter=B or "
     "jitter=BxCxSxH, erase=P, mixup=ALPHA, cutmix=ALPHA, or 'none' alone"
 )
 _LIMITS: dict[str, tuple[tuple[float, float], ...]] = {  # item -> (lowest, highest) of each of its numbers
     "scale": ((0.01, 100), (0.01, 100)),
+    "fit": ((0.01, 100), (0.01, 100)),
     "rrc": ((0.001, 1),),
     "pad": ((1, 1000),),
     "randaugment": ((1, 14), (0, 30)),
@@ -46,6 +50,7 @@ class Recipe:
     """What is drawn for a view; None: the item is not in the recipe. Fields in the order of the text."""
 
     scale: tuple[float, float] | None = None  # lowest and highest
+    fit: tuple[float, float] | None = None  # likewise, of the largest size that the input holds
     rrc: float | None = None  # smallest share of the image's area
     pad: int | None = None  # pixels on every side
     flip: bool = False
@@ -58,6 +63,11 @@ class Recipe:
     @property
     def mixes(self) -> bool:
         return self.mixup is not None or self.cutmix is not None
+
+    @property
+    def version(self) -> int:
+        """Of the views that it draws."""
+        return VIEW_VERSION if self.fit is None else FIT_VERSION
 
     @property
     def text(self) -> str:
@@ -116,13 +126,15 @@ def _read(name: str, given: str | None, where: str) -> Any:
         numbers = []
     if name == "jitter" and len(numbers) == 1:
         numbers = [*numbers * 3, 0.0]
+    if name == "fit" and len(numbers) == 1:
+        numbers *= 2
     whole = all(n.is_integer() for n in numbers) or name not in _WHOLE
     inside = all(low <= n <= high for n, (low, high) in zip(numbers, limits, strict=False))
     if len(numbers) != len(limits) or not limits or not whole or not inside:
         ranges = " and ".join(f"{low:g}..{high:g}" for low, high in limits) or "no number"
         item = name if given is None else f"{name}={given}"
         raise BadOption(f"'{item}' takes {ranges}", where=where, fix=_FORMS)
-    if name == "scale" and numbers[0] > numbers[1]:
+    if name in ("scale", "fit") and numbers[0] > numbers[1]:
         raise BadOption(f"'{name}={given}' ends below its start", where=where, fix=_FORMS)
     values = tuple(int(n) if name in _WHOLE else n for n in numbers)
     return values if len(limits) > 1 else values[0]

@@ -1,4 +1,5 @@
-"""Which views a cache has, and a sample's view in each: sets of crops, the whole image, its mirror image.
+"""Which views a cache has, and a sample's view in each: sets of crops, the whole image as it is or fitted onto
+a canvas, its mirror image.
 
 Views have global numbers 0, 1, ... over all sets; a set never changes once it exists, a cache grows by
 further sets. Their numbers are drawn in `draw`.
@@ -11,12 +12,16 @@ from json import dumps
 from typing import Any
 
 from kdcache.cache.errors import BadCache, BadOption, nearest
-from kdcache.cache.views.draw import MAX_SCALE, MIN_SCALE, QUARTERS, draw_view
+from kdcache.cache.spec import ViewRules
+from kdcache.cache.views.draw import MAX_SCALE, MIN_SCALE, QUARTERS, draw_view, fit_view
 from kdcache.cache.views.recipe import Recipe, read_recipe
-from kdcache.cache.views.view import VIEW_VERSION, View
+from kdcache.cache.views.view import FIT_VERSION, MIN_SHARE, MIN_SIDE_PX, VIEW_VERSION, View
 
 DRAWN = ("crops", "turns")  # kinds that draw random numbers, and have a crop
-_KINDS = (*DRAWN, "full", "mirror")
+FULL, FIT = "full", "fit"
+MIRROR_OF = {FULL: "mirror", FIT: "fit-mirror"}  # the whole image -> the kind that flips it
+_KINDS = (*DRAWN, *MIRROR_OF, *MIRROR_OF.values())
+ANY_VIEWS = ViewRules(kinds=(*DRAWN, *MIRROR_OF))
 PLAIN = Recipe(scale=(MIN_SCALE, MAX_SCALE), flip=True)  # what crops draw when nobody says
 _WRITTEN = (  # fields of a set in a manifest
     *("kind", "first", "count", "crop", "seed"),
@@ -24,7 +29,7 @@ _WRITTEN = (  # fields of a set in a manifest
 )
 _LEGAL = (
     "legal forms: 'crops:K' (K >= 1), 'full', or both joined by '+', as in 'crops:8+full'; "
-    "'turns:K' for classification, K draws in four turns each"
+    "'turns:K' for classification, K draws in four turns each; 'fit' for detection, alone or with crops"
 )
 
 
@@ -34,22 +39,27 @@ class ViewSet:
 
     kind 'crops': random crops; the number that is drawn with is `draw_first` + place in the set, so that a
     set which continues another one draws what one larger set would have drawn. 'full': the whole image.
-    'mirror': it flipped. 'turns': draws as crops, in fours: number first + 4k + r is turned by r quarters
+    'mirror': it flipped. 'fit': the whole image as large as `crop` holds it; 'fit-mirror': it flipped. 'turns': draws as crops, in fours: number first + 4k + r is turned by r quarters
     counter-clockwise; flip drawn once per k, the crop for each.
     """
 
     kind: str
     first: int
     count: int
-    crop: tuple[int, int] | None = None  # (h, w) pixels, for crops
+    crop: tuple[int, int] | None = None  # (h, w) pixels; None: as large as the image
     seed: int = 0
     draw_first: int = 0
     recipe: Recipe = Recipe()  # what is drawn; the whole image draws nothing
 
     @property
+    def draws(self) -> bool:
+        """Whether random numbers decide what is shown."""
+        return self.kind in DRAWN
+
+    @property
     def augment(self) -> str:
         """The recipe's text as records name it; '' where their scale and flip say it all."""
-        return "" if self.kind not in DRAWN or _is_plain(self.recipe) else self.recipe.text
+        return "" if not self.draws or _is_plain(self.recipe) else self.recipe.text
 
     def view(self, key: str, number: int, height: int, width: int, partners: Sequence[str] = ()) -> View:
         """The view with global number `number` of a sample whose image is `height` x `width` pixels.
@@ -57,11 +67,13 @@ class ViewSet:
         `partners`: keys of the valid samples of its shard, of which a recipe that mixes takes another one.
         """
         assert self.first <= number < self.first + self.count, f"view {number} is not in {self}"
-        if self.kind == "full":
+        if self.kind == FULL:
             return View(())
-        if self.kind == "mirror":
+        if self.kind == MIRROR_OF[FULL]:
             return View((("flip",),))
-        assert self.crop is not None, "crops have a size"
+        assert self.crop is not None, "crops and canvases have a size"
+        if not self.draws:
+            return fit_view(height, width, self.crop, mirror=self.kind == MIRROR_OF[FIT])
         return draw_view(
             self.recipe,
             seed=self.seed,
@@ -82,7 +94,7 @@ class ViewSet:
             "count": self.count,
             "crop": None if self.crop is None else list(self.crop),
             "seed": self.seed,
-            **_written(self.recipe if self.kind in DRAWN and not self.augment else PLAIN),
+            **_written(self.recipe if self.draws and not self.augment else PLAIN),
             "draw_first": self.draw_first,
         }
         # As before there were recipes where there is no text: digests of such sets stay.
@@ -114,7 +126,9 @@ class ViewSet:
 
     def digest(self) -> str:
         """16 hex digits over every field and the version of views: equal digests draw equal views."""
-        text = dumps([VIEW_VERSION, self.to_dict()], sort_keys=True)
+        fits = not self.draws and self.crop is not None or self.recipe.version == FIT_VERSION
+        version = [FIT_VERSION, MIN_SHARE, MIN_SIDE_PX] if fits else [VIEW_VERSION]
+        text = dumps([*version, self.to_dict()], sort_keys=True)
         return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
@@ -125,18 +139,21 @@ def parse_views(
     seed: int,
     mirror: bool,
     augment: Recipe | None = None,
+    rules: ViewRules = ANY_VIEWS,
 ) -> list[ViewSet]:
-    """'crops:8', 'full', 'crops:8+full', 'turns:2' as sets, numbered consecutively; `mirror` adds one after
-    'full'. `augment` is what crops and turns draw (default: scale 0.5 to 2 and flip).
+    """'crops:8', 'full', 'crops:8+full', 'turns:2', 'fit' as sets, numbered consecutively; `mirror` adds one
+    after 'full' or 'fit'. `augment` is what crops and turns draw (default: scale 0.5 to 2 and flip).
 
-    Raises BadOption naming the legal forms for anything else, for `mirror` without 'full', and for turns
-    that cannot be.
+    Raises BadOption naming the legal forms for anything else, for a kind that `rules` leave out, for `mirror`
+    without a whole image, and for turns that cannot be.
     """
     where = f"--views {text}"
     recipe = _as_recorded(PLAIN if augment is None else augment)
     sets: list[ViewSet] = []
     for word in text.split("+"):
         kind, count = _read_word(word.strip(), where)
+        if kind not in rules.kinds:
+            raise BadOption(rules.refusal.format(kind=kind), where=where, fix=rules.fix)
         if kind in DRAWN:
             if crop is None:
                 raise BadOption("crops need a size", where=where, fix="give --crop HEIGHTxWIDTH")
@@ -145,13 +162,23 @@ def parse_views(
                 count *= QUARTERS
             sets.append(ViewSet(kind=kind, first=0, count=count, crop=crop, seed=seed, recipe=recipe))
         else:
-            sets += [ViewSet(kind=k, first=0, count=1) for k in (("full", "mirror") if mirror else ("full",))]
+            shown = None if kind == FULL else crop
+            both = (kind, MIRROR_OF[kind]) if mirror else (kind,)
+            sets += [ViewSet(kind=k, first=0, count=1, crop=shown) for k in both]
     kinds = [s.kind for s in sets]
     if len(set(kinds)) < len(kinds):
         raise BadOption("the same kind of views twice", where=where, fix=_LEGAL)
-    if mirror and "full" not in kinds:
-        raise BadOption("--mirror without the full view", where=where, fix=f"--views {text}+full --mirror")
+    whole = whole_kind(rules)
+    if mirror and not MIRROR_OF.keys() & set(kinds):
+        raise BadOption(
+            f"--mirror without the {whole} view", where=where, fix=f"--views {text}+{whole} --mirror"
+        )
     return _numbered([], sets)
+
+
+def whole_kind(rules: ViewRules) -> str:
+    """The kind of views that shows the whole image."""
+    return next(kind for kind in rules.kinds if kind in MIRROR_OF)
 
 
 def extend_views(existing: Sequence[ViewSet], wanted: Sequence[ViewSet]) -> list[ViewSet]:
@@ -176,13 +203,13 @@ def extend_views(existing: Sequence[ViewSet], wanted: Sequence[ViewSet]) -> list
 
 
 def _read_word(word: str, where: str) -> tuple[str, int]:
-    """'crops:8' as ('crops', 8), 'full' as ('full', 1)."""
+    """'crops:8' as ('crops', 8), 'full' as ('full', 1), 'fit' as ('fit', 1)."""
     kind, colon, count = word.partition(":")
-    if word == "full":
+    if word in MIRROR_OF:
         return kind, 1
     if kind in DRAWN and count.isascii() and count.isdigit() and int(count) >= 1:
         return kind, int(count)
-    spelled = {"crops": "crops:8", "turns": "turns:2", "full": "full"}
+    spelled = {"crops": "crops:8", "turns": "turns:2", FULL: FULL, FIT: FIT}
     close = None if colon else nearest(kind, spelled)
     hint = f"did you mean '{spelled[close]}'? " if close else ""
     raise BadOption(f"unknown views '{word}'", where=where, fix=hint + _LEGAL)

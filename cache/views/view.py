@@ -25,6 +25,11 @@ from typing import NamedTuple
 from kdcache.cache.errors import BadCache, BadOption
 
 VIEW_VERSION = 1
+# Views that fit an image onto a canvas, for objects in boxes: these say too which objects are seen. Both
+# numbers are part of a view set's digest, for another rule gives a stored view other objects.
+FIT_VERSION = 2
+MIN_SHARE = 0.1  # of an object's area that the canvas shows
+MIN_SIDE_PX = 2.0  # of what the canvas shows of it, both sides
 
 Op = tuple[str | int, ...]
 _GEOMETRY = {"resize": 2, "flip": 0, "crop": 4}  # operation -> how many integers it takes, in canonical order

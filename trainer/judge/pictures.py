@@ -50,7 +50,8 @@ def _columns(networks: Mapping[str, Network], source: Source, batch: ImageBatch)
     counting, truth = judge_of(source.task, source.class_names), task_of(source.task).truth
     image_HWC = batch.images_BHWC[0].numpy()
     map_HW = None if batch.maps_BHW is None else batch.maps_BHW[0].numpy()
-    columns = [("image", image_HWC), ("truth", truth.panel(batch.feed.truths[0], map_HW, source.class_names))]
+    panel = truth.panel(batch.feed.truths[0], map_HW, source.class_names, image_HWC)
+    columns = [("image", image_HWC), ("truth", panel)]
     for title, network in networks.items():
         with evaluating(network, counting.taps) as ask:
             answers = ask(batch.images_BHWC)

@@ -42,8 +42,10 @@ class SourceSamples:
 
     def column(self, name: str) -> np.ndarray:
         """(num_samples,) int64: one of the task's `Truth.columns`, of every sample."""
-        encoded = (self.source.label_bytes(index) for index in range(self.num_samples))
-        return np.array([self._truth.column_values(one)[name] for one in encoded], dtype=np.int64)
+        # Sizes are read where columns say anything of pixels; headers of a whole data set take seconds.
+        size_of = self.size if self._truth.counts else lambda index: (0, 0)
+        encoded = ((self.source.label_bytes(index), size_of(index)) for index in range(self.num_samples))
+        return np.array([self._truth.column_values(*one)[name] for one in encoded], dtype=np.int64)
 
     def key(self, index: int) -> str:
         return self.source.keys[index]

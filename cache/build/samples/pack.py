@@ -85,7 +85,7 @@ def _entry(source: Source, key: str, index: int, *, skip_bad: bool) -> SampleEnt
             width=width,
             image_digest=image_digest,
             label_digest=label_digest,
-            columns=truth.column_values(label),
+            columns=truth.column_values(label, (height, width)),
         )
     except BadSample:
         if not skip_bad:
@@ -94,5 +94,5 @@ def _entry(source: Source, key: str, index: int, *, skip_bad: bool) -> SampleEnt
 
 
 def _bad(source: Source, key: str, index: int) -> SampleEntry:
-    columns = task_of(source.task).truth.column_values(None)
+    columns = task_of(source.task).truth.column_values(None, (0, 0))
     return bad_entry(key, *content_or_none(source, index), columns=columns)

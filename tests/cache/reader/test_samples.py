@@ -23,7 +23,7 @@ SIZE = 2  # samples of a block
 
 def sample(key: str, task: Task, label: bytes | None) -> SampleEntry:
     truth = task_of(task).truth
-    columns = truth.column_values(label)
+    columns = truth.column_values(label, (8, 8))
     if label is None:
         return bad_entry(key, columns=columns)
     return SampleEntry(key, "png", b"\x89PNG image", truth.suffix, label, 8, 8, columns=columns)

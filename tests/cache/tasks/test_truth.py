@@ -21,7 +21,7 @@ def one(class_id: int) -> np.ndarray:
 @pytest.mark.parametrize("encoded", [b"7", memoryview(b"7")])
 def test_a_class_is_parsed_from_ascii(encoded: bytes | memoryview) -> None:
     assert CLASSES.parse(encoded).tolist() == [7] and CLASSES.parse(encoded).dtype == np.int64
-    assert CLASSES.column_values(b"7") == {"classes": 7} and CLASSES.column_values(None) == {"classes": -1}
+    assert CLASSES.column_values(b"7", (8, 8)) == {"classes": 7} and CLASSES.column_values(None, (0, 0)) == {"classes": -1}
 
 
 def test_a_class_is_known_from_its_column() -> None:
@@ -32,7 +32,7 @@ def test_a_class_is_known_from_its_column() -> None:
 def test_an_encoded_map_stays_encoded_and_is_not_copied() -> None:
     encoded = np.frombuffer(b"\x89PNG map", dtype=np.uint8)
     assert np.shares_memory(MAPS.parse(encoded.data), encoded)
-    assert MAPS.column_values(b"x") == MAPS.column_values(None) == {} and MAPS.from_columns({}, 0) is None
+    assert MAPS.column_values(b"x", (8, 8)) == MAPS.column_values(None, (0, 0)) == {} and MAPS.from_columns({}, 0) is None
 
 
 @pytest.mark.parametrize("share", [0.0, 0.49, 0.5, 0.51, 1.0])

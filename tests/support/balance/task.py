@@ -25,8 +25,10 @@ class Balance(Truth):
     def parse(self, encoded: bytes | memoryview) -> np.ndarray:
         return np.array([float(bytes(encoded))], dtype=np.float32)
 
-    def moved(self, value: np.ndarray, geometry: Geometry, effects: Sequence[Op]) -> np.ndarray:
-        del effects
+    def moved(
+        self, value: np.ndarray, geometry: Geometry, effects: Sequence[Op], size: tuple[int, int]
+    ) -> np.ndarray:
+        del effects, size
         return -value if geometry.flip else value
 
     def collate(self, rows: Sequence[RowTruth], maps_BHW: Tensor | None) -> tuple[Tensor, Mixed | None]:
@@ -34,8 +36,14 @@ class Balance(Truth):
         del maps_BHW
         return torch.tensor([_mean(row) for row in rows], dtype=torch.float32), None
 
-    def panel(self, row: RowTruth, map_HW: np.ndarray | None, class_names: Sequence[str]) -> np.ndarray:
-        del map_HW
+    def panel(
+        self,
+        row: RowTruth,
+        map_HW: np.ndarray | None,
+        class_names: Sequence[str],
+        image_HWC: np.ndarray | None = None,
+    ) -> np.ndarray:
+        del map_HW, image_HWC
         return text_panel([f"{class_names[0]} {_mean(row):+.3f}"])
 
     def answer_panel(self, answer: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
