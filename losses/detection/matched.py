@@ -1,15 +1,14 @@
-"""What the assignment of objects to positions comes to: made once per micro step, read by every term.
-
-Axes: B images, P positions (over levels, then cells row by row, then anchors), L levels.
-"""
+"""Which object each position of a detector answers for: made once per micro step, read by every term."""
 
 from typing import NamedTuple
 
 from torch import Tensor
 
+BACKGROUND, IGNORED = -1, -2  # in place of a class
+
 
 class Matched(NamedTuple):
-    """Without gradient. `num_positives` is N, by which most sums over positions are divided."""
+    """B images, P positions (over levels, then cells row by row, then anchors), L levels."""
 
     labels_BP: Tensor  # int64 class of the object that a position answers for, -1: background, -2: ignored
     weights_BP: Tensor  # float32, 1, or 0 where ignored
