@@ -53,15 +53,15 @@ def build_network(
     """A network by name (names.py lists the forms).
 
     `output_stride` None is the task's default, 32 for a backbone alone, and the network's own in a task
-    without a choice. `weights`: None or 'none' for random ones, 'imagenet' or another tag to download, a
-    file, or a run folder. A backbone's file goes into the encoder and leaves the head untrained; of weights
-    for other classes a student takes all but the classifier, a teacher nothing. `aux` asks for an auxiliary
-    head where the network has one. `taps` adds places by hand. Raises BadOption, BadWeights, Missing.
+    without a choice. `weights`: 'none' or None for random ones, 'imagenet' or another tag to download, a
+    file or run folder. A backbone's file goes into the encoder and leaves the head untrained; of weights for
+    other classes a student takes all but the classifier. `aux` asks for an auxiliary head where the network
+    has one. `taps` adds places by hand. Raises BadOption, BadWeights, Missing.
     """
     parsed = parse_name(name, where=f"--{role}", task=task)
     classes = _num_classes(parsed, num_classes, role, task)
     stride = output_stride or _default_stride(parsed, task)
-    # Read before building: a wrong path is said at once, a ResNet-101 takes seconds.
+    # Before building: a wrong path is said at once, a ResNet-101 takes seconds.
     file = None if weights in (None, NONE) else find_weights(parsed, str(weights), classes)
     assembly = _assemble(parsed, task, classes, stride, aux)
     config = NetworkConfig(
@@ -76,9 +76,8 @@ def build_network(
     # What a factory of the user's own returns is taken as it is: it may have loaded anything.
     network = Network(config, assembly, trained_head=parsed.family == CUSTOM)
     _try_out(network, role)
-    if file is not None:
-        fits = fit_weights(network, file, fresh_head=role == "student")
-        network.trained_head = fits or network.trained_head
+    if file is not None and fit_weights(network, file, fresh_head=role == "student"):
+        network.trained_head = True
     return network
 
 

@@ -39,7 +39,8 @@ class Ensemble(Network):
         self.fixed_px = next((network.fixed_px for network in networks if network.fixed_px), None)
         self.probe_px = networks[0].probe_px
         self.heads, self.backbone_path, self.backbone_extras = (), "", frozenset()
-        self.grid, self.rests_norms = None, False  # the members' are their own
+        # Those of the members are their own.
+        self.grid, self.adapt, self.rests_norms = None, None, False
         self.taps = {
             f"{label}.{tap}": f"{label}.model.{path}"
             for label, network in members.items()

@@ -21,7 +21,7 @@ from kdcache.cache.networks.families.detectors.heads import (
 )
 
 NUM_BINS = 17  # 0 to 16 strides, as published
-NUM_GROUPS = 32  # of a normalisation; half of them in narrow towers that 32 does not divide
+NUM_GROUPS = 32  # of a normalisation, as published; fewer in narrow towers
 WEIGHT_STD = 0.01
 PRIOR = 0.01  # probability of a class before anything is learned: bias -log(99)
 DELTA_STDS = (0.1, 0.1, 0.2, 0.2)  # of ATSS's deltas, in its published configuration
@@ -83,7 +83,7 @@ def expected_sides(bins_BCHW: Tensor) -> Tensor:
 
 def tower(width: int, num_convs: int) -> nn.Sequential:
     """(B, width, H, W) to the same shape: `num_convs` times 3x3 convolution, GroupNorm, ReLU."""
-    groups = NUM_GROUPS if width % NUM_GROUPS == 0 else NUM_GROUPS // 2
+    groups = math.gcd(NUM_GROUPS, width // 2)  # of two channels at least: P7 may have one cell
     layers: list[nn.Module] = []
     for _ in range(num_convs):
         layers += [nn.Conv2d(width, width, 3, padding=1, bias=False), nn.GroupNorm(groups, width), nn.ReLU()]

@@ -1,0 +1,162 @@
+"""torchvision's detectors as teachers: their files, their classes, their boxes, on any canvas."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision.models import get_model, get_model_weights
+from torchvision.models.detection.image_list import ImageList
+
+from kdcache.cache.errors import BadOption, BadWeights
+from kdcache.cache.networks.build import build_network
+from kdcache.cache.networks.families.detectors.decode import decode
+from kdcache.cache.networks.families.detectors.torchvision_detectors import adapted, class_slots
+from kdcache.cache.networks.network import Network
+from kdcache.cache.networks.resolve import resolve_teacher
+
+NAMES = ("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn")
+ANCHORS = {"fcos_resnet50_fpn": 1}
+
+
+def trained(body: str, seed: int = 0) -> Any:
+    """torchvision's own model with 91 slots, frozen statistics as in its files, and answers that vary."""
+    model = get_model(body, weights=None, weights_backbone=None, num_classes=91).eval()
+    generator = torch.Generator().manual_seed(seed)
+    head = model.head.classification_head
+    with torch.no_grad():
+        for layer in (*model.head.regression_head.modules(), head.cls_logits):
+            if isinstance(layer, nn.Conv2d):
+                layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) * 0.02)
+        head.cls_logits.bias.copy_(torch.randn(head.cls_logits.bias.shape, generator=generator) - 2.5)
+        for module in model.backbone.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.copy_(torch.randn(module.running_mean.shape, generator=generator) * 0.1)
+                module.running_var.uniform_(0.8, 1.2, generator=generator)
+    return model
+
+
+def ours(model: Any, body: str, folder: Path) -> Network:
+    state = {n: t.contiguous() for n, t in model.state_dict().items() if "num_batches_tracked" not in n}
+    save_file(state, folder / "theirs.safetensors")
+    return build_network(
+        f"tv:{body}", task="detection", num_classes=80, weights=str(folder / "theirs.safetensors")
+    ).eval()
+
+
+@pytest.mark.parametrize("size", [(128, 256), (96, 160)], ids=["whole", "rounded"])
+@pytest.mark.parametrize("body", NAMES)
+def test_a_file_of_91_slots_detects_the_80_classes_that_torchvision_detects(
+    body: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    model = trained(body)
+    network = ours(model, body, tmp_path)
+    if body == "retinanet_resnet50_fpn":
+        for module in model.backbone.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps = 0.0  # as torchvision sets it for this file
+    images_BHWC = torch.randint(0, 256, (1, *size, 3), generator=torch.Generator().manual_seed(1)).byte()
+    taps = [tap for levels in network.groups.values() for tap in levels]
+    with torch.no_grad():
+        maps = network(images_BHWC, taps)
+        features = list(model.backbone(network.normalise(images_BHWC)).values())
+        theirs = model.head(features)
+        (anchors,) = model.anchor_generator(ImageList(network.normalise(images_BHWC), [size]), features)
+    slots = class_slots(body)
+    selected = {**theirs, "cls_logits": theirs["cls_logits"][:, :, slots]}
+    per_level = [f.shape[2] * f.shape[3] * ANCHORS.get(body, 9) for f in features]
+    split = {name: list(value.split(per_level, dim=1)) for name, value in selected.items()}
+    model.detections_per_img, model.topk_candidates = 100, 1000
+    model.nms_thresh, model.score_thresh = 0.5, 0.05
+    (expected,) = model.postprocess_detections(split, [list(anchors.split(per_level))], [size])
+    assert network.grid is not None
+    (seen,) = decode(maps, network.grid, 80, size)
+    assert len(seen.scores_N) == 100
+    assert torch.equal(seen.scores_N, expected["scores"])
+    assert torch.equal(seen.classes_N, expected["labels"])
+    assert torch.allclose(seen.boxes_N4, expected["boxes"], atol=2e-3)
+
+
+def test_the_slots_are_cocos_80_classes_in_cocos_order() -> None:
+    for body in NAMES:
+        names = get_model_weights(body)["COCO_V1"].meta["categories"]
+        chosen = [names[slot] for slot in class_slots(body)]
+        assert len(chosen) == 80 and chosen[0] == "person" and chosen[-1] == "toothbrush"
+        assert (class_slots(body)[11], names[class_slots(body)[11]]) == (13, "stop sign")  # 12 is no class
+
+
+def test_selecting_rows_equals_selecting_logits() -> None:
+    weight = torch.randn(9 * 91, 4, 3, 3, generator=torch.Generator().manual_seed(0)).double()
+    state = {"head.classification_head.cls_logits.weight": weight}
+    body, images = "retinanet_resnet50_fpn", torch.randn(1, 4, 5, 6).double()
+    rows = adapted(state, body=body, num_classes=80, num_anchors=9)[next(iter(state))]
+    all_BCHW = nn.functional.conv2d(images, weight).unflatten(1, (9, 91))[:, :, class_slots(body)]
+    assert torch.equal(nn.functional.conv2d(images, rows).unflatten(1, (9, 80)), all_BCHW)
+
+
+def test_names_of_the_first_files_are_those_of_today() -> None:
+    body = "retinanet_resnet50_fpn"
+    today = get_model(body, weights=None, weights_backbone=None, num_classes=3).state_dict()
+    old = {}
+    for name, value in today.items():
+        parts = name.split(".")
+        if ".conv." in name and name.startswith("head"):
+            parts = [*parts[:3], str(2 * int(parts[3])), parts[5]]
+        elif "blocks." in name and "fpn" in name and "extra" not in name:
+            parts.pop(4)
+        old[".".join(parts)] = value
+    assert "backbone.fpn.inner_blocks.0.weight" in old and "head.regression_head.conv.6.bias" in old
+    assert set(adapted(old, body=body, num_classes=3, num_anchors=9)) == set(today)
+    assert set(adapted(today, body=body, num_classes=3, num_anchors=9)) == set(today)
+    fcos = get_model("fcos_resnet50_fpn", weights=None, weights_backbone=None, num_classes=3).state_dict()
+    assert set(adapted(fcos, body="fcos_resnet50_fpn", num_classes=3, num_anchors=1)) == set(fcos)
+
+
+def test_a_student_of_other_classes_takes_all_but_the_last_layer(tmp_path: Path) -> None:
+    body = "fcos_resnet50_fpn"
+    model = trained(body)
+    ours(model, body, tmp_path)
+    path = str(tmp_path / "theirs.safetensors")
+    student = build_network(f"tv:{body}", task="detection", num_classes=3, weights=path, role="student")
+    own, theirs = student.model.state_dict(), model.state_dict()
+    assert torch.equal(
+        own["head.regression_head.bbox_reg.weight"], theirs["head.regression_head.bbox_reg.weight"]
+    )
+    assert own["head.classification_head.cls_logits.weight"].shape[0] == 3
+    assert not student.trained_head
+    with pytest.raises(BadWeights, match="the weights tell 80 classes apart, the data have 3"):
+        build_network(f"tv:{body}", task="detection", num_classes=3, weights=path)
+
+
+def test_coco_weights_for_other_classes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadOption, match="was trained for the 80 classes of COCO, not for 3") as caught:
+        resolve_teacher("tv:fcos_resnet50_fpn", tmp_path, num_classes=3)
+    assert "--data coco:DIR" in caught.value.fix
+
+
+def test_a_network_of_one_task_is_none_of_another() -> None:
+    with pytest.raises(
+        BadOption, match="'tv:fcos_resnet50_fpn' is a network for detection, and the data are"
+    ):
+        build_network("tv:fcos_resnet50_fpn", task="segmentation", num_classes=21)
+    with pytest.raises(BadOption, match="'tv:fcn_resnet50' is a network for segmentation, and the data are"):
+        build_network("tv:fcn_resnet50", task="detection", num_classes=80)
+
+
+def cached(body: str) -> Path:
+    url = str(get_model_weights(body)["COCO_V1"].url)
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("body", NAMES)
+def test_the_published_file_is_a_teacher(body: str, tmp_path: Path) -> None:
+    if not cached(body).is_file():
+        pytest.skip(f"{cached(body)} is not there")
+    network, _, said = resolve_teacher(f"tv:{body}", tmp_path, num_classes=80)
+    assert network.trained_head and "COCO_V1" in said
+    published: dict[str, Tensor] = torch.load(cached(body), weights_only=True)
+    bias = published["head.classification_head.cls_logits.bias"].reshape(-1, 91)[:, class_slots(body)]
+    assert torch.equal(network.state_dict()["model.head.classification_head.cls_logits.bias"], bias.flatten())
