@@ -19,6 +19,7 @@ from torch import Tensor
 from kdcache.cache.spec import ceil_div
 
 FPN, CLS, BOX, BINS, CTR = "fpn", "cls", "box", "bins", "ctr"  # kinds of taps, and the groups of all levels
+KINDS = (FPN, CLS, BOX, BINS, CTR)
 _STEM = {FPN: "p"}  # of a tap's name, where it is not the kind itself
 SIGMOID, SIGMOID_CTR = "sigmoid", "sigmoid*ctr"  # score rules
 _ANCHOR_RATIOS = (0.5, 1.0, 2.0)  # height over width
@@ -82,6 +83,11 @@ def strides_of(grid: DenseGrid) -> dict[str, int]:
     }
 
 
+def levels_of_kinds(grid: DenseGrid | None) -> dict[str, tuple[str, ...]]:
+    """Every kind -> its taps, also () for one that this grid has not; no kinds without a grid."""
+    return {} if grid is None else {kind: grid.groups.get(kind, ()) for kind in KINDS}
+
+
 def tap_of(kind: str, level: int) -> str:
     """The tap's name: p3, cls3, box3 ..."""
     return f"{_STEM.get(kind, kind)}{level}"
@@ -90,7 +96,7 @@ def tap_of(kind: str, level: int) -> str:
 def kind_of(tap: str) -> str:
     """The kind that a tap's name says, as `tap_of` made it: 'box' of 'box3'; '' for a tap of no grid."""
     stem = tap.rstrip("0123456789")
-    kinds = {_STEM.get(kind, kind): kind for kind in (FPN, CLS, BOX, BINS, CTR)}
+    kinds = {_STEM.get(kind, kind): kind for kind in KINDS}
     return kinds.get(stem, "") if stem != tap else ""
 
 

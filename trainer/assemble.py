@@ -15,7 +15,9 @@ import torch
 from torch import nn
 
 from kdcache.cache.errors import BadOption, Missing
+from kdcache.cache.grid import DenseGrid, levels_of_kinds
 from kdcache.cache.networks.network import Network
+from kdcache.cache.networks.network_config import NetworkConfig, grid_of
 from kdcache.cache.networks.resolve import resolve_teacher
 from kdcache.cache.networks.weights import weights_digest
 from kdcache.cache.record.find import runs_dir
@@ -51,11 +53,13 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
         accumulation=config.accumulate,
     )
     plan = parse_losses(config.loss, preset=run_source.dataset, task=run_source.task)
-    _check_targets(config, run_source, plan)
     teacher, teacher_line = _live_teacher(config, home, run_source)
-    plan = plan.given(_available(run_source, teacher))
+    levels = levels_of_kinds(_teacher_grid(run_source, teacher))
+    plan = plan.with_levels({}, levels).given(_available(run_source, teacher))
+    _check_targets(config, run_source, plan)
     torch.manual_seed(config.seed)  # initial weights: equal on every rank and in every repetition
     student = _student(config, run_source, plan)
+    plan = plan.with_levels(levels_of_kinds(network_of(student).grid), {})
     taps = student_taps(plan, student)
     losses = _losses(config, run_source, plan, teacher, student, taps)
     init_line = _begin_with(config, home, student, losses)
@@ -116,6 +120,8 @@ def _losses(
         student=student.tap_specs(taps, *run_source.crop),
         teacher=_target_specs(run_source, plan, teacher),
         facts=run_source.facts(batch_size=config.batch_size, classifier_KD=classifier_KD),
+        student_grid=network_of(student).grid,
+        teacher_grid=_teacher_grid(run_source, teacher),
     )
 
 
@@ -147,6 +153,16 @@ def _available(run_source: RunSource, teacher: Network | None) -> tuple[str, ...
     if teacher is not None:
         return tuple(teacher.taps)
     return run_source.cache.manifest.tap_names if run_source.cache is not None else ()
+
+
+def _teacher_grid(run_source: RunSource, teacher: Network | None) -> DenseGrid | None:
+    """Of a dense detector that teaches; None for another network, and without a teacher."""
+    if teacher is not None:
+        return grid_of(teacher.config)
+    if run_source.cache is None:
+        return None
+    manifest = run_source.cache.manifest
+    return grid_of(NetworkConfig.from_dict(manifest.network, where=f"manifest of cache {manifest.name}"))
 
 
 def _live_teacher(config: TrainConfig, home: Path, run_source: RunSource) -> tuple[Network | None, str]:

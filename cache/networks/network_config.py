@@ -74,6 +74,14 @@ class NetworkConfig:
         )
 
 
+def grid_of(config: NetworkConfig) -> DenseGrid | None:
+    """The grid of a detector, or the one that all members of an ensemble share; None where there is none."""
+    if not config.members:
+        return config.grid
+    first, *others = (grid_of(member) for member in config.members.values())
+    return first if all(grid == first for grid in others) else None
+
+
 def _read_grid(raw: object, where: str) -> DenseGrid | None:
     if raw is None:
         return None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar, cast
 
+from kdcache.cache.grid import DenseGrid
 from kdcache.cache.spec import BadOption, Need, Task, TensorSpec
 from kdcache.losses.contract import NO_FACTS, PLAIN, Facts, LossTerm, Maps, StepForm, StudentForm
 from kdcache.losses.formulas.shapes import check_same_size
@@ -21,6 +22,7 @@ from kdcache.losses.plan.term import TermPlan, choose, labelled, task_first, wit
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Groups = Mapping[str, Sequence[str]]  # a name that stands for several taps, one per level -> those taps
 
 
 class TermRow(NamedTuple):
@@ -83,6 +85,24 @@ class LossPlan:
             terms.append(replace(term, reads=reads))
         return replace(self, terms=tuple(terms))
 
+    def with_levels(self, student: Groups, teacher: Groups) -> "LossPlan":
+        """The plan whose terms read the taps that a group stands for on either side: 'fpn' is 'p3', 'p4' ...
+
+        A name that is no group of a side stays as it is; a group without taps there is left for the loss to
+        miss.
+        """
+        terms = []
+        for term in self.terms:
+            reads = term.reads
+            levels = reads._replace(
+                student_taps=_levels_of(reads.student_taps, student),
+                optional_taps=_levels_of(reads.optional_taps, student),
+                needs=_needs_of_levels(reads.needs, teacher),
+                optional_needs=_needs_of_levels(reads.optional_needs, teacher),
+            )
+            terms.append(replace(term, reads=levels))
+        return replace(self, terms=tuple(terms))
+
     def written(self) -> str:
         """An expression that resolves to the same terms under any preset."""
         kept = {term.name for term in self.terms}
@@ -129,12 +149,18 @@ class LossPlan:
         ]
 
     def build(
-        self, *, student: Mapping[str, TensorSpec], teacher: Mapping[str, TensorSpec], facts: Facts = NO_FACTS
+        self,
+        *,
+        student: Mapping[str, TensorSpec],
+        teacher: Mapping[str, TensorSpec],
+        facts: Facts = NO_FACTS,
+        student_grid: DenseGrid | None = None,
+        teacher_grid: DenseGrid | None = None,
     ) -> LossSet:
         """Modules for maps of these sizes, initialised from torch's global generator. BadOption when sizes
         do not fit.
         """
-        maps = Maps(student, teacher, facts)
+        maps = Maps(student, teacher, facts, student_grid, teacher_grid)
         built = []
         for term in self.terms:
             _check_maps(term, maps)
@@ -212,14 +238,26 @@ def _without_none(parsed: Sequence[ParsedTerm], where: str) -> list[ParsedTerm]:
     return named
 
 
+def _levels_of(taps: Iterable[str], groups: Groups) -> tuple[str, ...]:
+    return _unique(level for tap in taps for level in groups.get(tap, (tap,)))
+
+
+def _needs_of_levels(needs: Iterable[Need], groups: Groups) -> tuple[Need, ...]:
+    return _unique(replace(need, tap=level) for need in needs for level in groups.get(need.tap, (need.tap,)))
+
+
 def _check_maps(term: TermPlan, maps: Maps) -> None:
+    # Levels of two grids need not be of one size: which of them are compared is for the loss to say.
+    levels = maps.student_grid.groups.values() if maps.student_grid else ()
+    of_levels = {tap for group in levels for tap in group}
     for tap in term.reads.student_taps:
         if tap not in maps.student:
             raise _no_tap(term, f"the student has no tap '{tap}'", maps.student)
     for need in term.reads.needs:
         if need.name not in maps.teacher:
             raise _no_tap(term, f"the teacher gives no '{need.name}'", maps.teacher)
-        if term.loss_class.same_size and not need.reduction and need.tap in term.reads.student_taps:
+        alike = need.tap in term.reads.student_taps and need.tap not in of_levels
+        if term.loss_class.same_size and not need.reduction and alike:
             check_same_size(
                 term.label, need.tap, maps.student[need.tap], maps.teacher[need.name], choose=_other_tap(term)
             )

@@ -86,6 +86,7 @@ class RunSource:
             classifier_KD=classifier_KD,
             steps_per_epoch=self.num_samples / batch_size,
             input_size=self.crop,
+            class_names=self.class_names,
         )
 
     def _column(self, name: str) -> np.ndarray:
