@@ -19,9 +19,7 @@ from kdcache.cache.stores.object_check import object_problem
 from kdcache.cache.stores.sample_tars import SampleBlock, index_name, open_samples, tar_name
 from kdcache.cache.tasks.table import task_of
 
-TRUTH_MEMO_BYTES = (
-    1 << 28
-)  # 256 MiB: the boxes of four million objects; encoded maps are views and cost nothing
+TRUTH_MEMO_BYTES = 1 << 28  # 256 MiB: the boxes of four million objects
 
 
 def open_generation(root: Path, number: int | None = None) -> Generation:

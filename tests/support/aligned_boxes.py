@@ -75,10 +75,8 @@ def assert_boxes_are_those_of_the_pixels(
         if cells_HW.any() and share >= 0.1:
             left, top, right, bottom = _extent(cells_HW)
             # A row or column of cells more or less is the ramp's: such objects are left to unit tests.
-            clear = (
-                min(right - left, bottom - top) >= 4
-                and share * (1 - 1 / min(right - left, bottom - top)) >= 0.1
-            )
+            least = min(right - left, bottom - top)
+            clear = least >= 4 and share * (1 - 1 / least) >= 0.1
             assert not clear or number in enclosed, f"{share:.3f} of object {number} has no box"
     return len(boxes_M5)
 

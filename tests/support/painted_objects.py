@@ -60,7 +60,7 @@ def painted_set(count: int, first_seed: int = 0) -> list[Painted]:
 
 
 def write_coco(root: Path, images: list[Painted], split: str = "train") -> Path:
-    """`SPLIT.json` and lossless `images/`: ids of images from 10, of categories 3, 5, 90, of boxes from 100."""
+    """`SPLIT.json` and lossless `images/`; ids: images from 10, boxes from 100, categories 3, 5, 90."""
     folder = root / "images"
     folder.mkdir(parents=True, exist_ok=True)
     listed, annotations = [], []
