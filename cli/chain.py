@@ -39,7 +39,7 @@ OTHER = (*DECIDED, "run", "loss")  # of training, decided here or with a default
 @option(
     "--build-views",
     text="Views of each cache, as 'kdcache build --views'. "
-    f"[default: {per_task(lambda kind: kind.default_views)}]",
+    f"[default: {per_task(lambda kind: kind.views_said)}]",
 )
 @option("--dry-run", is_flag=True, text="Print the commands and stop.")
 @train_options(without=OTHER)

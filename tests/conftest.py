@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 # What runs and caches of the tests may name in their files; tests of consent have modules of their own.
-TRUSTED = ("tiny_teacher", "tiny_classifier", "tiny_networks", "exact_teachers", "fake_methods", "plain_run")
+TRUSTED = (
+    "tiny_teacher", "tiny_detector", "tiny_classifier", "tiny_networks", "exact_teachers", "fake_methods",
+    "plain_run",
+)  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

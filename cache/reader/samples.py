@@ -19,6 +19,8 @@ from kdcache.cache.stores.object_check import object_problem
 from kdcache.cache.stores.sample_tars import SampleBlock, index_name, open_samples, tar_name
 from kdcache.cache.tasks.table import task_of
 
+TRUTH_MEMO_BYTES = 1 << 28  # 256 MiB: the boxes of four million objects
+
 
 def open_generation(root: Path, number: int | None = None) -> Generation:
     """The generation `number` of a cache, the newest one by default. Raises Missing for no cache, BadCache
@@ -53,6 +55,8 @@ class StoredSamples:
         self._checked: set[str] = set()
         self._blocks: dict[int, SampleBlock] = {}
         self._objects: dict[str, ObjectRecord] = {}  # of samples, by name
+        self._truths: dict[int, np.ndarray] = {}  # what had to be parsed
+        self._truth_room = TRUTH_MEMO_BYTES
 
     @property
     def task(self) -> Task:
@@ -116,8 +120,14 @@ class StoredSamples:
         in_columns = self._truth.from_columns(block.columns, row)
         if in_columns is not None:
             return in_columns
+        if index in self._truths:
+            return self._truths[index]
         self._check_object(tar_name(index // self.shard_samples))
-        return self._truth.parse(block.label(row).data)
+        truth = self._truth.parse(block.label(row).data)
+        if not self._truth.rides and truth.nbytes <= self._truth_room:
+            self._truth_room -= truth.nbytes
+            self._truths[index] = truth
+        return truth
 
     def column(self, name: str) -> np.ndarray:
         """(num_samples,) int64: one of the columns that the task's truth keeps; of indices that do not live

@@ -23,7 +23,7 @@ from kdcache.cache.look.teacher import network_for_listing
 from kdcache.cache.look.verify import deep_check
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.sources.table import SOURCES
-from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION, task_of
+from kdcache.cache.tasks.table import CLASSIFICATION, DETECTION, SEGMENTATION, task_of
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
 from kdcache.cli.shared import parse_size
@@ -71,8 +71,8 @@ TRAINS_WITH = {
 # What the help of `kdcache build` states.
 BUILDS_WITH = {
     "split": "train",
-    "taps": "stage4, logits; classification: embedding, logits",
-    "views": "crops:8",
+    "taps": "stage4, logits; classification: embedding, logits; detection: cls, box",
+    "views": "crops:8; detection: fit --mirror",
     "augment": "the dataset's",
     "crop": IN_WORDS["crop"],
     "target_format": "zarr",
@@ -126,12 +126,13 @@ def of_training(name: str) -> str:
 
 def of_building(name: str) -> str:
     """What the help must state for an option of `kdcache build`, by what the code does."""
-    kinds = [task_of(task) for task in (SEGMENTATION, CLASSIFICATION)]
-    seg, cls = (", ".join(kind.default_taps) for kind in kinds)
-    (views,) = {kind.default_views for kind in kinds}
+    kinds = [task_of(task) for task in (SEGMENTATION, CLASSIFICATION, DETECTION)]
+    seg, cls, det = (", ".join(kind.default_taps) for kind in kinds)
+    crops, of_classes, fitted = (kind.views_said for kind in kinds)
+    assert crops == of_classes
     special = {
-        "views": views,
-        "taps": f"{seg}; classification: {cls}",
+        "views": f"{crops}; detection: {fitted}",
+        "taps": f"{seg}; classification: {cls}; detection: {det}",
         "target_format": "zarr",  # what is written then: test_build_as_typed.py
         "device": "auto",  # of the command alone; test_build_as_typed.py
         "output_stride": "the run's, else 8",
@@ -160,7 +161,8 @@ def test_every_default_that_kdtrain_states_is_the_one_it_trains_with() -> None:
 
 def test_every_default_that_kdtrain_chain_states_is_the_one_it_trains_with() -> None:
     told = statements(kdtrain.commands["chain"])
-    assert (told.pop("loss"), told.pop("run"), told.pop("build_views")) == ("kd", "chain", "crops:8")
+    views = told.pop("build_views")
+    assert (told.pop("loss"), told.pop("run"), views) == ("kd", "chain", BUILDS_WITH["views"])
     assert told == {name: of_training(name) for name in told}
     decided_here = {"cache", "views", "student", "loss"}
     assert told == {k: v for k, v in {**IN_WORDS, **TRAINS_WITH}.items() if k not in decided_here}

@@ -12,7 +12,7 @@ from kdcache.cache.views.view import Geometry, Op, Row, View
 
 
 class Samples:
-    """Sample n has the image [n] and the truth [10 n]."""
+    """Sample n has the image [n], the truth [10 n] and n rows of pixels."""
 
     def image(self, index: int) -> np.ndarray:
         return np.array([index], dtype=np.uint8)
@@ -20,12 +20,17 @@ class Samples:
     def truth(self, index: int) -> np.ndarray:
         return np.array([10 * index])
 
+    def size(self, index: int) -> tuple[int, int]:
+        return index, 8
+
 
 class Moving(type(task_of(CLASSIFICATION).truth)):  # type: ignore[misc]
-    """A truth that follows its pixels: its value and the place where its crop starts."""
+    """A truth that follows its pixels: its value, the place where its crop starts, its image's height."""
 
-    def moved(self, value: np.ndarray, geometry: Geometry, effects: Sequence[Op]) -> np.ndarray:
-        return np.array([*value, geometry.crop_y, len(effects)])
+    def moved(
+        self, value: np.ndarray, geometry: Geometry, effects: Sequence[Op], size: tuple[int, int]
+    ) -> np.ndarray:
+        return np.array([*value, geometry.crop_y, len(effects), size[0]])
 
 
 def row(sample: int, *, y: int = 0, partner: Row | None = None) -> Row:
@@ -66,5 +71,5 @@ def test_a_mixed_row_has_both_truths_and_its_share_and_a_lone_one_its_own_twice(
 
 def test_a_truth_is_moved_as_the_view_of_its_own_sample_says() -> None:
     mixed = row_truth(Samples(), row(5, y=2, partner=row(7, y=6)), Moving(), mixes=True)
-    assert mixed.own.tolist() == [50, 2, 1] and mixed.other is not None
-    assert mixed.other.tolist() == [70, 6, 0]  # in its own view, unmixed
+    assert mixed.own.tolist() == [50, 2, 1, 5] and mixed.other is not None
+    assert mixed.other.tolist() == [70, 6, 0, 7]  # in its own view, unmixed

@@ -15,7 +15,7 @@ KD = torch.ones(3, 2)
 
 def stored() -> RunSource:
     cache: Any = SimpleNamespace(
-        num_samples=6, invalid=np.array([1]), classifier=lambda: KD,
+        num_samples=6, without=lambda keep_empty: np.array([1]), classifier=lambda: KD,
         column=lambda name: np.array([0, -1, 2, 1, 0, 2]),
     )  # fmt: skip
     return RunSource(
