@@ -59,14 +59,14 @@ MUTANTS = [
     ),
     (
         "mgd shows the generator the whole map",
-        "MaskedGeneration.forward",
+        "MaskedGeneration._level",
         "aligned * mask.to(aligned.dtype)",
         "aligned",
         golden("mgd"),
     ),
     (
         "gdd multiplies by its noise",
-        "GenerativeDenoise.forward",
+        "GenerativeDenoise._level",
         "aligned + noise",
         "aligned * noise",
         golden("gdd"),
@@ -81,13 +81,13 @@ MUTANTS = [
     (
         "cwd with the student's divisor divides by the teacher's channels",
         "ChannelWise.__init__",
-        'divisor == "student"',
         'divisor == "teacher"',
+        'divisor == "student"',
         "tests/losses/dense/test_map_formulas.py",
     ),
     (
         "cwd's spatial form is the channel form",
-        "ChannelWise.forward",
+        "ChannelWise._level",
         'self.norm == "spatial"',
         'self.norm == "never"',
         golden("cwd", 6),

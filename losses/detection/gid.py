@@ -24,6 +24,7 @@ from kdcache.cache.spec import Need
 from kdcache.cache.tasks.table import DETECTION
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Reads, Weighted
 from kdcache.losses.detection.boxes import paired_iou
+from kdcache.losses.detection.ld import best_score
 from kdcache.losses.detection.match import canvas_of, grids, same_levels, score_notes, shared_levels
 from kdcache.losses.detection.rois import (
     Instances,
@@ -76,11 +77,15 @@ def box_response(student_A4: Tensor, teacher_A4: Tensor) -> Tensor:
     return (student_A4 - teacher_A4).abs().sum()
 
 
+@in_float32
 def deltas_of(boxes_N4: Tensor, anchors_N4: Tensor) -> Tensor:
     """(N, 4): shift of the centre in sides of the anchor, logarithm of the ratio of the sides."""
     anchor_sides, sides = (rows[..., 2:] - rows[..., :2] for rows in (anchors_N4, boxes_N4))
     shift = ((boxes_N4[..., :2] + boxes_N4[..., 2:]) - (anchors_N4[..., :2] + anchors_N4[..., 2:])) / 2
     return torch.cat([shift / anchor_sides, (sides / anchor_sides).clamp(min=SMALLEST_SHARE).log()], dim=-1)
+
+
+pixels_of = in_float32(boxes_at)
 
 
 class Answers(NamedTuple):
@@ -151,8 +156,7 @@ class GeneralInstances(LossTerm):
     def select(self, student: Answers, teacher: Answers) -> tuple[Tensor, Tensor]:
         """Instances of each image: (B, most, 4) boxes in pixels, and (B, most) whether there is one."""
         ours_BP, theirs_BP = (
-            torch.cat([level.float().sigmoid().amax(-1) for level in side.cls], 1)
-            for side in (student, teacher)
+            torch.cat([best_score(level) for level in side.cls], 1) for side in (student, teacher)
         )
         our_boxes, their_boxes = (self._pixels(side) for side in (student, teacher))
         boxes_BP4 = torch.where((theirs_BP > ours_BP)[..., None], their_boxes, our_boxes)
@@ -185,7 +189,7 @@ class GeneralInstances(LossTerm):
         """(B, P, 4) x1 y1 x2 y2."""
         places = points(self.grid, *self.canvas, device=side.box[0].device)
         levels = zip(places, side.box, self.grid.strides, strict=True)
-        return torch.cat([boxes_at(xy, sides.float(), stride) for xy, sides, stride in levels], 1)
+        return torch.cat([pixels_of(xy, sides, stride) for xy, sides, stride in levels], 1)
 
     def _cut(self, inputs: StepInputs, instances: Instances) -> tuple[Tensor, Tensor]:
         """(R, C, 10, 10) of the student and of the teacher, in one order of instances."""
@@ -196,8 +200,8 @@ class GeneralInstances(LossTerm):
             there_R = levels_R == index
             here = Instances(instances.boxes_R4[there_R], instances.images_R[there_R])
             aligned = at_level(self.align, index)(inputs.student[pair.student])
-            ours.append(roi_align(aligned.float(), here, stride=stride, bins=BINS))
-            theirs.append(roi_align(inputs.teacher[pair.teacher].float(), here, stride=stride, bins=BINS))
+            ours.append(roi_align(aligned, here, stride=stride, bins=BINS))
+            theirs.append(roi_align(inputs.teacher[pair.teacher], here, stride=stride, bins=BINS))
         return torch.cat(ours), torch.cat(theirs)
 
     def _responses(
@@ -224,7 +228,7 @@ class GeneralInstances(LossTerm):
             return sides
         xy = points(self.grid, *self.canvas, device=sides.device)[level]
         around = anchors(self.grid, *self.canvas, device=sides.device)[level]
-        return deltas_of(boxes_at(xy, sides.float(), self.grid.strides[level]), around)
+        return deltas_of(pixels_of(xy, sides, self.grid.strides[level]), around)
 
 
 def _stride(strides: tuple[int, ...], taps: tuple[str, ...], tap: str) -> int:

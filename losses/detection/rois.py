@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kdcache.losses.detection.boxes import area, paired_iou
+from kdcache.losses.formulas.precision import in_float32
 
 CANONICAL_SIDE, CANONICAL_STRIDE = 224, 16  # pixels: a box of this side is cut from the map of this stride
 SAMPLES = 2  # per bin and axis
@@ -56,6 +57,7 @@ def levels_for(boxes_R4: Tensor, strides: Sequence[int]) -> Tensor:
     return (up_R + first_R.round()).clamp(0, len(strides) - 1).long()
 
 
+@in_float32
 def roi_align(map_BCHW: Tensor, instances: Instances, *, stride: int, bins: int) -> Tensor:
     """(R, C, bins, bins)."""
     high, wide = map_BCHW.shape[-2:]

@@ -18,6 +18,9 @@ HELD = {
     "segmentation/skds": "as skds-pair",
     "classification/dml": "the other networks are constants",
     "classification/byot": "the deepest exit is a constant teacher",
+    "detection/bckd": "the weight of the localisation term is a constant",
+    "detection/gid": "the boxes of its instances, which the student may have answered, are constants",
+    "detection/ld": "the score that weighs the bins is a constant",
     "classification/crd": "the normaliser, taken from the first batch, is a constant",
 }
 

@@ -1,10 +1,11 @@
 """Small inputs for every loss of the table, on each task that it is for: 'classification/kd' and so on."""
 
 import torch
+from dense_inputs import dense_set, scene
 from torch import Tensor
 
 from kdcache.cache.spec import Need, Task, TensorSpec
-from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION
+from kdcache.cache.tasks.table import CLASSIFICATION, DETECTION, SEGMENTATION
 from kdcache.losses.contract import Facts
 from kdcache.losses.features.sskd import SelfSupervision
 from kdcache.losses.loss_set import LossSet
@@ -42,6 +43,8 @@ def build_case(case: str, *, rounded: bool) -> tuple[LossSet, StepInputs]:
     kind, _, name = case.partition("/")
     task: Task = SEGMENTATION if kind == SEGMENTATION else CLASSIFICATION
     torch.manual_seed(0)
+    if kind == DETECTION:
+        return _dense_case(name, rounded)
     plan = parse_losses(f"{name}{OPTIONS.get(case, '')}+task(weight=0)", preset=None, task=task)
     taps = list(dict.fromkeys((*plan.student_taps, *plan.optional_student_taps)))
     student = {tap: spec_of(tap, task) for tap in taps}
@@ -73,6 +76,17 @@ def build_case(case: str, *, rounded: bool) -> tuple[LossSet, StepInputs]:
         rows_per_sample=per_sample,
     )
     return losses, inputs
+
+
+def _dense_case(name: str, rounded: bool) -> tuple[LossSet, StepInputs]:
+    """Two images with objects, gfl on both sides."""
+    maps, inputs = scene(dtype=torch.float32)
+    if rounded:
+        student = {tap: v.detach().bfloat16().float().requires_grad_() for tap, v in inputs.student.items()}
+        teacher = {tap: v.bfloat16().float() for tap, v in inputs.teacher.items()}
+        inputs = inputs._replace(student=student, teacher=teacher)
+    inputs.generator.manual_seed(0)
+    return dense_set(name, maps), inputs
 
 
 def spec_of(tap: str, task: Task) -> TensorSpec:

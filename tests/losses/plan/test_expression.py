@@ -39,7 +39,7 @@ def test_every_form_of_a_term_parses() -> None:
             "scale the task loss with task(weight=...)",
         ),
         ("task(weight=0)", "every term has weight 0", "'none' trains on the task loss alone"),
-        ("afcd", "unknown loss 'afcd'", "did you mean 'afdcd'? legal: afdcd, at, byot, "),
+        ("afcd", "unknown loss 'afcd'", "did you mean 'afdcd'? legal: afdcd, at, bckd, byot, "),
         ("afdcd@citiscapes", "unknown preset 'citiscapes'", "did you mean 'cityscapes'?"),
         (
             "cwd(taus=4)",

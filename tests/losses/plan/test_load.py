@@ -31,7 +31,7 @@ def test_an_unknown_task_is_refused_by_name_whatever_is_loaded(name: str) -> Non
         load_loss(name, task="segmentatio", where="here")
     assert caught.value.what == "unknown task 'segmentatio'"
     assert caught.value.where == "here"
-    assert caught.value.fix == "did you mean 'segmentation'? legal: classification, segmentation"
+    assert caught.value.fix == "did you mean 'segmentation'? legal: classification, detection, segmentation"
 
 
 @pytest.mark.parametrize("resolve", [lambda text, task: parse_losses(text, preset=None, task=task), needs_of])

@@ -125,7 +125,7 @@ def test_the_table_shows_every_resolved_term() -> None:
     rows = parse_losses("cwd", preset=None, task=SEGMENTATION).table()
     assert [tuple(row) for row in rows] == [
         ("task", "1", "aux_weight=0.4", "logits, [aux]", "-"),
-        ("cwd", "3", "tap=logits, tau=4, norm=channel, divisor=student", "logits", "logits"),
+        ("cwd", "3", "taps=logits, tau=4, norm=channel, divisor=student, shares=same", "logits", "logits"),
     ]
 
 
@@ -138,7 +138,7 @@ def test_the_table_shows_every_resolved_term() -> None:
             {"logits": LOGITS},
             "student tap 'logits' is 6x8 (stride 16) but the teacher's is 12x16 (stride 8)",
             "train the student with --output-stride 8, or build the cache with --output-stride 16; "
-            "or name one that fits with cwd(tap=...)",
+            "or name one that fits with cwd(taps=...)",
         ),
         (
             "kd",

@@ -1,18 +1,19 @@
 """What a loss does where nothing is written: settings as shared/specs gives them, once more as numbers here.
 
 Nothing here is read from the library, so a default that slips is noticed. In the comments, 'seg 5.4' is
-section 5.4 of segmentation-losses.md, 'cls 2.7' section 2.7 of classification-detection-losses.md.
+section 5.4 of segmentation-losses.md, 'cls 2.7' section 2.7 of classification-detection-losses.md, 'det 7'
+section 7 of detection.md.
 """
 
 import pytest
 
 from kdcache.cache.spec import Task
-from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION
+from kdcache.cache.tasks.table import CLASSIFICATION, DETECTION, SEGMENTATION
 from kdcache.losses.plan.plan import LossPlan, parse_losses
 from kdcache.losses.plan.presets import PRESETS
 from kdcache.losses.plan.table import LOSSES
 
-SEG, CLS = SEGMENTATION, CLASSIFICATION
+SEG, CLS, DET = SEGMENTATION, CLASSIFICATION, DETECTION
 HINGE = dict(adversarial="hinge", first="student", optimizer="adam", lr=4e-4, lambda_d=0.1, rate="constant",
              statistics="all")  # fmt: skip
 WGAN = dict(adversarial="wgan-gp", first="teacher", optimizer="sgd", lr=4e-4, lambda_d=0.1, levels=4,
@@ -37,28 +38,57 @@ PUBLISHED: dict[tuple[str, Task], tuple[dict[str, object], str]] = {
     ("skds-pair", SEG): (PAIR, "task 1"),  # seg 2.2
     ("skds-holistic", SEG): (dict(weight=0.1, **WGAN), "task 1"),  # seg 2.3
     ("skds", SEG): (PAIR, "task 1, skds-pixel 10, skds-holistic 0.1"),
-    ("cwd", SEG): (dict(weight=3, tap="logits", tau=4, norm="channel", divisor="student"), "task 1"),  # seg 3
-    ("gdd", SEG): (dict(weight=145, tap="stage4", tau=4), "task 1"),  # seg 4
-    ("mgd", SEG): (dict(weight=2e-5, tap="stage4", mask_ratio=0.75, mask="spatial"), "task 1, cwd 3"),  # 5.2
-    ("mgd", CLS): (dict(weight=7e-5, tap="stage4", mask_ratio=0.15, mask="channel"), "task 1"),
+    ("cwd", SEG): (  # seg 3
+        dict(weight=3, taps="logits", tau=4, norm="channel", divisor="student", shares="same"), "task 1",
+    ),
+    ("cwd", DET): (  # det 7: mmrazor on gfl
+        dict(weight=10, taps="cls", tau=1, norm="channel", divisor="student", shares="same"), "task 1",
+    ),
+    ("gdd", SEG): (dict(weight=145, taps="stage4", tau=4, shares="same"), "task 1"),  # seg 4
+    ("gdd", DET): (dict(weight=65, taps="fpn", tau=4, shares="same"), "task 1"),  # det 7
+    ("mgd", SEG): (  # seg 5.2
+        dict(weight=2e-5, taps="stage4", mask_ratio=0.75, mask="spatial", shares="same"), "task 1, cwd 3",
+    ),
+    ("mgd", CLS): (
+        dict(weight=7e-5, taps="stage4", mask_ratio=0.15, mask="channel", shares="same"), "task 1",
+    ),
+    ("mgd", DET): (dict(weight=2e-5, taps="fpn", mask_ratio=0.65, mask="spatial", shares="same"), "task 1"),
     ("ifvd", SEG): (dict(weight=20, tap="neck"), "task 1, kd 1, skds-holistic 0.001"),  # seg 5.3, CIRKD's
     ("dsd", SEG): (dict(weight=1, taps="aux/neck/logits", tau=4, lambda_psd=1000, lambda_csd=10), "task 1"),
     ("kd", SEG): (dict(weight=1, T=1, form="cirkd", upsample=1, hard=1), "task 1"),  # seg 5.1
     ("kd", CLS): (dict(weight=0.9, T=4, form="repdistiller", upsample=1, hard=1), "task 0.1"),  # cls 2.1
     ("fitnet", SEG): (  # seg 5.5
-        dict(weight=10, taps="neck", hints="same", form="cirkd", stage="hint", relu=True, T=3),
+        dict(weight=10, taps="neck", hints="same", form="cirkd", stage="hint", relu=True, T=3,
+             shares="same"),
         "task 1, kd 1",
     ),
     ("fitnet", CLS): (  # cls 2.2, the one-stage variant
-        dict(weight=100, taps="stage2", hints="same", form="repdistiller", stage="hint", relu=True, T=3),
+        dict(weight=100, taps="stage2", hints="same", form="repdistiller", stage="hint", relu=True, T=3,
+             shares="same"),
         "task 1",
     ),
-    ("at", SEG): (dict(weight=10000, taps="neck", cache="map"), "task 1, kd 1"),  # seg 5.6
-    ("at", CLS): (dict(weight=1000, taps="stage1/stage2/stage3", cache="map"), "task 1"),
+    ("fitnet", DET): (  # nobody published a weight
+        dict(weight=10, taps="fpn", hints="same", form="cirkd", stage="hint", relu=True, T=3, shares="same"),
+        "task 1",
+    ),
+    ("at", SEG): (dict(weight=10000, taps="neck", cache="map", shares="same"), "task 1, kd 1"),  # seg 5.6
+    ("at", CLS): (dict(weight=1000, taps="stage1/stage2/stage3", cache="map", shares="same"), "task 1"),
+    ("at", DET): (dict(weight=10000, taps="fpn", cache="map", shares="same"), "task 1"),
     ("dist", SEG): (dict(weight=1, tau=1, beta=1, gamma=1, aux=0.4), "task 1"),  # seg 5.8
     ("dist", CLS): (dict(weight=2, tau=4, beta=1, gamma=1, aux=0), "task 1"),  # cls 3.4, CIFAR
-    ("pkd", SEG): (dict(weight=6, taps="neck", resize="student"), "task 1"),  # seg 5.9
-    ("pkd", CLS): (dict(weight=6, taps="stage3", resize="student"), "task 1"),
+    # seg 5.9
+    ("pkd", SEG): (dict(weight=6, taps="neck", resize="student", levels="all", shares="same"), "task 1"),
+    ("pkd", CLS): (dict(weight=6, taps="stage3", resize="student", levels="all", shares="same"), "task 1"),
+    ("pkd", DET): (dict(weight=10, taps="fpn", resize="student", levels=4, shares="same"), "task 1"),  # det 7
+    ("bckd", DET): (dict(weight=1, cls=1, loc=4, beta=1, skip_levels="on"), "task 1"),  # cls part 1
+    ("ld", DET): (dict(weight=1, main=0.25, vlr=0.25, T=10, kd=10, kd_T=2), "task 1"),  # cls 3.6
+    ("fgd", DET): (  # cls 3.7: numbers by detector, below
+        dict(weight=1, taps="fpn", temp="auto", alpha="auto", beta="auto", gamma="auto", relation="auto"),
+        "task 1",
+    ),
+    ("gid", DET): (  # cls 3.9
+        dict(weight=1, feature=5e-4, relation=40, cls=0.1, box=1, instances=10, nms=0.3), "task 1",
+    ),
     ("rkd-d", SEG): (dict(weight=1, tap="neck"), "task 1"),  # cls 2.3: 1 and 2 in the metric recipe
     ("rkd-d", CLS): (dict(weight=1, tap="embedding"), "task 1"),
     ("rkd-a", SEG): (dict(weight=2, tap="neck"), "task 1"),
@@ -156,7 +186,7 @@ def test_the_task_loss_alone_counts_the_auxiliary_head_with_0_4_and_smooths_noth
     [
         ("ifvd", "skds-holistic", HINGE),
         ("skds", "skds-holistic", WGAN),
-        ("mgd", "cwd", dict(tap="logits", tau=4)),
+        ("mgd", "cwd", dict(taps="logits", tau=4)),
         *((loss, "kd", dict(T=1, form="cirkd")) for loss in ("afdcd", "cirkd", "ifvd", "at", "fitnet")),
     ],
 )
