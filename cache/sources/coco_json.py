@@ -12,6 +12,7 @@ import mmap
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
@@ -69,7 +70,8 @@ def _kept_at(path: Path) -> Path:
 
 def _read_kept(path: Path) -> CocoIndex | None:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Of a torn file numpy closes only what it has not opened itself.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             columns = CocoIndex(**{name: arrays[name] for name in CocoIndex._fields})
     except _READ_ERRORS:
         return None
@@ -86,7 +88,8 @@ def _keep(path: Path, columns: CocoIndex) -> None:
         np.savez(drawing, allow_pickle=False, **columns._asdict())
         drawing.replace(path)
     except OSError:  # no room, or a home that is only read: the next process parses again
-        drawing.unlink(missing_ok=True)
+        with suppress(OSError):
+            drawing.unlink()
 
 
 def _parse(path: Path, layout: str) -> CocoIndex:

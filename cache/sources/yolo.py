@@ -179,14 +179,14 @@ def names_in_yaml(text: str) -> tuple[str, ...]:
     start = _NAMES.search(text)
     if start is None:
         return ()
-    rest = start[1].partition(" #")[0].strip()
+    rest = f" {start[1]}".partition(" #")[0].strip()
     if rest.startswith("["):
         inside, bracket, _ = text[start.start(1) :].strip()[1:].partition("]")
         return tuple(_items(" ".join(inside.split()))) if bracket else ()
     if rest:
         return ()
     names: list[str] = []
-    for line in text[start.end() :].splitlines()[1:] if text[start.end() :].startswith("\n") else []:
+    for line in text[start.end() :].splitlines()[1:]:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         entry = _ENTRY.match(line)
