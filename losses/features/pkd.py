@@ -23,7 +23,7 @@ from kdcache.losses.formulas.levels import SAME, read_shares, shared_sum
 from kdcache.losses.formulas.precision import in_float32
 from kdcache.losses.formulas.rows import as_map
 from kdcache.losses.formulas.shapes import check_same_channels
-from kdcache.losses.options import About, Count, OptionValue
+from kdcache.losses.options import About, OptionValue, Range
 from kdcache.losses.step_inputs import StepInputs, plain_rows
 
 EPSILON = 1e-6
@@ -68,7 +68,9 @@ class PearsonFeatures(LossTerm):
         resize: Annotated[
             Literal["student", "teacher"], About("which side takes the other's size where they differ")
         ] = "student",
-        levels: Annotated[Count | Literal["all"], About("how many of the maps, the finest first")] = "all",
+        levels: Annotated[
+            int | Literal["all"], Range(1), About("how many of the maps, the finest first")
+        ] = "all",
         shares: Annotated[str, About("factor of each map, separated by /, or the word same")] = SAME,
     ) -> None:
         super().__init__()

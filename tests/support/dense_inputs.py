@@ -128,7 +128,7 @@ class SetWithMatched(LossSet):
         return inputs.prepared
 
 
-def dense_set(expression: str, maps: Maps) -> LossSet:
+def dense_set(expression: str, maps: Maps, dtype: torch.dtype = torch.float64) -> LossSet:
     """The terms of an expression with groups of taps, the task loss left out."""
     plan = parse_losses(expression, preset=None, task=DETECTION)
     terms = []
@@ -138,4 +138,4 @@ def dense_set(expression: str, maps: Maps) -> LossSet:
         factory: Any = term.loss_class
         module: LossTerm = factory(maps, **term.options)
         terms.append(WeightedTerm(term.label, term.weight, module, term.schedule))
-    return SetWithMatched(tuple(terms))
+    return SetWithMatched(tuple(terms)).to(dtype)

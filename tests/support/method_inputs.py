@@ -86,7 +86,7 @@ def _dense_case(name: str, rounded: bool) -> tuple[LossSet, StepInputs]:
         teacher = {tap: v.bfloat16().float() for tap, v in inputs.teacher.items()}
         inputs = inputs._replace(student=student, teacher=teacher)
     inputs.generator.manual_seed(0)
-    return dense_set(name, maps), inputs
+    return dense_set(name, maps, torch.float32), inputs
 
 
 def spec_of(tap: str, task: Task) -> TensorSpec:
