@@ -38,7 +38,7 @@ from kdcache.trainer.stream.mean_targets import sources_of
 from kdcache.trainer.stream.run_source import RunSource
 from kdcache.trainer.students.contract import SeveralStudents
 from kdcache.trainer.students.export import exporter, in_any_form, network_of
-from kdcache.trainer.students.initial import take_over
+from kdcache.trainer.students.initial import inherit, take_over
 from kdcache.trainer.students.student import build_student
 from kdcache.trainer.students.wrap import wrap_student
 
@@ -63,9 +63,11 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
     taps = student_taps(plan, student)
     losses = _losses(config, run_source, plan, teacher, student, taps)
     init_line = _begin_with(config, home, student, losses)
+    inherit_line = _inherit(config, home, run_source, student, teacher)
     evaluate, eval_note = _validation(run_source, ranks, config)
     data_notes = run_source.source.notes if run_source.source is not None else ()
-    notes = (*data_notes, *plan.notes, *getattr(losses, "notes", ()), teacher_line, init_line, eval_note)
+    loss_notes = getattr(losses, "notes", ())
+    notes = (*data_notes, *plan.notes, *loss_notes, teacher_line, init_line, inherit_line, eval_note)
     return RunParts(
         student=student,
         losses=losses,
@@ -169,8 +171,18 @@ def _live_teacher(config: TrainConfig, home: Path, run_source: RunSource) -> tup
     """The teacher in memory and the sentence that says which; nothing without --online."""
     if not config.online or config.teacher is None:
         return None, ""
+    teacher, line = _named_teacher(config, config.teacher, home, run_source)
+    if run_source.cache is not None:
+        then, now = str(run_source.cache.manifest.identity["weights"]), weights_digest(teacher)
+        if then != now:
+            line += f"; it is NOT the teacher of the cache (weights {now[:8]}, the cache's {then[:8]})"
+    return teacher, line
+
+
+def _named_teacher(config: TrainConfig, name: str, home: Path, run_source: RunSource) -> tuple[Network, str]:
+    """The teacher that the options name and the sentence that says which."""
     teacher, _, line = resolve_teacher(
-        config.teacher,
+        name,
         runs_dir(home),
         task=run_source.task,
         num_classes=len(run_source.class_names),
@@ -178,10 +190,6 @@ def _live_teacher(config: TrainConfig, home: Path, run_source: RunSource) -> tup
         weights=config.teacher_weights,
         taps=None,
     )
-    if run_source.cache is not None:
-        then, now = str(run_source.cache.manifest.identity["weights"]), weights_digest(teacher)
-        if then != now:
-            line += f"; it is NOT the teacher of the cache (weights {now[:8]}, the cache's {then[:8]})"
     return teacher, line
 
 
@@ -206,6 +214,20 @@ def _begin_with(config: TrainConfig, home: Path, student: Network | SeveralStude
     if config.init is None or list_checkpoints(runs_dir(home) / config.run):
         return ""
     return take_over(student, losses, find_run(home, config.init))
+
+
+def _inherit(
+    config: TrainConfig,
+    home: Path,
+    run_source: RunSource,
+    student: Network | SeveralStudents,
+    teacher: Network | None,
+) -> str:
+    """--inherit, unless the run has a checkpoint of its own; the sentence that says what was taken."""
+    if config.inherit is None or config.teacher is None or list_checkpoints(runs_dir(home) / config.run):
+        return ""
+    named = teacher or _named_teacher(config, config.teacher, home, run_source)[0]
+    return inherit(student, named, f"teacher '{config.teacher}'")
 
 
 def _validation(run_source: RunSource, ranks: Ranks, config: TrainConfig) -> tuple[Evaluate | None, str]:
@@ -253,14 +275,17 @@ def summary(
     split = f" = {ranks.world} ranks x {c.accumulate} x {c.batch_size // parts}" if parts > 1 else ""
     rate = SCHEDULES[c.lr_schedule].words(c)
     recipe = f", {run_source.augment}" if run_source.augment else ""
+    share = f", the encoder {c.encoder_lr:g} of it" if c.encoder_lr != 1 else ""
+    still = sum(parameter.numel() for parameter in student.parameters() if not parameter.requires_grad)
+    frozen = f", {still / 1e6:.1f} million of them frozen" if still else ""
     stride = f", stride {deployed.output_stride}" if not task_of(run_source.task).networks.no_stride else ""
     return {
         "task": f"{run_source.task}, {len(run_source.class_names)} classes",
-        "student": f"{deployed.name}, {num_weights / 1e6:.1f} million weights{stride}",
+        "student": f"{deployed.name}, {num_weights / 1e6:.1f} million weights{frozen}{stride}",
         "views": f"{pixels}, {run_source.num_samples} samples, crop {height}x{width}{recipe}",
         "targets": targets,
         "steps": f"{c.steps} ({epochs:.1f} epochs), batch {c.batch_size}{split}",
-        "optimizer": f"{c.optimizer}, lr {c.base_lr:g} {rate}, weight decay {c.decay:g}, amp {c.amp}",
+        "optimizer": f"{c.optimizer}, lr {c.base_lr:g} {rate}{share}, weight decay {c.decay:g}, amp {c.amp}",
         "device": str(ranks.device),
     }
 

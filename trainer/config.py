@@ -57,6 +57,19 @@ class TrainConfig(MachineOptions, StreamOptions, StudentOptions, StepOptions, Fo
     )
     seed: int = option(0, legal=NOT_NEGATIVE)
 
+    @property
+    def asks_teacher(self) -> bool:
+        return self.online or self.inherit is not None
+
+    def check(self) -> None:
+        super().check()
+        if self.inherit and not self.teacher:
+            raise BadOption(
+                "--inherit without a teacher: a cache has its answers and not its weights",
+                where=f"--inherit {self.inherit}",
+                fix="add --teacher RUN, the run whose answers the cache holds",
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """Every option by name, in the order of `config.toml`."""
         names = [one.name for one in fields(self)]

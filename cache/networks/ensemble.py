@@ -40,7 +40,7 @@ class Ensemble(Network):
         self.probe_px = networks[0].probe_px
         self.heads, self.backbone_path, self.backbone_extras = (), "", frozenset()
         # Those of the members are their own.
-        self.grid, self.adapt, self.rests_norms = None, None, False
+        self.grid, self.adapt, self.resting = None, None, frozenset()
         self.taps = {
             f"{label}.{tap}": f"{label}.model.{path}"
             for label, network in members.items()

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdcache.cache.errors import BadOption, unknown
 from kdcache.cache.grid import DenseGrid
@@ -70,7 +69,7 @@ class Network(nn.Module):
         self.heads = assembly.heads
         self.grid = assembly.grid
         self.adapt = assembly.adapt
-        self.rests_norms = False  # batch normalisations of the encoder stay in evaluation mode
+        self.resting: frozenset[str] = frozenset()  # paths of modules that stay in evaluation mode
         # Two by three multiples: a pooled map of constant size shows two different strides and is found out.
         multiples = (2 * self.pad_multiple, 3 * self.pad_multiple)
         self.probe_px = self.fixed_px or assembly.probe_px or multiples
@@ -108,10 +107,8 @@ class Network(nn.Module):
 
     def train(self, mode: bool = True) -> "Network":
         super().train(mode)
-        if self.rests_norms and self.encoder is not None:
-            for module in self.encoder.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+        for path in self.resting:
+            self.model.get_submodule(path).eval()
         return self
 
     def forward(self, images_BHWC: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:

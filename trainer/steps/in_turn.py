@@ -15,6 +15,7 @@ from kdcache.trainer.config import TrainConfig
 from kdcache.trainer.steps.schedule import make_optimizer
 from kdcache.trainer.steps.step import Distiller, Stepper, StepResult
 from kdcache.trainer.stream.batch import Batch, Stream
+from kdcache.trainer.students.encoder import encoder_parameters
 from kdcache.trainer.students.peers import Peers
 
 
@@ -40,7 +41,10 @@ class InTurnStepper(Stepper):
         super().__init__(config, distiller, accelerator, sync_bn=sync_bn)
 
     def make_optimizers(self, distiller: Distiller) -> list[torch.optim.Optimizer]:
-        return [make_optimizer(peer.parameters(), self.config) for peer in self.peers.networks]
+        return [
+            make_optimizer(peer.parameters(), self.config, encoder=encoder_parameters(peer))
+            for peer in self.peers.networks
+        ]
 
     def step(self, step: int, batches: Iterator[Batch], stream: Stream) -> StepResult:
         self.learner = self.peers.learner = step % len(self.optimizers)

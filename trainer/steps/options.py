@@ -126,6 +126,7 @@ class RateOptions(Section):
     weight_decay: float | None = option(None, said=_each(lambda kind: kind.weight_decay), legal=NOT_NEGATIVE)
     momentum: float = option(0.9, legal=NOT_NEGATIVE)
     nesterov: bool = option(False, help="Nesterov's momentum, with sgd.")
+    encoder_lr: float = option(1.0, help="Share of the rate that the student's encoder has.", legal=POSITIVE)
     clip: float | None = option(None, help="Largest norm of the student's gradient.", legal=POSITIVE)
     lr_schedule: str = option(
         "poly", help="How the rate falls over the run, whatever its length.", choices=tuple(SCHEDULES)

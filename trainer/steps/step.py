@@ -29,6 +29,7 @@ from kdcache.trainer.steps.rivals import Rivals, detached
 from kdcache.trainer.steps.schedule import make_optimizer, run_lr, set_lr
 from kdcache.trainer.stream.batch import Batch, Stream
 from kdcache.trainer.students.contract import SeveralStudents, deployed_of
+from kdcache.trainer.students.encoder import encoder_parameters
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -146,7 +147,8 @@ class Stepper:
         return rivals
 
     def make_optimizers(self, distiller: Distiller) -> list[torch.optim.Optimizer]:
-        return [make_optimizer(distiller.parameters(), self.config)]
+        encoder = encoder_parameters(distiller.student)
+        return [make_optimizer(distiller.parameters(), self.config, encoder=encoder)]
 
     @property
     def optimizer(self) -> Any:

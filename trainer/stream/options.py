@@ -21,9 +21,9 @@ class StreamOptions(Section):
         None, help="Stored views: a path, or a name under caches/.", said="the only one"
     )
     online: bool = option(False, help="Targets from a live teacher instead of the cache.")
-    teacher: str | None = option(None, help="With --online: a run's name, then a network's.")
+    teacher: str | None = option(None, help="With --online or --inherit: a run's name, then a network's.")
     teacher_weights: str | None = option(
-        None, help="With --online: weights file of a teacher that is no run."
+        None, help="With --online or --inherit: weights file of a teacher that is no run."
     )
     views: str | None = option(
         None, help="With --online: which views.", said="by --data/--cache", choices=(FRESH, STORED)
@@ -71,12 +71,17 @@ class StreamOptions(Section):
                 fix="--views stored needs --cache, --views fresh needs --data",
             )
 
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether a run with these options reads a teacher's weights."""
+        return self.online
+
     def _check_teacher(self) -> None:
         if self.online and not self.teacher:
             raise BadOption(
                 "--online without a teacher", where="--online", fix="add --teacher RUN_OR_NETWORK"
             )
-        if self.teacher and not self.online:
+        if self.teacher and not self.asks_teacher:
             raise BadOption(
                 f"--teacher {self.teacher} without --online: a cached run loads no teacher",
                 where=f"--teacher {self.teacher}",

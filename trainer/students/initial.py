@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcache.cache.errors import BadOption
+from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.run import load_run_network
 from kdcache.losses.loss_set import LossSet
 from kdcache.trainer.folder.checkpoint import load_latest
@@ -56,6 +57,34 @@ def take_over(student: nn.Module, losses: LossSet, run_dir: Path) -> str:
         )
     text = f"begins with run '{run_dir.name}': {_said(weights, 'student tensors')}"
     return f"{text}; {_said(learned, 'tensors of its learned parts')}" if parts else text
+
+
+def inherit(student: nn.Module, teacher: Network, said: str) -> str:
+    """Copies what fits of the teacher's part behind its encoder, neck and head, into the student;
+    gives the sentence that says what was taken.
+
+    As FGD, MGD and GDD train one-stage students. Raises BadOption when nothing fits and for several students.
+    """
+    own = deployed_of(student)
+    if isinstance(student, SeveralStudents) or not isinstance(own, Network) or own.encoder is None:
+        several = isinstance(student, SeveralStudents)
+        raise BadOption(
+            "--inherit is for one student"
+            + (", and this loss trains several" if several else " with an encoder that is known"),
+            where="--inherit neck+head",
+            fix="leave --inherit out",
+        )
+    encoders = tuple(f"model.{one.backbone_path}." for one in (own, teacher) if one.backbone_path)
+    given = {n: v for n, v in teacher.state_dict().items() if not n.startswith((PIXELS, *encoders))}
+    mine = {n: v for n, v in own.state_dict().items() if not n.startswith((PIXELS, *encoders))}
+    taken = _copy(given, mine)
+    if not taken.names:
+        raise BadOption(
+            f"nothing of {teacher.name} behind its encoder fits {own.name}: {_few(taken.left)}",
+            where="--inherit neck+head",
+            fix="take a teacher of the student's family and width, or leave --inherit out",
+        )
+    return f"neck and head begin with those of {said}: {_said(taken, 'tensors')}"
 
 
 def _copy(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Taken:

@@ -8,6 +8,7 @@ from kdcache.cache.networks.names import CUSTOM, parse_name
 from kdcache.cache.networks.network import Network
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import task_of
+from kdcache.trainer.students.encoder import settle_encoder
 from kdcache.trainer.students.options import StudentOptions
 
 # The methods' papers put the auxiliary head on stage 3 of ResNets; MobileNets have none.
@@ -35,12 +36,15 @@ def build_student(
             fix="leave --aux out; byot puts exits with classifiers on the stages",
         )
     bare = parse_name(options.student, task=task).family == CUSTOM or options.init is not None
-    return build_network(
+    weights = options.weights or (NONE if bare else rules.student_weights)
+    network = build_network(
         options.student,
         task=task,
         num_classes=num_classes,
         output_stride=output_stride,
         aux=not rules.no_aux and has_aux(options),
-        weights=options.weights or (NONE if bare else rules.student_weights),
+        weights=weights,
         role="student",
     )
+    settle_encoder(network, options, begins_trained=weights != NONE or options.init is not None)
+    return network

@@ -81,7 +81,8 @@ def test_entries_of_a_detector_have_the_declared_strides_and_their_codecs() -> N
     ("tap", "channels", "codec"),
     [
         ("cls3", 32, "fp16"), ("cls3", 33, "int8"), ("a.cls3", 3, "fp16"), ("box7", 36, "fp16"),
-        ("ctr4", 1, "fp16"), ("bins3", 20, "int8"), ("p3", 16, "int8"), ("box", 4, "int8"), ("stage3", 4, "int8"),
+        ("ctr4", 1, "fp16"), ("bins3", 20, "int8"), ("p3", 16, "int8"), ("box", 4, "int8"),
+        ("stage3", 4, "int8"),
     ],
 )  # fmt: skip
 def test_boxes_and_few_classes_keep_half_precision(tap: str, channels: int, codec: str) -> None:

@@ -17,6 +17,7 @@ def test_a_student_that_a_run_gives_asks_no_hub_for_a_backbone(
 ) -> None:
     asked: list[object] = []
     monkeypatch.setattr(student, "build_network", lambda name, **given: asked.append(given["weights"]))
+    monkeypatch.setattr(student, "settle_encoder", lambda network, options, **given: None)
     chosen = StudentOptions(student="r18", **options)  # type: ignore[arg-type]
     build_student(chosen, num_classes=3, output_stride=8, task=SEGMENTATION)
     assert asked == [expected]

@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdcache.cache.errors import BadOption, BadWeights
 from kdcache.cache.grid import DenseGrid
@@ -178,7 +179,8 @@ def test_a_library_name_with_options_is_nobodys_own_code() -> None:
 
 def test_batch_norms_of_the_encoder_rest_where_they_are_told_to() -> None:
     network = detector()
-    network.rests_norms = True
+    norms = [path for path, module in network.model.named_modules() if isinstance(module, _BatchNorm)]
+    network.resting = frozenset(norms)
     before = {n: b.clone() for n, b in network.named_buffers()}
     network.train()
     network(torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8), ["cls3"])
