@@ -29,7 +29,7 @@ TASK_ATTRIBUTES = ("tasks", "task_settings", "task_clip", "refused")  # of loss 
 BOTTOM = ("cache.spec", "cache.errors", "cache.fingerprint")
 DOORS: Mapping[str, tuple[str, ...]] = {
     "cache.views": ("cache.spec", "cache.errors"),
-    "cache.tasks": ("cache.spec", "cache.errors", "cache.views.view", "cache.boxes"),
+    "cache.tasks": ("cache.spec", "cache.grid", "cache.errors", "cache.views.view", "cache.boxes"),
     "cache.images": (*BOTTOM, "cache.views"),
     "cache.stores": (*BOTTOM, "cache.views"),
     "losses": ("cache.spec", "cache.grid", "cache.tasks.table", "cache.tasks.contract", "cache.trust"),

@@ -15,25 +15,29 @@ from PIL import Image, ImageDraw
 
 from kdcache.cache.images.feed import Feed
 from kdcache.cache.images.pipeline import ImagePipeline
+from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.reader.rows import feed_with_truth
+from kdcache.cache.tasks.contract import AnsweredRow
 from kdcache.cache.tasks.panels import PANEL_PX
 from kdcache.cache.tasks.table import task_of
 
 TITLE_PX = 18
+PANELS_ACROSS = 6
 Panel = tuple[str, np.ndarray]  # title, (H, W, 3) uint8
 
 
 def peek(cache: Cache, key: str, view: int, out: Path) -> list[str]:
     """Draw sample `key` under view number `view` to `out` (PNG); returns the titles of the panels."""
     index = cache.find(key)
-    names, truth = cache.manifest.class_names, task_of(cache.task).truth
     panels = _pixel_panels(cache, index, view)
-    for tap in cache.manifest.taps:
-        value = _decoded(cache, tap.name, index, view)
-        if value is not None:
-            says = tap.tap.rpartition(".")[2] == "logits" and not tap.reduction
-            panels += _tap_panels(tap.name, value, truth.answer_panel(value, names) if says else None)
+    values = {tap: _decoded(cache, tap, index, view) for tap in cache.manifest.tap_names}
+    values = {tap: value for tap, value in values.items() if value is not None}
+    answers = _answer_panels(cache, values, panels[0][1])
+    alone = [panel for name, panel in answers.items() if name not in values]
+    panels += alone
+    for tap, value in values.items():
+        panels += _tap_panels(tap, value, answers.get(tap))
     out.parent.mkdir(parents=True, exist_ok=True)
     _compose(panels).save(out)
     return [title for title, _ in panels]
@@ -56,11 +60,28 @@ def _pixel_panels(cache: Cache, index: int, view: int) -> list[Panel]:
     return [("image", image), ("label", label)]
 
 
-def _tap_panels(name: str, value: np.ndarray, answer: np.ndarray | None) -> list[Panel]:
+def _answer_panels(cache: Cache, values: dict[str, np.ndarray], image_HWC: np.ndarray) -> dict[str, Panel]:
+    """What each teacher says, by the name of the tap or group of taps that holds it."""
+    m = cache.manifest
+    truth, where = task_of(m.task).truth, f"manifest of cache {m.name}"
+    config = NetworkConfig.from_dict(m.network, where=where)
+    configs = {f"{label}.": member for label, member in config.members.items()} or {"": config}
+    grids = {prefix: one.grid for prefix, one in configs.items() if one.grid is not None}
+    plain = {tap.name: values[tap.name] for tap in m.taps if tap.name in values and not tap.reduction}
+    answers = truth.answers(AnsweredRow(plain, grids, image_HWC.shape[:2]))
+    return {
+        name: (
+            "teacher" + (f" {name.rpartition('.')[0]}" if "." in name else ""),
+            truth.answer_panel(answer, m.class_names, image_HWC),
+        )
+        for name, answer in answers.items()
+    }
+
+
+def _tap_panels(name: str, value: np.ndarray, answer: Panel | None) -> list[Panel]:
     """A map (H, W, C) or vector (C,) as pictures; `answer` is that of logits, and stands for a vector."""
     title = f"{name} {'x'.join(map(str, value.shape))}"
-    teacher = "teacher" + (f" {name.removesuffix('.logits')}" if "." in name else "")
-    said = [] if answer is None else [(teacher, answer)]
+    said = [] if answer is None else [answer]
     if value.ndim == 1:
         return said or [(title, vector_grey(value))]
     return [*said, (title, pca_rgb(value))]
@@ -101,12 +122,16 @@ def pca_rgb(value_HWC: np.ndarray) -> np.ndarray:
 
 
 def _compose(panels: Sequence[Panel]) -> Image.Image:
-    """Panels side by side at one width, nearest-neighbour so that cells stay visible, titles above."""
+    """Panels side by side at one width, nearest-neighbour so that cells stay visible, titles above; many of
+    them in several lines."""
     height = round(PANEL_PX * panels[0][1].shape[0] / panels[0][1].shape[1])
-    sheet = Image.new("RGB", (PANEL_PX * len(panels), height + TITLE_PX), "white")
+    across, line = min(len(panels), PANELS_ACROSS), height + TITLE_PX
+    lines = math.ceil(len(panels) / across)
+    sheet = Image.new("RGB", (PANEL_PX * across, line * lines), "white")
     draw = ImageDraw.Draw(sheet)
     for place, (title, pixels) in enumerate(panels):
+        x, y = place % across * PANEL_PX, place // across * line
         shown = Image.fromarray(pixels).resize((PANEL_PX - 2, height), Image.Resampling.NEAREST)
-        sheet.paste(shown, (place * PANEL_PX, TITLE_PX))
-        draw.text((place * PANEL_PX + 4, 3), title, fill="black")
+        sheet.paste(shown, (x, y + TITLE_PX))
+        draw.text((x + 4, y + 3), title, fill="black")
     return sheet

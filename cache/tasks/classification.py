@@ -67,7 +67,9 @@ class ImageClass(Truth):
         other = row.own if row.other is None else row.other
         return text_panel(share_lines(row, class_names[int(row.own[0])], class_names[int(other[0])]))
 
-    def answer_panel(self, answer: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    def answer_panel(
+        self, answer: np.ndarray, class_names: Sequence[str], image_HWC: np.ndarray | None = None
+    ) -> np.ndarray:
         """(K,): the likeliest classes as text."""
         return text_panel(top_lines(answer, class_names))
 

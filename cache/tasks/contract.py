@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from kdcache.cache.grid import DenseGrid
 from kdcache.cache.spec import BadOption, RecipeRules, Task, ViewRules, ceil_div
 from kdcache.cache.views.view import Geometry, Op
 
@@ -31,6 +32,14 @@ class Mixed(NamedTuple):
 
     labels_B: "Tensor"  # int64
     share_B: "Tensor"  # float32, share of the first class, 0.5 to 1
+
+
+class AnsweredRow(NamedTuple):
+    """What a teacher answered to one row."""
+
+    values: Mapping[str, np.ndarray]  # tap -> (H, W, C) or (C,) float, none of them reduced
+    grids: Mapping[str, DenseGrid]  # of dense detectors: '' -> its grid, or 'a.' -> that of member a
+    size: tuple[int, int]  # (height, width) of the view in pixels
 
 
 class Truth(ABC):
@@ -84,9 +93,16 @@ class Truth(ABC):
     ) -> np.ndarray:
         """A picture (H, W, 3) uint8 of one row's truth; `image_HWC` are the pixels that it belongs to."""
 
+    def answers(self, row: AnsweredRow) -> dict[str, np.ndarray]:
+        """What each teacher says of a row, for `answer_panel`, by the name of what holds it: 'logits', or
+        'a.logits' of member a. Empty where what is stored does not say it."""
+        return {name: value for name, value in row.values.items() if name.rpartition(".")[2] == "logits"}
+
     @abstractmethod
-    def answer_panel(self, answer: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
-        """A picture (H, W, 3) uint8 of what a teacher's logits say of one row: a map (H, W, K), or (K,)."""
+    def answer_panel(
+        self, answer: np.ndarray, class_names: Sequence[str], image_HWC: np.ndarray | None = None
+    ) -> np.ndarray:
+        """A picture (H, W, 3) uint8 of one of `answers`; `image_HWC` are the pixels that it is about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

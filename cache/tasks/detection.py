@@ -17,9 +17,11 @@ import msgspec
 import numpy as np
 
 from kdcache.cache.boxes import seen, usable
+from kdcache.cache.grid import BOX, CLS, CTR, DenseGrid, tap_of
 from kdcache.cache.spec import RecipeRules, ViewRules
-from kdcache.cache.tasks.contract import Mixed, NetworkRules, RowTruth, TaskKind, Truth
+from kdcache.cache.tasks.contract import AnsweredRow, Mixed, NetworkRules, RowTruth, TaskKind, Truth
 from kdcache.cache.tasks.panels import draw_boxes
+from kdcache.cache.tasks.table import load
 from kdcache.cache.views.view import Geometry, Op
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 _COLUMN = "objects"  # of a block's index: usable boxes of every sample
 _FAMILIES = "kdcache.cache.networks.families"
 _DETECTORS = f"{_FAMILIES}.detectors"
+DECODE = f"{_DETECTORS}.decode:decode"
+DRAWN_SCORE = 0.3  # a picture with every box of a low score shows nothing
+SCORE = 5  # column of a detection, after x1 y1 x2 y2 class
 PADDING = -1  # class of what pads a batch
 CLASS, CROWD, AREA, ID = 4, 5, 6, 7  # columns of a parsed truth
 NUM_STORED = 8
@@ -122,12 +127,38 @@ class Objects(Truth):
         names = [class_names[int(number)] for number in row.own[:, CLASS]]
         return draw_boxes(image_HWC, row.own[:, :4], row.own[:, CLASS], names)
 
-    def answer_panel(self, answer: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
-        """(M, 6) detections, x1 y1 x2 y2 class score, on a blank sheet that holds them."""
-        right, bottom = (int(np.ceil(answer[:, side].max(initial=1.0))) for side in (2, 3))
-        sheet_HWC = np.full((max(bottom, 1), max(right, 1), 3), 255, dtype=np.uint8)
-        said = [f"{class_names[int(number)]} {score:.0%}" for number, score in answer[:, CLASS : CLASS + 2]]
-        return draw_boxes(sheet_HWC, answer[:, :4], answer[:, CLASS], said)
+    def answers(self, row: AnsweredRow) -> dict[str, np.ndarray]:
+        """(N, 6) x1 y1 x2 y2 class score on the canvas, by the prefix of the taps that they come from."""
+        decoded = {}
+        for prefix, grid in row.grids.items():
+            kinds = [grid.groups[kind] for kind in (CLS, BOX, CTR) if kind in grid.groups]
+            taps = [tap for levels in kinds for tap in levels]
+            if all(prefix + tap in row.values for tap in taps):
+                maps = {tap: row.values[prefix + tap] for tap in taps}
+                decoded[f"{prefix}boxes"] = _detections(maps, grid, row.size)
+        return decoded
+
+    def answer_panel(
+        self, answer: np.ndarray, class_names: Sequence[str], image_HWC: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Boxes of a score of at least 0.3 on the image, each with its class and score."""
+        assert image_HWC is not None, "boxes are drawn on their image"
+        sure = answer[answer[:, SCORE] >= DRAWN_SCORE]
+        said = [f"{class_names[int(number)]} {score:.0%}" for number, score in sure[:, CLASS : SCORE + 1]]
+        return draw_boxes(image_HWC, sure[:, :4], sure[:, CLASS], said)
+
+
+def _detections(maps: Mapping[str, np.ndarray], grid: DenseGrid, size: tuple[int, int]) -> np.ndarray:
+    """(N, 6): what evaluation would find in these maps (H, W, C)."""
+    import torch  # here: as in `collate`
+
+    tensors = {
+        tap: torch.from_numpy(np.ascontiguousarray(v)).permute(2, 0, 1)[None] for tap, v in maps.items()
+    }
+    num_classes = maps[tap_of(CLS, grid.levels[0])].shape[-1] // grid.anchors_per_cell
+    ((boxes_N4, scores_N, classes_N),) = load(DECODE)(tensors, grid, num_classes, size)
+    columns = (boxes_N4, classes_N[:, None], scores_N[:, None])
+    return torch.cat([column.double() for column in columns], dim=1).numpy()
 
 
 KIND = TaskKind(

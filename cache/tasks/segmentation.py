@@ -43,7 +43,9 @@ class PixelClasses(Truth):
         assert map_HW is not None, "label maps ride through the image pipeline"
         return colour_classes(map_HW, len(class_names))
 
-    def answer_panel(self, answer: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    def answer_panel(
+        self, answer: np.ndarray, class_names: Sequence[str], image_HWC: np.ndarray | None = None
+    ) -> np.ndarray:
         """(H, W, K): the likeliest class of each cell as its colour."""
         return colour_classes(answer.argmax(axis=2).astype(np.uint8), len(class_names))
 
