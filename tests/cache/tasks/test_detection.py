@@ -85,7 +85,7 @@ def test_columns_that_cannot_be_true_are_refused() -> None:
 
 def test_a_view_shows_what_is_no_crowd_with_its_class() -> None:
     x = objects(
-        (20, 30, 60, 90, 2, 0), (0, 0, 50, 50, 1, 1), (180, 10, 230, 60, 0, 0), (150, 0, 150, 9, 1, 0)
+        (150, 0, 150, 9, 1, 0), (20, 30, 60, 90, 2, 0), (0, 0, 50, 50, 1, 1), (180, 10, 230, 60, 0, 0)
     )
     assert TRUTH.moved(x, WHOLE, (), SIZE).tolist() == [[20, 30, 60, 90, 2], [180, 10, 200, 60, 0]]
     mirrored = TRUTH.moved(x, WHOLE._replace(flip=1), (("brightness", 1200),), SIZE)
@@ -144,6 +144,7 @@ def test_the_default_is_the_whole_image_and_its_mirror_image() -> None:
     recipe = parse_recipe("", KIND.recipes)
     views = parse_views(KIND.default_views, crop=(64, 64), seed=0, mirror=KIND.views.mirror, augment=recipe)
     assert [one.kind for one in views] == ["fit", "fit-mirror"] and recipe.text == "fit=1x1,flip"
+    assert parse_recipe("none", KIND.recipes).text == "fit=1x1"
 
 
 @pytest.mark.parametrize(
