@@ -40,6 +40,6 @@ MUTANTS = [
     ("maps do not ride with their images", "feed_with_truth", "if truth.rides else []", "if False else []",
      f"{ROWS}::test_only_maps_ride_with_their_images"),
     ("truths do not move with their pixels", "_seen",
-     "value if truth.rides else truth.moved(value, row.geometry, row.effects)", "value",
+     "truth.moved(value, row.geometry, row.effects, samples.size(row.sample))", "value",
      f"{ROWS}::test_a_truth_is_moved_as_the_view_of_its_own_sample_says"),
 ]  # fmt: skip

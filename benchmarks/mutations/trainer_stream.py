@@ -76,7 +76,7 @@ MUTANTS = [
     # ---- what is chosen, and told
     ("the cache must keep what a live teacher is asked", "choose_stream",
      "() if teacher is not None else plan.needs", "plan.needs", CHOOSE),
-    ("a loss over turns reads crops", "choose_stream", "TURNS if plan.turns else None", "None", CHOOSE),
+    ("a loss over turns reads crops", "choose:_stored", "TURNS if turns else None", "None", CHOOSE),
     ("fresh views have the crop of --crop and not of the run", "choose_stream", "crop=run_source.crop",
      "crop=options.crop", CHOOSE),
     ("a memory has no place for indices behind an invalid sample", "RunSource.facts",

@@ -22,11 +22,11 @@ class Thing(NamedTuple):
     crowd: int = 0
 
 
-SIZES = {"b_01": (40, 60), "a.v2": (64, 48), "c": (32, 32)}  # key -> (height, width)
+SIZES = {"b_01": (40, 60), "c": (32, 32), "a.v2": (64, 48)}  # key -> (height, width)
 THINGS: dict[str, tuple[Thing, ...]] = {
     "b_01": (Thing((4, 8, 24, 32), "cat"), Thing((30, 2, 60, 40), "dog", crowd=1)),
-    "a.v2": (Thing((0, 0, 12, 16), "owl"), Thing((6, 8, 48, 64), "cat")),
     "c": (),
+    "a.v2": (Thing((0, 0, 12, 16), "owl"), Thing((6, 8, 48, 64), "cat")),
 }
 NAMES = ("cat", "owl", "dog")
 IDS = (90, 3, 7)  # of the categories of a json: neither sorted nor without gaps

@@ -210,7 +210,7 @@ def test_what_is_no_box_is_named_with_its_file(
 ) -> None:
     source = drawn(tree, tmp_path, trees.THINGS | {"c": (Thing((1, 2, 5, 6), "cat"), Thing(box, "owl"))})
     index = list(source.keys).index("c")
-    place = {"coco": "annotation 94 of 'c' ", "voc-boxes": "object 2 of 'c' ", "yolo": "line 2 of 'c' "}
+    place = {"coco": "annotation 96 of 'c' ", "voc-boxes": "object 2 of 'c' ", "yolo": "line 2 of 'c' "}
     short = 2 / 32 if tree.spec == "yolo" else 2  # shares of the image, or pixels
     for read in (source.check, source.label_bytes):
         with pytest.raises(BadSample) as caught:

@@ -78,7 +78,7 @@ def test_vocs_own_classes_are_those_of_its_twenty_and_the_name_is_its_own(root: 
     source = opened(root)
     assert source.class_names == CLASSES and len(CLASSES) == 20 and source.label == "voc-boxes"
     with pytest.raises(BadSample) as caught:
-        source.check(1)
+        source.check(2)
     assert caught.value.what == "object 1 of 'a.v2' is of class 'owl', which is not in the list"
     assert caught.value.where == str(root / "Annotations/a.v2.xml")
     assert "classes are aeroplane, " in caught.value.fix and str(root / "classes.txt") in caught.value.fix

@@ -119,6 +119,16 @@ def test_names_in_another_form_are_refused_saying_which_are_read(text: str, root
     assert "names: [one, two]" in caught.value.fix and "classes.txt" in caught.value.fix
 
 
+@pytest.mark.parametrize("text", [None, "", "\n \n"])
+def test_an_image_without_a_line_has_no_objects(text: str | None, root: Path) -> None:
+    path = root / "labels/train/a.v2.txt"
+    path.unlink() if text is None else path.write_text(text)
+    source = opened(root)
+    assert source.keys[0] == "a.v2" and Objects().parse(source.label_bytes(0)).shape == (0, 8)
+    trained = open_source(f"yolo:{root}", "train", keep_empty=False)
+    assert list(trained.keys) == ["b_01"] and trained.size(0) == (40, 60)
+
+
 def test_without_any_names_the_number_of_classes_is_unknown(root: Path) -> None:
     (root / "data.yaml").unlink()
     with pytest.raises(Missing, match="the classes of these labels are not given"):
