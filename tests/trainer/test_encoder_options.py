@@ -61,7 +61,9 @@ def test_what_a_run_inherits_it_inherits_once(scene: Scene, monkeypatch: pytest.
     options = {"inherit": "neck+head", "teacher": "teacher", "seed": 1}
     whole = trained(scene, "heir", **options)
     dies_in_step(3, lambda: trained(scene, "late", **options), monkeypatch)
+    teacher.rename(teacher.parent / "away")  # a run that goes on needs it no more
     train_run({"run": "late"}, home=scene.root, resume=True)
+    teacher.parent.joinpath("away").rename(teacher)
     assert results(scene.root / "runs" / "late") == results(whole)
     # At a rate of nearly 0 the student is what it began with.
     heir = weights(trained(scene, "begin", **options, steps=1, lr=1e-30, weight_decay=0.0))
