@@ -36,9 +36,11 @@ from kdcache.trainer.stream.batch import BatchLayout
 from kdcache.trainer.stream.choose import choose_stream
 from kdcache.trainer.stream.mean_targets import sources_of
 from kdcache.trainer.stream.run_source import RunSource
+from kdcache.trainer.students.branches import Branches
 from kdcache.trainer.students.contract import SeveralStudents
 from kdcache.trainer.students.export import exporter, in_any_form, network_of
 from kdcache.trainer.students.initial import inherit, take_over
+from kdcache.trainer.students.options import NOTHING
 from kdcache.trainer.students.student import build_student
 from kdcache.trainer.students.wrap import wrap_student
 
@@ -104,6 +106,12 @@ def _student(config: TrainConfig, run_source: RunSource, plan: LossPlan) -> Netw
             f"--compile with a student of {plan.student_form.count} {plan.student_form.kind}",
             where=f"--compile --loss {config.loss}",
             fix="leave --compile out; only a single network is compiled",
+        )
+    if config.freeze not in (None, NOTHING) and isinstance(student, Branches):
+        raise BadOption(
+            f"--freeze with a student of {plan.student_form.count} branches, which has no encoder of its own",
+            where=f"--freeze {config.freeze} --loss {config.loss}",
+            fix="leave --freeze out",
         )
     return student
 

@@ -27,8 +27,7 @@ PARTNERS = (
 MUTANTS = [
     # ---- what is asked for
     ("what a loss needs replaces the codec of a named tap", "BuildOptions.resolved",
-     "named.setdefault(need.name, TapRequest(need.tap, reduction=need.reduction))",
-     "named[need.name] = TapRequest(need.tap, reduction=need.reduction)", WINS),
+     "named.setdefault(one.name, one)", "named[one.name] = one", WINS),
     ("a loss's reduction is left out", "BuildOptions.resolved", ", reduction=need.reduction", "", WINS),
     ("of several teachers the first one's tap is kept", "build/options.py:_of_members",
      "for tap in members]", "for tap in members[:1]]", MEMBERS),

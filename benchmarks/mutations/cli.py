@@ -89,7 +89,7 @@ MUTANTS = [
      f"{REACH}::test_taps_lists_shapes_of_the_input_and_the_classes_that_were_typed"),
     ("taps ignores --crop", "look:taps", "parse_crop(crop) or default", "default",
      f"{REACH}::test_taps_lists_shapes_of_the_input_and_the_classes_that_were_typed"),
-    ("taps shows values as bytes", "look:taps", "p.num_bytes for p", "1 for p",
+    ("taps shows values as bytes", "tap_rows", "part.num_bytes for part", "1 for part",
      f"{REACH}::test_taps_lists_shapes_of_the_input_and_the_classes_that_were_typed"),
     # chain
     ("a chain goes on after a command that failed", "cli/chain:_run", "raise SystemExit(status)", "return",

@@ -258,7 +258,7 @@ MUTANTS = [
     (
         "a factory in a manifest is called",
         "own_teacher",
-        '(":" in m and not m.startswith(families))',
+        '(":" in m and not is_library(m))',
         "False",
         f"{STRANGERS} tests/cache/look",
     ),

@@ -28,7 +28,7 @@ MUTANTS = [
      "if next(distiller.losses.parameters(), None) is not None:", "if False:",
      f"{IN_TURN}::test_learned_parts_of_a_loss_beside_networks_in_turn_are_refused"),
     ("the last network never learns", "InTurnStepper.make_optimizers",
-     "for peer in self.peers.networks]", "for peer in self.peers.networks[:-1]]", TURN),
+     "for peer in self.peers.networks\n", "for peer in self.peers.networks[:-1]\n", TURN),
     ("networks in turn are moved together", "make_stepper", 'if parts.step_form == "in_turn" else Stepper',
      "if False else Stepper", TURN),
     # ---- generators

@@ -71,7 +71,7 @@ MUTANTS = [
      "if all(name.startswith(PIXELS) for name in", "if not all(name for name in",
      f"{ASSEMBLED}::test_init_says_what_was_not_taken_and_refuses_a_run_of_which_nothing_fits"),
     ("a student that a run gives downloads a backbone first", "build_student",
-     " or options.init is not None", "", STUDENT),
+     "== CUSTOM or options.init is not None", "== CUSTOM", STUDENT),
     ("--weights of a student is ignored", "build_student", "options.weights or", "None or", STUDENT),
     ("the card of a run names another size than it was trained at", "exporter",
      "crop=run_source.crop", "crop=(224, 224)", EXPORT),

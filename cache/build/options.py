@@ -106,17 +106,16 @@ class BuildOptions:
     ) -> "BuildOptions":
         """The same with `--for` turned into taps of a teacher that has `taps`, in `groups`.
 
-        An explicit tap wins over the same need of a loss, and over the group that it is of, wherever it was
-        written. A tap that only the members of an ensemble have, 'logits' beside 'a.logits' and 'b.logits',
-        is one tap of each.
+        An explicit tap wins over the group that it is of, wherever it was written, and both over the same
+        need of a loss; of one tap the last one written counts. A tap that only the members of an ensemble
+        have, 'logits' beside 'a.logits' and 'b.logits', is one tap of each.
         """
-        needs = self.needs_of(task) if self.needs_of else ()
-        asked = [*self.taps, *(TapRequest(need.tap, reduction=need.reduction) for need in needs)]
-        alone = [one for one in asked if one.tap not in groups]
-        of_groups = [one for request in asked for one in expanded(request, groups) if request.tap in groups]
-        named: dict[str, TapRequest] = {}
-        for one in (*alone, *of_groups):
-            named.setdefault(one.name, one)
+        alone = {request.name: request for request in self.taps if request.tap not in groups}
+        typed = [one for request in self.taps for one in expanded(request, groups)]
+        named = {one.name: alone.get(one.name, one) for one in typed}
+        for need in self.needs_of(task) if self.needs_of else ():
+            for one in expanded(TapRequest(need.tap, reduction=need.reduction), groups):
+                named.setdefault(one.name, one)
         each = (one for request in named.values() for one in _of_members(request, taps))
         return replace(self, taps=tuple(each), needs_of=None)
 

@@ -66,18 +66,6 @@ class Ensemble(Network):
         )
 
     @property
-    def groups(self) -> dict[str, tuple[str, ...]]:
-        """Those of each member, 'label.fpn'; a bare 'fpn' is all of the members' levels."""
-        each = {label: network.groups for label, network in self.members.items()}
-        whole: dict[str, tuple[str, ...]] = {}
-        for label, groups in each.items():
-            for kind, levels in groups.items():
-                own = tuple(f"{label}.{level}" for level in levels)
-                whole[f"{label}.{kind}"] = own
-                whole[kind] = whole.get(kind, ()) + own
-        return whole
-
-    @property
     def members(self) -> dict[str, Network]:
         return {label: member for label, member in self.model.named_children() if isinstance(member, Network)}
 

@@ -98,7 +98,7 @@ class Network(nn.Module):
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Names that stand for several taps, one per level: 'fpn' -> ('p3', ...)."""
-        return {} if self.grid is None else self.grid.groups
+        return self.config.groups
 
     @property
     def encoder(self) -> nn.Module | None:

@@ -24,6 +24,20 @@ class NetworkConfig:
     mean: bool = False  # an ensemble answers the members' mean logits too
     grid: DenseGrid | None = None  # of a dense detector: what its maps' cells stand for
 
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Names that stand for several taps, one per level: 'fpn' -> ('p3', ...). Of an ensemble each
+        member's, 'label.fpn', and those of all members together, 'fpn'."""
+        if not self.members:
+            return {} if self.grid is None else self.grid.groups
+        whole: dict[str, tuple[str, ...]] = {}
+        for label, member in self.members.items():
+            for kind, levels in member.groups.items():
+                own = tuple(f"{label}.{level}" for level in levels)
+                whole[f"{label}.{kind}"] = own
+                whole[kind] = whole.get(kind, ()) + own
+        return whole
+
     def to_dict(self) -> dict[str, object]:
         """Without fields that say nothing: what this is part of the name of a cache, and the names of before
         must stay."""

@@ -76,6 +76,17 @@ def test_a_student_of_several_networks_is_not_compiled(home: Path) -> None:
     assert "leave --compile out" in error.value.fix
 
 
+def test_branches_have_no_encoder_to_freeze_or_to_slow(home: Path) -> None:
+    options = {"student": "r18", "weights": "none", "loss": "cl-ilr(branches=2)"}
+    with pytest.raises(
+        BadOption, match="--freeze with a student of 2 branches, which has no encoder"
+    ) as error:
+        start(home, "r", freeze="stem+stage1", **options)
+    assert error.value.fix == "leave --freeze out"
+    with pytest.raises(BadOption, match="--encoder-lr for a student without an encoder"):
+        start(home, "r", **{**options, "student": "resnet8x4"}, encoder_lr=0.5)
+
+
 def test_init_begins_with_the_student_and_the_learned_parts_of_a_run(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

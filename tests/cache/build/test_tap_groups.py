@@ -40,6 +40,11 @@ def test_a_level_that_was_named_itself_wins_over_its_group(order: tuple[str, ...
     assert dict(asked(*order)) == {"p3": "int8", "p4": "fp16"}
 
 
+def test_of_one_tap_the_last_one_written_counts() -> None:
+    assert asked("stage4", "stage4=fp32") == [("stage4", "fp32")]
+    assert asked("fpn", "fpn=fp16") == [("p3", "fp16"), ("p4", "fp16")]
+
+
 def test_what_a_loss_needs_of_a_group_is_its_levels() -> None:
     needs = (Need(tap="cls"), Need(tap="box"))
     assert asked(needs=needs) == [("cls3", None), ("cls4", None), ("box3", None), ("box4", None)]

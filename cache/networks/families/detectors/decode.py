@@ -19,7 +19,8 @@ from kdcache.cache.grid import BOX, CLS, CTR, SIGMOID_CTR, DenseGrid, boxes_at, 
 MIN_SCORE = 0.05
 MOST_PER_LEVEL = 1000
 MOST_PER_IMAGE = 100
-OVERLAP, OVERLAP_OF_BINS = 0.5, 0.6  # intersection over union above which the weaker box goes
+OVERLAP = 0.5  # intersection over union above which the weaker box goes
+OVERLAP_OF_BINS = 0.6
 
 
 class Detections(NamedTuple):

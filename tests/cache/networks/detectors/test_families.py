@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdcache.cache.errors import BadOption, BadWeights
 from kdcache.cache.grid import DenseGrid
+from kdcache.cache.networks import resolve
 from kdcache.cache.networks.build import build_network, rebuild
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.network_config import NetworkConfig, foreign_names
@@ -156,7 +157,17 @@ def test_a_whole_file_of_other_classes_teaches_nobody_and_begins_a_student(name:
     assert {key.rpartition(".")[0] for key in differ} == {f"model.{student.heads[0]}"}
 
 
-def test_a_detector_that_nobody_trained_does_not_teach(tmp_path: Path) -> None:
+def test_an_encoders_file_makes_no_teacher(tmp_path: Path) -> None:
+    save_file(timm.create_model("mobilenetv2_100").state_dict(), tmp_path / "backbone.safetensors")
+    with pytest.raises(BadOption, match="nobody has trained its detection head"):
+        path = str(tmp_path / "backbone.safetensors")
+        resolve_teacher(SMALL, tmp_path, num_classes=3, task="detection", weights=path)
+
+
+def test_a_detector_that_nobody_trained_does_not_teach_and_is_not_even_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolve, "build_network", lambda *args, **options: pytest.fail("it was built"))
     with pytest.raises(BadOption, match="nobody has trained its detection head") as caught:
         resolve_teacher(SMALL, tmp_path, num_classes=3, task="detection")
     fix = "kdtrain --loss none --student 'gfl(width=32,convs=1):mbv2' --run gfl-width-32-convs-1-mbv2 "

@@ -11,6 +11,7 @@ from torchvision.models import get_model, get_model_weights
 from torchvision.models.detection.image_list import ImageList
 
 from kdcache.cache.errors import BadOption, BadWeights
+from kdcache.cache.grid import DenseGrid, boxes_at, level_rows, points
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.networks.families.detectors.decode import decode
 from kdcache.cache.networks.families.detectors.torchvision_detectors import adapted, class_slots
@@ -72,11 +73,30 @@ def test_a_file_of_91_slots_detects_the_80_classes_that_torchvision_detects(
     model.nms_thresh, model.score_thresh = 0.5, 0.05
     (expected,) = model.postprocess_detections(split, [list(anchors.split(per_level))], [size])
     assert network.grid is not None
+    compare_all_boxes(maps, network.grid, size, model, theirs["bbox_regression"][0], anchors)
     (seen,) = decode(maps, network.grid, 80, size)
     assert len(seen.scores_N) == 100
     assert torch.equal(seen.scores_N, expected["scores"])
     assert torch.equal(seen.classes_N, expected["labels"])
     assert torch.allclose(seen.boxes_N4, expected["boxes"], atol=2e-3)
+
+
+def compare_all_boxes(
+    maps: dict[str, Tensor],
+    grid: DenseGrid,
+    size: tuple[int, int],
+    model: Any,
+    deltas_P4: Tensor,
+    anchors: Tensor,
+) -> None:
+    """At every position, also where nothing is detected."""
+    coder = model.box_coder
+    expected = (getattr(coder, "decode_single", None) or coder.decode)(deltas_P4, anchors)
+    own = [
+        boxes_at(points_P2, level_rows(maps[tap], grid.anchors_per_cell)[0], stride)
+        for points_P2, tap, stride in zip(points(grid, *size), grid.groups["box"], grid.strides, strict=True)
+    ]
+    assert torch.allclose(torch.cat(own), expected, rtol=1e-5, atol=5e-3)
 
 
 def test_the_slots_are_cocos_80_classes_in_cocos_order() -> None:
