@@ -93,6 +93,7 @@ def test_levels_are_summed_each_with_learned_parts_of_its_own() -> None:
 
 
 def test_the_context_blocks_begin_as_nothing_and_both_learn() -> None:
+    torch.manual_seed(0)
     block = ContextBlock(8)
     features = torch.randn(2, 8, 3, 5)
     assert torch.equal(block(features), features)
