@@ -13,7 +13,7 @@ import pytest
 import torch
 from golden_case import TOLERANCE, Case, ClassificationCase
 from golden_check import check_case
-from golden_files import ADAPTERS, NOT_SERVED, NOT_STORED, WEIGHTS, GoldenFile, files_of
+from golden_files import ADAPTERS, NOT_STORED, WEIGHTS, GoldenFile, files_of
 
 HERE = Path(__file__).parents[1] / "golden"
 
@@ -45,10 +45,6 @@ def test_every_adapter_has_its_file_of_golden_vectors_and_every_file_its_adapter
 
 def _cases(file: GoldenFile) -> Iterator[Any]:
     """One item per case and precision; one that fails for a file that nothing can be compared with."""
-    if file.method in NOT_SERVED:
-        skip = pytest.mark.skip(reason=f"{file.path}: {NOT_SERVED[file.method]}")
-        yield pytest.param(file, None, torch.float64, id=f"golden-{file.method}", marks=skip)
-        return
     numbers: list[int] = []
     if file.method in ADAPTERS:
         with np.load(file.path, allow_pickle=False) as archive:

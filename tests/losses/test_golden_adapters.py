@@ -9,7 +9,7 @@ import pytest
 import torch
 from golden_case import TOLERANCE, Case, ClassificationCase
 from golden_check import check_case
-from golden_files import ADAPTERS, NOT_SERVED, files_of, method_of
+from golden_files import ADAPTERS, files_of, method_of
 from torch.nn import functional
 
 STORED = Path(__file__).parents[1] / "golden"
@@ -91,4 +91,4 @@ def test_no_file_below_a_folder_is_passed_over_but_the_weights_beside_a_case(tmp
         (tmp_path / name).touch()
     listed = {file.method for file in files_of(tmp_path)}
     assert listed == {"unknown/strange", "detection/fgd", "segmentation/cwd"}
-    assert listed - set(ADAPTERS) - set(NOT_SERVED) == {"unknown/strange"}
+    assert listed - set(ADAPTERS) == {"unknown/strange"}

@@ -45,6 +45,13 @@ def test_a_map_full_of_objects_has_no_background_and_one_without_has_nothing_els
     torch.testing.assert_close(background, torch.full((4, 6), 1 / 24))
 
 
+def test_padding_is_no_object() -> None:
+    truth = truth_of((((20.0, 10.0, 40.0, 30.0, 0),),))
+    stray = torch.tensor([[[50.0, 40.0, 80.0, 60.0, -1.0]]])
+    alone, padded = (object_masks(t, (4, 6), CANVAS) for t in (truth, torch.cat([truth, stray], 1)))
+    assert torch.equal(alone.objects, padded.objects) and torch.equal(alone.background, padded.background)
+
+
 @pytest.mark.parametrize("detector", GRIDS)
 def test_settings_are_those_published_for_the_detector_and_fcos_has_its_own(detector: str) -> None:
     losses = dense_set("fgd", scene(GRIDS[detector]).maps)
@@ -86,6 +93,7 @@ def test_levels_are_summed_each_with_learned_parts_of_its_own() -> None:
 
 
 def test_the_context_blocks_begin_as_nothing_and_both_learn() -> None:
+    torch.manual_seed(0)
     block = ContextBlock(8)
     features = torch.randn(2, 8, 3, 5)
     assert torch.equal(block(features), features)

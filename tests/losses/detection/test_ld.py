@@ -99,7 +99,8 @@ def test_an_ignored_position_has_no_divergence_of_classes() -> None:
 
 def test_the_region_is_that_of_each_image_whatever_the_padding_of_its_truth() -> None:
     given = scene()
-    padded = given.inputs._replace(truth=torch.cat([given.inputs.truth, -torch.ones(2, 3, 5)], 1))
+    stray = torch.tensor([20.0, 10.0, 76.0, 58.0, -1.0]).expand(2, 3, 5)
+    padded = given.inputs._replace(truth=torch.cat([given.inputs.truth, stray], 1))
     assert term_values("ld", given._replace(inputs=padded)) == term_values("ld", given)
     swapped = given.inputs._replace(truth=truth_of((OBJECTS[1], OBJECTS[0])))
     assert term_values("ld", given._replace(inputs=swapped))["vlr"] != term_values("ld", given)["vlr"]

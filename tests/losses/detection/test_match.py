@@ -202,5 +202,7 @@ def test_the_canvas_is_what_the_run_says_or_that_of_the_finest_level() -> None:
     maps = maps_of(GFL, GFL)
     assert canvas_of(maps._replace(facts=Facts(input_size=(7, 9)))) == (7, 9)
     assert canvas_of(maps._replace(facts=Facts())) == CANVAS
+    coarse = Maps(specs_of(WIDER, canvas=(96, 160)), {}, Facts(), WIDER, WIDER)  # stride 64 has 2 x 3 cells
+    assert canvas_of(coarse) == (96, 160)
     classes = {tap: spec for tap, spec in maps.student.items() if tap.startswith("cls")}
     assert canvas_of(maps._replace(facts=Facts(), student=classes)) == CANVAS

@@ -24,7 +24,6 @@ WEIGHTS = ("segmentation/skds_holistic_weights", "segmentation/skds_cond_weights
 # Too large to store: tests/losses/dense/test_skds_conditional.py gives the adapter a file that a slow formula
 # made.
 NOT_STORED = ("segmentation/skds_holistic_conditional",)
-NOT_SERVED: dict[str, str] = {}  # file -> why nothing can be compared with it
 
 
 class GoldenFile(NamedTuple):
@@ -46,7 +45,7 @@ def method_of(path: Path) -> str:
     """
     if path.parent.name in TASKS:
         return f"{path.parent.name}/{path.stem}"
-    known = [name for name in (*ADAPTERS, *WEIGHTS, *NOT_SERVED) if name.endswith(f"/{path.stem}")]
+    known = [name for name in (*ADAPTERS, *WEIGHTS) if name.endswith(f"/{path.stem}")]
     if len(known) < 2:
         return known[0] if known else f"unknown/{path.stem}"
     with np.load(path, allow_pickle=False) as archive:
