@@ -71,17 +71,26 @@ def _train(given: dict[str, Any], *, resume: bool) -> None:
 @option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), text="Also write the figures here, as JSON."
 )
+@option(
+    "--json",
+    "records_out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    text="Write what is said of each image here: boxes in COCO's result format. Detection.",
+)
 @train_option("device")
 @train_option("threads")
 @click.pass_context
-def eval_command(context: click.Context, /, run: str, split: str, out: Path | None, **_: Any) -> None:
+def eval_command(
+    context: click.Context, /, run: str, split: str, out: Path | None, records_out: Path | None, **_: Any
+) -> None:
     """Judge the exported student of RUN: segmentation on whole images at native size, classification on
-    centre crops.
+    centre crops, detection on whole images fitted onto the canvas.
 
     \b
     kdtrain eval r18-afdcd --split test
     kdtrain eval resnet20-kd --teacher resnet56
     kdtrain eval resnet18-byot --exit 2
+    kdtrain eval gfl-r18-bckd --json boxes.json
     """
     from kdcache.trainer.run import evaluate_run
 
@@ -91,12 +100,18 @@ def eval_command(context: click.Context, /, run: str, split: str, out: Path | No
         "threads": MachineOptions.threads,
         **written(context),
     }
-    given = {name: value for name, value in given.items() if name not in ("run", "split", "out")}
-    judged = evaluate_run(run, home=home_folder(), split=split, **given)
+    given = {name: given[name] for name in given if name not in ("run", "split", "out", "records_out")}
+    judged = evaluate_run(run, home=home_folder(), split=split, with_records=records_out is not None, **given)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(judged_record(judged, split, given.get("exit_number")), indent=1) + "\n")
+        _write(out, json.dumps(judged_record(judged, split, given.get("exit_number")), indent=1))
+    if records_out is not None:
+        _write(records_out, json.dumps(list(judged.records)))
     show_judged(Console(), judged, split, given.get("exit_number"))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n")
 
 
 for _command in (chain, methods):

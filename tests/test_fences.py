@@ -40,6 +40,8 @@ FENCED: Mapping[str, tuple[str, ...]] = {
     "webdataset": ("cache/stores/",),
     "accelerate": ("trainer/",),
     "torchmetrics": ("trainer/",),
+    "faster_coco_eval": ("trainer/judge/detection_metrics.py",),
+    "pycocotools": (),  # of tests alone
     "timm": ("cache/networks/",),
     "segmentation_models_pytorch": ("cache/networks/",),
     "torchvision": ("cache/networks/",),
@@ -155,6 +157,8 @@ def test_no_import_breaks_a_rule(rule: object) -> None:
         (over_a_fence, "trainer/loop.py", "from rich.console import Console"),
         (over_a_fence, "losses/kd.py", "from torch.optim import SGD"),
         (over_a_fence, "cli/kdcache.py", "import timm"),
+        (over_a_fence, "trainer/judge/detection.py", "import faster_coco_eval"),
+        (over_a_fence, "trainer/judge/detection_metrics.py", "from pycocotools.coco import COCO"),
         (reads_or_writes, "losses/kd.py", "from pathlib import Path"),
     ],
 )

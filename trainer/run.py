@@ -1,6 +1,6 @@
 """A run from the options that a user wrote: start it, continue it, judge it. What the command line calls."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from kdcache.cache.networks.resolve import member_names, resolve_teacher
 from kdcache.cache.networks.run import load_run_network
 from kdcache.cache.networks.run_card import RunCard, read_run_card
 from kdcache.cache.record.find import caches_dir, find_cache, runs_dir
+from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source
 from kdcache.cache.trust import consent, names_in, require_trust
 from kdcache.trainer.assemble import assemble
@@ -28,6 +29,8 @@ from kdcache.trainer.folder.home import (
 )
 from kdcache.trainer.folder.run_folder import CONFIG_NAME, check_free
 from kdcache.trainer.judge.alone import judge_alone
+from kdcache.trainer.judge.contract import Judge
+from kdcache.trainer.judge.judge import judge_of
 from kdcache.trainer.judge.metrics import Metrics
 from kdcache.trainer.loop import train
 from kdcache.trainer.ranks import ranks_of
@@ -103,6 +106,7 @@ class Judged(NamedTuple):
     data: str
     metrics: Metrics
     teacher: str = ""  # the sentence that says which teacher was asked
+    records: Sequence[Mapping[str, Any]] = ()  # what was said of each image, where that was asked for
 
 
 def evaluate_run(
@@ -114,13 +118,14 @@ def evaluate_run(
     exit_number: int | None = None,
     teacher: str | None = None,
     teacher_weights: str | None = None,
+    with_records: bool = False,
     device: str = MachineOptions.device,
     threads: int = MachineOptions.threads,
 ) -> Judged:
     """Judge an exported student on a split, or exit `exit_number` (from 1) of a student with exits.
 
     A classifier may be compared with a teacher, a run's name or a network's. Raises KdError for what is not
-    there and for data of other classes.
+    there, for data of other classes, and for records of a task that has none.
     """
     run_dir = find_run(home, run)
     card = read_run_card(run_dir)
@@ -132,6 +137,7 @@ def evaluate_run(
             where=f"--data {spec}",
             fix=f"judge it on data with the classes of {card.data}",
         )
+    recording = _recording_judge(source) if with_records else None
     asked, line = _teacher(teacher, teacher_weights, card, home)
     metrics = judge_alone(
         load_run_network(run_dir) if exit_number is None else load_exit(run_dir, exit_number),
@@ -141,7 +147,15 @@ def evaluate_run(
         num_threads=threads,
         teacher=asked,
     )
-    return Judged(run_dir, spec, metrics, line)
+    return Judged(run_dir, spec, metrics, line, recording.records(metrics, source) if recording else ())
+
+
+def _recording_judge(source: Source) -> Judge:
+    """The judge of the source's task. Raises BadOption where it has no records, before anything is judged."""
+    counting = judge_of(source.task, source.class_names)
+    if counting.no_records:
+        raise BadOption(counting.no_records, where="--json", fix="leave --json out; --out writes the figures")
+    return counting
 
 
 def _teacher(

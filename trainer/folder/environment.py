@@ -24,6 +24,7 @@ _PACKAGES = (
     "zarr",
     "numpy",
     "torchmetrics",
+    "faster-coco-eval",
 )
 
 

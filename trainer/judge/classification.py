@@ -9,7 +9,7 @@ Every image leaves one row of figures.
 Axes: B batch, K classes, N images. Cost: one forward per image and 56 bytes a row.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,7 +20,7 @@ from torchmetrics.functional.classification import binary_calibration_error
 from kdcache.cache.errors import BadOption, BadSample
 from kdcache.cache.views.draw import centre_view
 from kdcache.cache.views.view import Geometry
-from kdcache.trainer.judge.contract import Answers
+from kdcache.trainer.judge.contract import Answers, JudgedImage
 from kdcache.trainer.judge.contract import Judge as TaskJudge
 
 ECE_BINS = 15
@@ -114,7 +114,10 @@ class Judge(TaskJudge):
         beside = None if teacher_answers is None else teacher_answers["logits"]
         table[places] = torch.stack(figures_of(answers["logits"], truth, beside), dim=1)
 
-    def metrics(self, table: Tensor, *, with_teacher: bool) -> ClassificationMetrics:
+    def metrics(
+        self, table: Tensor, images: Iterable[JudgedImage], *, with_teacher: bool
+    ) -> ClassificationMetrics:
+        del images
         return metrics_of(Figures(*table.unbind(1)), self.class_names, with_teacher=with_teacher)
 
 

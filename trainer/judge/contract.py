@@ -2,32 +2,46 @@
 
 The loop in `judge` owns everything else: images, ranks, precision, modes. A judge fills one table of numbers;
 ranks fill tables of their own, which are summed, so that several ranks answer bit for bit what one answers.
+What does not add up, such as the boxes of one image, has rows of its own there, zeros on every other rank.
 
 Axes: B images of a group, H W pixels. Sizes are (height, width) in pixels.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from kdcache.cache.sources.contract import Source
 from kdcache.cache.views.view import Geometry
 from kdcache.trainer.judge.metrics import Metrics
 
 Answers = Mapping[str, Tensor]  # tap -> what a network says there, (B, ...)
+Ask = Callable[[Tensor], Answers]  # images_BHWC uint8 -> tap -> (B, ...)
+
+
+class JudgedImage(NamedTuple):
+    """One image of a full table, in the table's order."""
+
+    sample: int  # its index
+    size: tuple[int, int]  # of the stored image
+    geometry: Geometry  # of the view that was judged
+    truth: np.ndarray  # as `Truth.parse` gives it: what the data set says, not what the view shows
 
 
 class Judge(ABC):
     """Judges networks of one task that know the classes `class_names`."""
 
-    taps: ClassVar[tuple[str, ...]] = ("logits",)  # what it reads of a network
+    taps: tuple[str, ...] = ("logits",)  # what it reads of a network
     batch_size: ClassVar[int]  # images that are asked about at once, where nobody says how many
     score_name: ClassVar[str]  # of its metrics
     no_teacher: ClassVar[str] = ""  # why no teacher can be asked beside the network; '' where one can
     no_pictures: ClassVar[str] = ""  # why answers cannot be drawn, with {source}'s name; '' where they can
+    # Why there is no list of what a network says of each image; '' where there is one.
+    no_records: ClassVar[str] = "what a network says of each image is written where it says boxes"
 
     def __init__(self, class_names: Sequence[str]) -> None:
         self.class_names = tuple(class_names)
@@ -35,6 +49,13 @@ class Judge(ABC):
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    def meet(self, network: nn.Module | Ask, input_size: tuple[int, int]) -> None:
+        """Learn of the network, before it is asked, what its answers are read with: its `taps`, their scale.
+
+        Raises BadOption for a network that cannot be judged.
+        """
+        del network, input_size
 
     @abstractmethod
     def geometry(self, size: tuple[int, int], input_size: tuple[int, int]) -> Geometry:
@@ -69,9 +90,15 @@ class Judge(ABC):
         """
 
     @abstractmethod
-    def metrics(self, table: Tensor, *, with_teacher: bool) -> Metrics:
-        """Metrics of a full table, on the CPU."""
+    def metrics(self, table: Tensor, images: Iterable[JudgedImage], *, with_teacher: bool) -> Metrics:
+        """Metrics of a full table, on the CPU. `images` are all that it counts, of whatever rank; each is
+        read when it is asked for."""
 
-    def picture(self, answers: Answers, size: tuple[int, int]) -> np.ndarray:
-        """What a network says of one image of `size`, (H, W, 3) uint8; never asked where `no_pictures`."""
+    def picture(self, answers: Answers, image_HWC: np.ndarray) -> np.ndarray:
+        """What a network says of this image, (H, W, 3) uint8; never asked where `no_pictures`."""
+        raise NotImplementedError
+
+    def records(self, metrics: Metrics, source: Source) -> list[dict[str, Any]]:
+        """What the network said of each image, in a format that other programs read; `source` may know the
+        numbers that these go by. Never asked where `no_records`."""
         raise NotImplementedError

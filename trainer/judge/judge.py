@@ -22,13 +22,12 @@ from kdcache.cache.spec import Task
 from kdcache.cache.tasks.contract import Truth
 from kdcache.cache.tasks.table import load, task_of, task_row
 from kdcache.cache.views.view import Row
-from kdcache.trainer.judge.contract import Answers, Judge
+from kdcache.trainer.judge.contract import Answers, Ask, Judge, JudgedImage
 from kdcache.trainer.judge.metrics import Metrics
 from kdcache.trainer.stream.batch import SampleSource
 from kdcache.trainer.stream.source_samples import as_samples
 
 Reduce = Callable[[Tensor], Tensor]  # sum over the ranks
-Ask = Callable[[Tensor], Answers]  # images_BHWC uint8 -> tap -> (B, ...)
 _WHOLE = 0  # number of a view that nobody draws
 
 
@@ -55,6 +54,7 @@ def judge(
     image or a reduction, or for a teacher that cannot be asked; BadSample for a truth outside the classes.
     """
     counting, truth = judge_of(task, class_names), task_of(task).truth
+    counting.meet(network, input_size)
     _check_teacher(counting, teacher)
     _check_ranks(rank, world, reduce)
     samples, device = as_samples(source), torch.device(device)
@@ -70,7 +70,8 @@ def judge(
             truth_B = _truth_of(batch, truth, counting, samples).to(device)
             counting.fill(table, group.places, answers, truth_B, teacher_answers)
     total = table if reduce is None else reduce(table)
-    return counting.metrics(total.cpu(), with_teacher=teacher is not None)
+    judged = _judged(samples, groups, counting, input_size)
+    return counting.metrics(total.cpu(), judged, with_teacher=teacher is not None)
 
 
 def judge_of(task: Task, class_names: Sequence[str]) -> Judge:
@@ -157,6 +158,15 @@ def _groups(counting: Judge, samples: SampleSource, batch_size: int | None) -> l
     indices = counting.groups(valid, batch_size or counting.batch_size, samples.size)
     ends = accumulate(len(group) for group in indices)
     return [_Group(group, slice(end - len(group), end)) for group, end in zip(indices, ends, strict=True)]
+
+
+def _judged(
+    samples: SampleSource, groups: Sequence[_Group], counting: Judge, input_size: tuple[int, int]
+) -> Iterator[JudgedImage]:
+    """Every image of the table, whichever rank judged it."""
+    for index in (index for group in groups for index in group.indices):
+        size = samples.size(index)
+        yield JudgedImage(index, size, counting.geometry(size, input_size), samples.truth(index))
 
 
 def _truth_of(batch: ImageBatch, truth: Truth, counting: Judge, samples: SampleSource) -> Tensor:

@@ -53,9 +53,9 @@ def _columns(networks: Mapping[str, Network], source: Source, batch: ImageBatch)
     panel = truth.panel(batch.feed.truths[0], map_HW, source.class_names, image_HWC)
     columns = [("image", image_HWC), ("truth", panel)]
     for title, network in networks.items():
+        counting.meet(network, (image_HWC.shape[0], image_HWC.shape[1]))
         with evaluating(network, counting.taps) as ask:
-            answers = ask(batch.images_BHWC)
-            columns.append((title, counting.picture(answers, (image_HWC.shape[0], image_HWC.shape[1]))))
+            columns.append((title, counting.picture(ask(batch.images_BHWC), image_HWC)))
     return columns
 
 

@@ -9,7 +9,7 @@ enlarged logits.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from kdcache.cache.errors import BadSample
 from kdcache.cache.spec import IGNORE
 from kdcache.cache.tasks.panels import colour_classes
 from kdcache.cache.views.view import Geometry
-from kdcache.trainer.judge.contract import Answers
+from kdcache.trainer.judge.contract import Answers, JudgedImage
 from kdcache.trainer.judge.contract import Judge as TaskJudge
 
 SCORE = "miou"
@@ -119,13 +119,16 @@ class Judge(TaskJudge):
         table[:-1] += confusion(predicted_BHW, truth, self.num_classes).flatten()
         table[-1] += len(truth)
 
-    def metrics(self, table: Tensor, *, with_teacher: bool) -> SegmentationMetrics:
-        del with_teacher
+    def metrics(
+        self, table: Tensor, images: Iterable[JudgedImage], *, with_teacher: bool
+    ) -> SegmentationMetrics:
+        del images, with_teacher
         return metrics_of(table[:-1].reshape(self.num_classes, -1), self.class_names, int(table[-1]))
 
-    def picture(self, answers: Answers, size: tuple[int, int]) -> np.ndarray:
+    def picture(self, answers: Answers, image_HWC: np.ndarray) -> np.ndarray:
         """Classes as colours."""
-        classes_HW = predict(answers["logits"], size)[0].numpy()
+        height, width = image_HWC.shape[:2]
+        classes_HW = predict(answers["logits"], (height, width))[0].numpy()
         return colour_classes(classes_HW.astype(np.uint8), self.num_classes)
 
 

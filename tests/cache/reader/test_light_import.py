@@ -14,7 +14,7 @@ from stored_cache import write_cache
 
 HEAVY = (
     "timm", "segmentation_models_pytorch", "torchvision", "nvidia.dali", "zarr", "numcodecs", "webdataset",
-    "accelerate", "torchmetrics", "tensorboard", "click", "rich",
+    "accelerate", "torchmetrics", "faster_coco_eval", "tensorboard", "click", "rich",
 )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """The toy task's judge, as trainer/judge/X.py: how close a network comes to the numbers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from kdcache.cache.errors import BadSample
 from kdcache.cache.tasks.panels import text_panel
 from kdcache.cache.views.draw import centre_view
 from kdcache.cache.views.view import Geometry
-from kdcache.trainer.judge.contract import Answers
+from kdcache.trainer.judge.contract import Answers, JudgedImage
 from kdcache.trainer.judge.contract import Judge as TaskJudge
 
 SCORE = "closeness"
@@ -77,10 +77,11 @@ class Judge(TaskJudge):
         if teacher_answers is not None:
             table[places, 1] = (said_B - teacher_answers["logits"][:, 0]).abs().double()
 
-    def metrics(self, table: Tensor, *, with_teacher: bool) -> BalanceMetrics:
+    def metrics(self, table: Tensor, images: Iterable[JudgedImage], *, with_teacher: bool) -> BalanceMetrics:
+        del images
         closeness, agreement = (1 - table.mean(0)).tolist()
         return BalanceMetrics(closeness, len(table), self.class_names[0], agreement if with_teacher else None)
 
-    def picture(self, answers: Answers, size: tuple[int, int]) -> np.ndarray:
-        del size
+    def picture(self, answers: Answers, image_HWC: np.ndarray) -> np.ndarray:
+        del image_HWC
         return text_panel([f"{float(answers['logits'][0, 0]):+.3f}"])

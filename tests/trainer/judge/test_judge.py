@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from kdcache.cache.errors import BadOption, BadSample
 from kdcache.cache.tasks.table import task_names, task_row
+from kdcache.cache.views.view import Geometry
+from kdcache.trainer.judge.contract import JudgedImage
 from kdcache.trainer.judge.judge import judge, judge_of
 from kdcache.trainer.judge.metrics import shown
 
@@ -131,7 +133,8 @@ def test_an_unknown_task_is_refused_and_not_taken_for_another() -> None:
 def test_every_judge_chooses_by_one_of_its_own_figures(task: str) -> None:
     counting = judge_of(task, CLASSES)
     assert type(counting).__module__ == task_row(task).judge.partition(":")[0]
-    metrics = counting.metrics(counting.table(1, torch.device("cpu")), with_teacher=False)
+    image = JudgedImage(0, SIZE, Geometry(*SIZE, 0, 0, 0, *SIZE), np.zeros((0, 8)))
+    metrics = counting.metrics(counting.table(1, torch.device("cpu")), iter([image]), with_teacher=False)
     assert metrics.score_name == counting.score_name in metrics.named()
     assert str(metrics.named()[metrics.score_name]) == str(metrics.score)
 

@@ -109,6 +109,6 @@ def test_a_segmenting_run_has_no_agreement_to_measure() -> None:
 def test_a_picture_shows_each_class_in_a_colour_of_its_own() -> None:
     classes_HW = np.array([[0, 1], [2, 1]], dtype=np.uint8)
     answers = red_is_class(torch.from_numpy(np.stack([classes_HW * 80] * 3, axis=-1))[None])
-    picture = Judge(CLASSES).picture(answers, (2, 2))
+    picture = Judge(CLASSES).picture(answers, np.zeros((2, 2, 3), dtype=np.uint8))
     assert np.array_equal(picture, colour_classes(classes_HW, len(CLASSES)))
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 3

@@ -1,0 +1,162 @@
+"""Detection quality: COCO's average precision on whole images, fitted onto the canvas that training used.
+
+Each image is resized until it fits the canvas, at its top left; boxes come back in pixels of the stored image
+and are cut to it. The truth is read as the data set has it: crowds and areas too, whatever the view shows.
+
+Axes: B batch, N boxes of an image, D places of the table. Cost: one forward per image and 4.8 kB a row.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kdcache.cache.errors import BadOption, BadSample
+from kdcache.cache.grid import BOX, CLS, CTR, DenseGrid
+from kdcache.cache.sources.contract import Source
+from kdcache.cache.tasks.panels import draw_boxes
+from kdcache.cache.tasks.table import load
+from kdcache.cache.views.draw import fit_view
+from kdcache.cache.views.view import Geometry
+from kdcache.trainer.judge.contract import Answers, Ask, JudgedImage
+from kdcache.trainer.judge.contract import Judge as TaskJudge
+from kdcache.trainer.judge.detection_metrics import (
+    SCORE,
+    DetectionMetrics,
+    ImageBoxes,
+    metrics_of,
+    result_records,
+)
+from kdcache.trainer.judge.metrics import Metrics
+
+MOST = 100  # boxes of an image that count, of all classes together
+DRAWN_SCORE = 0.3  # a picture with every box of a low score shows nothing
+_KINDS = (CLS, BOX, CTR)
+_COLUMNS = 6  # of a place: x1 y1 x2 y2 in pixels of the canvas, score, class + 1; all 0 where there is no box
+# maps, grid, number of classes, (height, width) of the canvas -> per image boxes_N4, scores_N, classes_N
+Decode = Callable[
+    [Mapping[str, Tensor], DenseGrid, int, tuple[int, int]], list[tuple[Tensor, Tensor, Tensor]]
+]
+
+
+@runtime_checkable
+class OwnNumbers(Protocol):
+    """A source whose data set numbers its images and classes itself."""
+
+    @property
+    def image_ids(self) -> Sequence[int]:
+        """By sample."""
+        ...
+
+    @property
+    def category_ids(self) -> Sequence[int]:
+        """By class."""
+        ...
+
+
+class Judge(TaskJudge):
+    """The table: (images, 100, 6), the boxes of each image on the canvas."""
+
+    batch_size = 8
+    score_name = SCORE
+    no_teacher = (
+        "agreement with a teacher is measured for classification; boxes are compared by their own average "
+        "precision"
+    )
+    no_records = ""
+    grid: DenseGrid | None = None
+    canvas: tuple[int, int] = (0, 0)
+
+    def meet(self, network: nn.Module | Ask, input_size: tuple[int, int]) -> None:
+        self.grid = _grid_of(network)
+        self.canvas = input_size
+        self.taps = tuple(tap for kind in _KINDS for tap in self.grid.groups.get(kind, ()))
+
+    def geometry(self, size: tuple[int, int], input_size: tuple[int, int]) -> Geometry:
+        """All of the image, as large as the canvas holds it, at the top left."""
+        return fit_view(*size, input_size).geometry(*size)
+
+    def table(self, num_images: int, device: torch.device) -> Tensor:
+        return torch.zeros(num_images, MOST, _COLUMNS, dtype=torch.float64, device=device)
+
+    def check_truth(self, truth: Tensor, key_of: Callable[[int], str]) -> None:
+        """`truth` (B, M, 5)."""
+        wrong = (truth[..., 4] >= self.num_classes).nonzero().tolist()
+        if wrong:
+            row, place = wrong[0]
+            raise BadSample(
+                f"an object of '{key_of(row)}' has class {int(truth[row, place, 4])}, the network knows "
+                f"classes 0..{self.num_classes - 1}",
+                where="evaluation",
+                fix="evaluate a network of as many classes, or use the data it was trained on",
+            )
+
+    def fill(
+        self, table: Tensor, places: slice, answers: Answers, truth: Tensor, teacher_answers: Answers | None
+    ) -> None:
+        del truth, teacher_answers
+        for place, (boxes_N4, scores_N, classes_N) in zip(
+            range(places.start, places.stop), self._decoded(answers), strict=True
+        ):
+            best = scores_N.argsort(descending=True, stable=True)[:MOST]
+            columns = [boxes_N4[best], scores_N[best, None], classes_N[best, None] + 1]
+            table[place, : len(best)] = torch.cat([column.double() for column in columns], dim=1)
+
+    def metrics(
+        self, table: Tensor, images: Iterable[JudgedImage], *, with_teacher: bool
+    ) -> DetectionMetrics:
+        del with_teacher
+        truths, said = [], []
+        for image, row_D6 in zip(images, table.numpy(), strict=True):
+            truths.append(image.truth)
+            said.append(_on_stored(row_D6[row_D6[:, 5] > 0], image))
+        return metrics_of(truths, said, self.class_names)
+
+    def picture(self, answers: Answers, image_HWC: np.ndarray) -> np.ndarray:
+        """Boxes of at least 0.3, with class and score."""
+        ((boxes_N4, scores_N, classes_N),) = self._decoded(answers)
+        sure = scores_N >= DRAWN_SCORE
+        pairs = zip(classes_N[sure].tolist(), scores_N[sure].tolist(), strict=True)
+        texts = [f"{self.class_names[number]} {score:.0%}" for number, score in pairs]
+        return draw_boxes(image_HWC, boxes_N4[sure].numpy(), classes_N[sure].numpy(), texts)
+
+    def records(self, metrics: Metrics, source: Source) -> list[dict[str, Any]]:
+        """COCO's results. Of a source without numbers of its own: samples by key, classes from 0."""
+        assert isinstance(metrics, DetectionMetrics)
+        if isinstance(source, OwnNumbers):
+            return result_records(metrics.said, source.image_ids, source.category_ids)
+        return result_records(metrics.said, source.keys, range(self.num_classes))
+
+    def _decoded(self, answers: Answers) -> list[tuple[Tensor, Tensor, Tensor]]:
+        assert self.grid is not None, "`meet` comes first"
+        return _decode()(answers, self.grid, self.num_classes, self.canvas)
+
+
+def _grid_of(network: nn.Module | Ask) -> DenseGrid:
+    """The grid of a network, or of the one that is wrapped. Raises BadOption where there is none."""
+    parts = network.modules() if isinstance(network, nn.Module) else [network]
+    grids = (getattr(part, "grid", None) for part in parts)
+    grid = next((one for one in grids if isinstance(one, DenseGrid)), None)
+    if grid is None:
+        raise BadOption(
+            "this network answers no dense maps of boxes, which are judged by average precision",
+            where="evaluation",
+            fix="judge a detector, such as a run of --student gfl:r18",
+        )
+    return grid
+
+
+def _decode() -> Decode:
+    """From maps to boxes, as the detectors themselves do it: one way for judges, peek and pictures."""
+    decode: Decode = load("kdcache.cache.networks.families.detectors.decode:decode")
+    return decode
+
+
+def _on_stored(boxes_N6: np.ndarray, image: JudgedImage) -> ImageBoxes:
+    """Boxes of the canvas in pixels of the stored image, cut to it."""
+    height, width = image.size
+    scale = np.array([width / image.geometry.resize_w, height / image.geometry.resize_h] * 2)
+    boxes_N4 = np.clip(boxes_N6[:, :4] * scale, 0.0, [width, height, width, height])
+    return ImageBoxes(image.sample, boxes_N4, boxes_N6[:, 4], boxes_N6[:, 5].astype(np.int64) - 1)
