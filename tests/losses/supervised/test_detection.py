@@ -1,4 +1,4 @@
-"""The supervised loss of four dense heads: with loops over positions, torchvision's focal loss, at the edges."""
+"""The supervised loss of four dense heads: with loops over positions, torchvision's focal loss, at edges."""
 
 import math
 from collections.abc import Mapping
