@@ -12,6 +12,9 @@ WRITTEN = f"{JUDGE}::test_the_truth_is_what_the_data_set_says_and_not_what_the_v
 BEST = f"{JUDGE}::test_the_best_hundred_boxes_of_an_image_count"
 RANKS = f"{JUDGE}::test_two_ranks_answer_the_bits_of_one_and_every_image_counts_once"
 RECORDS = f"{JUDGE}::test_records_are_results_that_pycocotools_judges_alike"
+THIRD = "tests/test_third_task.py"
+REACH = "tests/cli/test_options_reach.py::test_eval_writes_what_is_said_of_each_image_where_it_is_asked_to"
+RUNS = f"{JUDGE}::test_a_run_of_a_detector_is_judged_with_the_records_of_its_images"
 PICTURE = f"{JUDGE}::test_a_picture_draws_the_sure_boxes_on_the_image"
 
 MUTANTS = [
@@ -81,5 +84,11 @@ MUTANTS = [
      f"{TWELVE} {JUDGE}::test_records_of_a_source_without_numbers_go_by_its_keys"),
     ("records number images from 0", "result_records", "image_ids[image.sample]", "image.sample", RECORDS),
     ("records number classes from 0", "result_records", "category_ids[number]", "number", RECORDS),
+    ("--json writes an empty list", "evaluate_run", "recording.records(metrics, source) if recording else ()",
+     "()", RUNS),
+    ("--json of a task without records ends in a traceback", "_recording_judge", "if counting.no_records:",
+     "if False:", f"{THIRD}::test_a_task_without_records_of_its_images_says_so_before_it_judges"),
+    ("--json asks for no records", "eval_command", 'given.pop("records_out", None) is not None',
+     'given.pop("records_out", None) is None', REACH),
     ("a picture shows every box of a low score", "DRAWN_SCORE", "0.3", "0.2", PICTURE),
 ]  # fmt: skip

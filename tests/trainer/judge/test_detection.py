@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 
 from kdcache.cache.errors import BadOption, BadSample
+from kdcache.trainer import run as run_module
 from kdcache.trainer.judge import detection
 from kdcache.trainer.judge.detection import MOST, Judge
 from kdcache.trainer.judge.judge import judge_of
@@ -200,3 +201,29 @@ def test_a_picture_draws_the_sure_boxes_on_the_image(monkeypatch: Patch) -> None
     assert changed_HW[8:40, 8].all() and changed_HW[8, 8:40].all() and changed_HW[39, 8:40].all()
     assert not changed_HW[:, 50:].any() and not changed_HW[42:].any()
     assert not changed_HW[30:38, 12:38].any(), "the inside keeps its pixels"
+
+
+def test_a_run_of_a_detector_is_judged_with_the_records_of_its_images(
+    monkeypatch: Patch, tmp_path: Path
+) -> None:
+    """The steps of `kdtrain eval RUN --json`, with a run and a source that stand in for those on disk."""
+    samples = BoxSamples([truth_of((0, 0, 10, 10, 0)), truth_of()], [(128, 192), CANVAS])
+    said: list[Any] = [[(0, 0, 5, 5, 0.5, 0)], []]
+    source = cast(Any, samples)
+    source.class_names, source.image_ids, source.category_ids = CLASSES, [31, 17], [4, 5, 6]
+    card = SimpleNamespace(class_names=CLASSES, crop=CANVAS, data="coco:d", task="detection")
+    monkeypatch.setattr(detection, "_decode", lambda: decode)
+    for name, value in {
+        "find_run": lambda home, run: tmp_path,
+        "read_run_card": lambda path: card,
+        "open_source": lambda spec, split: source,
+        "load_run_network": lambda path: Says(said),
+    }.items():
+        monkeypatch.setattr(run_module, name, value)
+    judged = run_module.evaluate_run(
+        "r", home=tmp_path, data=None, split="val", with_records=True, device="cpu"
+    )
+    wanted = {"image_id": 31, "category_id": 4, "bbox": [0, 0, 10, 10], "score": 0.5}
+    assert list(judged.records) == [wanted] and judged.metrics.score == 1.0
+    plain = run_module.evaluate_run("r", home=tmp_path, data=None, split="val", device="cpu")
+    assert list(plain.records) == []
