@@ -82,7 +82,7 @@ MUTANTS = [
     ("records give corners where COCO wants sides", "result_records", "[x1, y1, x2 - x1, y2 - y1]",
      "[x1, y1, x2, y2]",
      f"{TWELVE} {JUDGE}::test_records_of_a_source_without_numbers_go_by_its_keys"),
-    ("records number images from 0", "result_records", "image_ids[image.sample]", "image.sample", RECORDS),
+    ("records number images from 0", "result_records", "image_id(image.sample)", "image.sample", RECORDS),
     ("records number classes from 0", "result_records", "category_ids[number]", "number", RECORDS),
     ("--json writes an empty list", "evaluate_run", "recording.records(metrics, source) if recording else ()",
      "()", RUNS),

@@ -163,16 +163,17 @@ def test_records_are_results_that_pycocotools_judges_alike(
 ) -> None:
     samples, network = drawn()
     metrics = judged_boxes(samples, network, monkeypatch)
-    numbered = SimpleNamespace(image_ids=[90 - 7 * n for n in range(7)], category_ids=[1, 18, 90])
+    image_ids = [90 - 7 * n for n in range(7)]
+    numbered = SimpleNamespace(image_id=image_ids.__getitem__, category_ids=[1, 18, 90])
     results = judge_of("detection", CLASSES).records(metrics, numbered)  # type: ignore[arg-type]
     (tmp_path / "boxes.json").write_text(json.dumps(results))
     annotations = [
-        {"id": 1000 * image + number, "image_id": numbered.image_ids[image], "iscrowd": 0, "area": row[6],
+        {"id": 1000 * image + number, "image_id": image_ids[image], "iscrowd": 0, "area": row[6],
          "category_id": numbered.category_ids[int(row[4])], "bbox": [*row[:2], *(row[2:4] - row[:2])]}
         for image, truth in enumerate(samples.truths) for number, row in enumerate(truth, 1)
     ]  # fmt: skip
     truth = COCO()
-    truth.dataset = {"images": [{"id": n} for n in numbered.image_ids], "annotations": annotations,
+    truth.dataset = {"images": [{"id": n} for n in image_ids], "annotations": annotations,
                      "categories": [{"id": n} for n in numbered.category_ids], "info": {}}  # fmt: skip
     truth.createIndex()
     evaluation = COCOeval(truth, truth.loadRes(str(tmp_path / "boxes.json")), "bbox")
@@ -210,7 +211,7 @@ def test_a_run_of_a_detector_is_judged_with_the_records_of_its_images(
     samples = BoxSamples([truth_of((0, 0, 10, 10, 0)), truth_of()], [(128, 192), CANVAS])
     said: list[Any] = [[(0, 0, 5, 5, 0.5, 0)], []]
     source = cast(Any, samples)
-    source.class_names, source.image_ids, source.category_ids = CLASSES, [31, 17], [4, 5, 6]
+    source.class_names, source.image_id, source.category_ids = CLASSES, [31, 17].__getitem__, [4, 5, 6]
     card = SimpleNamespace(class_names=CLASSES, crop=CANVAS, data="coco:d", task="detection")
     monkeypatch.setattr(detection, "_decode", lambda: decode)
     for name, value in {
