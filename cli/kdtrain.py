@@ -100,8 +100,9 @@ def eval_command(
         "threads": MachineOptions.threads,
         **written(context),
     }
-    given = {name: given[name] for name in given if name not in ("run", "split", "out", "records_out")}
-    judged = evaluate_run(run, home=home_folder(), split=split, with_records=records_out is not None, **given)
+    given = {name: value for name, value in given.items() if name not in ("run", "split", "out")}
+    given["with_records"] = given.pop("records_out", None) is not None
+    judged = evaluate_run(run, home=home_folder(), split=split, **given)
     if out is not None:
         _write(out, json.dumps(judged_record(judged, split, given.get("exit_number")), indent=1))
     if records_out is not None:

@@ -124,6 +124,14 @@ def test_a_student_learns_from_the_cache_and_is_judged_by_the_tasks_own_judge(ho
     assert card["task"] == "balance" and card["metrics"]["best/closeness"] == figures["closeness"]
 
 
+def test_a_task_without_records_of_its_images_says_so_before_it_judges(home: Path) -> None:
+    refused = run(kdtrain, "eval", "teacher", "--json", str(home / "boxes.json"))
+    assert refused.exit_code == 2 and not (home / "boxes.json").exists(), refused.output
+    said = " ".join(refused.stderr.split())
+    assert "what a network says of each image is written where it says boxes" in said
+    assert "leave --json out; --out writes the figures" in said
+
+
 def test_losses_read_the_number_itself(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And not as a class: the whole numbers nearest to 0 would teach nothing, in silence."""
     read: list[Tensor] = []

@@ -28,7 +28,8 @@ from kdcache.losses.formulas.gather import mean_over_ranks
 
 TOPK = 9  # candidates of a level
 INSIDE_PX = 0.01  # a point counts as inside when it is further than this from every edge
-FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.4
+FOREGROUND_IOU = 0.5
+BACKGROUND_IOU = 0.4
 RADIUS = 1.5  # strides around the centre of an object
 REACH = 8.0  # strides: a level answers for objects whose farthest side is up to so far from the point
 _MOST_PAIRS = 1 << 24  # (images, objects, positions) at once: 64 MiB a float32 tensor of them

@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from kdcache.losses.formulas.precision import in_float32
 
-FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
+FOCAL_ALPHA = 0.25
+FOCAL_GAMMA = 2.0
 QUALITY_BETA = 2.0
 _ROOM = 0.1  # bins: a side is coded as at most so far below the last bin, so that it has a right neighbour
 

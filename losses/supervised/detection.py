@@ -37,7 +37,8 @@ from kdcache.losses.formulas.gather import mean_over_ranks
 from kdcache.losses.options import About
 from kdcache.losses.step_inputs import StepInputs
 
-GIOU_WEIGHT, DFL_WEIGHT = 2.0, 0.25
+GIOU_WEIGHT = 2.0
+DFL_WEIGHT = 0.25
 _READ = (CLS, BOX, BINS, CTR)
 _BCKD_EPS, _BCKD_SUM_EPS = 1e-4, 1e-6  # of BCKD's code, TinyTigerPan/BCKD 121c9aa
 

@@ -112,7 +112,7 @@ def test_eval_asks_for_what_was_typed(judged: Heard, home: Path) -> None:
     assert judged.positional == ("r",)
     assert judged.named == {
         "home": home, "data": "folder:x", "split": "test", "teacher": "t", "teacher_weights": "w",
-        "exit_number": 2, "device": "cpu", "threads": 3,
+        "exit_number": 2, "device": "cpu", "threads": 3, "with_records": False,
     }  # fmt: skip
     assert "r, exit 2 on camvid:d, test: 7 images" in asked.output
 
@@ -130,6 +130,16 @@ def test_eval_shows_percent_and_writes_ratios_with_null_for_a_class_that_never_o
     assert figures["per_class_iou"] == {"sky": 0.5, "pole": None} and figures["miou"] == 0.25
     assert (figures["split"], figures["data"], figures["num_images"]) == ("val", "camvid:d", 7)
     assert "exit" not in figures
+
+
+def test_eval_writes_what_is_said_of_each_image_where_it_is_asked_to(judged: Heard, home: Path) -> None:
+    record = {"image_id": 7, "category_id": 1, "bbox": [0.5, 1.0, 2.0, 3.0], "score": 0.25}
+    judged.answer = judged.answer._replace(records=[record])
+    shown = kd(kdtrain, "eval", "r", "--json", "new/boxes.json")
+    assert shown.exit_code == 0, shown.output
+    assert judged.named["with_records"] is True
+    assert json.loads((home / "new" / "boxes.json").read_text()) == [record]
+    assert [path.name for path in (home / "new").iterdir()] == ["boxes.json"]
 
 
 @pytest.fixture

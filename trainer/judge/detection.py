@@ -43,13 +43,9 @@ Decode = Callable[
 
 @runtime_checkable
 class OwnNumbers(Protocol):
-    """A source whose data set numbers its images and classes itself."""
+    """A source that says what its images and classes are called in files of results."""
 
-    @property
-    def image_ids(self) -> Sequence[int]:
-        """By sample."""
-        ...
-
+    def image_id(self, index: int) -> int | str: ...
     @property
     def category_ids(self) -> Sequence[int]:
         """By class."""
@@ -126,8 +122,8 @@ class Judge(TaskJudge):
         """COCO's results. Of a source without numbers of its own: samples by key, classes from 0."""
         assert isinstance(metrics, DetectionMetrics)
         if isinstance(source, OwnNumbers):
-            return result_records(metrics.said, source.image_ids, source.category_ids)
-        return result_records(metrics.said, source.keys, range(self.num_classes))
+            return result_records(metrics.said, source.image_id, source.category_ids)
+        return result_records(metrics.said, source.keys.__getitem__, range(self.num_classes))
 
     def _decoded(self, answers: Answers) -> list[tuple[Tensor, Tensor, Tensor]]:
         assert self.grid is not None, "`meet` comes first"

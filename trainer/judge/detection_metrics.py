@@ -9,7 +9,7 @@ boxes.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,13 +106,13 @@ def metrics_of(
 
 
 def result_records(
-    said: Sequence[ImageBoxes], image_ids: Sequence[int | str], category_ids: Sequence[int]
+    said: Sequence[ImageBoxes], image_id: Callable[[int], int | str], category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """COCO's results: of each box its image, class, x y width height and score. `image_ids` are by sample,
-    `category_ids` by class."""
+    """COCO's results: of each box its image, class, x y width height and score. `image_id` is asked by
+    sample, `category_ids` are by class."""
     return [
         {
-            "image_id": image_ids[image.sample],
+            "image_id": image_id(image.sample),
             "category_id": category_ids[number],
             "bbox": [x1, y1, x2 - x1, y2 - y1],
             "score": score,
@@ -146,7 +146,7 @@ def _truth_set(truths: Sequence[np.ndarray], classes: Sequence[int]) -> COCO:
 def _evaluated(truth: COCO, said: Sequence[ImageBoxes], classes: Sequence[int]) -> Mapping[str, Any]:
     """'precision' (T, R, K, S, D) and 'recall' (T, K, S, D)."""
     placed = [image._replace(sample=place) for place, image in enumerate(said)]
-    answers = truth.loadRes(result_records(placed, range(len(said)), classes))
+    answers = truth.loadRes(result_records(placed, int, classes))
     evaluation = COCOeval_faster(truth, answers, "bbox", ranges={k: list(v) for k, v in SIZES.items()})
     evaluation.params.iouThrs, evaluation.params.recThrs = OVERLAPS, RECALLS
     evaluation.params.maxDets = list(MOST_BOXES)

@@ -59,8 +59,7 @@ def judge(
     _check_ranks(rank, world, reduce)
     samples, device = as_samples(source), torch.device(device)
     groups = _groups(counting, samples, batch_size)
-    table = counting.table(groups[-1].places.stop, device)
-    own = groups[rank::world]
+    table, own = counting.table(groups[-1].places.stop, device), groups[rank::world]
     indices = [group.indices for group in own]
     images = judged_images(samples, indices, counting, truth, input_size, device, num_threads)
     autocast = torch.autocast(device.type, dtype=amp, enabled=amp is not None)

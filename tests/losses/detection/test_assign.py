@@ -192,7 +192,7 @@ def test_of_two_objects_around_a_point_fcos_takes_the_smaller() -> None:
     assert int(row[middle]) == 1
 
 
-@pytest.mark.parametrize(("farthest", "level"), [(63.0, 0), (65.0, 1), (127.0, 1), (129.0, 2)])
+@pytest.mark.parametrize(("farthest", "level"), [(63.0, 0), (65.0, 1), (127.0, 1), (129.0, 2), (600.0, 2)])
 def test_the_level_of_an_object_is_that_of_its_farthest_side(farthest: float, level: int) -> None:
     """Of 64 and 128 pixels: the published ranges of strides 8, 16, 32."""
     grid = DenseGrid(levels=(3, 4, 5), strides=(8, 16, 32), assigner="fcos")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -211,9 +212,9 @@ def test_the_order_of_objects_changes_no_loss(name: str) -> None:
 
 
 @ALL
-def test_padding_changes_no_loss(name: str) -> None:
+def test_what_has_no_class_changes_no_loss_whatever_its_box(name: str) -> None:
     truth = random_truth(SEED)
-    longer = torch.cat([truth, truth_BM5(*[[(0.0, 0.0, 0.0, 0.0, -1.0)] * 3] * 2)], dim=1)
+    longer = torch.cat([truth, truth_BM5(*[[(20.0, 10.0, 70.0, 55.0, -1.0)] * 3] * 2)], dim=1)
     maps = head_taps(GRIDS[name])
     ours, others = (head_losses(GRIDS[name], maps, one).terms for one in (truth, longer))
     assert all(torch.equal(ours[term], others[term]) for term in ours)
@@ -268,6 +269,25 @@ def test_extreme_scores_are_finite(name: str) -> None:
     values = head_losses(GRIDS[name], maps, random_truth(SEED))
     slopes = torch.autograd.grad(values.total, list(maps.values()))
     assert torch.isfinite(values.total) and all(torch.isfinite(slope).all() for slope in slopes)
+
+
+@ALL
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_one_position_of_eighty_classes_is_enough(name: str, dtype: torch.dtype) -> None:
+    """A canvas of one cell of one level, with an object and without one."""
+    grid = replace(GRIDS[name], levels=(5,), strides=(32,))
+    for truth in (truth_BM5([(-20.0, -20.0, 30.0, 30.0, 79.0)]), torch.zeros(1, 0, 5)):
+        maps = {
+            tap: one[:1, :, :1, :1].detach().requires_grad_()
+            for tap, one in head_taps(grid, num_classes=80, dtype=dtype).items()
+        }
+        term = Supervised(supervised_maps(grid)._replace(facts=Facts(input_size=(32, 32))))
+        inputs = head_inputs(maps, truth)
+        terms = term(inputs._replace(prepared=term.prepare(inputs)))
+        assert isinstance(terms, Mapping)
+        total = torch.stack([one.value for one in terms.values()]).sum()
+        slopes = torch.autograd.grad(total, list(maps.values()))
+        assert torch.isfinite(total) and all(torch.isfinite(slope).all() for slope in slopes)
 
 
 def test_the_canvas_is_that_of_the_images_where_they_are_there() -> None:

@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 
 from kdcache.cache.errors import BadOption, BadSample
+from kdcache.trainer import run as run_module
 from kdcache.trainer.judge import detection
 from kdcache.trainer.judge.detection import MOST, Judge
 from kdcache.trainer.judge.judge import judge_of
@@ -162,16 +163,17 @@ def test_records_are_results_that_pycocotools_judges_alike(
 ) -> None:
     samples, network = drawn()
     metrics = judged_boxes(samples, network, monkeypatch)
-    numbered = SimpleNamespace(image_ids=[90 - 7 * n for n in range(7)], category_ids=[1, 18, 90])
+    image_ids = [90 - 7 * n for n in range(7)]
+    numbered = SimpleNamespace(image_id=image_ids.__getitem__, category_ids=[1, 18, 90])
     results = judge_of("detection", CLASSES).records(metrics, numbered)  # type: ignore[arg-type]
     (tmp_path / "boxes.json").write_text(json.dumps(results))
     annotations = [
-        {"id": 1000 * image + number, "image_id": numbered.image_ids[image], "iscrowd": 0, "area": row[6],
+        {"id": 1000 * image + number, "image_id": image_ids[image], "iscrowd": 0, "area": row[6],
          "category_id": numbered.category_ids[int(row[4])], "bbox": [*row[:2], *(row[2:4] - row[:2])]}
         for image, truth in enumerate(samples.truths) for number, row in enumerate(truth, 1)
     ]  # fmt: skip
     truth = COCO()
-    truth.dataset = {"images": [{"id": n} for n in numbered.image_ids], "annotations": annotations,
+    truth.dataset = {"images": [{"id": n} for n in image_ids], "annotations": annotations,
                      "categories": [{"id": n} for n in numbered.category_ids], "info": {}}  # fmt: skip
     truth.createIndex()
     evaluation = COCOeval(truth, truth.loadRes(str(tmp_path / "boxes.json")), "bbox")
@@ -200,3 +202,29 @@ def test_a_picture_draws_the_sure_boxes_on_the_image(monkeypatch: Patch) -> None
     assert changed_HW[8:40, 8].all() and changed_HW[8, 8:40].all() and changed_HW[39, 8:40].all()
     assert not changed_HW[:, 50:].any() and not changed_HW[42:].any()
     assert not changed_HW[30:38, 12:38].any(), "the inside keeps its pixels"
+
+
+def test_a_run_of_a_detector_is_judged_with_the_records_of_its_images(
+    monkeypatch: Patch, tmp_path: Path
+) -> None:
+    """The steps of `kdtrain eval RUN --json`, with a run and a source that stand in for those on disk."""
+    samples = BoxSamples([truth_of((0, 0, 10, 10, 0)), truth_of()], [(128, 192), CANVAS])
+    said: list[Any] = [[(0, 0, 5, 5, 0.5, 0)], []]
+    source = cast(Any, samples)
+    source.class_names, source.image_id, source.category_ids = CLASSES, [31, 17].__getitem__, [4, 5, 6]
+    card = SimpleNamespace(class_names=CLASSES, crop=CANVAS, data="coco:d", task="detection")
+    monkeypatch.setattr(detection, "_decode", lambda: decode)
+    for name, value in {
+        "find_run": lambda home, run: tmp_path,
+        "read_run_card": lambda path: card,
+        "open_source": lambda spec, split: source,
+        "load_run_network": lambda path: Says(said),
+    }.items():
+        monkeypatch.setattr(run_module, name, value)
+    judged = run_module.evaluate_run(
+        "r", home=tmp_path, data=None, split="val", with_records=True, device="cpu"
+    )
+    wanted = {"image_id": 31, "category_id": 4, "bbox": [0, 0, 10, 10], "score": 0.5}
+    assert list(judged.records) == [wanted] and judged.metrics.score == 1.0
+    plain = run_module.evaluate_run("r", home=tmp_path, data=None, split="val", device="cpu")
+    assert list(plain.records) == []

@@ -134,6 +134,12 @@ def test_the_figures_of_a_case_that_can_be_counted_by_hand() -> None:
     assert (metrics.num_images, metrics.per_class_key, metrics.per_class_title) == (2, "per_class_ap", "AP %")
 
 
+def test_a_class_has_the_figure_of_all_its_boxes_in_an_image() -> None:
+    truths = [truth_of((0, 0, 40, 40, 0), (100, 100, 140, 140, 0))]
+    answers = [said(0, (0, 0, 40, 40, 0.9, 0), (100, 100, 140, 140, 0.8, 0))]
+    assert metrics_of(truths, answers, CLASSES).per_class["cell"] == 1.0
+
+
 def test_a_box_on_a_crowd_is_neither_right_nor_wrong() -> None:
     crowd = (0.0, 0.0, 100.0, 100.0, 0, 1)
     answers = [said(0, (10, 10, 20, 20, 0.9, 0), (30, 30, 40, 40, 0.8, 0), (200, 200, 240, 240, 0.7, 0))]
