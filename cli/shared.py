@@ -67,6 +67,18 @@ def _without_data(words: list[str]) -> list[str]:
     return [word for before, word in pairs if before != "--data" and not word.startswith("--data=")]
 
 
+def consented(context: click.Context) -> list[str]:
+    """Modules, or MODULE:NAME, that this command line lets run: for the commands that it starts."""
+    typed = context.find_root().meta[_TYPED]
+    pairs = zip(["", *typed], typed, strict=False)
+    trusted = [
+        word.removeprefix(f"{OPTION}=")
+        for before, word in pairs
+        if OPTION in (before, word.partition("=")[0])
+    ]
+    return list(dict.fromkeys(name for name in (*names_in(_without_data(typed)), *trusted) if name != OPTION))
+
+
 def trust_option() -> click.Option:
     """What it names was typed, and counts by being there."""
     return click.Option(
