@@ -81,6 +81,9 @@ MUTANTS = [
     # looking
     ("verify with damage exits with 0", "look:verify", "SystemExit(1)", "SystemExit(0)",
      "tests/cli/test_owner_commands.py::test_verify_reports_damage_with_exit_status_1"),
+    ("verify compares 8 rows whatever was typed", "look:verify", "weights, teacher), rows, CONSOLE)",
+     "weights, teacher), 8, CONSOLE)", VERIFY),
+    ("verify never runs the teacher", "look:verify", "if good and deep:", "if deep and not good:", VERIFY),
     ("verify runs the teacher of another name", "look:verify", "weights, teacher), rows", "weights), rows",
      VERIFY),
     ("peek draws view 0", "look:peek", "key, view, out)", "key, 0, out)",

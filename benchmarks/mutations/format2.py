@@ -156,6 +156,21 @@ MUTANTS = [
     ("rows of lost blocks live", "survey", "for b in lost for row", "for b in () for row", LOST),
     ("unwanted rows of a kept block count", "assign", "unwanted |= {", "unwanted &= {", BUILD),
     (
+        "rows that show a changed sample live on",
+        "survey",
+        "dead |= set(mixed)",
+        "pass",
+        "tests/cache/build/samples/test_survey.py::test_a_row_that_shows_a_changed_sample_is_made_again",
+    ),
+    (
+        "unfinished rows that show a changed sample are kept",
+        "drop_stale",
+        "if views is None or _shows_dead(",
+        "if views is None or False and _shows_dead(",
+        "tests/cache/build/test_pending.py"
+        "::test_unfinished_rows_that_show_what_has_changed_since_are_made_again",
+    ),
+    (
         "files that changed since are adopted",
         "assign.py:_same",
         "content_or_none(source, index) == content",
