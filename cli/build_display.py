@@ -9,8 +9,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from kdcache.cache.build.build import BuildEvents
 from kdcache.cache.build.plan import Plan
 from kdcache.cache.build.predict import Prediction
+from kdcache.cache.build.repair import Repaired
 from kdcache.cache.build.samples.assign import Assignment
 from kdcache.cache.build.samples.survey import Survey
+from kdcache.cache.record.advice import advised
 from kdcache.cache.views.sets import ViewSet
 from kdcache.cli.sizes import size_text
 
@@ -52,12 +54,23 @@ class BuildDisplay:
 
     def events(self) -> BuildEvents:
         return BuildEvents(
+            repaired=self.repaired,
             surveyed=self.surveyed,
             planned=self.planned,
             packed=self.packed,
             computed=self.computed,
             skipped=self.skipped,
         )
+
+    def repaired(self, repaired: Repaired) -> None:
+        """What could not be put back, which the data may not have any more."""
+        if repaired.lost:
+            blocks = ", ".join(map(str, sorted(repaired.lost)))
+            self.console.print(
+                f"could not be put back: {repaired.lost_samples} samples of the lost blocks {blocks}; those "
+                "that the data still has are made anew, as they are now",
+                highlight=False,
+            )
 
     def surveyed(self, survey: Survey) -> None:
         """What the source no longer has as the cache has it."""
@@ -76,7 +89,8 @@ class BuildDisplay:
                     markup=False,
                 )
         if survey.differs and not survey.renewed:
-            self.console.print("the cache keeps them as they were; renew it with: kdcache build --update")
+            advice = advised("the cache keeps them as they were; renew it with: kdcache build --update")
+            self.console.print(advice, highlight=False, soft_wrap=True)
 
     def planned(self, plan: Plan, prediction: Prediction, assignment: Assignment) -> None:
         m = plan.manifest

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from rich_click import RichGroup
 
 from kdcache.cache.errors import BadOption, KdError
+from kdcache.cache.record.advice import advised, forget
 from kdcache.cache.tasks.contract import TaskKind
 from kdcache.cache.tasks.table import task_names, task_of
 from kdcache.cache.trust import OPTION, consent, current_command, names_in
@@ -47,11 +48,12 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())
         typed = ctx.meta[_TYPED]
+        forget()
         try:
             with consent(names_in(_without_data(typed)), [str(ctx.info_name), *typed]):
                 return super().invoke(ctx)
         except KdError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {advised(str(error))}", err=True)
             sys.exit(EXIT_KD_ERROR)
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:

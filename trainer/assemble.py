@@ -19,6 +19,7 @@ from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.resolve import resolve_teacher
 from kdcache.cache.networks.weights import weights_digest
 from kdcache.cache.record.find import runs_dir
+from kdcache.cache.sources.classes import require_classes
 from kdcache.cache.sources.table import open_source, splits
 from kdcache.cache.tasks.table import task_of
 from kdcache.losses.loss_set import LossSet
@@ -203,6 +204,7 @@ def _validation(run_source: RunSource, ranks: Ranks, config: TrainConfig) -> tup
         source = open_source(run_source.spec, "val")
     except Missing as error:
         return None, f"no validation: {error.what} ({error.where}): {missing}"
+    require_classes(source, run_source.class_names, of="the training data", where=f"--data {run_source.spec}")
     evaluate = partial(
         judge,
         source=source,

@@ -47,7 +47,7 @@ MUTANTS = [
     ("an error exits with 1", "EXIT_KD_ERROR", "2", "1", REFUSED),
     ("an error exits with 0", "KdGroup.invoke", "sys.exit(EXIT_KD_ERROR)", "return None", REFUSED),
     ("an error goes to stdout", "KdGroup.invoke", ', err=True)', ")", REFUSED),
-    ("an error's place is not printed", "KdGroup.invoke", '{error}', '{error.what}', REFUSED),
+    ("an error's place is not printed", "KdGroup.invoke", 'str(error)', 'str(error.what)', REFUSED),
     ("a fault of the program is an error of the user", "KdGroup.invoke", "except KdError as",
      "except Exception as", f"{BUILD}::test_a_fault_of_the_program_keeps_its_traceback"),
     ("Ctrl-C exits as an error", "EXIT_INTERRUPTED", "130", "1", STOPPED),

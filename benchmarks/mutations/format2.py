@@ -11,6 +11,7 @@ VERIFY, STRANGERS = "tests/cache/look/test_verify.py", "tests/cli/test_strangers
 LOST = (
     "tests/cache/build/samples/test_survey.py::test_rows_of_a_lost_block_are_dead_and_their_keys_want_others"
 )
+FIRST, ADVICE = "tests/cache/build/test_first_build.py", "tests/cli/test_advice.py"
 PIXELS, ORDER = "tests/trainer/stream/test_pixel_check.py", "tests/trainer/stream/test_order.py"
 
 MUTANTS = [
@@ -327,5 +328,31 @@ MUTANTS = [
         "if written > FORMAT:",
         "if False:",
         "tests/cache/record/test_manifest.py",
+    ),
+    # ---- what a command says and keeps
+    (
+        "a first build that died is begun anew by a command that says less",
+        "make_plan",
+        "drawn, named.claimed)",
+        "drawn, None)",
+        FIRST,
+    ),
+    (
+        "a cache without a manifest is none",
+        "record/find.py:is_cache",
+        'or any((path / FOLDER).glob("*.json"))',
+        "",
+        "tests/cache/record/test_find.py",
+    ),
+    ("a lost block is unfinished for ever", "unfinished", "and key.block not in lost", "", ADVICE),
+    ("advice does not say which cache", "advised", "if not _named:", "if True:", ADVICE),
+    ("advice names no path", "works_on", "else str(root)", "else root.name", ADVICE),
+    ("lost samples are not told", "BuildDisplay.repaired", "if repaired.lost:", "if False:", ADVICE),
+    (
+        "validation labels may be of other classes",
+        "trainer/assemble.py:_validation",
+        "require_classes(source, run_source.class_names,",
+        "dict(source=source, names=run_source.class_names,",
+        "tests/trainer/test_run.py",
     ),
 ]

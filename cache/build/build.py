@@ -38,6 +38,7 @@ from kdcache.cache.build.targets import TargetBuilder
 from kdcache.cache.errors import BadCache, DiskFull
 from kdcache.cache.look.describe import whole_layout
 from kdcache.cache.reader.cache import Cache
+from kdcache.cache.record.advice import cache_word
 from kdcache.cache.record.classifier import CLASSIFIER_FILE, classifier_problem
 from kdcache.cache.record.manifest import FILE_NAME, Manifest, manifest_bytes
 from kdcache.cache.record.packed import open_packed
@@ -50,6 +51,7 @@ from kdcache.cache.trust import consent
 class BuildEvents(NamedTuple):
     """Where a build reports. The CLI prints; tests collect."""
 
+    repaired: Callable[[Repaired], None] = lambda repaired: None
     surveyed: Callable[[Survey], None] = lambda survey: None
     planned: Callable[[Plan, Prediction, Assignment], None] = lambda plan, prediction, assignment: None
     packed: Callable[[int], None] = lambda samples: None
@@ -121,6 +123,7 @@ def _begin(plan: Plan, options: BuildOptions, events: BuildEvents) -> Begun:
     store = LocalStore(plan.root)
     store.sweep()
     repaired = repair(plan, options, events.computed) if options.repair else Repaired()
+    events.repaired(repaired)
     if plan.generation is not None and not store.exists(FILE_NAME):
         store.put(FILE_NAME, manifest_bytes(plan.generation.manifest))  # it says the same
     drop_conflicts(plan, store)
@@ -170,7 +173,7 @@ def _refuse_lost(plan: Plan, blocks: list[int]) -> None:
         raise BadCache(
             f"the records of {len(lost)} shards are lost, the first is {min(lost).title}",
             where=str(plan.root),
-            fix=f"run 'kdcache build --cache {plan.root.name} --repair'",
+            fix=f"run 'kdcache build --cache {cache_word(plan.root)} --repair'",
         )
 
 

@@ -26,8 +26,10 @@ from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.resolve import member_names, resolve_teacher, run_folder
 from kdcache.cache.networks.run_card import RunCard, read_run_card
 from kdcache.cache.networks.weights import weights_digest
+from kdcache.cache.record.advice import works_on
 from kdcache.cache.record.classifier import classifier_digest, pack_classifier
 from kdcache.cache.record.command import build_words
+from kdcache.cache.record.find import list_caches
 from kdcache.cache.record.generation import (
     Generation,
 )
@@ -87,6 +89,7 @@ def make_plan(options: BuildOptions) -> Plan:
     name = cache_name(source.name, _label(teacher), identity)
     root = options.cache or options.caches_dir / name
     if options.cache is None:
+        works_on(root, options.caches_dir, list_caches(options.caches_dir))
         named = standing(root, repair=options.repair)
     typed = tuple(n for r in options.requests() for n in (r.codec or "", r.reduction) if ":" in n)
     with consent(typed):
@@ -95,8 +98,7 @@ def make_plan(options: BuildOptions) -> Plan:
             manifest = grown_manifest(named.counted, options, network)
             manifest = manifest.grown(data_spec=_spec_of(source))
         else:
-            planned = old if options.cache else None
-            manifest = _fresh(options, name, teacher, identity, network, source, drawn, planned)
+            manifest = _fresh(options, name, teacher, identity, network, source, drawn, named.claimed)
     classifier = pack_classifier(network.classifier_weight())
     manifest = manifest.grown(classifier=classifier_digest(classifier))
     return Plan(root, manifest, source, network, choice, named.generation, named.claimed, classifier, typed)
@@ -229,10 +231,13 @@ def _fresh(
     drawn: Drawn,
     planned: Manifest | None,
 ) -> Manifest:
-    """`planned` is what an unfinished first build of the named cache meant to make."""
+    """`planned` is what an unfinished first build of this cache meant to make: what is not asked for now
+    stays as it was asked for then, and what is recorded already is kept."""
     views = _fresh_views(options, source, drawn, planned)
     wanted = options.requests() or (() if planned else default_requests(source.task, tuple(network.taps)))
-    entries = {t.name: t for t in planned.taps} if planned else {}
+    # A cache that is named grows by a tap; the command that began it says all that is wanted, or nothing.
+    kept = planned is not None and (options.cache is not None or not wanted)
+    entries = {t.name: t for t in planned.taps} if planned and kept else {}
     entries |= {entry.name: entry for entry in tap_entries(wanted, network)}
     manifest = Manifest(
         name=planned.name if planned else name,

@@ -7,7 +7,7 @@ recorded digests. Where it has not (a file changed since, another machine rounds
 its rows die, and the build that follows makes new ones for their keys.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -42,6 +42,7 @@ class Repaired(NamedTuple):
     lost_generation: bool = False  # what it retired has to be found out again
     shards: int = 0  # that have their bytes back
     rows: int = 0  # that the teacher computed for them
+    lost_samples: int = 0  # of the lost blocks, those that lived
 
 
 def repair(plan: Plan, options: BuildOptions, computed: Callable[[int], None]) -> Repaired:
@@ -66,7 +67,14 @@ def repair(plan: Plan, options: BuildOptions, computed: Callable[[int], None]) -
     living = _living_then(plan, store, generation, todo, frozenset(generation.block_numbers) - lost)
     lost |= _compute_again(plan, generation, options, living, count)
     shards = sum(key.block not in lost for key in damaged)
-    return Repaired(frozenset(lost), lost_generation, shards, rows)
+    return Repaired(frozenset(lost), lost_generation, shards, rows, _living_in(generation, lost))
+
+
+def _living_in(generation: Generation, blocks: Collection[int]) -> int:
+    """Living samples of these blocks."""
+    size = len(generation.retired) and generation.manifest.shard_samples
+    dead = sum(int(index) // size in blocks for index in generation.retired) if size else 0
+    return sum(generation.blocks[block].rows for block in blocks) - dead
 
 
 def _drop_damaged_generations(plan: Plan, store: LocalStore) -> bool:

@@ -120,10 +120,13 @@ def damaged_shards(root: Path, generation: Generation) -> list[ShardKey]:
 
 
 def unfinished(root: Path) -> list[ShardKey]:
-    """Shards that are recorded beyond the newest generation: a build has not ended."""
+    """Shards that are recorded beyond the newest generation: a build has not ended. Those of a block that was
+    lost counted before, and never will again."""
     numbers = list_generations(root)
-    known = read_generation(root, numbers[-1]).seals if numbers else {}
-    return sorted(key for key in list_records(root) if key not in known)
+    newest = read_generation(root, numbers[-1]) if numbers else None
+    known = newest.seals if newest else {}
+    lost = set(range(newest.num_blocks)) - set(newest.block_numbers) if newest else set()
+    return sorted(key for key in list_records(root) if key not in known and key.block not in lost)
 
 
 class OtherPixels(NamedTuple):

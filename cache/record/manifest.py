@@ -18,6 +18,7 @@ import msgspec
 
 from kdcache.cache.errors import BadCache, Missing, TornManifest, unknown
 from kdcache.cache.fingerprint import digest_of
+from kdcache.cache.record.advice import cache_word
 from kdcache.cache.record.sealed import decode_sealed, read_regular, sealed
 from kdcache.cache.spec import PRECISIONS, Task, TensorSpec, ceil_div
 from kdcache.cache.tasks.table import read_task
@@ -241,6 +242,8 @@ def read_manifest(root: Path) -> Manifest:
     """Read `root/manifest.json`. Raises Missing when it is not a cache, BadCache when torn, changed, or of
     another format."""
     path = root / FILE_NAME
+    if not path.is_file() and any((root / "generations").glob("*.json")):
+        raise TornManifest(f"{FILE_NAME} is lost", where=str(path), fix=_torn_fix(root))
     if not path.is_file():
         raise Missing(
             f"'{root}' is not a cache: it has no {FILE_NAME}",
@@ -264,7 +267,7 @@ def read_manifest(root: Path) -> Manifest:
 
 def _torn_fix(root: Path) -> str:
     if any((root / "generations").glob("*.json")):  # they hold a copy
-        return f"run 'kdcache build --cache {shlex.quote(root.name)} --repair': a generation says it again"
+        return f"run 'kdcache build --cache {cache_word(root)} --repair': a generation says it again"
     return "run 'kdcache build --teacher T --data D' with the options that the cache was begun with"
 
 

@@ -81,7 +81,7 @@ def test_a_student_is_validated_on_the_validation_split(monkeypatch: pytest.Monk
 
     def open_source(spec: str, split: str) -> Any:
         opened.append(split)
-        return SimpleNamespace(task="t")
+        return SimpleNamespace(task="t", class_names=CLASSES)
 
     run_source: Any = SimpleNamespace(spec="folder:/d", class_names=CLASSES, crop=(5, 6))
     ranks: Any = SimpleNamespace(device="cpu", amp=None, rank=0, world=1, reduce=None)
@@ -91,3 +91,19 @@ def test_a_student_is_validated_on_the_validation_split(monkeypatch: pytest.Monk
     assert opened == ["val"] and evaluate is not None and note == ""
     monkeypatch.setattr(assemble, "splits", lambda spec: ("train", "test"))
     assert assemble._validation(run_source, ranks, TrainConfig(run="r"))[0] is None and opened == ["val"]
+
+
+def test_a_student_is_not_validated_on_classes_that_have_other_numbers_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A renamed class folder gives the classes behind it other numbers: the best student would be chosen by
+    labels of other classes."""
+    renamed = SimpleNamespace(task="t", class_names=("a", "aa", "c", "d"), name="n", root="/d", split="val")
+    monkeypatch.setattr(assemble, "open_source", lambda spec, split: renamed)
+    monkeypatch.setattr(assemble, "splits", lambda spec: ("train", "val"))
+    run_source: Any = SimpleNamespace(spec="n:/d", class_names=CLASSES, crop=(5, 6))
+    ranks: Any = SimpleNamespace(device="cpu", amp=None, rank=0, world=1, reduce=None)
+    with pytest.raises(BadOption) as refused:
+        assemble._validation(run_source, ranks, TrainConfig(run="r"))
+    assert "class 1 is 'aa', there it is 'b'" in refused.value.what
+    assert "4 classes and 3" in refused.value.what and refused.value.where == "--data n:/d"
