@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from kdcache.cache.errors import BadOption, Missing, nearest
+from kdcache.cache.record.copied import is_unfinished_copy
 from kdcache.cache.record.manifest import FILE_NAME
 
 HOME_VARIABLE = "KDCACHE_HOME"
@@ -25,14 +26,23 @@ def caches_dir(home: Path) -> Path:
 
 
 def list_caches(caches_dir: Path) -> list[Path]:
+    """Folders of caches; a copy that did not end is none."""
     if not caches_dir.is_dir():
         return []
-    return sorted(p for p in caches_dir.iterdir() if (p / FILE_NAME).is_file())
+    folders = [p for p in caches_dir.iterdir() if (p / FILE_NAME).is_file()]
+    return sorted(p for p in folders if not is_unfinished_copy(p))
 
 
-def find_cache(name: str | None, caches_dir: Path) -> Path:
-    """The folder of cache `name`; with None the only one under `caches_dir`, or an error that lists them."""
-    caches = list_caches(caches_dir)
+def cache_word(root: Path, caches_dir: Path) -> str:
+    """The cache `root` as --cache takes it: its name under `caches_dir`, else its whole path."""
+    root = root.absolute()
+    return root.name if root.parent.resolve() == caches_dir.resolve() else str(root)
+
+
+def find_cache(name: str | None, caches_dir: Path, *, besides: str = "") -> Path:
+    """The folder of cache `name`; with None the only one under `caches_dir` that is not called `besides`, or
+    an error that lists them."""
+    caches = [path for path in list_caches(caches_dir) if name is not None or path.name != besides]
     if name is None:
         if len(caches) == 1:
             return caches[0]
