@@ -38,7 +38,6 @@ from kdcache.cache.build.targets import TargetBuilder
 from kdcache.cache.errors import BadCache, DiskFull
 from kdcache.cache.look.describe import whole_layout
 from kdcache.cache.reader.cache import Cache
-from kdcache.cache.record.advice import cache_word
 from kdcache.cache.record.classifier import CLASSIFIER_FILE, classifier_problem
 from kdcache.cache.record.manifest import FILE_NAME, Manifest, manifest_bytes
 from kdcache.cache.record.packed import open_packed
@@ -173,7 +172,7 @@ def _refuse_lost(plan: Plan, blocks: list[int]) -> None:
         raise BadCache(
             f"the records of {len(lost)} shards are lost, the first is {min(lost).title}",
             where=str(plan.root),
-            fix=f"run 'kdcache build --cache {cache_word(plan.root)} --repair'",
+            fix="run 'kdcache build --repair'",
         )
 
 

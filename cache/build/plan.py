@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from kdcache.cache.build.again import open_remembered, own_word
 from kdcache.cache.build.options import BuildOptions, TapRequest, default_requests
 from kdcache.cache.build.size import shard_samples
 from kdcache.cache.build.standing import Standing, standing
@@ -81,7 +82,7 @@ def make_plan(options: BuildOptions) -> Plan:
     named = standing(options.cache, repair=options.repair) if options.cache else Standing(None, None)
     old = named.manifest
     precision = chosen_precision(options.amp, old if named.generation else None, old)
-    teacher = options.teacher or own_teacher(old)
+    teacher = options.teacher or own_teacher(old, own_word(options))
     network, card, choice, source = _teacher_and_source(options, teacher, old)
     options = options.resolved(source.task, tuple(network.taps))
     drawn = _drawn(options, card, source, old)
@@ -138,9 +139,10 @@ def _teacher_and_source(
 
 def _source_of(options: BuildOptions, teacher: str, old: Manifest | None) -> Source:
     """The data that were named, else the cache's, else those that the teacher was trained on."""
-    spec = options.data or (old.data_spec if old else None)
-    if spec is not None:
-        return open_source(spec, options.split)
+    if options.data is not None:
+        return open_source(options.data, options.split)
+    if old is not None and old.data_spec:
+        return open_remembered(old.data_spec, options, teacher)
     folders = [run_folder(name, options.runs_dir) for name in member_names(teacher, options.runs_dir)]
     runs = [folder for folder in folders if folder is not None]
     if not runs:
@@ -149,7 +151,7 @@ def _source_of(options: BuildOptions, teacher: str, old: Manifest | None) -> Sou
             where="kdcache build",
             fix="give --data NAME:DIR, such as --data camvid:DIR",
         )
-    return open_source(read_run_card(runs[0]).data, options.split)
+    return open_remembered(read_run_card(runs[0]).data, options, teacher)
 
 
 # ---- what cannot change ------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from kdcache.cache.errors import BadOption
 from kdcache.cache.images.feed import Feed
 from kdcache.cache.images.pipeline import ImagePipeline
 from kdcache.cache.reader.cache import Cache
@@ -25,8 +26,10 @@ Panel = tuple[str, np.ndarray]  # title, (H, W, 3) uint8
 
 
 def peek(cache: Cache, key: str, view: int, out: Path) -> list[str]:
-    """Draw sample `key` under view number `view` to `out` (PNG); returns the titles of the panels."""
+    """Draw sample `key` under view number `view` to `out` (PNG); returns the titles of the panels. Raises
+    BadOption for a key or a view that the cache does not have."""
     index = cache.find(key)
+    _require_view(cache, view)
     names, truth = cache.manifest.class_names, task_of(cache.task).truth
     panels = _pixel_panels(cache, index, view)
     for tap in cache.manifest.taps:
@@ -37,6 +40,21 @@ def peek(cache: Cache, key: str, view: int, out: Path) -> list[str]:
     out.parent.mkdir(parents=True, exist_ok=True)
     _compose(panels).save(out)
     return [title for title, _ in panels]
+
+
+def _require_view(cache: Cache, view: int) -> None:
+    legal = cache.view_numbers()
+    if view in legal:
+        return
+    listed = ", ".join(
+        f"{v.first}..{v.first + v.count - 1} ({v.kind})" if v.count > 1 else f"{v.first} ({v.kind})"
+        for v in cache.complete_views(())
+    )
+    raise BadOption(
+        f"the cache has no view {view}",
+        where=f"cache {cache.root.name}",
+        fix=f"name one of its views: {listed or 'none of them is finished'}",
+    )
 
 
 def _pixel_panels(cache: Cache, index: int, view: int) -> list[Panel]:

@@ -17,13 +17,14 @@ from kdcache.cache.reader.cache import Cache, open_cache
 from kdcache.cache.reader.rows import pixel_feed
 from kdcache.cache.record.classifier import classifier_problem
 from kdcache.cache.record.generation import Generation, generation_name, list_generations, read_generation
-from kdcache.cache.record.manifest import FILE_NAME, read_manifest
+from kdcache.cache.record.manifest import FILE_NAME, TapEntry, read_manifest
 from kdcache.cache.record.precision import FULL, in_precision
 from kdcache.cache.record.records import TargetsRecord, list_records, objects_of, read_record
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.object_check import object_problem
 from kdcache.cache.stores.table import target_format
+from kdcache.cache.trust import is_trusted
 
 
 class Problem(NamedTuple):
@@ -106,11 +107,20 @@ def _of_shards(root: Path, generation: Generation, seen: Callable[[int], None]) 
 
 
 def _of_arrays(root: Path, generation: Generation) -> Iterator[Problem]:
-    """Descriptions for other readers; of taps and views that the generation counts."""
+    """Descriptions for other readers; of taps and views that the generation counts. Those of `undescribed`
+    taps are left out: what they must say is known to their codecs alone."""
     manifest = generation.manifest
+    strange = undescribed(generation)
+    manifest = manifest.grown(taps=tuple(tap for tap in manifest.taps if tap not in strange))
     layout = whole_layout(root, manifest, generation.block_numbers, generation.num_blocks)
     for text in target_format(manifest.target_format).problems(LocalStore(root), layout):
         yield Problem(None, "description of an array", text)
+
+
+def undescribed(generation: Generation) -> tuple[TapEntry, ...]:
+    """Taps whose codecs are somebody's own code that nobody trusts."""
+    taps = generation.manifest.taps
+    return tuple(tap for tap in taps if ":" in tap.codec and not is_trusted(tap.codec))
 
 
 def damaged_shards(root: Path, generation: Generation) -> list[ShardKey]:

@@ -22,11 +22,6 @@ def works_on(root: Path, caches_dir: Path, caches: Sequence[Path]) -> None:
     _named[:] = [] if alone else [word]
 
 
-def cache_word(root: Path) -> str:
-    """What `--cache` must say for a cache, quoted: its name, or its path where it lies in no home."""
-    return shlex.quote(root.name if root.parent.name == CACHES else str(root))
-
-
 def forget() -> None:
     """A new command begins."""
     _named.clear()

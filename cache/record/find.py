@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kdcache.cache.errors import BadOption, Missing, nearest
 from kdcache.cache.record.advice import CACHES, works_on
+from kdcache.cache.record.copied import is_unfinished_copy
 from kdcache.cache.record.generation import FOLDER
 from kdcache.cache.record.manifest import FILE_NAME
 
@@ -27,9 +28,10 @@ def caches_dir(home: Path) -> Path:
 
 
 def list_caches(caches_dir: Path) -> list[Path]:
+    """Folders of caches; a copy that did not end is none."""
     if not caches_dir.is_dir():
         return []
-    return sorted(path for path in caches_dir.iterdir() if is_cache(path))
+    return sorted(path for path in caches_dir.iterdir() if is_cache(path) and not is_unfinished_copy(path))
 
 
 def is_cache(path: Path) -> bool:
@@ -37,9 +39,16 @@ def is_cache(path: Path) -> bool:
     return (path / FILE_NAME).exists() or any((path / FOLDER).glob("*.json"))
 
 
-def find_cache(name: str | None, caches_dir: Path) -> Path:
-    """The folder of cache `name`; with None the only one under `caches_dir`, or an error that lists them."""
-    caches = list_caches(caches_dir)
+def cache_word(root: Path, caches_dir: Path) -> str:
+    """The cache `root` as --cache takes it: its name under `caches_dir`, else its whole path."""
+    root = root.absolute()
+    return root.name if root.parent.resolve() == caches_dir.resolve() else str(root)
+
+
+def find_cache(name: str | None, caches_dir: Path, *, besides: str = "") -> Path:
+    """The folder of cache `name`; with None the only one under `caches_dir` that is not called `besides`, or
+    an error that lists them."""
+    caches = [path for path in list_caches(caches_dir) if name is not None or path.name != besides]
     if name is None:
         if len(caches) == 1:
             works_on(caches[0], caches_dir, caches)

@@ -77,7 +77,7 @@ def test_a_torn_manifest_says_how_to_write_it_anew(tmp_path: Path, content: str,
     with pytest.raises(TornManifest, match="manifest.json cannot be read") as caught:
         read_manifest(root)
     assert caught.value.where == str(root / FILE_NAME)
-    fix = "--cache mine --repair" if finished else "with the options that the cache was begun with"
+    fix = "'kdcache build --repair'" if finished else "with the options that the cache was begun with"
     assert fix in caught.value.fix
 
 
