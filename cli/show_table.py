@@ -1,5 +1,7 @@
 """`kdcache show`: what a cache holds, as tables."""
 
+import math
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from rich.console import Console
@@ -9,7 +11,10 @@ from kdcache.cache.errors import BadOption
 from kdcache.cache.look.size import retired_bytes
 from kdcache.cache.look.verify import unfinished
 from kdcache.cache.reader.cache import Cache
-from kdcache.cache.spec import members_of
+from kdcache.cache.record.layout import bytes_per_row
+from kdcache.cache.record.manifest import Manifest
+from kdcache.cache.spec import TensorSpec, members_of
+from kdcache.cache.stores.zarr_format import tap_path
 from kdcache.cli.build_display import view_title
 from kdcache.cli.sizes import size_text
 
@@ -78,26 +83,46 @@ def _tap_table(cache: Cache) -> Table:
 
 
 def _bytes_by_tap(cache: Cache) -> dict[str, tuple[int, int]]:
-    """Tap -> (bytes on disk, stored values), from the records alone."""
+    """Tap -> (bytes on disk, stored values), from the records alone. An object that holds several taps is
+    divided among them by the sizes of their rows."""
     m = cache.manifest
     bytes_and_values: dict[str, tuple[int, int]] = {}
     for key in cache.coverage.keys():
         record = cache.targets_record(key)
         views = cache.block_views(key.block, key.view)
         sizes = [tuple(size) for size in views.geometry[views.valid][:, 5:7].tolist()]
-        for tap in record.targets:
-            values = sum(_count(m.tap(tap).spec(*size).shape) for size in sizes)
-            num_bytes = sum(o.num_bytes for o in record.objects if f"/{tap}/" in f"/{o.name}")
+        specs = {tap: [m.tap(tap).spec(*size) for size in sizes] for tap in record.targets}
+        shared = sum(o.num_bytes for o in record.objects if not any(_holds(m, o.name, t) for t in specs))
+        shares = _shares(shared, {tap: _raw_bytes(cache, tap, specs[tap]) for tap in specs})
+        for tap in specs:
+            own = sum(o.num_bytes for o in record.objects if _holds(m, o.name, tap))
+            values = sum(math.prod(spec.shape) for spec in specs[tap])
             old = bytes_and_values.get(tap, (0, 0))
-            bytes_and_values[tap] = old[0] + num_bytes, old[1] + values
+            bytes_and_values[tap] = old[0] + own + shares[tap], old[1] + values
     return bytes_and_values
 
 
-def _count(shape: tuple[int, ...]) -> int:
-    total = 1
-    for n in shape:
-        total *= n
-    return total
+def _holds(manifest: Manifest, name: str, tap: str) -> bool:
+    """Whether an object holds this tap alone."""
+    return name.startswith(tap_path(manifest.teacher, tap) + "/")
+
+
+def _raw_bytes(cache: Cache, tap: str, specs: Sequence[TensorSpec]) -> int:
+    """Of a strange codec, which is not run, the values."""
+    try:
+        return sum(bytes_per_row(cache.manifest, tap, spec) for spec in specs)
+    except BadOption:
+        return sum(math.prod(spec.shape) for spec in specs)
+
+
+def _shares(num_bytes: int, weights: Mapping[str, int]) -> dict[str, int]:
+    """`num_bytes` in proportion to `weights`; no byte is lost to rounding."""
+    whole, before, shares = sum(weights.values()), 0, {}
+    for name, weight in weights.items():
+        until = before + weight
+        shares[name] = num_bytes * until // whole - num_bytes * before // whole if whole else 0
+        before = until
+    return shares
 
 
 def _losses(cache: Cache) -> list[str]:

@@ -18,11 +18,11 @@ def check_seals(root: Path, console: Console) -> bool:
     for problem in bad:
         console.print(f"{problem.title}: {problem.text}", style="red", highlight=False, markup=False)
     if bad:
-        console.print(
-            f"{len(bad)} problems; run: kdcache build --cache {root.name} --repair",
-            highlight=False,
-            soft_wrap=True,  # a command that is broken into two lines cannot be typed again
-        )
+        advice = list(dict.fromkeys(problem.fix for problem in bad if problem.fix))
+        if not all(problem.fix for problem in bad):
+            advice.append(f"run: kdcache build --cache {root.name} --repair")
+        # a command that is broken into two lines cannot be typed again
+        console.print(f"{len(bad)} problems; {'; then '.join(advice)}", highlight=False, soft_wrap=True)
         return False
     generation = newest_generation(root) if list_generations(root) else None
     if generation is None:
