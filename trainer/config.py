@@ -107,7 +107,7 @@ def start_words(config: TrainConfig, run: str) -> list[str]:
         if isinstance(value, bool):
             words.append(flag(one.name) if value else f"--no-{flag(one.name)[2:]}")
         elif isinstance(value, tuple):
-            words += [flag(one.name), ("x" if one.name == "crop" else ",").join(map(str, value))]
+            words += [flag(one.name), ",".join(map(str, value))]
         else:
             words += [flag(one.name), str(value)]
     return words

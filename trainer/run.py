@@ -14,7 +14,7 @@ from kdcache.cache.errors import BadOption, LostGeneration
 from kdcache.cache.networks.names import LIBRARIES
 from kdcache.cache.networks.resolve import member_names, resolve_teacher
 from kdcache.cache.networks.run import load_run_network
-from kdcache.cache.networks.run_card import RunCard, read_run_card
+from kdcache.cache.networks.run_card import DataClasses, RunCard, classes_fix, other_classes, read_run_card
 from kdcache.cache.record.find import caches_dir, find_cache, runs_dir
 from kdcache.cache.sources.table import open_source
 from kdcache.cache.trust import consent, names_in, require_trust
@@ -139,13 +139,13 @@ def evaluate_run(
     card = read_run_card(run_dir)
     spec = absolute_spec(data) if data else card.data
     source = open_source(spec, split)
-    if tuple(source.class_names) != tuple(card.class_names):
+    if differ := other_classes(card.class_names, source.class_names):
         raise BadOption(
-            f"'{spec}' has {len(source.class_names)} classes, the run {len(card.class_names)}; names differ",
+            f"'{spec}' has {len(source.class_names)} classes, the run {len(card.class_names)}: {differ}",
             where=f"--data {spec}",
-            fix=f"judge it on data with the classes of {card.data}",
+            fix=classes_fix(run_dir.name, card, spec),
         )
-    asked, line = _teacher(teacher, teacher_weights, card, home)
+    asked, line = _teacher(teacher, teacher_weights, card, home, spec)
     metrics = judge_alone(
         load_run_network(run_dir) if exit_number is None else load_exit(run_dir, exit_number),
         source,
@@ -158,7 +158,7 @@ def evaluate_run(
 
 
 def _teacher(
-    name: str | None, weights: str | None, card: RunCard, home: Path
+    name: str | None, weights: str | None, card: RunCard, home: Path, spec: str
 ) -> tuple[nn.Module | None, str]:
     if name is None:
         if weights is not None:
@@ -176,6 +176,7 @@ def _teacher(
         num_classes=len(card.class_names),
         weights=weights,
         mean=len(member_names(name, folder)) > 1,  # an ensemble answers as one
+        classes=DataClasses(card.class_names, spec),
     )
     return teacher, line
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from threading import Barrier, Thread
@@ -276,3 +277,41 @@ def test_no_link_is_followed_by_listing_or_sweeping(tmp_path: Path) -> None:
     with pytest.raises(BadCache, match="'linked' is a link"):
         store.list("linked/")
     assert len(list((tmp_path / "outside").iterdir())) == 1
+
+
+@pytest.mark.parametrize("act", ["put", "create", "remove"])
+def test_an_empty_folder_in_the_place_of_a_file_gives_way(tmp_path: Path, act: str) -> None:
+    store = LocalStore(tmp_path)
+    (tmp_path / "a/x").mkdir(parents=True)
+    getattr(store, act)("a/x", *([] if act == "remove" else [b"1"]))
+    assert store.list() == ([] if act == "remove" else ["a/x"])
+
+
+@pytest.mark.parametrize("act", ["put", "create", "remove"])
+def test_a_folder_with_files_is_never_removed_and_the_line_that_moves_it_is_printed(
+    tmp_path: Path, act: str
+) -> None:
+    store = LocalStore(tmp_path)
+    (tmp_path / "a b/x").mkdir(parents=True)
+    (tmp_path / "a b/x/mine").write_bytes(b"kept")
+    words = [] if act == "remove" else [b"1"]
+    with pytest.raises(BadCache, match="'x' is a folder that kdcache did not make") as caught:
+        getattr(store, act)("a b/x", *words)
+    assert caught.value.where == str(tmp_path / "a b/x") and store.list() == ["a b/x/mine"]
+    subprocess.run(caught.value.fix.partition("again: ")[2], shell=True, check=True)
+    getattr(store, act)("a b/x", *words)
+    assert (tmp_path / "a b/x.aside/mine").read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize("act", ["put", "create"])
+def test_a_file_in_the_place_of_a_folder_is_moved_by_the_line_that_is_printed(
+    tmp_path: Path, act: str
+) -> None:
+    store = LocalStore(tmp_path)
+    (tmp_path / "a").write_bytes(b"kept")
+    store.remove("a/x")
+    with pytest.raises(BadCache, match="'a' is a file that kdcache did not make") as caught:
+        getattr(store, act)("a/x", b"1")
+    subprocess.run(caught.value.fix.partition("again: ")[2], shell=True, check=True)
+    getattr(store, act)("a/x", b"1")
+    assert (tmp_path / "a.aside").read_bytes() == b"kept" and store.list() == ["a.aside", "a/x"]
