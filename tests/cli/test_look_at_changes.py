@@ -1,13 +1,17 @@
 """`kdcache build`, `show` and `verify` over the life of a cache: what they print, and with which status."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cache_scene import Scene, add, built_scene, damage, images, relabel, remove, repaint
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from kdcache.cache.reader.cache import Cache, open_cache
+from kdcache.cli import build_display
+from kdcache.cli.build_display import BuildDisplay
 from kdcache.cli.kdcache import main
 from kdcache.cli.show_table import _bytes_by_tap
 
@@ -170,7 +174,8 @@ def test_linked_generations_are_no_cache_that_was_never_finished(scene: Scene) -
 
 
 @pytest.mark.parametrize(
-    "name", ["generations/00001.json", "records/00000-samples.json", "samples/00001.tar", "zarr.json"]
+    "name",
+    ["generations/00001.json", "records/00000-samples.json", "samples/00001.tar", "targets.zarr/zarr.json"],
 )
 def test_a_folder_in_the_place_of_a_file_is_damage_that_a_repair_mends(
     scene: Scene, build: Build, name: str
@@ -192,3 +197,26 @@ def test_show_divides_what_is_on_disk_among_the_taps(tmp_path: Path, form: str) 
     assert sum(num_bytes for num_bytes, _ in shown.values()) == whole
     a_value = {tap: num_bytes / values for tap, (num_bytes, values) in shown.items()}
     assert 1 <= a_value["stage4"] < a_value["logits"], a_value
+
+
+def test_what_a_build_announces_is_what_it_says_it_wrote(scene: Scene, build: Build) -> None:
+    relabel(images(scene)[1])
+    told = build("--update")
+    assert "(0 teacher rows)" in told and "wrote 0 rows" in told
+    for path in scene.cache.glob("targets.zarr/*/stage4/*/values/c/*/0/*/*/*"):
+        path.unlink()
+    told = build("--repair")
+    assert told.index("(6 teacher rows)") < told.index("wrote 6 rows") and "to put back" in told
+
+
+def test_a_bar_never_shows_more_rows_than_there_are_or_less_time_than_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    display, now_s = BuildDisplay(console), iter(range(1, 100))
+    monkeypatch.setattr(build_display.time, "monotonic", lambda: 10.0 * next(now_s))
+    display.repairing(30, 1000)
+    for _ in range(3):
+        display.computed(10)
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "(30 teacher rows)" in told and "30/30 rows, 1.0 rows/s, 0 s left" in told

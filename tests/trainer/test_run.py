@@ -36,7 +36,8 @@ def test_a_run_goes_on_from_any_folder_and_under_its_own_options(
 def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What is judged; nothing is."""
     begun(tmp_path, data="folder:/d")
-    card: Any = SimpleNamespace(data="folder:/d", class_names=CLASSES, crop=(5, 6), task="t")
+    config = SimpleNamespace(name="net")
+    card: Any = SimpleNamespace(data="folder:/d", class_names=CLASSES, crop=(5, 6), task="t", config=config)
     heard: dict[str, Any] = {}
 
     def listen(network: object, source: object, **options: object) -> str:

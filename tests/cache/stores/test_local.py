@@ -183,7 +183,7 @@ def test_a_name_that_a_killed_builder_gave_is_made_safe_by_the_next_one(
 
 def test_a_name_that_a_folder_has_is_taken(tmp_path: Path, created_on: str) -> None:
     (tmp_path / "x" / "inside").mkdir(parents=True)
-    with pytest.raises(BadCache, match="'x' is there already"):
+    with pytest.raises(BadCache, match="'x' is a folder"):
         LocalStore(tmp_path).create("x", b"one")
     assert (tmp_path / "x" / "inside").is_dir(), created_on
 
