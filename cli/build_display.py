@@ -40,8 +40,8 @@ class BuildDisplay:
             TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=console,
             disable=not console.is_terminal,
         )  # fmt: skip
-        self._total = self._done = self._last_line_s = 0.0
-        self._start_s = 0.0
+        self._total = self._done = self._warm = 0  # rows; those of the first batch pay for warming up
+        self._last_line_s = self._start_s = 0.0
         self._samples: TaskID | None = None
         self._targets: TaskID | None = None
 
@@ -56,6 +56,7 @@ class BuildDisplay:
         return BuildEvents(
             repaired=self.repaired,
             surveyed=self.surveyed,
+            repairing=self.repairing,
             planned=self.planned,
             packed=self.packed,
             computed=self.computed,
@@ -92,6 +93,14 @@ class BuildDisplay:
             advice = advised("the cache keeps them as they were; renew it with: kdcache build --update")
             self.console.print(advice, highlight=False, soft_wrap=True)
 
+    def repairing(self, rows: int, num_bytes: int) -> None:
+        """What the teacher computes again before it is known what else is to do."""
+        self.console.print(
+            f"to put back {size_text(num_bytes)} of targets ({rows} teacher rows)", highlight=False
+        )
+        self._total += rows
+        self._targets = self._bar.add_task("repairs", total=rows or None, rate="")
+
     def planned(self, plan: Plan, prediction: Prediction, assignment: Assignment) -> None:
         m = plan.manifest
         say = self.console.print
@@ -112,7 +121,7 @@ class BuildDisplay:
             f"at most {size_text(prediction.flight_bytes)} in memory in flight",
             highlight=False,
         )
-        self._total = prediction.rows
+        self._total += prediction.rows
         packing = sum(len(keys) for keys in assignment.to_pack.values())
         self._samples = self._bar.add_task("samples", total=packing or None, rate="", visible=bool(packing))
         self._targets = self._bar.add_task(
@@ -126,19 +135,20 @@ class BuildDisplay:
     def computed(self, rows: int) -> None:
         now_s = time.monotonic()
         if not self._start_s:
-            self._start_s = now_s  # the first batch pays for warming up; rates count from here
-            self._done -= rows
+            self._start_s, self._warm = now_s, rows  # rates count from here
         self._done += rows
         elapsed_s = now_s - self._start_s
-        rate_hz = self._done / elapsed_s if elapsed_s > 0 else 0.0
-        shown = f"{rate_hz:.1f} rows/s" if self._done >= FIRST_ESTIMATE_ROWS else ""
+        rate_hz = (self._done - self._warm) / elapsed_s if elapsed_s > 0 else 0.0
+        shown = f"{rate_hz:.1f} rows/s" if rate_hz and self._done - self._warm >= FIRST_ESTIMATE_ROWS else ""
         if self._targets is not None:
             self._bar.update(self._targets, advance=rows, rate=shown)
         if not self.console.is_terminal and shown and now_s - self._last_line_s > PLAIN_EVERY_S:
             self._last_line_s = now_s
-            left_s = (self._total - self._done) / rate_hz
+            left_s = (
+                max(0, self._total - self._done) / rate_hz
+            )  # damage may leave more to do than was planned
             self.console.print(
-                f"{self._done:.0f}/{self._total:.0f} rows, {shown}, {left_s:.0f} s left", highlight=False
+                f"{self._done}/{self._total} rows, {shown}, {left_s:.0f} s left", highlight=False
             )
 
     def skipped(self, keys: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """`kdcache show`: what a cache holds, as tables."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -95,14 +96,13 @@ def _bytes_by_tap(cache: Cache) -> dict[str, tuple[int, int]]:
         values, raw = {}, {}
         for tap in record.targets:
             specs = [(m.tap(tap).spec(*size), rows) for size, rows in sizes.items()]
-            values[tap] = sum(rows * _count(spec.shape) for spec, rows in specs)
+            values[tap] = sum(rows * math.prod(spec.shape) for spec, rows in specs)
             counted[tap] += values[tap]
             if trusted:
                 raw[tap] = sum(rows * bytes_per_row(m, tap, spec) for spec, rows in specs)
         for entry in record.objects:
-            folder = entry.name.split("/")[
-                2:3
-            ]  # arrays: format, teacher, tap, ...; a tar has no tap's folder
+            # The path of an array names format, teacher and tap; a tar lies in no folder of a tap.
+            folder = entry.name.split("/")[2:3]
             owners = [tap for tap in record.targets if [tap] == folder] or record.targets
             for tap, share in zip(owners, _divided(entry.num_bytes, owners, raw or values), strict=True):
                 stored[tap] += share
@@ -116,13 +116,6 @@ def _divided(num_bytes: int, taps: Sequence[str], weights: Mapping[str, int]) ->
         before += weights[tap]
         yield num_bytes * before // whole - given
         given = num_bytes * before // whole
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    total = 1
-    for n in shape:
-        total *= n
-    return total
 
 
 def _losses(cache: Cache) -> list[str]:

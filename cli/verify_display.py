@@ -1,6 +1,7 @@
 """`kdcache verify`: what was checked, what is not as it must be, and what to do. Each check says whether all
 is well."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ from rich.table import Table
 from kdcache.cache.look.verify import deep_check, pixel_check, problems, undescribed, unfinished
 from kdcache.cache.networks.network import Network
 from kdcache.cache.reader.cache import open_cache
+from kdcache.cache.record.advice import CACHES
 from kdcache.cache.record.copied import finishing_line, is_unfinished_copy
+from kdcache.cache.record.find import cache_word
 from kdcache.cache.record.generation import Generation, list_generations, newest_generation
 from kdcache.cache.trust import OPTION, command_with
+from kdcache.cli.shared import home_folder
 
 # A command that is broken into two lines cannot be typed again.
 _AS_TYPED: Any = {"highlight": False, "markup": False, "soft_wrap": True}
@@ -24,7 +28,12 @@ def check_seals(root: Path, console: Console) -> bool:
     for problem in bad:
         console.print(f"{problem.title}: {problem.text}", style="red", highlight=False, markup=False)
     if bad:
-        console.print(f"{len(bad)} problems; run: kdcache build --cache {root.name} --repair", **_AS_TYPED)
+        word = shlex.quote(cache_word(root, home_folder() / CACHES))
+        advice = list(dict.fromkeys(problem.fix for problem in bad if problem.fix))
+        if not all(problem.fix for problem in bad):
+            advice.append(f"run: kdcache build --cache {word} --repair")
+        # a command that is broken into two lines cannot be typed again
+        console.print(f"{len(bad)} problems; {'; then '.join(advice)}", **_AS_TYPED)
         return False
     if is_unfinished_copy(root):
         console.print("this copy of a cache is not finished: nothing in it counts yet", highlight=False)

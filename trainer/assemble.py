@@ -17,6 +17,7 @@ from torch import nn
 from kdcache.cache.errors import BadOption, Missing
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.resolve import resolve_teacher
+from kdcache.cache.networks.run_card import DataClasses
 from kdcache.cache.networks.weights import weights_digest
 from kdcache.cache.record.find import runs_dir
 from kdcache.cache.sources.classes import require_classes
@@ -161,6 +162,7 @@ def _live_teacher(config: TrainConfig, home: Path, run_source: RunSource) -> tup
         output_stride=None,
         weights=config.teacher_weights,
         taps=None,
+        classes=DataClasses(run_source.class_names, run_source.spec),
     )
     if run_source.cache is not None:
         then, now = str(run_source.cache.manifest.identity["weights"]), weights_digest(teacher)

@@ -25,15 +25,13 @@ from kdcache.cache.look.teacher import own_teacher
 from kdcache.cache.networks.build import refuse_stride
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.resolve import member_names, resolve_teacher, run_folder
-from kdcache.cache.networks.run_card import RunCard, read_run_card
+from kdcache.cache.networks.run_card import DataClasses, RunCard, read_run_card
 from kdcache.cache.networks.weights import weights_digest
 from kdcache.cache.record.advice import works_on
 from kdcache.cache.record.classifier import classifier_digest, pack_classifier
-from kdcache.cache.record.command import build_words
+from kdcache.cache.record.command import build_words, difference
 from kdcache.cache.record.find import list_caches
-from kdcache.cache.record.generation import (
-    Generation,
-)
+from kdcache.cache.record.generation import Generation
 from kdcache.cache.record.manifest import Manifest, TapEntry, cache_name, pass_id
 from kdcache.cache.record.precision import chosen_precision
 from kdcache.cache.sources.contract import Source
@@ -127,6 +125,7 @@ def _teacher_and_source(
         weights=weights,
         taps=modules or None,
         mean=options.mean or (old is not None and bool(old.network.get("mean"))),
+        classes=DataClasses(tuple(source.class_names), _spec_of(source)),
     )
     if network.num_classes not in (0, len(source.class_names)):  # 0: a backbone, features only
         raise BadOption(
@@ -208,8 +207,7 @@ def _same_identity(old: Manifest, identity: dict[str, object], root: Path) -> No
             elif key == "recipe":
                 words += ["--augment", str(value)]
             raise BadCache(
-                f"the cache was made with {key} {str(old.identity.get(key))[:60]}, now it is "
-                f"{str(value)[:60]}",
+                f"the cache was made with {difference(key, old.identity.get(key), value)}",
                 where=str(root),
                 fix="another teacher, dataset, precision, crop or recipe gets a cache of its own: "
                 + (shlex.join(words) if key in ("crop", "recipe") else "build without --cache"),

@@ -16,6 +16,7 @@ import numpy as np
 from kdcache.cache.build.draw import Living
 from kdcache.cache.build.options import BuildOptions
 from kdcache.cache.build.plan import Plan, Work
+from kdcache.cache.build.predict import packed_samples, shard_bytes
 from kdcache.cache.build.same_pixels import EarlierPixels
 from kdcache.cache.build.samples.pack import entries_again
 from kdcache.cache.build.targets import TargetBuilder
@@ -45,8 +46,14 @@ class Repaired(NamedTuple):
     lost_samples: int = 0  # of the lost blocks, those that lived
 
 
-def repair(plan: Plan, options: BuildOptions, computed: Callable[[int], None]) -> Repaired:
-    """Put back what can be put back. Call it under the builder's lock."""
+def repair(
+    plan: Plan,
+    options: BuildOptions,
+    planned: Callable[[int, int], None],
+    computed: Callable[[int], None],
+) -> Repaired:
+    """Put back what can be put back. Call it under the builder's lock. `planned(rows, bytes)` is called
+    before the teacher computes any."""
     rows = 0
 
     def count(done: int) -> None:
@@ -65,6 +72,8 @@ def repair(plan: Plan, options: BuildOptions, computed: Callable[[int], None]) -
     lost = {key.block for key in damaged if key.of_samples and not _pack_again(plan, store, key.block)}
     todo = [key for key in damaged if not key.of_samples and key.block not in lost]
     living = _living_then(plan, store, generation, todo, frozenset(generation.block_numbers) - lost)
+    if living:
+        planned(*_cost(plan, store, generation, living))
     lost |= _compute_again(plan, generation, options, living, count)
     shards = sum(key.block not in lost for key in damaged)
     return Repaired(frozenset(lost), lost_generation, shards, rows, _living_in(generation, lost))
@@ -148,6 +157,19 @@ def _compute_again(
         write=write,
     ).run(works, computed)
     return lost
+
+
+def _cost(
+    plan: Plan, store: LocalStore, generation: Generation, living: Mapping[ShardKey, Living]
+) -> tuple[int, int]:
+    """Rows for the teacher, and bytes of the shards that `living` names."""
+    rows = num_bytes = 0
+    for key, alive in living.items():
+        samples = packed_samples(store, key.block, key.block * plan.manifest.shard_samples)
+        sizes = [sample.size for sample in samples if sample.row not in alive.dead]
+        rows += len(sizes)
+        num_bytes += shard_bytes(plan.manifest, Work(key, generation.manifest.passes[key.pass_id]), sizes)
+    return rows, num_bytes
 
 
 def _living_then(

@@ -225,7 +225,8 @@ class Cache(StoredSamples):
             views = unpack_views(content, first=first, number=key.view, rows=record.rows)
             check_block_views(views, crop, np.stack([samples.heights, samples.widths], axis=1))
         except ValueError as error:
-            raise bad_object(f"'{record.views.name}' cannot be read: {error}", str(self.root)) from error
+            name = record.views.name
+            raise bad_object(f"'{name}' cannot be read: {error}", self.store.where(name)) from error
         return views
 
     def _open(self, target: str, block: int, view: int, spec: TensorSpec) -> BlockRows:

@@ -180,12 +180,12 @@ class StoredSamples:
                 self._truth.check_columns(samples.columns, samples.valid)
         except ValueError as error:
             name = index_name(block)
-            raise bad_object(f"'{name}' cannot be read: {error}", name) from error
+            raise bad_object(f"'{name}' cannot be read: {error}", self.store.where(name)) from error
 
     def _check_object(self, name: str) -> None:
         """Compare an object of samples with its record, once."""
         if name not in self._objects:
-            raise bad_object(f"'{name}' is not what a record of samples names", name)
+            raise bad_object(f"'{name}' is not what a record of samples names", self.store.where(name))
         self.check_object(self._objects[name])
 
     def check_samples(self, block: int) -> None:

@@ -36,7 +36,8 @@ def test_a_run_goes_on_from_any_folder_and_under_its_own_options(
 def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What is judged; nothing is."""
     begun(tmp_path, data="folder:/d")
-    card: Any = SimpleNamespace(data="folder:/d", class_names=CLASSES, crop=(5, 6), task="t")
+    config = SimpleNamespace(name="net")
+    card: Any = SimpleNamespace(data="folder:/d", class_names=CLASSES, crop=(5, 6), task="t", config=config)
     heard: dict[str, Any] = {}
 
     def listen(network: object, source: object, **options: object) -> str:
@@ -65,12 +66,23 @@ def test_a_run_is_judged_on_the_split_and_at_the_size_that_it_learned(
     assert judged["network"] == "exit 2"
 
 
-@pytest.mark.parametrize("names", [("a", "b"), ("a", "c", "b")])
+@pytest.mark.parametrize(
+    ("names", "differ"),
+    [
+        (("a", "b"), "2 classes, the run 3: the data lack 'c'"),
+        (("a", "c", "b"), "class 1 is 'b' in the run and 'c' in the data"),
+        (("a", "b", "d"), "the data have also 'd' and lack 'c'"),
+    ],
+)
 def test_data_of_other_classes_are_refused_also_where_they_are_as_many(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, judged: dict[str, Any], names: tuple[str, ...]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    judged: dict[str, Any],
+    names: tuple[str, ...],
+    differ: str,
 ) -> None:
     monkeypatch.setattr(run, "open_source", source_of(*names))
-    with pytest.raises(BadOption, match="names differ"):
+    with pytest.raises(BadOption, match=differ):
         evaluate_run("r", home=tmp_path, data=None, split="val")
     assert not judged
 
