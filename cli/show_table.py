@@ -100,7 +100,9 @@ def _bytes_by_tap(cache: Cache) -> dict[str, tuple[int, int]]:
             if trusted:
                 raw[tap] = sum(rows * bytes_per_row(m, tap, spec) for spec, rows in specs)
         for entry in record.objects:
-            folder = entry.name.split("/")[2:3]  # arrays: format, teacher, tap, ...; a tar has no tap's folder
+            folder = entry.name.split("/")[
+                2:3
+            ]  # arrays: format, teacher, tap, ...; a tar has no tap's folder
             owners = [tap for tap in record.targets if [tap] == folder] or record.targets
             for tap, share in zip(owners, _divided(entry.num_bytes, owners, raw or values), strict=True):
                 stored[tap] += share
