@@ -56,7 +56,7 @@ MUTANTS = [
     ("taps that are added take the place of those that are there", "grown_manifest",
      "taps = {t.name: t for t in old.taps}", "taps = {}",
      f"{BUILD}::test_growing_by_a_tap_keeps_what_is_there_and_equals_building_both"),
-    ("a cache may import the code that it names", "plan.py:make_plan", "own_teacher(old)",
+    ("a cache may import the code that it names", "plan.py:make_plan", "own_teacher(old, own_word(options))",
      "old.teacher_origin", f"{BUILD}::test_a_cache_does_not_import_the_code_it_names"),
     ("shards of a cache whose first build died are cut anew", "plan.py:_fresh",
      "(planned.shard_samples if planned else 0)", "0", PLANNED),

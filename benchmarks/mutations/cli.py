@@ -10,6 +10,9 @@ FIGURES = f"{REACH}::test_eval_shows_percent_and_writes_ratios_with_null_for_a_c
 VERIFY = f"{REACH}::test_verify_runs_the_teacher_again_only_when_asked_and_on_the_rows_that_were_typed"
 DRY = "tests/cli/test_chain.py::test_dry_run_prints_the_commands_and_runs_nothing"
 NAME = "cli/kdcache:build"
+CHANGES = "tests/cli/test_look_at_changes.py"
+NAMED = f"{CHANGES}::test_of_several_caches_one_is_named_as_every_command_takes_it"
+TARS = f"{CHANGES}::test_bytes_of_a_tar_are_shown_for_each_tap_that_lies_in_it"
 
 MUTANTS = [
     # kdcache build
@@ -86,6 +89,14 @@ MUTANTS = [
     ("verify never runs the teacher", "look:verify", "if good and deep:", "if deep and not good:", VERIFY),
     ("verify runs the teacher of another name", "look:verify", "weights, teacher), rows", "weights), rows",
      VERIFY),
+    ("show ignores --cache", "look:show", "_one_cache(cache, named)", "cache", NAMED),
+    ("verify ignores --cache", "look:verify", "_one_cache(cache, named)", "cache", NAMED),
+    ("of two caches one is ignored", "_one_cache", "cache != named", "False", NAMED),
+    ("each tap of a tar is as large as the other", "show_table:_bytes_by_tap", "raw or values",
+     "dict.fromkeys(owners, 1)", TARS),
+    ("bytes of a tar belong to no tap", "show_table:_bytes_by_tap", " or record.targets", "", TARS),
+    ("peek takes a view that is not there", "look/peek:peek", "    _require_view(cache, view)\n", "",
+     "tests/cache/look/test_peek.py::test_a_view_that_is_not_there_offers_those_that_are"),
     ("peek draws view 0", "look:peek", "key, view, out)", "key, 0, out)",
      f"{REACH}::test_peek_draws_the_sample_the_view_and_the_file_that_were_typed"),
     ("taps ignores --classes", "look:taps", "classes, output_stride, task", "19, output_stride, task",

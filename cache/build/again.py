@@ -48,11 +48,13 @@ def _moved(spec: str) -> bool:
 
 
 def _cache_of(spec: str, teacher: str, caches_dir: Path) -> str:
-    """The only cache that a teacher has of these data: with it named, the moved data stay its own."""
-    names = []
+    """The cache that a teacher has of these data, else its only one of data of that kind, which may have
+    moved before: with it named, the moved data stay its own. '' where it could be several."""
+    kind, specs = f"{spec.partition(':')[0]}:", {}
     for root in list_caches(caches_dir):
         with suppress(BadCache):
             manifest = read_manifest(root)
-            if (manifest.teacher_origin, manifest.data_spec) == (teacher, spec):
-                names.append(root.name)
+            if manifest.teacher_origin == teacher and manifest.data_spec.startswith(kind):
+                specs[root.name] = manifest.data_spec
+    names = [name for name, own in specs.items() if own == spec] or list(specs)
     return names[0] if len(names) == 1 else ""

@@ -1,6 +1,7 @@
 """`kdcache build`, `show` and `verify` over the life of a cache: what they print, and with which status."""
 
 import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,6 +102,34 @@ def test_verify_names_damage_with_status_1_and_repair_mends_it(scene: Scene, bui
     assert f"1 problems; run: kdcache build --cache {scene.cache.name} --repair" in told
     build("--repair")
     assert "7 samples, 0 retired, 0 damaged" in run("verify")
+
+
+def test_of_several_caches_one_is_named_as_every_command_takes_it(scene: Scene) -> None:
+    name = scene.cache.name
+    shutil.copytree(scene.cache, scene.caches / "other")
+    for command in ("show", "verify"):
+        assert "fix: name one with --cache" in run(command, status=2)
+        told = run(command, "--cache", name)
+        assert told == run(command, name) == run(command, name, "--cache", name)
+        assert f"two caches are named, 'other' and '{name}'" in run(
+            command, "other", "--cache", name, status=2
+        )
+
+
+def test_bytes_of_a_tar_are_shown_for_each_tap_that_lies_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = built_scene(tmp_path / "tars", "webdataset")
+    monkeypatch.setenv("KDCACHE_HOME", str(scene.root))
+    shown = _bytes_by_tap(open_cache(scene.cache))
+    files = [path for path in (scene.cache / "targets").rglob("*") if path.is_file()]
+    assert sum(num_bytes for num_bytes, _ in shown.values()) == sum(path.stat().st_size for path in files)
+    # Of 14 rows, 4 x 4 cells: int8 has one byte a value and 8 of scale and minimum a channel, fp16 two.
+    raw = {"stage4": 14 * (16 * 6 + 8 * 6), "logits": 14 * 16 * 3 * 2}
+    for tap, num_bytes in raw.items():
+        share = shown[tap][0] / sum(path.stat().st_size for path in files)
+        assert abs(share - num_bytes / sum(raw.values())) < 1e-3, (tap, shown)
+    assert shown["logits"][1] == 14 * 16 * 3 and " 0 B" not in run("show")
 
 
 def test_every_check_of_verify_ends_with_status_1_where_something_is_wrong(scene: Scene) -> None:
