@@ -17,10 +17,10 @@ from torch import nn
 from kdcache.cache.errors import BadOption, Missing
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.resolve import resolve_teacher
+from kdcache.cache.networks.run_card import other_classes
 from kdcache.cache.networks.run_card import DataClasses
 from kdcache.cache.networks.weights import weights_digest
 from kdcache.cache.record.find import runs_dir
-from kdcache.cache.sources.classes import require_classes
 from kdcache.cache.sources.table import open_source, splits
 from kdcache.cache.tasks.table import task_of
 from kdcache.losses.loss_set import LossSet
@@ -206,7 +206,12 @@ def _validation(run_source: RunSource, ranks: Ranks, config: TrainConfig) -> tup
         source = open_source(run_source.spec, "val")
     except Missing as error:
         return None, f"no validation: {error.what} ({error.where}): {missing}"
-    require_classes(source, run_source.class_names, of="the training data", where=f"--data {run_source.spec}")
+    if differ := other_classes(run_source.class_names, source.class_names):
+        raise BadOption(
+            f"the 'val' split of '{run_source.spec}' has other classes than what is trained on: {differ}",
+            where=f"--data {run_source.spec}",
+            fix="name its classes, in their order, as they were; or build the cache and train on the data of now",
+        )
     evaluate = partial(
         judge,
         source=source,

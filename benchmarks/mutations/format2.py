@@ -74,7 +74,7 @@ MUTANTS = [
     ("the oldest generation counts", "newest_generation", "numbers[-1]", "numbers[0]", GENERATION),
     (
         "a generation under another name is read",
-        "read_generation",
+        "record/generation.py:_read",
         "if body.number != number:",
         "if False:",
         GENERATION,
@@ -352,7 +352,7 @@ MUTANTS = [
     (
         "a copy that did not end is one of several caches",
         "list_caches",
-        "if not is_unfinished_copy(p)",
+        "and not is_unfinished_copy(path)",
         "",
         KILLED,
     ),
@@ -467,8 +467,8 @@ MUTANTS = [
     (
         "validation labels may be of other classes",
         "trainer/assemble.py:_validation",
-        "require_classes(source, run_source.class_names,",
-        "dict(source=source, names=run_source.class_names,",
+        "if differ := other_classes(run_source.class_names, source.class_names):",
+        "if differ := '':",
         "tests/trainer/test_run.py",
     ),
 ]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from kdcache.cache.build.again import open_remembered, own_word
 from kdcache.cache.build.options import BuildOptions, TapRequest, default_requests
 from kdcache.cache.build.size import shard_samples
-from kdcache.cache.build.standing import Standing, standing
+from kdcache.cache.record.standing import Standing, standing
 from kdcache.cache.codecs.reduction import reduced_spec
 from kdcache.cache.codecs.table import default_codec, make_codec
 from kdcache.cache.errors import BadCache, BadOption, unknown
