@@ -274,8 +274,8 @@ MUTANTS = [
     (
         "a factory in a manifest is called",
         "own_teacher",
-        "if not all(is_trusted(factory)",
-        "if all(() ",
+        "[*factories, *manifest.foreign_names]",
+        "[]",
         TEACHER,
     ),
     (
