@@ -281,8 +281,8 @@ MUTANTS = [
     (
         "--trust is no consent for a cache's teacher",
         "own_teacher",
-        "if not all(is_trusted(factory) for factory in factories):",
-        "if factories:",
+        '"/" in m or',
+        '":" in m or "/" in m or',
         TEACHER,
     ),
     (
