@@ -11,6 +11,14 @@ VERIFY = f"{REACH}::test_verify_runs_the_teacher_again_only_when_asked_and_on_th
 DRY = "tests/cli/test_chain.py::test_dry_run_prints_the_commands_and_runs_nothing"
 NAME = "cli/kdcache:build"
 CHANGES = "tests/cli/test_look_at_changes.py"
+COMPACT = "tests/cli/test_compact.py"
+COPIED = f"{COMPACT}::test_damage_is_named_before_anything_is_copied"
+PLAIN = f"{COMPACT}::test_a_copy_lies_beside_the_other_caches"
+KILLED = f"{COMPACT}::test_a_copy_that_was_killed_is_in_nobodys_way_and_every_command_says_how_it_ends"
+MOVED = (
+    "tests/cli/test_owner_commands.py"
+    "::test_data_that_were_moved_are_named_by_the_line_that_every_build_prints"
+)
 NAMED = f"{CHANGES}::test_of_several_caches_one_is_named_as_every_command_takes_it"
 TARS = f"{CHANGES}::test_bytes_of_a_tar_are_shown_for_each_tap_that_lies_in_it"
 
@@ -105,6 +113,29 @@ MUTANTS = [
      f"{REACH}::test_taps_lists_shapes_of_the_input_and_the_classes_that_were_typed"),
     ("taps shows values as bytes", "look:taps", "p.num_bytes for p", "1 for p",
      f"{REACH}::test_taps_lists_shapes_of_the_input_and_the_classes_that_were_typed"),
+    # compact
+    ("what is copied is not checked before", "build/compact.py:compact", "    copy.check()\n", "", COPIED),
+    ("consent is asked for after a folder was made", "Copy.check", "cache.codec(name)", "pass",
+     "tests/cli/test_strangers.py"
+     "::test_a_strange_codecs_cache_is_copied_by_the_line_that_the_refusal_prints"),
+    ("targets are copied unchecked", "Cache.check_targets", "self.check_object(entry)", "pass", COPIED),
+    ("a copy writes over what a build has begun", "_refuse_others",
+     "(begun and not is_unfinished_copy(out))", "False",
+     f"{COMPACT}::test_what_a_build_has_begun_is_not_written_over"),
+    ("a copy that did not end is one of several caches", "list_caches", "and not is_unfinished_copy(path)", "",
+     KILLED),
+    ("the copy is one of several caches", "find_cache", "or path.name != besides", "or True", KILLED),
+    ("a copy that did not end is called a build", "open_generation", "if generation is None and is_unf",
+     "if False and is_unf", KILLED),
+    ("verify calls a copy that did not end a build", "check_seals", "if is_unfinished_copy(root):",
+     "if False:", KILLED),
+    ("a copy is called by no name", "is_name", "re.match(_NAME, text) is not None and", "", PLAIN),
+    ("a copy's name is longer than a folder's", "is_name",
+     " and len(os.fsencode(text)) <= MAX_NAME_BYTES", "", PLAIN),
+    # data that moved
+    ("data that were moved are asked for without their cache", "open_remembered",
+     '["--cache", cache] if cache and not typed_option("--cache") else []', "[]", MOVED),
+    ("a cache of data that moved twice is not named", "_cache_of", " or list(specs)", "", MOVED),
     # chain
     ("a chain goes on after a command that failed", "cli/chain:_run", "raise SystemExit(status)", "return",
      "tests/cli/test_chain.py"),

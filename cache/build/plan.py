@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from kdcache.cache.build.again import open_remembered, own_word
 from kdcache.cache.build.options import BuildOptions, TapRequest, default_requests
+from kdcache.cache.build.samples.remembered import open_remembered, own_word
 from kdcache.cache.build.size import shard_samples
 from kdcache.cache.record.standing import Standing, standing
 from kdcache.cache.codecs.reduction import reduced_spec
