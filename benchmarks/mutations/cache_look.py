@@ -19,7 +19,7 @@ MUTANTS = [
     ("the search for damage ends at a torn record", "look/verify.py:_of_shards", "            continue\n",
      "            return\n", TORN),
     ("a torn record is no problem", "look/verify.py:_of_shards",
-     '            yield Problem(key, "", error.what)\n', "", TORN),
+     '            yield _problem(key, "", error)\n            continue\n', "            continue\n", TORN),
     ("damaged samples are not repaired", "damaged_shards", "if p.key}", "if p.key and not p.key.of_samples}",
      TORN),
     ("where nothing is built yet repair looks for damage", "build/repair.py:repair",
