@@ -17,8 +17,7 @@ from torch import nn
 from kdcache.cache.errors import BadOption, Missing
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.resolve import resolve_teacher
-from kdcache.cache.networks.run_card import other_classes
-from kdcache.cache.networks.run_card import DataClasses
+from kdcache.cache.networks.run_card import DataClasses, other_classes
 from kdcache.cache.networks.weights import weights_digest
 from kdcache.cache.record.find import runs_dir
 from kdcache.cache.sources.table import open_source, splits

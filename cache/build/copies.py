@@ -15,8 +15,8 @@ from kdcache.cache.views.view import Row, partner_key
 
 
 class Expected(NamedTuple):
-    """A living sample of a shard that is still to be made, its row in the cache. `size` is (height, width)
-    in pixels, (1, 1) where every view is a crop and the image was not looked at."""
+    """A living sample of a shard that is still to be made, and its row in the cache. `size` is (height,
+    width) in pixels, (1, 1) where every view is a crop and the image was not looked at."""
 
     row: int
     key: str

@@ -15,7 +15,6 @@ from typing import NamedTuple
 from kdcache.cache.build.options import BuildOptions, TapRequest, default_requests
 from kdcache.cache.build.samples.remembered import open_remembered, own_word
 from kdcache.cache.build.size import shard_samples
-from kdcache.cache.record.standing import Standing, standing
 from kdcache.cache.codecs.reduction import reduced_spec
 from kdcache.cache.codecs.table import default_codec, make_codec
 from kdcache.cache.errors import BadCache, BadOption, unknown
@@ -34,6 +33,7 @@ from kdcache.cache.record.find import list_caches
 from kdcache.cache.record.generation import Generation
 from kdcache.cache.record.manifest import Manifest, TapEntry, cache_name, pass_id
 from kdcache.cache.record.precision import chosen_precision
+from kdcache.cache.record.standing import Standing, standing
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source
 from kdcache.cache.stores.contract import ShardKey

@@ -113,13 +113,7 @@ def _ensemble(
     classes: DataClasses | None,
 ) -> tuple[Network, RunCard | None, str]:
     names = member_names(name, runs_dir)
-    each = [entry.strip() or None for entry in (weights or "," * (len(names) - 1)).split(",")]
-    if len(each) != len(names):
-        raise BadOption(
-            f"{len(each)} weights for the {len(names)} members of '{name}'",
-            where=f"--weights {weights}",
-            fix="give one entry per member in the same order, empty for runs: --weights ,FILE,imagenet",
-        )
+    each = _weights_of_each(name, len(names), weights)
     # A run's label is its folder's name: the path of it differs from machine to machine.
     folders = [run_folder(member, runs_dir) for member in names]
     labels = member_labels([f.name if f else n for f, n in zip(folders, names, strict=True)])
@@ -143,6 +137,17 @@ def _ensemble(
     answer = " with their mean logits" if mean else ""
     said = f"teacher '{name}' is an ensemble of {len(names)}{answer}: {'; '.join(lines)}"
     return Ensemble(",".join(labels), members, mean=mean), cards[0] if cards else None, said
+
+
+def _weights_of_each(name: str, count: int, weights: str | None) -> list[str | None]:
+    each = [entry.strip() or None for entry in (weights or "," * (count - 1)).split(",")]
+    if len(each) != count:
+        raise BadOption(
+            f"{len(each)} weights for the {count} members of '{name}'",
+            where=f"--weights {weights}",
+            fix="give one entry per member in the same order, empty for runs: --weights ,FILE,imagenet",
+        )
+    return each
 
 
 def _check_twice(name: str, names: list[str], weights: list[str | None]) -> None:
