@@ -209,7 +209,7 @@ def _validation(run_source: RunSource, ranks: Ranks, config: TrainConfig) -> tup
         raise BadOption(
             f"the 'val' split of '{run_source.spec}' has other classes than what is trained on: {differ}",
             where=f"--data {run_source.spec}",
-            fix="name its classes, in their order, as they were; or build the cache and train on the data of now",
+            fix="name its classes, in their order, as they were; or build the cache again from these data",
         )
     evaluate = partial(
         judge,

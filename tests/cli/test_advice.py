@@ -10,7 +10,7 @@ from cache_scene import Scene, built_scene, damage, images, living_rows, repaint
 from click.testing import CliRunner, Result
 
 from kdcache.cli.kdcache import main as kdcache
-from kdcache.cli.kdtrain import main as kdtrain
+from kdcache.cli.kdtrain import kdtrain
 
 
 @pytest.fixture
@@ -26,13 +26,26 @@ def run(*words: str) -> Result:
 
 def typed(text: str) -> Result:
     """The command that a text advises."""
-    command = re.search(r"kdcache build --[^:'\n]*(?:--repair|--update)", " ".join(text.split()))
+    command = re.search(
+        r"kdcache build (?:--cache (?:'[^']*'|[^\s']+) )?--(?:repair|update)", " ".join(text.split())
+    )
     assert command is not None, text
     return run(*shlex.split(command[0])[1:])
 
 
-def train(cache: str) -> Result:
-    words = ["--student", "tiny_teacher:make", "--loss", "none", "--steps", "1", "--batch-size", "2"]
+def train(cache: str, name: str = "first") -> Result:
+    words = [
+        "--run",
+        name,
+        "--student",
+        "tiny_teacher:make",
+        "--loss",
+        "none",
+        "--steps",
+        "1",
+        "--batch-size",
+        "2",
+    ]
     return CliRunner().invoke(kdtrain, ["--cache", cache, *words])
 
 
@@ -48,7 +61,7 @@ def test_damage_that_a_run_meets_is_mended_by_the_command_that_it_prints(scene: 
     alone = train(scene.cache.name)
     assert alone.exit_code == 2 and "'kdcache build --repair'" in alone.stderr, "nothing to tell apart"
     second(scene)
-    several = train(scene.cache.name)
+    several = train(scene.cache.name, "second")
     assert f"kdcache build --cache {scene.cache.name} --repair" in several.stderr
     assert typed(several.stderr).exit_code == 0 and tree(scene.cache) == files
 

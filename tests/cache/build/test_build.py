@@ -237,7 +237,7 @@ def test_a_torn_manifest_is_written_anew_and_its_shards_are_kept(tmp_path: Path,
     for ask in (lambda: open_cache(root), lambda: build(options(tmp_path))):
         with pytest.raises(BadCache, match="cannot be read") as error:
             ask()
-        assert f"kdcache build --cache {root.name} --repair" in str(error.value)
+        assert "kdcache build --repair" in str(error.value)
     assert build(options(tmp_path, repair=True)).rows == 0
     assert tree(root) == whole
 
