@@ -29,10 +29,10 @@ SCOPE = (
     "cache/views/block_views.py", "trainer/stream/pixel_check.py",
 )  # fmt: skip
 SHORTENED = (
-    (re.compile(r"/tmp/pytest-of-[^/\s]+/pytest-\d+/[^/\s']+"), "/data"),
+    (re.compile(r"(?:/[\w.-]+)*/pytest-of-[^/\s]+/pytest-\d+/[^/\s']+"), "/data"),
     (re.compile(r"\b(x3:[0-9a-f]{4})[0-9a-f]{28}"), r"\1..."),
 )
-Places = dict[str, dict[str, set[str]]]  # file -> function -> texts
+Places = dict[str, dict[int, set[str]]]  # file -> line that raises -> texts
 
 
 class Collector:
@@ -56,19 +56,19 @@ class Collector:
     def note(self, error: Any, frame: FrameType | None) -> None:
         names = [f for f in _files(frame) if f[0].startswith(SCOPE)]
         if names:
-            file, function = names[0]
-            self.texts[file][function].add(_short(str(error)))
+            file, line = names[0]
+            self.texts[file][line].add(_short(str(error)))
 
 
-def _files(frame: FrameType | None) -> list[tuple[str, str]]:
-    """(file below the checkout, function) of the frames above, innermost first."""
+def _files(frame: FrameType | None) -> list[tuple[str, int]]:
+    """(file below the checkout, line) of the frames above, innermost first."""
     places = []
     while frame is not None and len(places) < 6:
         path = Path(frame.f_code.co_filename)
         parts = path.parts
         tops = [i for i, part in enumerate(parts) if part in ("cache", "trainer", "cli", "losses")]
         if tops and "site-packages" not in parts and "tests" not in parts:
-            places.append(("/".join(parts[tops[0] :]), frame.f_code.co_name))
+            places.append(("/".join(parts[tops[0] :]), frame.f_lineno))
         frame = frame.f_back
     return places
 
@@ -88,8 +88,8 @@ def page(texts: Places) -> str:
     ]
     for file in sorted(texts):
         lines += ["", f"## {file}"]
-        for function in sorted(texts[file]):
-            example = min(texts[file][function], key=lambda text: (len(text), text))
+        for line in sorted(texts[file]):
+            example = min(texts[file][line], key=lambda text: (len(text), text))
             lines += ["", "```text", f"error: {example}", "```"]
     return "\n".join(lines) + "\n"
 

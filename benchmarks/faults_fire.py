@@ -1,9 +1,10 @@
 """A reader under fire, of faults.py: builders update, grow, repair and die beside a reader that believes
 nothing.
 
-The reader opens the newest generation again and again, reads every living row, runs the teacher on the pixels
-that the image pipeline makes of the row's own image and view, and compares: a target that is not the
-teacher's answer to that image is a wrong pair.
+The reader opens the newest generation again and again, reads every living row, makes its pixels as a training
+run does, which compares them with their digest, runs the teacher on them, and compares: a target that is not
+the teacher's answer to that image is a wrong pair. Damage comes in place, also to files that the reader has
+checked and mapped already: what the pixels show is counted as refused, as a run would end there.
 """
 
 import os
@@ -30,6 +31,7 @@ from kdcache.cache.networks.build import build_network
 from kdcache.cache.networks.network import Network
 from kdcache.cache.reader.cache import Cache, open_cache
 from kdcache.cache.reader.rows import pixel_feed
+from kdcache.trainer.stream.pixel_check import PassingPixels
 
 SECONDS, SMALL_SECONDS = 300.0, 8.0
 
@@ -94,20 +96,24 @@ def _read_all(root: Path, teacher: Network, outcome: dict[str, int]) -> None:
     try:
         cache = open_cache(root)
         outcome["opened"] += 1
+        passing = PassingPixels(cache)
         for index, view in cache.stored_rows():
-            outcome["wrong"] += not _is_answer(cache, teacher, index, view)
+            outcome["wrong"] += not _is_answer(cache, teacher, index, view, passing)
             outcome["rows"] += 1
     except KdError:  # damage is refused: that is no wrong pair
         outcome["refused"] += 1
 
 
-def _is_answer(cache: Cache, teacher: Network, index: int, view: int) -> bool:
+def _is_answer(cache: Cache, teacher: Network, index: int, view: int, passing: PassingPixels) -> bool:
+    """Whether every stored target is the teacher's answer. Raises BadCache for other pixels than recorded."""
+
     def feed(number: int) -> Feed | None:
         return pixel_feed(cache, [cache.row(index, view)]) if number == 0 else None
 
     pipeline = ImagePipeline(feed, batch_size=1, with_maps=False)
     images_BHWC = next(iter(pipeline.run())).images_BHWC
     pipeline.close()
+    passing.compare([cache.row(index, view)], images_BHWC)
     with torch.no_grad():
         answers = teacher(images_BHWC, [tap.tap for tap in cache.manifest.taps])
     for tap in cache.manifest.taps:

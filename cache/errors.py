@@ -46,6 +46,14 @@ class BadCache(KdError, RuntimeError):
     teacher."""
 
 
+class LostGeneration(BadCache):
+    """An earlier state of a cache that cannot be read: nobody can say again what counted then."""
+
+
+class OutsideCache(BadCache):
+    """A name or a link that leads out of a cache: no repair mends it."""
+
+
 class TornManifest(BadCache):
     """A manifest that is no manifest. A build with the options that made the cache writes it anew."""
 

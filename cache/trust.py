@@ -56,6 +56,17 @@ def current_command() -> tuple[str, ...]:
     return _commands[-1] if _commands else ()
 
 
+def command_with(*options: str) -> str:
+    """What was typed with `options` behind it, to be typed; '' for a call from Python."""
+    typed = current_command()
+    return shlex.join([*typed, *options]) if typed else ""
+
+
+def typed_option(flag: str) -> bool:
+    """Whether the command line has this option."""
+    return any(flag in (word, word.partition("=")[0]) for word in current_command())
+
+
 def is_trusted(path: str) -> bool:
     module = module_of(path)
     return module in _trusted or module.startswith(_OWN)
@@ -86,7 +97,7 @@ def import_named(path: str) -> Any:
 
 def _line(strange: Sequence[str]) -> str:
     options = [word for path in strange for word in (OPTION, path)]
-    if typed := current_command():
-        return shlex.join([*typed, *options])
+    if line := command_with(*options):
+        return line
     calls = "; ".join(f"trust({path!r})" for path in strange)
     return f"{calls} of kdcache.cache.trust, or on a command line {shlex.join(options)}"

@@ -9,8 +9,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from kdcache.cache.build.build import BuildEvents
 from kdcache.cache.build.plan import Plan
 from kdcache.cache.build.predict import Prediction
+from kdcache.cache.build.repair import Repaired
 from kdcache.cache.build.samples.assign import Assignment
 from kdcache.cache.build.samples.survey import Survey
+from kdcache.cache.record.advice import advised
 from kdcache.cache.views.sets import ViewSet
 from kdcache.cli.sizes import size_text
 
@@ -40,8 +42,8 @@ class BuildDisplay:
             TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=console,
             disable=not console.is_terminal,
         )  # fmt: skip
-        self._total = self._done = self._last_line_s = 0.0
-        self._start_s = 0.0
+        self._total = self._done = self._warm = 0  # rows; those of the first batch pay for warming up
+        self._last_line_s = self._start_s = 0.0
         self._samples: TaskID | None = None
         self._targets: TaskID | None = None
 
@@ -54,12 +56,24 @@ class BuildDisplay:
 
     def events(self) -> BuildEvents:
         return BuildEvents(
+            repaired=self.repaired,
             surveyed=self.surveyed,
+            repairing=self.repairing,
             planned=self.planned,
             packed=self.packed,
             computed=self.computed,
             skipped=self.skipped,
         )
+
+    def repaired(self, repaired: Repaired) -> None:
+        """What could not be put back, which the data may not have any more."""
+        if repaired.lost:
+            blocks = ", ".join(map(str, sorted(repaired.lost)))
+            self.console.print(
+                f"could not be put back: {repaired.lost_samples} samples of the lost blocks {blocks}; those "
+                "that the data still has are made anew, as they are now",
+                highlight=False,
+            )
 
     def surveyed(self, survey: Survey) -> None:
         """What the source no longer has as the cache has it."""
@@ -78,7 +92,16 @@ class BuildDisplay:
                     markup=False,
                 )
         if survey.differs and not survey.renewed:
-            self.console.print("the cache keeps them as they were; renew it with: kdcache build --update")
+            advice = advised("the cache keeps them as they were; renew it with: kdcache build --update")
+            self.console.print(advice, highlight=False, soft_wrap=True)
+
+    def repairing(self, rows: int, num_bytes: int) -> None:
+        """What the teacher computes again before it is known what else is to do."""
+        self.console.print(
+            f"to put back {size_text(num_bytes)} of targets ({rows} teacher rows)", highlight=False
+        )
+        self._total += rows
+        self._targets = self._bar.add_task("repairs", total=rows or None, rate="")
 
     def planned(self, plan: Plan, prediction: Prediction, assignment: Assignment) -> None:
         m = plan.manifest
@@ -102,7 +125,7 @@ class BuildDisplay:
             f"at most {size_text(prediction.flight_bytes)} in memory in flight",
             highlight=False,
         )
-        self._total = prediction.rows
+        self._total += prediction.rows
         packing = sum(len(keys) for keys in assignment.to_pack.values())
         self._samples = self._bar.add_task("samples", total=packing or None, rate="", visible=bool(packing))
         self._targets = self._bar.add_task(
@@ -116,19 +139,20 @@ class BuildDisplay:
     def computed(self, rows: int) -> None:
         now_s = time.monotonic()
         if not self._start_s:
-            self._start_s = now_s  # the first batch pays for warming up; rates count from here
-            self._done -= rows
+            self._start_s, self._warm = now_s, rows  # rates count from here
         self._done += rows
         elapsed_s = now_s - self._start_s
-        rate_hz = self._done / elapsed_s if elapsed_s > 0 else 0.0
-        shown = f"{rate_hz:.1f} rows/s" if self._done >= FIRST_ESTIMATE_ROWS else ""
+        rate_hz = (self._done - self._warm) / elapsed_s if elapsed_s > 0 else 0.0
+        shown = f"{rate_hz:.1f} rows/s" if rate_hz and self._done - self._warm >= FIRST_ESTIMATE_ROWS else ""
         if self._targets is not None:
             self._bar.update(self._targets, advance=rows, rate=shown)
         if not self.console.is_terminal and shown and now_s - self._last_line_s > PLAIN_EVERY_S:
             self._last_line_s = now_s
-            left_s = (self._total - self._done) / rate_hz
+            left_s = (
+                max(0, self._total - self._done) / rate_hz
+            )  # damage may leave more to do than was planned
             self.console.print(
-                f"{self._done:.0f}/{self._total:.0f} rows, {shown}, {left_s:.0f} s left", highlight=False
+                f"{self._done}/{self._total} rows, {shown}, {left_s:.0f} s left", highlight=False
             )
 
     def skipped(self, keys: Sequence[str]) -> None:

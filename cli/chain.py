@@ -4,14 +4,15 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich_click import RichCommand, RichOptionPanel
 
 from kdcache.cache.errors import BadOption
-from kdcache.cli.shared import EXIT_INTERRUPTED, home_folder, option, per_task, written
+from kdcache.cache.trust import OPTION, names_in
+from kdcache.cli.shared import EXIT_INTERRUPTED, consented, home_folder, option, per_task, written
 from kdcache.cli.train_options import FIRST_PANEL, panels, train_options, typed
 from kdcache.trainer.config import TrainConfig
 
@@ -59,7 +60,8 @@ def chain(context: click.Context, /, **_: Any) -> None:
     given = written(context)
     networks = tuple(context.params["networks"])
     try:
-        _chain(networks, {name: value for name, value in given.items() if name != "networks"})
+        options = {name: value for name, value in given.items() if name != "networks"}
+        _chain(networks, options, consented(context))
     except KeyboardInterrupt:
         click.echo("stopped; the same command continues the chain", err=True)
         raise SystemExit(EXIT_INTERRUPTED) from None
@@ -70,7 +72,7 @@ for _title, _flags in panels(without=OTHER):
     chain.add_panel(RichOptionPanel(_title, options=[*_first, *_flags]))
 
 
-def _chain(networks: tuple[str, ...], given: Mapping[str, Any]) -> None:
+def _chain(networks: tuple[str, ...], given: Mapping[str, Any], trusted: Sequence[str]) -> None:
     from kdcache.trainer.chain import cache_of, check_chain, read_links, state_of
 
     loss, home = str(given.get("loss", "kd")), home_folder()
@@ -87,9 +89,9 @@ def _chain(networks: tuple[str, ...], given: Mapping[str, Any]) -> None:
         click.echo(f"link {place + 1} of {len(links)}: {link.network}, run {link.run}, {state}")
         if state != "finished":
             resumed = ["--resume"] if state == "begun" else []
-            _run(["kdtrain", "--run", link.run, *_arguments(options), *resumed], dry=dry)
+            _run(["kdtrain", "--run", link.run, *_arguments(options), *resumed], trusted, dry=dry)
         if place + 1 < len(links):
-            _run(_building(link, given, loss), dry=dry)
+            _run(_building(link, given, loss), trusted, dry=dry)
             cache = f"CACHE_OF_{link.run}" if dry else cache_of(home, link).name
     if not dry:
         click.echo(f"the chain is complete: {_runs(home, links)}")
@@ -137,8 +139,13 @@ def _arguments(options: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def _run(command: list[str], *, dry: bool) -> None:
-    """Run one command as a process of its own; its failure ends the chain with its exit status."""
+def _run(command: list[str], trusted: Sequence[str], *, dry: bool) -> None:
+    """Run one command as a process of its own; its failure ends the chain with its exit status.
+
+    Consent is handed on: the run of a link names its network, and a file's word alone is not enough.
+    """
+    named = names_in(command)
+    command += [word for name in trusted if name not in named for word in (OPTION, name)]
     click.echo(f"$ {shlex.join(command)}")
     status = 0 if dry else execute(command)
     if status:

@@ -16,13 +16,14 @@ def compact(cache: str | None, out: str) -> None:
     from kdcache.cache.build.compact import compact as copy
     from kdcache.cache.errors import BadOption
     from kdcache.cache.record.find import caches_dir, find_cache
+    from kdcache.cache.record.manifest import is_name
 
     home = caches_dir(home_folder())
-    if "/" in out or out.startswith("."):
+    if not is_name(out):
         raise BadOption(
             f"'{out}' is no name of a cache", where="--out", fix="give a plain name, such as --out small"
         )
-    copied = copy(find_cache(cache, home), home / out)
+    copied = copy(find_cache(cache, home, besides=out), home / out)
     CONSOLE.print(
         f"{copied.samples} samples, {copied.shards} shards copied; the cache is {copied.root}",
         highlight=False, markup=False,

@@ -1,28 +1,46 @@
 """Looking at caches and teachers: `kdcache show`, `verify`, `peek`, `taps`. Each parses and calls one
 function."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 from rich.console import Console
 
+from kdcache.cache.errors import BadOption
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import task_names
-from kdcache.cli.shared import crop_option, home_folder, parse_crop
+from kdcache.cli.shared import P, R, crop_option, home_folder, option, parse_crop
 
 CONSOLE = Console()
 
 
+def _cache_option(function: Callable[P, R]) -> Callable[P, R]:
+    """--cache beside the word without a flag, as the other commands take it."""
+    text = "The cache, as in other commands; the same as CACHE. [default: the only one]"
+    return option("--cache", "named", text=text)(function)
+
+
+def _one_cache(cache: str | None, named: str | None) -> str | None:
+    """Of the two ways to name it. Raises BadOption for two caches."""
+    if None not in (cache, named) and cache != named:
+        raise BadOption(
+            f"two caches are named, '{cache}' and '{named}'", where="--cache", fix="name one of them"
+        )
+    return named if cache is None else cache
+
+
 @click.command()
 @click.argument("cache", required=False)
+@_cache_option
 @click.option("--keys", is_flag=True, help="List the samples' keys instead.")
-def show(cache: str | None, keys: bool) -> None:
+def show(cache: str | None, named: str | None, keys: bool) -> None:
     """What a cache holds: teacher, data, views, taps, shards, digests, and which losses it can serve."""
     from kdcache.cache.reader.cache import open_cache
     from kdcache.cache.record.find import find_cache
     from kdcache.cli.show_table import print_cache
 
-    opened = open_cache(find_cache(cache, home_folder() / "caches"))
+    opened = open_cache(find_cache(_one_cache(cache, named), home_folder() / "caches"))
     if keys:
         for index in opened.living.tolist():
             click.echo(opened.key(index))
@@ -32,6 +50,7 @@ def show(cache: str | None, keys: bool) -> None:
 
 @click.command()
 @click.argument("cache", required=False)
+@_cache_option
 @click.option(
     "--pixels", is_flag=True, help="Also make every row's teacher input again and compare its digest."
 )
@@ -40,15 +59,16 @@ def show(cache: str | None, keys: bool) -> None:
 @click.option("--weights", help="The teacher's weights, where they are not those of a run.")
 @click.option("--teacher", help="The teacher, where it is code of your own. [default: the cache's]")
 def verify(
-    cache: str | None, pixels: bool, deep: bool, rows: int, weights: str | None, teacher: str | None
-) -> None:
+    cache: str | None, named: str | None, pixels: bool, deep: bool, rows: int, weights: str | None,
+    teacher: str | None,
+) -> None:  # fmt: skip
     """Check everything that a cache holds against its seals and digests; --pixels also makes the teacher's
     input again, --deep compares targets with the teacher. Exit status 1 for whatever is not as it must be."""
     from kdcache.cache.record.find import find_cache
     from kdcache.cli.verify_display import check_deeply, check_pixels, check_seals
 
     home = home_folder()
-    root = find_cache(cache, home / "caches")
+    root = find_cache(_one_cache(cache, named), home / "caches")
     good = check_seals(root, CONSOLE)
     good = good and (not pixels or check_pixels(root, CONSOLE))
     if good and deep:

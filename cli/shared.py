@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from rich_click import RichGroup
 
 from kdcache.cache.errors import BadOption, KdError
+from kdcache.cache.record.advice import advised, forget
 from kdcache.cache.tasks.contract import TaskKind
 from kdcache.cache.tasks.table import task_names, task_of
 from kdcache.cache.trust import OPTION, consent, current_command, names_in
@@ -47,11 +48,12 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())
         typed = ctx.meta[_TYPED]
+        forget()
         try:
             with consent(names_in(_without_data(typed)), [str(ctx.info_name), *typed]):
                 return super().invoke(ctx)
         except KdError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {advised(str(error))}", err=True)
             sys.exit(EXIT_KD_ERROR)
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
@@ -65,6 +67,18 @@ def _without_data(words: list[str]) -> list[str]:
     """What may name code: 'folder:DIR' behind --data looks alike and names none."""
     pairs = zip(["", *words], words, strict=False)
     return [word for before, word in pairs if before != "--data" and not word.startswith("--data=")]
+
+
+def consented(context: click.Context) -> list[str]:
+    """Modules, or MODULE:NAME, that this command line lets run: for the commands that it starts."""
+    typed = context.find_root().meta[_TYPED]
+    pairs = zip(["", *typed], typed, strict=False)
+    trusted = [
+        word.removeprefix(f"{OPTION}=")
+        for before, word in pairs
+        if OPTION in (before, word.partition("=")[0])
+    ]
+    return list(dict.fromkeys(name for name in (*names_in(_without_data(typed)), *trusted) if name != OPTION))
 
 
 def trust_option() -> click.Option:

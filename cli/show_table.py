@@ -1,14 +1,18 @@
 """`kdcache show`: what a cache holds, as tables."""
 
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from rich.console import Console
 from rich.table import Table
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.look.size import retired_bytes
+from kdcache.cache.look.size import codecs_are_trusted, retired_bytes
 from kdcache.cache.look.verify import unfinished
 from kdcache.cache.reader.cache import Cache
+from kdcache.cache.record.layout import bytes_per_row
 from kdcache.cache.spec import members_of
 from kdcache.cli.build_display import view_title
 from kdcache.cli.sizes import size_text
@@ -41,8 +45,9 @@ def print_cache(cache: Cache, console: Console) -> None:
     console.print(facts, highlight=False)
     console.print(_tap_table(cache))
     if len(cache.generation.retired):
-        freed, name = size_text(retired_bytes(cache)), cache.root.name
-        advice = f"'kdcache compact --cache {name} --out NAME' frees about {freed}"
+        known = codecs_are_trusted(m)  # else nobody may ask how large a row is
+        freed = f"about {size_text(retired_bytes(cache))}" if known else "their room"
+        advice = f"'kdcache compact --cache {cache.root.name} --out NAME' frees {freed}"
         console.print(advice, highlight=False, soft_wrap=True)  # a command that is cut cannot be typed
     console.print(f"losses it can serve: {', '.join(_losses(cache))}", highlight=False)
 
@@ -78,26 +83,39 @@ def _tap_table(cache: Cache) -> Table:
 
 
 def _bytes_by_tap(cache: Cache) -> dict[str, tuple[int, int]]:
-    """Tap -> (bytes on disk, stored values), from the records alone."""
+    """Tap -> (bytes on disk, stored values), from the records alone. An object of several taps is divided
+    among them by their raw sizes; by their values, where a codec is code that nobody trusts."""
     m = cache.manifest
-    bytes_and_values: dict[str, tuple[int, int]] = {}
+    stored = {name: 0 for name in m.tap_names}
+    counted = dict(stored)
+    trusted = codecs_are_trusted(m)
     for key in cache.coverage.keys():
         record = cache.targets_record(key)
         views = cache.block_views(key.block, key.view)
-        sizes = [tuple(size) for size in views.geometry[views.valid][:, 5:7].tolist()]
+        sizes = Counter(tuple(size) for size in views.geometry[views.valid][:, 5:7].tolist())
+        values, raw = {}, {}
         for tap in record.targets:
-            values = sum(_count(m.tap(tap).spec(*size).shape) for size in sizes)
-            num_bytes = sum(o.num_bytes for o in record.objects if f"/{tap}/" in f"/{o.name}")
-            old = bytes_and_values.get(tap, (0, 0))
-            bytes_and_values[tap] = old[0] + num_bytes, old[1] + values
-    return bytes_and_values
+            specs = [(m.tap(tap).spec(*size), rows) for size, rows in sizes.items()]
+            values[tap] = sum(rows * math.prod(spec.shape) for spec, rows in specs)
+            counted[tap] += values[tap]
+            if trusted:
+                raw[tap] = sum(rows * bytes_per_row(m, tap, spec) for spec, rows in specs)
+        for entry in record.objects:
+            # The path of an array names format, teacher and tap; a tar lies in no folder of a tap.
+            folder = entry.name.split("/")[2:3]
+            owners = [tap for tap in record.targets if [tap] == folder] or record.targets
+            for tap, share in zip(owners, _divided(entry.num_bytes, owners, raw or values), strict=True):
+                stored[tap] += share
+    return {name: (stored[name], counted[name]) for name in m.tap_names}
 
 
-def _count(shape: tuple[int, ...]) -> int:
-    total = 1
-    for n in shape:
-        total *= n
-    return total
+def _divided(num_bytes: int, taps: Sequence[str], weights: Mapping[str, int]) -> Iterator[int]:
+    """Whole bytes for each tap, in the ratio of their weights; together exactly `num_bytes`."""
+    whole, before, given = sum(weights[tap] for tap in taps) or 1, 0, 0
+    for tap in taps:
+        before += weights[tap]
+        yield num_bytes * before // whole - given
+        given = num_bytes * before // whole
 
 
 def _losses(cache: Cache) -> list[str]:

@@ -1,15 +1,25 @@
 """`kdcache verify`: what was checked, what is not as it must be, and what to do. Each check says whether all
 is well."""
 
+import shlex
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from kdcache.cache.look.verify import deep_check, pixel_check, problems, unfinished
+from kdcache.cache.look.verify import deep_check, pixel_check, problems, undescribed, unfinished
 from kdcache.cache.networks.network import Network
 from kdcache.cache.reader.cache import open_cache
-from kdcache.cache.record.generation import list_generations, newest_generation
+from kdcache.cache.record.advice import CACHES
+from kdcache.cache.record.copied import finishing_line, is_unfinished_copy
+from kdcache.cache.record.find import cache_word
+from kdcache.cache.record.generation import Generation, list_generations, newest_generation
+from kdcache.cache.trust import OPTION, command_with
+from kdcache.cli.shared import home_folder
+
+# A command that is broken into two lines cannot be typed again.
+_AS_TYPED: Any = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 def check_seals(root: Path, console: Console) -> bool:
@@ -18,16 +28,22 @@ def check_seals(root: Path, console: Console) -> bool:
     for problem in bad:
         console.print(f"{problem.title}: {problem.text}", style="red", highlight=False, markup=False)
     if bad:
-        console.print(
-            f"{len(bad)} problems; run: kdcache build --cache {root.name} --repair",
-            highlight=False,
-            soft_wrap=True,  # a command that is broken into two lines cannot be typed again
-        )
+        word = shlex.quote(cache_word(root, home_folder() / CACHES))
+        advice = list(dict.fromkeys(problem.fix for problem in bad if problem.fix))
+        if not all(problem.fix for problem in bad):
+            advice.append(f"run: kdcache build --cache {word} --repair")
+        # a command that is broken into two lines cannot be typed again
+        console.print(f"{len(bad)} problems; {'; then '.join(advice)}", **_AS_TYPED)
         return False
+    if is_unfinished_copy(root):
+        console.print("this copy of a cache is not finished: nothing in it counts yet", highlight=False)
+        console.print(f"finish it with: {finishing_line(root)}", **_AS_TYPED)
+        return True
     generation = newest_generation(root) if list_generations(root) else None
     if generation is None:
         console.print("no build of this cache has finished: nothing in it counts yet", highlight=False)
     else:
+        _say_undescribed(generation, console)
         console.print(
             f"generation {generation.number}: {len(generation.seals)} shards checked, "
             f"{generation.num_living} samples, {len(generation.retired)} retired, 0 damaged",
@@ -40,6 +56,17 @@ def check_seals(root: Path, console: Console) -> bool:
             highlight=False,
         )
     return True
+
+
+def _say_undescribed(generation: Generation, console: Console) -> None:
+    """What was left out, because it needs code that nobody trusts, and the line that includes it."""
+    if taps := undescribed(generation):
+        codecs = dict.fromkeys(tap.codec for tap in taps)
+        line = command_with(*(word for codec in codecs for word in (OPTION, codec)))
+        console.print(
+            f"descriptions of the arrays of {', '.join(tap.name for tap in taps)} were not compared: that "
+            f"takes code of somebody's own; if you trust it: {line}", **_AS_TYPED,
+        )  # fmt: skip
 
 
 def check_pixels(root: Path, console: Console) -> bool:

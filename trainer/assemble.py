@@ -19,6 +19,7 @@ from kdcache.cache.grid import DenseGrid, levels_of_kinds
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.network_config import NetworkConfig, grid_of
 from kdcache.cache.networks.resolve import resolve_teacher
+from kdcache.cache.networks.run_card import DataClasses, other_classes
 from kdcache.cache.networks.weights import weights_digest
 from kdcache.cache.record.find import runs_dir
 from kdcache.cache.sources.table import open_source, splits
@@ -197,6 +198,7 @@ def _named_teacher(config: TrainConfig, name: str, home: Path, run_source: RunSo
         output_stride=None,
         weights=config.teacher_weights,
         taps=None,
+        classes=DataClasses(run_source.class_names, run_source.spec),
     )
     return teacher, line
 
@@ -250,6 +252,12 @@ def _validation(run_source: RunSource, ranks: Ranks, config: TrainConfig) -> tup
         source = open_source(run_source.spec, "val")
     except Missing as error:
         return None, f"no validation: {error.what} ({error.where}): {missing}"
+    if differ := other_classes(run_source.class_names, source.class_names):
+        raise BadOption(
+            f"the 'val' split of '{run_source.spec}' has other classes than what is trained on: {differ}",
+            where=f"--data {run_source.spec}",
+            fix="name its classes, in their order, as they were; or build the cache again from these data",
+        )
     evaluate = partial(
         judge,
         source=source,

@@ -109,6 +109,23 @@ def read_config(run_dir: Path) -> TrainConfig:
     return TrainConfig(**values)
 
 
+def start_words(config: TrainConfig, run: str) -> list[str]:
+    """The command that starts a run with the options of another one, under the name `run`."""
+    words = ["kdtrain", "--run", run]
+    computed = {"run", *(["steps"] if config.epochs is not None else [])}
+    for one in fields(config):
+        value = getattr(config, one.name)
+        if one.name in computed or value is None or value == one.default:
+            continue
+        if isinstance(value, bool):
+            words.append(flag(one.name) if value else f"--no-{flag(one.name)[2:]}")
+        elif isinstance(value, tuple):
+            words += [flag(one.name), ",".join(map(str, value))]
+        else:
+            words += [flag(one.name), str(value)]
+    return words
+
+
 def merge_for_resume(stored: TrainConfig, given: Mapping[str, Any], *, where: str) -> TrainConfig:
     """The stored options, with those that are free on resume replaced by what the user gave now.
 

@@ -1,5 +1,7 @@
 """A run from the options that a user wrote: start it, continue it, judge it. What the command line calls."""
 
+import itertools
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,17 +10,17 @@ from typing import Any, NamedTuple
 from accelerate import Accelerator
 from torch import nn
 
-from kdcache.cache.errors import BadOption
+from kdcache.cache.errors import BadOption, LostGeneration
 from kdcache.cache.networks.names import is_library
 from kdcache.cache.networks.resolve import member_names, resolve_teacher
 from kdcache.cache.networks.run import load_run_network
-from kdcache.cache.networks.run_card import RunCard, read_run_card
+from kdcache.cache.networks.run_card import DataClasses, RunCard, classes_fix, other_classes, read_run_card
 from kdcache.cache.record.find import caches_dir, find_cache, runs_dir
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source
 from kdcache.cache.trust import consent, names_in, require_trust
 from kdcache.trainer.assemble import assemble
-from kdcache.trainer.config import MachineOptions, TrainConfig, merge_for_resume, read_config
+from kdcache.trainer.config import MachineOptions, TrainConfig, merge_for_resume, read_config, start_words
 from kdcache.trainer.events import Listen, silent
 from kdcache.trainer.folder.environment import begun_generation
 from kdcache.trainer.folder.home import (
@@ -58,7 +60,12 @@ def _train(given: Mapping[str, Any], *, home: Path, resume: bool, listen: Listen
     if not resume:
         check_free(run_dir)
     generation = begun_generation(run_dir) if resume else None
-    run_source = open_run_source(config, home, output_stride=config.output_stride, generation=generation)
+    try:
+        run_source = open_run_source(config, home, output_stride=config.output_stride, generation=generation)
+    except LostGeneration as error:
+        again = shlex.join(start_words(config, _free_name(run_dir)))
+        fix = f"this run cannot go on; start it anew on what counts now: {again}"
+        raise LostGeneration(error.what, where=error.where, fix=fix) from error
     if not resume:
         config = config.with_steps(run_source.num_samples)
 
@@ -66,6 +73,12 @@ def _train(given: Mapping[str, Any], *, home: Path, resume: bool, listen: Listen
         return assemble(config, home=home, run_source=run_source, ranks=ranks_of(accelerator))
 
     return train(config, run_dir, build, resume=resume, listen=listen)
+
+
+def _free_name(run_dir: Path) -> str:
+    """'r18-2' beside a run r18, or the next number that is free."""
+    names = (f"{run_dir.name}-{number}" for number in itertools.count(2))
+    return next(name for name in names if not (run_dir.parent / name).exists())
 
 
 def started(given: Mapping[str, Any], home: Path) -> TrainConfig:
@@ -130,14 +143,14 @@ def evaluate_run(
     card = read_run_card(run_dir)
     spec = absolute_spec(data) if data else card.data
     source = open_source(spec, split)
-    if tuple(source.class_names) != tuple(card.class_names):
+    if differ := other_classes(card.class_names, source.class_names):
         raise BadOption(
-            f"'{spec}' has {len(source.class_names)} classes, the run {len(card.class_names)}; names differ",
+            f"'{spec}' has {len(source.class_names)} classes, the run {len(card.class_names)}: {differ}",
             where=f"--data {spec}",
-            fix=f"judge it on data with the classes of {card.data}",
+            fix=classes_fix(run_dir.name, card, spec),
         )
     recording = _recording_judge(source) if with_records else None
-    asked, line = _teacher(teacher, teacher_weights, card, home)
+    asked, line = _teacher(teacher, teacher_weights, card, home, spec)
     metrics = judge_alone(
         load_run_network(run_dir) if exit_number is None else load_exit(run_dir, exit_number),
         source,
@@ -158,7 +171,7 @@ def _recording_judge(source: Source) -> Judge:
 
 
 def _teacher(
-    name: str | None, weights: str | None, card: RunCard, home: Path
+    name: str | None, weights: str | None, card: RunCard, home: Path, spec: str
 ) -> tuple[nn.Module | None, str]:
     if name is None:
         if weights is not None:
@@ -176,6 +189,7 @@ def _teacher(
         num_classes=len(card.class_names),
         weights=weights,
         mean=len(member_names(name, folder)) > 1,  # an ensemble answers as one
+        classes=DataClasses(card.class_names, spec),
     )
     return teacher, line
 

@@ -8,6 +8,7 @@ NAMES = f"{PRECISION}::test_caches_of_one_teacher_in_several_precisions_have_sev
 REFUSED = f"{PRECISION}::test_growing_in_another_precision_is_refused"
 SIZES = "tests/cache/build/test_batch_size.py"
 DIGESTS = "tests/cache/reader/test_sample_digests.py"
+KEPT_DIGEST = f"{SIZES}::test_the_digest_that_is_kept_of_a_row_is_that_of_its_pixels_alone"
 CLASSES = "tests/cache/sources/test_class_names.py"
 
 MUTANTS = [
@@ -34,12 +35,23 @@ MUTANTS = [
      f"{PRECISION}::test_a_command_that_repeats_the_caches_own_precision_is_followed"),
     ("--amp of the command line is 'no' when it was not written", "cli/kdcache:build",
      "amp=amp,", 'amp=amp or "no",', "tests/cli/test_build_amp.py"),
+    ("the command that would build the other cache leaves out the split", "build_words", '!= "train"',
+     '== ""', "tests/cli/test_build_amp.py"),
+    ("the command that would build the other cache is not quoted", "chosen_precision",
+     'shlex.join([*build_words(old), "--amp", amp])', '" ".join([*build_words(old), "--amp", amp])',
+     "tests/cli/test_build_amp.py"),
     ("a deep check computes in float32 whatever the cache's precision", "deep_check",
      "in_precision(cache.manifest.precision, ", 'in_precision("fp32", ',
      f"{PRECISION}::test_a_deep_check_finds_the_targets_that_the_precision_gave"),
     # ---- batch size
     ("targets of a batch are written in the reverse order of its rows", "TargetBuilder._forward",
      "enumerate(batch.rows)", "enumerate(reversed(batch.rows))", SIZES),
+    ("the digest that is kept of a row is that of the first one of its batch", "TargetBuilder._forward",
+     "zip(digests, batch.rows, strict=True)", "((digests[0], row) for row in batch.rows)",
+     KEPT_DIGEST),
+    ("the digest that is kept is of another row of the batch", "TargetBuilder._forward",
+     "zip(digests, batch.rows, strict=True)", "zip(digests[::-1], batch.rows, strict=True)",
+     KEPT_DIGEST),
     ("int8 levels are those of the whole batch", "codecs/int8.py:_levels",
      "value_BCHW.amin((2, 3)), value_BCHW.amax((2, 3))",
      "value_BCHW.amin((0, 2, 3)).expand(value_BCHW.shape[:2]), value_BCHW.amax((2, 3))", SIZES),
@@ -47,10 +59,25 @@ MUTANTS = [
      "[row.effects for row in rows], mixed_BHWC",
      "[row.effects and rows[0].effects for row in rows], mixed_BHWC", SIZES),
     # ---- digests of samples
+    ("the digest of an image tar is not checked in classification", "StoredSamples.image",
+     "        self._check_object(tar_name(block))\n",
+     "        if not self._truth.one_class:\n            self._check_object(tar_name(block))\n", DIGESTS),
+    ("the digest of an image tar is not checked", "StoredSamples.image",
+     "        self._check_object(tar_name(block))\n", "", DIGESTS),
+    ("a damaged object counts as checked", "StoredSamples.check_object",
+     "        problem = object_problem(self.store, entry)\n",
+     "        self._checked.add(entry.name)\n        problem = object_problem(self.store, entry)\n", DIGESTS),
+    ("the index of samples is not checked", "StoredSamples.block", "self._check_object(index_name(block))",
+     "pass", DIGESTS),
     ("objects are compared by their size alone", "object_problem",
      "None if digest == entry.digest else", "None if digest else", DIGESTS),
+    ("a digest covers the first piece of a file alone", "local.py:_write_file",
+     "state.update(rest[:written])", "state.update(rest[: written * (not num_bytes)])",
+     "tests/cache/stores/test_local.py::test_a_write_in_small_pieces_is_still_whole"),
     ("a digest of buffers covers the first of them alone", "digest_bytes", "in buffers:", "in buffers[:1]:",
      DIGESTS),
+    ("verify does not look at samples", "look/verify.py:_of_shards", "in sorted(generation.seals.items()):",
+     "in sorted(pair for pair in generation.seals.items() if pair[0].view >= 0):", DIGESTS),
     # ---- names and numbers of classes
     ("two class names of CamVid are swapped", "camvid.py:CLASSES",
      '"sign_symbol", "fence"', '"fence", "sign_symbol"', CLASSES),

@@ -6,12 +6,15 @@ LAYOUT = "tests/cache/record/test_layout.py"
 NAMES = f"{RECORDS}::test_names_of_records_are_fixed_for_good_because_caches_hold_them"
 LISTED = f"{RECORDS}::test_the_folder_tells_every_shard_and_nothing_else"
 EXISTS = f"{RECORDS}::test_what_exists_is_told_by_records_and_the_table_of_passes"
-TORN = f"{RECORDS}::test_a_torn_record_names_its_shard_its_file_and_the_way_out"
-COUNTED = f"{MANIFEST}::test_views_and_blocks_are_counted_over_all_sets_and_samples"
+TORN = "tests/cache/look/test_verify.py::test_a_torn_record_is_a_problem_and_not_the_end_of_the_search"
+COUNTED = f"{MANIFEST}::test_views_are_counted_over_all_sets"
 DAMAGE = f"{CLASSIFIER}::test_a_flipped_bit_and_a_missing_file_are_named"
 
 MUTANTS = [
     # ---- records
+    ("half-written records count", "list_records", "_NAME.fullmatch(", "_NAME.match(", LISTED),
+    ("a million blocks are too many to list", "record/records:_NAME", "([0-9]{5,})", "([0-9]{5})", LISTED),
+    ("a torn record ends in a traceback", "read_sealed", "(OSError, ValueError)", "OSError", TORN),
     ("records of views have two digits", "record_name", "{shard.view:03d}", "{shard.view:02d}", NAMES),
     ("records forget their pass", "record_name", "-{shard.pass_id}", "", NAMES),
     ("the first view counts as samples", "ShardKey.of_samples", "self.view < 0", "self.view <= 0",
@@ -26,6 +29,13 @@ MUTANTS = [
     ("the name of a pass depends on the order of its targets", "manifest.py:pass_id", "sorted(names)",
      "names",
      f"{MANIFEST}::test_the_name_of_a_pass_depends_on_what_is_stored_and_not_on_the_order"),
+    ("views are counted of the last set alone", "Manifest.num_views", "v.first + v.count", "v.count",
+     COUNTED),
+    ("a view number belongs to the next set", "Manifest.view_set", "number < v.first + v.count",
+     "number < v.first + v.count - 1", COUNTED),
+    ("passes are not written into the manifest", "plain_manifest", "    return plain | {\n",
+     '    return plain | {\n        "passes": {},\n',
+     f"{MANIFEST}::test_a_manifest_comes_back_as_it_was_written"),
     # ---- the classifier
     ("a damaged classifier is read", "read_classifier", "if check else None", "if False else None", DAMAGE),
     ("a missing classifier is no problem", "classifier_problem",
@@ -35,7 +45,7 @@ MUTANTS = [
     # ---- which cache
     ("of several caches the first one is taken", "find_cache", "if len(caches) == 1:", "if caches:",
      f"{FIND}::test_of_several_caches_none_is_taken_unasked"),
-    ("a folder without manifest is a cache", "list_caches", "if (p / FILE_NAME).is_file()", "if p.is_dir()",
+    ("a folder without manifest is a cache", "list_caches", "if is_cache(path)", "if path.is_dir()",
      f"{FIND}::test_only_folders_with_a_manifest_are_caches"),
     ("a tilde in the home is a folder's name", "home_dir", ".expanduser()", "",
      f"{FIND}::test_home_is_the_variable_else_the_current_folder"),

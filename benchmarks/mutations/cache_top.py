@@ -6,7 +6,7 @@ MEMBERS = f"{SPEC}::test_the_mean_over_an_ensemble_answers_what_every_member_has
 KEPT = f"{SPEC}::test_what_is_kept_of_a_tap_is_not_taken_for_a_member"
 SHOWN = f"{ERRORS}::test_an_error_shows_its_three_parts_on_three_lines"
 NEAREST = f"{ERRORS}::test_a_misspelt_name_is_answered_with_the_nearest_and_all_legal_ones"
-FILE = f"{PRINT}::test_a_file_has_the_digest_of_its_bytes_however_long_it_is"
+LONG = f"{PRINT}::test_a_long_file_is_covered_to_its_last_byte"
 
 MUTANTS = [
     # ---- spec
@@ -40,6 +40,8 @@ MUTANTS = [
     ("a digest of values has half its digits", "digest_of", "num_hex // 2", "num_hex // 4",
      f"{PRINT}::test_a_digest_of_values_is_blake2b_of_that_form"),
     ("a digest of buffers is that of the last one", "digest_bytes", "        state.update(buffer)\n",
-     "        state = hashlib.blake2b(buffer, digest_size=16)\n",
+     "        state = RunningDigest()\n        state.update(buffer)\n",
      f"{PRINT}::test_a_digest_of_buffers_is_that_of_their_joined_bytes"),
+    ("a long file is digested by its beginning", "RunningDigest.update", "update(piece)",
+     "update(piece[: 1 << 16])", LONG),
 ]  # fmt: skip

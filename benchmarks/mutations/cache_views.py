@@ -16,7 +16,9 @@ GROWN = f"{SETS}::test_a_cache_grown_to_sixteen_crops_holds_the_crops_of_sixteen
 DIGESTS = f"{SETS}::test_sets_of_before_there_were_recipes_keep_their_digests_and_their_fields"
 NEWER = f"{SETS}::test_a_set_of_views_of_a_newer_version_is_refused_by_name"
 PARTNER = f"{VIEW}::test_a_partner_keeps_its_effects_and_is_not_mixed_itself"
-BLOCK = f"{VIEW}::test_a_blocks_views_hand_out_the_rows_of_their_record_with_their_partners"
+BLOCK = (
+    "tests/cache/views/test_block_views.py::test_a_blocks_columns_hand_out_its_rows_and_say_who_is_mixed_in"
+)
 SAYS = f"{VIEW}::test_a_view_says_what_follows_its_crop_whom_it_is_mixed_with_and_how_much_is_its_own"
 
 MUTANTS = [
@@ -41,6 +43,10 @@ MUTANTS = [
     # ---- rows and views
     ("the share of a cutmix image is its partner's", "Row.own_share", "1.0 - int(", "int(", SAYS),
     ("a partner is mixed with somebody in turn", "Row.mixed_with", "effects=unmixed, ", "", PARTNER),
+    ("rows are numbered within their block", "BlockViews.row", "self.first + place", "place", BLOCK),
+    ("a partner that is not where it was is left out in silence", "Cache.row",
+     "if partner is None and partner_key(own.effects) is None:", "if partner is None:",
+     "tests/cache/reader/test_partners.py::test_a_partner_column_that_disagrees_with_the_effects_is_refused"),
     ("without a crop the image before its resizing is shown", "View.geometry", "(0, 0, resize_h, resize_w)",
      "(0, 0, height, width)", f"{VIEW}::test_without_a_crop_the_whole_resized_image_is_shown"),
     # ---- sets

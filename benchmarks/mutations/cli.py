@@ -10,6 +10,17 @@ FIGURES = f"{REACH}::test_eval_shows_percent_and_writes_ratios_with_null_for_a_c
 VERIFY = f"{REACH}::test_verify_runs_the_teacher_again_only_when_asked_and_on_the_rows_that_were_typed"
 DRY = "tests/cli/test_chain.py::test_dry_run_prints_the_commands_and_runs_nothing"
 NAME = "cli/kdcache:build"
+CHANGES = "tests/cli/test_look_at_changes.py"
+COMPACT = "tests/cli/test_compact.py"
+COPIED = f"{COMPACT}::test_damage_is_named_before_anything_is_copied"
+PLAIN = f"{COMPACT}::test_a_copy_lies_beside_the_other_caches"
+KILLED = f"{COMPACT}::test_a_copy_that_was_killed_is_in_nobodys_way_and_every_command_says_how_it_ends"
+MOVED = (
+    "tests/cli/test_owner_commands.py"
+    "::test_data_that_were_moved_are_named_by_the_line_that_every_build_prints"
+)
+NAMED = f"{CHANGES}::test_of_several_caches_one_is_named_as_every_command_takes_it"
+TARS = f"{CHANGES}::test_bytes_of_a_tar_are_shown_for_each_tap_that_lies_in_it"
 
 MUTANTS = [
     # kdcache build
@@ -47,7 +58,7 @@ MUTANTS = [
     ("an error exits with 1", "EXIT_KD_ERROR", "2", "1", REFUSED),
     ("an error exits with 0", "KdGroup.invoke", "sys.exit(EXIT_KD_ERROR)", "return None", REFUSED),
     ("an error goes to stdout", "KdGroup.invoke", ', err=True)', ")", REFUSED),
-    ("an error's place is not printed", "KdGroup.invoke", '{error}', '{error.what}', REFUSED),
+    ("an error's place is not printed", "KdGroup.invoke", 'str(error)', 'str(error.what)', REFUSED),
     ("a fault of the program is an error of the user", "KdGroup.invoke", "except KdError as",
      "except Exception as", f"{BUILD}::test_a_fault_of_the_program_keeps_its_traceback"),
     ("Ctrl-C exits as an error", "EXIT_INTERRUPTED", "130", "1", STOPPED),
@@ -81,8 +92,19 @@ MUTANTS = [
     # looking
     ("verify with damage exits with 0", "look:verify", "SystemExit(1)", "SystemExit(0)",
      "tests/cli/test_owner_commands.py::test_verify_reports_damage_with_exit_status_1"),
+    ("verify compares 8 rows whatever was typed", "look:verify", "weights, teacher), rows, CONSOLE)",
+     "weights, teacher), 8, CONSOLE)", VERIFY),
+    ("verify never runs the teacher", "look:verify", "if good and deep:", "if deep and not good:", VERIFY),
     ("verify runs the teacher of another name", "look:verify", "weights, teacher), rows", "weights), rows",
      VERIFY),
+    ("show ignores --cache", "look:show", "_one_cache(cache, named)", "cache", NAMED),
+    ("verify ignores --cache", "look:verify", "_one_cache(cache, named)", "cache", NAMED),
+    ("of two caches one is ignored", "_one_cache", "cache != named", "False", NAMED),
+    ("each tap of a tar is as large as the other", "show_table:_bytes_by_tap", "raw or values",
+     "dict.fromkeys(owners, 1)", TARS),
+    ("bytes of a tar belong to no tap", "show_table:_bytes_by_tap", " or record.targets", "", TARS),
+    ("peek takes a view that is not there", "look/peek:peek", "    _require_view(cache, view)\n", "",
+     "tests/cache/look/test_peek.py::test_a_view_that_is_not_there_offers_those_that_are"),
     ("peek draws view 0", "look:peek", "key, view, out)", "key, 0, out)",
      f"{REACH}::test_peek_draws_the_sample_the_view_and_the_file_that_were_typed"),
     ("taps ignores --classes", "look:taps", "classes, output_stride, task", "19, output_stride, task",
@@ -91,6 +113,29 @@ MUTANTS = [
      f"{REACH}::test_taps_lists_shapes_of_the_input_and_the_classes_that_were_typed"),
     ("taps shows values as bytes", "tap_rows", "part.num_bytes for part", "1 for part",
      f"{REACH}::test_taps_lists_shapes_of_the_input_and_the_classes_that_were_typed"),
+    # compact
+    ("what is copied is not checked before", "build/compact.py:compact", "    copy.check()\n", "", COPIED),
+    ("consent is asked for after a folder was made", "Copy.check", "cache.codec(name)", "pass",
+     "tests/cli/test_strangers.py"
+     "::test_a_strange_codecs_cache_is_copied_by_the_line_that_the_refusal_prints"),
+    ("targets are copied unchecked", "Cache.check_targets", "self.check_object(entry)", "pass", COPIED),
+    ("a copy writes over what a build has begun", "_refuse_others",
+     "(begun and not is_unfinished_copy(out))", "False",
+     f"{COMPACT}::test_what_a_build_has_begun_is_not_written_over"),
+    ("a copy that did not end is one of several caches", "list_caches",
+     "and not is_unfinished_copy(path)", "", KILLED),
+    ("the copy is one of several caches", "find_cache", "or path.name != besides", "or True", KILLED),
+    ("a copy that did not end is called a build", "open_generation", "if generation is None and is_unf",
+     "if False and is_unf", KILLED),
+    ("verify calls a copy that did not end a build", "check_seals", "if is_unfinished_copy(root):",
+     "if False:", KILLED),
+    ("a copy is called by no name", "is_name", "re.match(_NAME, text) is not None and", "", PLAIN),
+    ("a copy's name is longer than a folder's", "is_name",
+     " and len(os.fsencode(text)) <= MAX_NAME_BYTES", "", PLAIN),
+    # data that moved
+    ("data that were moved are asked for without their cache", "open_remembered",
+     '["--cache", cache] if cache and not typed_option("--cache") else []', "[]", MOVED),
+    ("a cache of data that moved twice is not named", "_cache_of", " or list(specs)", "", MOVED),
     # chain
     ("a chain goes on after a command that failed", "cli/chain:_run", "raise SystemExit(status)", "return",
      "tests/cli/test_chain.py"),

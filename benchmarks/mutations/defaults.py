@@ -175,6 +175,7 @@ MUTANTS = [
     ("the help says 2G in flight", "cli/kdcache:build", "default=f\"{DEFAULTS['memory_bytes'] // GIB}G\"",
      'default="2G"', BUILD),
     ("an array shard has 64 MiB", "MAX_SHARD_BYTES", "256 << 20", "64 << 20", BUILD),
+    ("targets are written as webdataset", "_fresh", "else DEFAULT_FORMAT", 'else "webdataset"', BUILT),
     ("a cache is in webdataset and its help says so", "DEFAULT_FORMAT", '"zarr"', '"webdataset"', BUILD),
     ("the help says that targets are webdataset", "cli/kdcache:build", "[default: {DEFAULT_FORMAT}]",
      "[default: webdataset]", BUILD),

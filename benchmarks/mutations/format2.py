@@ -8,9 +8,11 @@ ZARR, TARS = "tests/cache/stores/test_zarr_format.py", "tests/cache/stores/test_
 READER = "tests/cache/reader"
 BUILD, MODEL = "tests/cache/build", "tests/cache/build/test_store_model.py"
 VERIFY, STRANGERS = "tests/cache/look/test_verify.py", "tests/cli/test_strangers.py"
+TEACHER = "tests/cache/look/test_teacher.py"
 LOST = (
     "tests/cache/build/samples/test_survey.py::test_rows_of_a_lost_block_are_dead_and_their_keys_want_others"
 )
+FIRST, ADVICE = "tests/cache/build/test_first_build.py", "tests/cli/test_advice.py"
 PIXELS, ORDER = "tests/trainer/stream/test_pixel_check.py", "tests/trainer/stream/test_order.py"
 
 MUTANTS = [
@@ -66,7 +68,7 @@ MUTANTS = [
     ("the oldest generation counts", "newest_generation", "numbers[-1]", "numbers[0]", GENERATION),
     (
         "a generation under another name is read",
-        "read_generation",
+        "record/generation.py:_read",
         "if body.number != number:",
         "if False:",
         GENERATION,
@@ -155,6 +157,21 @@ MUTANTS = [
     ("every build renews", "survey", "    if update:", "    if True:", MODEL),
     ("rows of lost blocks live", "survey", "for b in lost for row", "for b in () for row", LOST),
     ("unwanted rows of a kept block count", "assign", "unwanted |= {", "unwanted &= {", BUILD),
+    (
+        "rows that show a changed sample live on",
+        "survey",
+        "dead |= set(mixed)",
+        "pass",
+        "tests/cache/build/samples/test_survey.py::test_a_row_that_shows_a_changed_sample_is_made_again",
+    ),
+    (
+        "unfinished rows that show a changed sample are kept",
+        "drop_stale",
+        "if views is None or _shows_dead(",
+        "if views is None or False and _shows_dead(",
+        "tests/cache/build/test_pending.py"
+        "::test_unfinished_rows_that_show_what_has_changed_since_are_made_again",
+    ),
     (
         "files that changed since are adopted",
         "assign.py:_same",
@@ -254,13 +271,48 @@ MUTANTS = [
         "require_trust([]",
         STRANGERS,
     ),
-    ("a path in a manifest is followed", "own_teacher", '"/" in m or', "", f"{STRANGERS} tests/cache/look"),
+    ("a path in a manifest is followed", "own_teacher", '"/" in m or', "", TEACHER),
     (
         "a factory in a manifest is called",
         "own_teacher",
-        '(":" in m and not is_library(m))',
-        "False",
-        f"{STRANGERS} tests/cache/look",
+        "[*factories, *manifest.foreign_names]",
+        "[]",
+        TEACHER,
+    ),
+    (
+        "--trust is no consent for a cache's teacher",
+        "own_teacher",
+        '"/" in m or',
+        '":" in m or "/" in m or',
+        TEACHER,
+    ),
+    (
+        "the line for a teacher's path forgets the cache",
+        "own_teacher",
+        'if not cache or typed_option("--cache")',
+        "if True",
+        TEACHER,
+    ),
+    (
+        "digests need a codec's code",
+        "verify.py:_of_arrays",
+        "if tap not in strange",
+        "",
+        f"{STRANGERS}::test_digests_of_a_strange_codecs_cache_are_checked_without_running_it",
+    ),
+    (
+        "what verify left out is not said",
+        "check_seals",
+        "_say_undescribed(generation, console)",
+        "pass",
+        f"{STRANGERS}::test_digests_of_a_strange_codecs_cache_are_checked_without_running_it",
+    ),
+    (
+        "show asks a strange codec for its sizes",
+        "print_cache",
+        "known = codecs_are_trusted(m)",
+        "known = True",
+        f"{STRANGERS}::test_a_cache_of_a_strange_codec_with_retired_rows_is_shown",
     ),
     ("looking for a module runs its package", "_is_module", 'dotted.partition(".")[0]', "dotted", STRANGERS),
     (
@@ -312,5 +364,31 @@ MUTANTS = [
         "if written > FORMAT:",
         "if False:",
         "tests/cache/record/test_manifest.py",
+    ),
+    # ---- what a command says and keeps
+    (
+        "a first build that died is begun anew by a command that says less",
+        "make_plan",
+        "drawn, named.claimed)",
+        "drawn, None)",
+        FIRST,
+    ),
+    (
+        "a cache without a manifest is none",
+        "record/find.py:is_cache",
+        'or any((path / FOLDER).glob("*.json"))',
+        "",
+        "tests/cache/record/test_find.py",
+    ),
+    ("a lost block is unfinished for ever", "unfinished", "and key.block not in lost", "", ADVICE),
+    ("advice does not say which cache", "advised", "if not _named:", "if True:", ADVICE),
+    ("advice names no path", "works_on", "else str(root)", "else root.name", ADVICE),
+    ("lost samples are not told", "BuildDisplay.repaired", "if repaired.lost:", "if False:", ADVICE),
+    (
+        "validation labels may be of other classes",
+        "trainer/assemble.py:_validation",
+        "if differ := other_classes(run_source.class_names, source.class_names):",
+        "if differ := '':",
+        "tests/trainer/test_run.py",
     ),
 ]

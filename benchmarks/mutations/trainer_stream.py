@@ -24,6 +24,10 @@ MUTANTS = [
     ("blocks are read in the order of the disk in every epoch", "_epoch_order",
      "np.argsort(words.random_raw(num_blocks)", "np.argsort(words.random_raw(num_blocks) * np.uint64(0)",
      BLOCKS),
+    ("the last window of an epoch is a short one", "_epoch_order",
+     "max(1, len(valid) // (window_blocks(shard_samples) * shard_samples))",
+     "-(-len(valid) // (window_blocks(shard_samples) * shard_samples))",
+     f"{ORDER}::test_blocks_that_do_not_fill_a_window_join_the_others"),
     ("an older version's order changed", "_STREAM", "0x6F72646572", "0x6F72646573",
      PINNED),
     ("invalid samples are visited", "_epoch_order", "np.frombuffer(banned, np.int64))",
@@ -51,6 +55,10 @@ MUTANTS = [
     ("a window may begin within a cell of the coarser map", "WindowViews.__init__",
      "math.lcm(*strides), math.gcd(*strides)", "math.gcd(*strides), math.gcd(*strides)",
      "tests/trainer/stream/test_alignment.py"),
+    ("other pixels than the teacher saw are trained on", "pixel_check.py:_require", "if remade != stored:",
+     "if False:",
+     "tests/trainer/stream/test_pixel_check.py"
+     "::test_a_row_that_is_made_again_with_other_pixels_stops_the_run_before_its_first_batch"),
     # ---- fresh views
     ("fresh views are those that a cache stores", "FreshStream._number", "(FRESH_VIEW + epoch)", "epoch",
      f"{FRESH} {STREAM}::test_fresh_views_never_repeat_a_stored_one"),

@@ -50,7 +50,9 @@ from kdcache.cache.trust import consent
 class BuildEvents(NamedTuple):
     """Where a build reports. The CLI prints; tests collect."""
 
+    repaired: Callable[[Repaired], None] = lambda repaired: None
     surveyed: Callable[[Survey], None] = lambda survey: None
+    repairing: Callable[[int, int], None] = lambda rows, num_bytes: None  # what the teacher does first
     planned: Callable[[Plan, Prediction, Assignment], None] = lambda plan, prediction, assignment: None
     packed: Callable[[int], None] = lambda samples: None
     computed: Callable[[int], None] = lambda rows: None
@@ -120,7 +122,8 @@ def _begin(plan: Plan, options: BuildOptions, events: BuildEvents) -> Begun:
     """Sweep a killed builder's litter, mend what is damaged if asked, and decide what is to be done."""
     store = LocalStore(plan.root)
     store.sweep()
-    repaired = repair(plan, options, events.computed) if options.repair else Repaired()
+    repaired = repair(plan, options, events.repairing, events.computed) if options.repair else Repaired()
+    events.repaired(repaired)
     if plan.generation is not None and not store.exists(FILE_NAME):
         store.put(FILE_NAME, manifest_bytes(plan.generation.manifest))  # it says the same
     drop_conflicts(plan, store)
@@ -136,11 +139,12 @@ def _begin(plan: Plan, options: BuildOptions, events: BuildEvents) -> Begun:
     blocks = standing_blocks(plan, assignment.num_blocks, repaired.lost)
     _refuse_lost(plan, blocks)
     manifest, works = _work(plan, blocks)
-    prediction = predict(replace(plan, manifest=manifest), works, assignment.to_pack)
-    events.planned(replace(plan, manifest=manifest), prediction, assignment)
+    earlier, grown = _earlier_rows(cache, state), replace(plan, manifest=manifest)
+    prediction = predict(grown, works, assignment.to_pack, dead, Copies(cache, earlier))
+    events.planned(grown, prediction, assignment)
     _refuse_full_disk(plan.root, prediction)
     _write_claims(plan, claims(plan, manifest))
-    return Begun(manifest, works, assignment, dead, _earlier_rows(cache, state), repaired)
+    return Begun(manifest, works, assignment, dead, earlier, repaired)
 
 
 def _assigned(plan: Plan, state: Survey) -> Assignment:
@@ -170,7 +174,7 @@ def _refuse_lost(plan: Plan, blocks: list[int]) -> None:
         raise BadCache(
             f"the records of {len(lost)} shards are lost, the first is {min(lost).title}",
             where=str(plan.root),
-            fix=f"run 'kdcache build --cache {plan.root.name} --repair'",
+            fix="run 'kdcache build --repair'",
         )
 
 

@@ -1,14 +1,14 @@
 """`kdcache compact`: the living rows of a cache, bit for bit, in a fresh one, without a forward.
 
 Blocks are full again and retired rows are left behind; the old cache stays as it is. A copy that was killed
-goes on with the same command, as long as the old cache still counts the same generation.
+goes on with the same command, as long as the old cache still counts the same generation. What is copied is
+checked before anything is written.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from kdcache.cache.build.lock import build_lock
@@ -19,6 +19,8 @@ from kdcache.cache.errors import BadCache, BadOption
 from kdcache.cache.look.describe import whole_layout
 from kdcache.cache.reader.cache import Cache, open_cache
 from kdcache.cache.record.classifier import CLASSIFIER_FILE
+from kdcache.cache.record.copied import NOTE, CopyNote, copy_note, is_unfinished_copy
+from kdcache.cache.record.find import cache_word
 from kdcache.cache.record.generation import (
     BlockEntry,
     RecordEntry,
@@ -36,7 +38,7 @@ from kdcache.cache.record.records import (
     record_bytes,
     record_name,
 )
-from kdcache.cache.record.sealed import read_sealed, sealed
+from kdcache.cache.record.sealed import sealed
 from kdcache.cache.spec import RowParts, TensorSpec, ceil_div
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
@@ -46,12 +48,6 @@ from kdcache.cache.tasks.table import task_of
 from kdcache.cache.views.block_views import block_views
 from kdcache.cache.views.sets import ViewSet
 from kdcache.cache.views.view import Row
-
-NOTE = "compact.json"  # which generation was copied: a builder's note, part of no generation
-
-
-class _Note(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    copied: str  # seal of the generation
 
 
 class Compacted(NamedTuple):
@@ -65,25 +61,39 @@ class Compacted(NamedTuple):
 def compact(root: Path, out: Path, done: Callable[[int], None] = lambda rows: None) -> Compacted:
     """Copy the living rows of the cache `root` into the new cache `out`; `done(rows)` after each shard.
 
-    Raises BadOption when `out` is a finished cache already, BadCache for damage in what is copied.
+    Raises BadOption when something else than a copy that did not end is at `out`, and for code that nobody
+    trusts; BadCache for damage in what is copied. Nothing is written then.
     """
     cache = open_cache(root)
     store = LocalStore(out)
-    if list_generations(out):
-        if not _is_copy(cache, store):
-            raise BadOption(
-                f"there is a cache '{out.name}' already", where=str(out), fix="name a new one: --out OTHER"
-            )
+    if _is_copy(cache, store) and list_generations(out):
         return Compacted(out, len(cache.living), 0)
+    _refuse_others(out)
+    manifest = _manifest(cache, out.name)
+    copy = Copy(cache, store, manifest)
+    copy.check()
     with build_lock(out):
         store.sweep()
         _begin(cache, store)
-        manifest = _manifest(cache, out.name)
         _claims(cache, store, manifest)
-        copy = Copy(cache, store, manifest)
         shards = copy.samples() + copy.targets(done)
         copy.settle()
     return Compacted(out, len(copy.living), shards)
+
+
+def _refuse_others(out: Path) -> None:
+    """Raises BadOption where a copy would write over a cache, or over what a build has begun."""
+    begun = (out / FILE_NAME).exists() or bool(list_records(out))
+    if (
+        list_generations(out)
+        or (begun and not is_unfinished_copy(out))
+        or (out.exists() and not out.is_dir())
+    ):
+        raise BadOption(
+            f"there is a cache '{out.name}' already" if out.is_dir() else f"'{out.name}' is a file",
+            where=str(out),
+            fix="name a new one: --out OTHER",
+        )
 
 
 def _begin(cache: Cache, store: LocalStore) -> None:
@@ -91,16 +101,14 @@ def _begin(cache: Cache, store: LocalStore) -> None:
     if not _is_copy(cache, store):
         for block in sorted({key.block for key in list_records(store.root)}):
             remove_block(store.root, store, block)
-        store.put(NOTE, sealed(_Note(copied=cache.generation.seal)))
+        source = cache_word(cache.root, store.root.parent)
+        store.put(NOTE, sealed(CopyNote(copied=cache.generation.seal, cache=source)))
 
 
 def _is_copy(cache: Cache, store: LocalStore) -> bool:
     """Whether what is there was copied of this very generation."""
-    try:
-        note, _ = read_sealed(store.root / NOTE, _Note, what=NOTE, fix="")
-    except BadCache:
-        return False
-    return note.copied == cache.generation.seal
+    note = copy_note(store.root)
+    return note is not None and note.copied == cache.generation.seal
 
 
 def _manifest(cache: Cache, name: str) -> Manifest:
@@ -134,10 +142,29 @@ class Copy:
         self._new = {old: new for new, old in enumerate(self.living)}
         self._new_of_key = {cache.key(old): new for new, old in enumerate(self.living)}
         self.num_blocks = ceil_div(len(self.living), manifest.shard_samples)
-        self._there = list_records(store.root)
+        self._there: set[ShardKey] = set()  # what an earlier run copied
+
+    def check(self) -> None:
+        """Everything that is copied against its seals and digests, which are not computed again later; and
+        that codecs may run, on which the arrays' descriptions depend. Raises BadOption and BadCache."""
+        cache, manifest = self._cache, self._manifest
+        for name in manifest.tap_names:
+            cache.codec(name)
+        cache.classifier()
+        blocks = sorted({old // cache.shard_samples for old in self.living})
+        for block in blocks:
+            cache.check_samples(block)
+        for views in manifest.views:
+            for number in range(views.first, views.first + views.count):
+                for block in blocks:
+                    cache.check_targets(_names(cache, views), number, block)
+                if views.recipe.mixes:
+                    for old in self.living:
+                        self._moved(cache.row(old, number))
 
     def samples(self) -> int:
         """Copy the blocks of samples that are not there; how many."""
+        self._there = list_records(self._store.root)
         missing = [block for block in range(self.num_blocks) if ShardKey(block) not in self._there]
         for block in missing:
             entries = [self._entry(old) for old in self._block(block)]

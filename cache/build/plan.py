@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdcache.cache.build.options import BuildOptions, TapRequest, default_requests
+from kdcache.cache.build.samples.remembered import open_remembered, own_word
 from kdcache.cache.build.size import shard_samples
-from kdcache.cache.build.standing import Standing, standing
 from kdcache.cache.codecs.reduction import reduced_spec
 from kdcache.cache.codecs.table import default_codec, make_codec
 from kdcache.cache.errors import BadCache, BadOption, unknown
@@ -24,15 +24,16 @@ from kdcache.cache.look.teacher import own_teacher
 from kdcache.cache.networks.build import refuse_stride
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.resolve import member_names, resolve_teacher, run_folder
-from kdcache.cache.networks.run_card import RunCard, read_run_card
+from kdcache.cache.networks.run_card import DataClasses, RunCard, read_run_card
 from kdcache.cache.networks.weights import weights_digest
+from kdcache.cache.record.advice import works_on
 from kdcache.cache.record.classifier import classifier_digest, pack_classifier
-from kdcache.cache.record.command import EMPTY, KEPT, build_words, keeps_empty
-from kdcache.cache.record.generation import (
-    Generation,
-)
+from kdcache.cache.record.command import EMPTY, KEPT, build_words, difference, keeps_empty
+from kdcache.cache.record.find import list_caches
+from kdcache.cache.record.generation import Generation
 from kdcache.cache.record.manifest import Manifest, TapEntry, cache_name, pass_id
 from kdcache.cache.record.precision import chosen_precision
+from kdcache.cache.record.standing import Standing, standing
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source
 from kdcache.cache.stores.contract import ShardKey
@@ -78,7 +79,7 @@ def make_plan(options: BuildOptions) -> Plan:
     named = standing(options.cache, repair=options.repair) if options.cache else Standing(None, None)
     old = named.manifest
     precision = chosen_precision(options.amp, old if named.generation else None, old)
-    teacher = options.teacher or own_teacher(old)
+    teacher = options.teacher or own_teacher(old, own_word(options))
     network, card, choice, source = _teacher_and_source(options, teacher, old)
     options = options.resolved(source.task, tuple(network.taps), network.groups)
     drawn = _drawn(options, card, source, old)
@@ -93,6 +94,7 @@ def make_plan(options: BuildOptions) -> Plan:
     name = cache_name(source.name, _label(teacher), identity)
     root = options.cache or options.caches_dir / name
     if options.cache is None:
+        works_on(root, options.caches_dir, list_caches(options.caches_dir))
         named = standing(root, repair=options.repair)
     typed = tuple(n for r in options.requests() for n in (r.codec or "", r.reduction) if ":" in n)
     with consent(typed):
@@ -101,8 +103,7 @@ def make_plan(options: BuildOptions) -> Plan:
             manifest = grown_manifest(named.counted, options, network)
             manifest = manifest.grown(data_spec=_spec_of(source))
         else:
-            planned = old if options.cache else None
-            manifest = _fresh(options, name, teacher, identity, network, source, drawn, planned)
+            manifest = _fresh(options, name, teacher, identity, network, source, drawn, named.claimed)
     classifier = pack_classifier(network.classifier_weight())
     manifest = manifest.grown(classifier=classifier_digest(classifier))
     return Plan(root, manifest, source, network, choice, named.generation, named.claimed, classifier, typed)
@@ -131,6 +132,7 @@ def _teacher_and_source(
         weights=weights,
         taps=modules or None,
         mean=options.mean or (old is not None and bool(old.network.get("mean"))),
+        classes=DataClasses(tuple(source.class_names), _spec_of(source)),
     )
     if network.num_classes not in (0, len(source.class_names)):  # 0: a backbone, features only
         raise BadOption(
@@ -143,10 +145,11 @@ def _teacher_and_source(
 
 def _source_of(options: BuildOptions, teacher: str, old: Manifest | None) -> Source:
     """The data that were named, else the cache's, else those that the teacher was trained on."""
-    spec = options.data or (old.data_spec if old else None)
     keep = options.keep_empty or (old is not None and keeps_empty(old))
-    if spec is not None:
-        return open_source(spec, options.split, keep_empty=keep)
+    if options.data is not None:
+        return open_source(options.data, options.split, keep_empty=keep)
+    if old is not None and old.data_spec:
+        return open_remembered(old.data_spec, options, teacher, keep_empty=keep)
     folders = [run_folder(name, options.runs_dir) for name in member_names(teacher, options.runs_dir)]
     runs = [folder for folder in folders if folder is not None]
     if not runs:
@@ -155,7 +158,7 @@ def _source_of(options: BuildOptions, teacher: str, old: Manifest | None) -> Sou
             where="kdcache build",
             fix="give --data NAME:DIR, such as --data camvid:DIR",
         )
-    return open_source(read_run_card(runs[0]).data, options.split, keep_empty=keep)
+    return open_remembered(read_run_card(runs[0]).data, options, teacher, keep_empty=keep)
 
 
 def _refuse_keeping(options: BuildOptions, source: Source) -> None:
@@ -223,8 +226,7 @@ def _same_identity(old: Manifest, identity: dict[str, object], root: Path) -> No
             elif key == "recipe":
                 words += ["--augment", str(value)]
             raise BadCache(
-                f"the cache was made with {key} {str(old.identity.get(key))[:60]}, now it is "
-                f"{str(value)[:60]}",
+                f"the cache was made with {difference(key, old.identity.get(key), value)}",
                 where=str(root),
                 fix="another teacher, dataset, precision, crop or recipe gets a cache of its own: "
                 + (shlex.join(words) if key in ("crop", "recipe") else "build without --cache"),
@@ -248,11 +250,14 @@ def _fresh(
     drawn: Drawn,
     planned: Manifest | None,
 ) -> Manifest:
-    """`planned` is what an unfinished first build of the named cache meant to make."""
+    """`planned` is what an unfinished first build of this cache meant to make: what is not asked for now
+    stays as it was asked for then, and what is recorded already is kept."""
     views = _fresh_views(options, source, drawn, planned)
     usual = default_requests(source.task, tuple(network.taps), network.groups)
     wanted = options.requests() or (() if planned else usual)
-    entries = {t.name: t for t in planned.taps} if planned else {}
+    # A cache that is named grows by a tap; the command that began it says all that is wanted, or nothing.
+    kept = planned is not None and (options.cache is not None or not wanted)
+    entries = {t.name: t for t in planned.taps} if planned and kept else {}
     entries |= {entry.name: entry for entry in tap_entries(wanted, network)}
     manifest = Manifest(
         name=planned.name if planned else name,

@@ -1,11 +1,13 @@
 """What a build will cost, known before the first forward: every map's shape follows from its view."""
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from kdcache.cache.build.copies import Copies, Expected
 from kdcache.cache.build.plan import Plan, Work
+from kdcache.cache.build.samples.survey import content_or_none
 from kdcache.cache.build.size import CRC_BYTES, INDEX_BYTES, flight_bytes, header_size
 from kdcache.cache.record.layout import bytes_per_row, target_layout
 from kdcache.cache.record.manifest import Manifest, pass_id
@@ -27,7 +29,7 @@ class Prediction(NamedTuple):
     sample_bytes: int  # original image and label files; labels may be re-encoded smaller or larger
     free_bytes: int
     flight_bytes: int
-    rows: int
+    rows: int  # for the teacher; what is copied is not among them
 
 
 def missing_work(root: Path, manifest: Manifest, blocks: Iterable[int]) -> list[Work]:
@@ -44,53 +46,85 @@ def missing_work(root: Path, manifest: Manifest, blocks: Iterable[int]) -> list[
     return works
 
 
-def predict(plan: Plan, works: Sequence[Work], to_pack: Mapping[int, Sequence[str]]) -> Prediction:
-    """Bytes to write and to hold. Exact for targets: every map's shape follows from its view."""
+def predict(
+    plan: Plan,
+    works: Sequence[Work],
+    to_pack: Mapping[int, Sequence[str]],
+    dead: Container[int] = (),
+    copies: Copies | None = None,
+) -> Prediction:
+    """Bytes to write and to hold, rows for the teacher: those of the samples that are not `dead`, without
+    those that `copies` has. Exact for targets: every map's shape follows from its view."""
     manifest = plan.manifest
-    inputs = _BlockInputs(plan, to_pack)
+    inputs = _BlockInputs(plan, to_pack, dead)
     targets = rows = 0
     for work in works:
-        crop = manifest.view_set(work.shard.view).crop
-        sizes = inputs.sizes(work.shard.block)
-        shown = [crop] * len(sizes) if crop else [size for size in sizes if size[0]]
-        rows += len(shown)
-        targets += sum(_shard_bytes(manifest, name, shown) for name in work.targets)
-        targets += len(shown) * ROW_BYTES + FILE_BYTES
+        samples = inputs.samples(work.shard.block)
+        targets += shard_bytes(manifest, work, [sample.size for sample in samples])
+        rows += len(samples) - (copies.count(manifest, work, samples, inputs.image_digest) if copies else 0)
     new = [inputs.index_of[key] for keys in to_pack.values() for key in keys]
-    samples = sum(plan.source.num_bytes(index) + TAR_BYTES for index in new)
+    packed = sum(plan.source.num_bytes(index) + TAR_BYTES for index in new)
     free = shutil.disk_usage(_existing(plan.root)).free
     flight = flight_bytes(manifest, inputs.seen or [plan.source.default_crop])
-    return Prediction(targets, samples, free, flight, rows)
+    return Prediction(targets, packed, free, flight, rows)
+
+
+def shard_bytes(manifest: Manifest, work: Work, sizes: Sequence[tuple[int, int]]) -> int:
+    """Of a shard of targets of images of these sizes."""
+    crop = manifest.view_set(work.shard.view).crop
+    shown = [crop or size for size in sizes]
+    return (
+        sum(_tap_bytes(manifest, name, shown) for name in work.targets) + len(shown) * ROW_BYTES + FILE_BYTES
+    )
 
 
 class _BlockInputs:
-    """(height, width) of the samples of a block, of those that are packed and of those that will be."""
+    """The living samples of a block, of those that are packed and of those that will be."""
 
-    def __init__(self, plan: Plan, to_pack: Mapping[int, Sequence[str]]) -> None:
+    def __init__(self, plan: Plan, to_pack: Mapping[int, Sequence[str]], dead: Container[int]) -> None:
         self.index_of = {key: i for i, key in enumerate(plan.source.keys)}
         self.seen: set[tuple[int, int]] = set()
-        self._plan, self._to_pack = plan, to_pack
+        self._plan, self._to_pack, self._dead = plan, to_pack, dead
         self._store = LocalStore(plan.root)
         self._full = any(v.crop is None for v in plan.manifest.views)
-        self._sizes: dict[int, list[tuple[int, int]]] = {}
+        self._blocks: dict[int, list[Expected]] = {}
 
-    def sizes(self, block: int) -> list[tuple[int, int]]:
-        """(0, 0) of one whose header cannot be read; of no consequence where every view is a crop."""
-        if block not in self._sizes:
-            self._sizes[block] = self._read(block)
-            self.seen |= set(self._sizes[block]) if self._full else set()
-        return self._sizes[block]
+    def samples(self, block: int) -> list[Expected]:
+        """Where some view is whole without those whose header cannot be read; they are refused later on."""
+        if block not in self._blocks:
+            self._blocks[block] = list(self._read(block))
+            self.seen |= {sample.size for sample in self._blocks[block]} if self._full else set()
+        return self._blocks[block]
 
-    def _read(self, block: int) -> list[tuple[int, int]]:
+    def image_digest(self, sample: Expected) -> bytes:
+        """Of the source's own bytes."""
+        block, place = divmod(sample.row, self._plan.manifest.shard_samples)
         if block not in self._to_pack:
-            return open_packed(self._store, block).valid_sizes
-        keys = self._to_pack[block]
-        if not self._full:
-            return [(1, 1)] * len(keys)
-        return [header_size(self._plan.source, self.index_of[key]) for key in keys]
+            digest: bytes = open_packed(self._store, block).image_digests[place].tobytes()
+            return digest
+        return content_or_none(self._plan.source, self.index_of[sample.key])[0]
+
+    def _read(self, block: int) -> Iterator[Expected]:
+        first = block * self._plan.manifest.shard_samples
+        if block not in self._to_pack:
+            yield from (e for e in packed_samples(self._store, block, first) if e.row not in self._dead)
+            return
+        for index, key in enumerate(self._to_pack[block], first):
+            size = header_size(self._plan.source, self.index_of[key]) if self._full else (1, 1)
+            if size[0]:
+                yield Expected(index, key, size)
 
 
-def _shard_bytes(manifest: Manifest, name: str, inputs: Sequence[tuple[int, int]]) -> int:
+def packed_samples(store: LocalStore, block: int, first: int) -> Iterator[Expected]:
+    """The samples of a recorded block that can be used."""
+    samples = open_packed(store, block)
+    sizes = zip(samples.heights.tolist(), samples.widths.tolist(), strict=True)
+    for place, (key, size) in enumerate(zip(samples.keys, sizes, strict=True)):
+        if samples.valid[place]:
+            yield Expected(first + place, key, size)
+
+
+def _tap_bytes(manifest: Manifest, name: str, inputs: Sequence[tuple[int, int]]) -> int:
     tap = manifest.tap(name)
     by_size: dict[tuple[int, int], int] = {}
     for size in inputs:

@@ -7,7 +7,7 @@ recorded digests. Where it has not (a file changed since, another machine rounds
 its rows die, and the build that follows makes new ones for their keys.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ import numpy as np
 from kdcache.cache.build.draw import Living
 from kdcache.cache.build.options import BuildOptions
 from kdcache.cache.build.plan import Plan, Work
+from kdcache.cache.build.predict import packed_samples, shard_bytes
 from kdcache.cache.build.same_pixels import EarlierPixels
 from kdcache.cache.build.samples.pack import entries_again
 from kdcache.cache.build.targets import TargetBuilder
@@ -42,10 +43,17 @@ class Repaired(NamedTuple):
     lost_generation: bool = False  # what it retired has to be found out again
     shards: int = 0  # that have their bytes back
     rows: int = 0  # that the teacher computed for them
+    lost_samples: int = 0  # of the lost blocks, those that lived
 
 
-def repair(plan: Plan, options: BuildOptions, computed: Callable[[int], None]) -> Repaired:
-    """Put back what can be put back. Call it under the builder's lock."""
+def repair(
+    plan: Plan,
+    options: BuildOptions,
+    planned: Callable[[int, int], None],
+    computed: Callable[[int], None],
+) -> Repaired:
+    """Put back what can be put back. Call it under the builder's lock. `planned(rows, bytes)` is called
+    before the teacher computes any."""
     rows = 0
 
     def count(done: int) -> None:
@@ -64,9 +72,18 @@ def repair(plan: Plan, options: BuildOptions, computed: Callable[[int], None]) -
     lost = {key.block for key in damaged if key.of_samples and not _pack_again(plan, store, key.block)}
     todo = [key for key in damaged if not key.of_samples and key.block not in lost]
     living = _living_then(plan, store, generation, todo, frozenset(generation.block_numbers) - lost)
+    if living:
+        planned(*_cost(plan, store, generation, living))
     lost |= _compute_again(plan, generation, options, living, count)
     shards = sum(key.block not in lost for key in damaged)
-    return Repaired(frozenset(lost), lost_generation, shards, rows)
+    return Repaired(frozenset(lost), lost_generation, shards, rows, _living_in(generation, lost))
+
+
+def _living_in(generation: Generation, blocks: Collection[int]) -> int:
+    """Living samples of these blocks."""
+    size = len(generation.retired) and generation.manifest.shard_samples
+    dead = sum(int(index) // size in blocks for index in generation.retired) if size else 0
+    return sum(generation.blocks[block].rows for block in blocks) - dead
 
 
 def _drop_damaged_generations(plan: Plan, store: LocalStore) -> bool:
@@ -140,6 +157,19 @@ def _compute_again(
         write=write,
     ).run(works, computed)
     return lost
+
+
+def _cost(
+    plan: Plan, store: LocalStore, generation: Generation, living: Mapping[ShardKey, Living]
+) -> tuple[int, int]:
+    """Rows for the teacher, and bytes of the shards that `living` names."""
+    rows = num_bytes = 0
+    for key, alive in living.items():
+        samples = packed_samples(store, key.block, key.block * plan.manifest.shard_samples)
+        sizes = [sample.size for sample in samples if sample.row not in alive.dead]
+        rows += len(sizes)
+        num_bytes += shard_bytes(plan.manifest, Work(key, generation.manifest.passes[key.pass_id]), sizes)
+    return rows, num_bytes
 
 
 def _living_then(

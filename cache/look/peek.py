@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from kdcache.cache.errors import BadOption
 from kdcache.cache.images.feed import Feed
 from kdcache.cache.images.pipeline import ImagePipeline
 from kdcache.cache.networks.network_config import NetworkConfig
@@ -28,11 +29,13 @@ Panel = tuple[str, np.ndarray]  # title, (H, W, 3) uint8
 
 
 def peek(cache: Cache, key: str, view: int, out: Path) -> list[str]:
-    """Draw sample `key` under view number `view` to `out` (PNG); returns the titles of the panels."""
+    """Draw sample `key` under view number `view` to `out` (PNG); returns the titles of the panels. Raises
+    BadOption for a key or a view that the cache does not have."""
     index = cache.find(key)
+    _require_view(cache, view)
     panels = _pixel_panels(cache, index, view)
-    values = {tap: _decoded(cache, tap, index, view) for tap in cache.manifest.tap_names}
-    values = {tap: value for tap, value in values.items() if value is not None}
+    decoded = ((tap, _decoded(cache, tap, index, view)) for tap in cache.manifest.tap_names)
+    values = {tap: value for tap, value in decoded if value is not None}
     answers = _answer_panels(cache, values, panels[0][1])
     alone = [panel for name, panel in answers.items() if name not in values]
     panels += alone
@@ -41,6 +44,21 @@ def peek(cache: Cache, key: str, view: int, out: Path) -> list[str]:
     out.parent.mkdir(parents=True, exist_ok=True)
     _compose(panels).save(out)
     return [title for title, _ in panels]
+
+
+def _require_view(cache: Cache, view: int) -> None:
+    legal = cache.view_numbers()
+    if view in legal:
+        return
+    listed = ", ".join(
+        f"{v.first}..{v.first + v.count - 1} ({v.kind})" if v.count > 1 else f"{v.first} ({v.kind})"
+        for v in cache.complete_views(())
+    )
+    raise BadOption(
+        f"the cache has no view {view}",
+        where=f"cache {cache.root.name}",
+        fix=f"name one of its views: {listed or 'none of them is finished'}",
+    )
 
 
 def _pixel_panels(cache: Cache, index: int, view: int) -> list[Panel]:

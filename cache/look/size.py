@@ -4,6 +4,13 @@ import numpy as np
 
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.record.layout import bytes_per_row
+from kdcache.cache.record.manifest import Manifest
+from kdcache.cache.trust import is_trusted
+
+
+def codecs_are_trusted(manifest: Manifest) -> bool:
+    """Whether the sizes of all targets can be asked for: each codec is kdcache's own or trusted."""
+    return all(":" not in tap.codec or is_trusted(tap.codec) for tap in manifest.taps)
 
 
 def retired_bytes(cache: Cache) -> int:

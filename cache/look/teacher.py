@@ -14,24 +14,32 @@ from kdcache.cache.networks.weights import weights_digest
 from kdcache.cache.record.manifest import Manifest, read_manifest
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import task_of
+from kdcache.cache.trust import command_with, is_trusted, require_trust, typed_option
 
 
-def own_teacher(manifest: Manifest | None) -> str:
-    """The teacher a manifest names: a run by its plain name, or a library's network; '' without a manifest.
+def own_teacher(manifest: Manifest | None, cache: str = "") -> str:
+    """The teacher a manifest names: a run by its plain name, a library's network, or a factory of a module
+    that is trusted; '' without a manifest. `cache` is the cache for --cache, where a line that names the
+    teacher has to name it too.
 
-    Anything else is a hint: raises BadOption with what to type. A path could lead into the cache itself, to a
-    run that a stranger put there.
+    Anything else is a hint: raises BadOption with the line to type. A path has to be typed whatever is
+    trusted: it could lead into the cache itself, to a run that a stranger put there.
     """
-    name = manifest.teacher_origin if manifest else ""
+    if manifest is None:
+        return ""
+    name, where = manifest.teacher_origin, f"teacher of cache {manifest.name}"
     members = split_names(name)  # of an ensemble; one teacher is its only member
-    hints = [m for m in members if "/" in m or "\\" in m or (":" in m and not is_library(m))]
-    if hints:
-        assert manifest is not None
+    if any("/" in m or "\\" in m for m in members):
+        words = [] if not cache or typed_option("--cache") else ["--cache", cache]
+        words += ["--teacher", name]
         raise BadOption(
-            f"the cache names a teacher that is no plain run and no library's network: '{name}'",
-            where=f"cache {manifest.name}",
-            fix=f"type it again if you trust it: --teacher {shlex.quote(name)}",
+            f"the cache names its teacher by a path, which is not followed: '{name}'",
+            where=where,
+            fix=f"if you trust it: {command_with(*words) or shlex.join(words)}",
         )
+    factories = [m for m in members if ":" in m and not is_library(m)]
+    if not all(is_trusted(factory) for factory in factories):
+        require_trust([*factories, *manifest.foreign_names], where=where)  # one line for all of them
     return name
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from kdcache.cache.codecs.reduction import load_reduction
-from kdcache.cache.errors import BadCache
+from kdcache.cache.errors import BadCache, OutsideCache
 from kdcache.cache.images.feed import Feed, pixel_digests
 from kdcache.cache.images.pipeline import ImagePipeline
 from kdcache.cache.look.describe import whole_layout
@@ -16,14 +16,17 @@ from kdcache.cache.networks.network import Network
 from kdcache.cache.reader.cache import Cache, open_cache
 from kdcache.cache.reader.rows import pixel_feed
 from kdcache.cache.record.classifier import classifier_problem
+from kdcache.cache.record.generation import FOLDER as GENERATIONS
 from kdcache.cache.record.generation import Generation, generation_name, list_generations, read_generation
-from kdcache.cache.record.manifest import FILE_NAME, read_manifest
+from kdcache.cache.record.manifest import FILE_NAME, TapEntry, read_manifest
 from kdcache.cache.record.precision import FULL, in_precision
 from kdcache.cache.record.records import TargetsRecord, list_records, objects_of, read_record
 from kdcache.cache.stores.contract import ShardKey
+from kdcache.cache.stores.inside import path_inside
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.object_check import object_problem
 from kdcache.cache.stores.table import target_format
+from kdcache.cache.trust import is_trusted
 
 
 class Problem(NamedTuple):
@@ -32,6 +35,7 @@ class Problem(NamedTuple):
     key: ShardKey | None  # None: of no shard
     where: str  # what it is part of, where it is of no shard
     text: str
+    fix: str = ""  # what to do where no repair helps
 
     @property
     def title(self) -> str:
@@ -54,11 +58,15 @@ def problems(root: Path, seen: Callable[[int], None] = lambda num_bytes: None) -
     """Whatever is damaged, missing, or does not belong together, of all that the newest generation counts.
     `seen(bytes)` is called as objects are read. Raises Missing for no cache, BadCache for another format."""
     generation = None
+    try:  # whose files would not be looked for
+        path_inside(root, GENERATIONS)
+    except OutsideCache as error:
+        yield _problem(None, GENERATIONS, error)
     for number in list_generations(root):
         try:
             generation = read_generation(root, number)
         except BadCache as error:
-            yield Problem(None, generation_name(number), error.what)
+            yield _problem(None, generation_name(number), error)
     yield from _of_claims(root, generation)
     if generation is None:
         return
@@ -72,6 +80,10 @@ def problems(root: Path, seen: Callable[[int], None] = lambda num_bytes: None) -
         yield from _of_arrays(root, generation)
 
 
+def _problem(key: ShardKey | None, where: str, error: BadCache) -> Problem:
+    return Problem(key, where, error.what, error.fix if isinstance(error, OutsideCache) else "")
+
+
 def _of_claims(root: Path, generation: Generation | None) -> Iterator[Problem]:
     """The manifest that lies in the folder."""
     try:
@@ -79,7 +91,7 @@ def _of_claims(root: Path, generation: Generation | None) -> Iterator[Problem]:
     except BadCache as error:
         if "has format" in error.what:
             raise
-        yield Problem(None, FILE_NAME, error.what)
+        yield _problem(None, FILE_NAME, error)
         return
     if generation is not None and manifest.identity != generation.manifest.identity:
         yield Problem(None, FILE_NAME, f"{FILE_NAME} is that of another cache, {manifest.name}")
@@ -91,26 +103,34 @@ def _of_shards(root: Path, generation: Generation, seen: Callable[[int], None]) 
         try:
             record, _ = read_record(root, key, seal)
         except BadCache as error:
-            yield Problem(key, "", error.what)
+            yield _problem(key, "", error)
             continue
         if isinstance(record, TargetsRecord) and record.samples != generation.blocks[key.block].seal:
             yield Problem(key, "", "its targets were made from other samples than the cache holds")
         for entry in objects_of(record):
             try:
-                text = object_problem(store, entry)
+                if text := object_problem(store, entry):
+                    yield Problem(key, "", text)
             except BadCache as error:
-                text = error.what
-            if text:
-                yield Problem(key, "", text)
+                yield _problem(key, "", error)
             seen(entry.num_bytes)
 
 
 def _of_arrays(root: Path, generation: Generation) -> Iterator[Problem]:
-    """Descriptions for other readers; of taps and views that the generation counts."""
+    """Descriptions for other readers; of taps and views that the generation counts. Those of `undescribed`
+    taps are left out: what they must say is known to their codecs alone."""
     manifest = generation.manifest
+    strange = undescribed(generation)
+    manifest = manifest.grown(taps=tuple(tap for tap in manifest.taps if tap not in strange))
     layout = whole_layout(root, manifest, generation.block_numbers, generation.num_blocks)
     for text in target_format(manifest.target_format).problems(LocalStore(root), layout):
         yield Problem(None, "description of an array", text)
+
+
+def undescribed(generation: Generation) -> tuple[TapEntry, ...]:
+    """Taps whose codecs are somebody's own code that nobody trusts."""
+    taps = generation.manifest.taps
+    return tuple(tap for tap in taps if ":" in tap.codec and not is_trusted(tap.codec))
 
 
 def damaged_shards(root: Path, generation: Generation) -> list[ShardKey]:
@@ -120,10 +140,13 @@ def damaged_shards(root: Path, generation: Generation) -> list[ShardKey]:
 
 
 def unfinished(root: Path) -> list[ShardKey]:
-    """Shards that are recorded beyond the newest generation: a build has not ended."""
+    """Shards that are recorded beyond the newest generation: a build has not ended. Those of a block that was
+    lost counted before, and never will again."""
     numbers = list_generations(root)
-    known = read_generation(root, numbers[-1]).seals if numbers else {}
-    return sorted(key for key in list_records(root) if key not in known)
+    newest = read_generation(root, numbers[-1]) if numbers else None
+    known = newest.seals if newest else {}
+    lost = set(range(newest.num_blocks)) - set(newest.block_numbers) if newest else set()
+    return sorted(key for key in list_records(root) if key not in known and key.block not in lost)
 
 
 class OtherPixels(NamedTuple):

@@ -25,7 +25,13 @@ from kdcache.cache.networks.names import (
 )
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.run import load_run_network
-from kdcache.cache.networks.run_card import RunCard, read_run_card
+from kdcache.cache.networks.run_card import (
+    DataClasses,
+    RunCard,
+    classes_fix,
+    other_classes,
+    read_run_card,
+)
 from kdcache.cache.networks.weights import SUFFIXES
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import task_of
@@ -41,22 +47,24 @@ def resolve_teacher(
     weights: str | None = None,
     taps: Mapping[str, str] | None = None,
     mean: bool = False,
+    classes: DataClasses | None = None,
 ) -> tuple[Network, RunCard | None, str]:
     """The teacher, the card of its run (None for a plain network; an ensemble's first), and the sentence that
     says which was taken.
 
     `name` may also be the path of a run folder. `task` None is the run's own, for a plain network the first
     one that has its name. `mean` adds the mean logits of an ensemble, whose `weights` are one entry per
-    member. Raises BadOption for an unknown name and for a network whose classifier nobody trained: its logits
-    would be noise.
+    member. `classes` are those of the data, which a run is compared with. Raises BadOption for an unknown
+    name, for a run of other classes and for a network whose classifier nobody trained: its logits would be
+    noise.
     """
     run_dir = run_folder(name, runs_dir)
     if run_dir is None and len(split_names(name)) > 1:
-        return _ensemble(name, runs_dir, task, num_classes, output_stride, weights, taps or {}, mean)
+        return _ensemble(name, runs_dir, task, num_classes, output_stride, weights, taps or {}, mean, classes)
     if mean:
         raise _no_mean(name)
     if run_dir is not None:
-        return _from_run(run_dir, task, num_classes, output_stride, weights, taps)
+        return _from_run(run_dir, task, num_classes, output_stride, weights, taps, classes)
     task = task or first_task_with(name)
     parsed = parse_name(name, where="--teacher (no run has this name)", task=task)
     weights = _teaching_weights(name, parsed, task, weights)
@@ -104,15 +112,10 @@ def _ensemble(
     weights: str | None,
     taps: Mapping[str, str],
     mean: bool,
+    classes: DataClasses | None,
 ) -> tuple[Network, RunCard | None, str]:
     names = member_names(name, runs_dir)
-    each = [entry.strip() or None for entry in (weights or "," * (len(names) - 1)).split(",")]
-    if len(each) != len(names):
-        raise BadOption(
-            f"{len(each)} weights for the {len(names)} members of '{name}'",
-            where=f"--weights {weights}",
-            fix="give one entry per member in the same order, empty for runs: --weights ,FILE,imagenet",
-        )
+    each = _weights_of_each(name, len(names), weights)
     # A run's label is its folder's name: the path of it differs from machine to machine.
     folders = [run_folder(member, runs_dir) for member in names]
     labels = member_labels([f.name if f else n for f, n in zip(folders, names, strict=True)])
@@ -128,6 +131,7 @@ def _ensemble(
             output_stride=output_stride,
             weights=file,
             taps=by_hand[label] or None,
+            classes=classes,
         )
         members[label] = network
         cards += [card] if card else []
@@ -135,6 +139,17 @@ def _ensemble(
     answer = " with their mean logits" if mean else ""
     said = f"teacher '{name}' is an ensemble of {len(names)}{answer}: {'; '.join(lines)}"
     return Ensemble(",".join(labels), members, mean=mean), cards[0] if cards else None, said
+
+
+def _weights_of_each(name: str, count: int, weights: str | None) -> list[str | None]:
+    each = [entry.strip() or None for entry in (weights or "," * (count - 1)).split(",")]
+    if len(each) != count:
+        raise BadOption(
+            f"{len(each)} weights for the {count} members of '{name}'",
+            where=f"--weights {weights}",
+            fix="give one entry per member in the same order, empty for runs: --weights ,FILE,imagenet",
+        )
+    return each
 
 
 def _check_twice(name: str, names: list[str], weights: list[str | None]) -> None:
@@ -155,6 +170,7 @@ def _from_run(
     output_stride: int | None,
     weights: str | None,
     taps: Mapping[str, str] | None,
+    classes: DataClasses | None,
 ) -> tuple[Network, RunCard, str]:
     if weights is not None:
         raise BadOption(
@@ -169,17 +185,25 @@ def _from_run(
             where="--teacher and --data",
             fix=f"use the data of the run: --data {card.data}",
         )
-    if num_classes not in (None, card.config.num_classes):
-        raise BadOption(
-            f"run '{run_dir.name}' tells {card.config.num_classes} classes apart, the data has {num_classes}",
-            where="--teacher and --data",
-            fix=f"use the data of the run: --data {card.data}",
-        )
+    _check_classes(run_dir.name, card, num_classes, classes)
     network = load_run_network(run_dir, output_stride=output_stride, taps=taps)
     choice = f"teacher '{run_dir.name}' is the run {run_dir} ({network.name}, trained on {card.data})"
     if network.output_stride != card.output_stride:
         choice += f", at output stride {network.output_stride} instead of {card.output_stride}"
     return network, card, choice
+
+
+def _check_classes(run: str, card: RunCard, num_classes: int | None, classes: DataClasses | None) -> None:
+    """Raises BadOption where the run answers for other classes: its answers would be taken for theirs."""
+    counts = f"run '{run}' tells {card.config.num_classes} classes apart, the data has {num_classes}"
+    other = num_classes not in (None, card.config.num_classes)
+    differ = other_classes(card.class_names, classes.names) if classes else ""
+    if other or differ:
+        raise BadOption(
+            ": ".join(part for part in (counts, differ) if part),
+            where="--teacher and --data",
+            fix=classes_fix(run, card, classes.spec if classes else ""),
+        )
 
 
 def _teaching_weights(name: str, parsed: NetworkName, task: Task, weights: str | None) -> str | None:

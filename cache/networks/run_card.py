@@ -8,9 +8,11 @@ after a kill between the two renames finds the waiting weights by the card's dig
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from safetensors.torch import save_file
 
@@ -24,6 +26,7 @@ CARD = "network.json"
 STUDENT = "student.safetensors"
 WAITING = "student.safetensors.next"
 FORMAT = 1
+LISTED_CLASSES = 5  # of those that differ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,48 @@ class RunCard:
     @property
     def task(self) -> Task:
         return self.config.task
+
+
+class DataClasses(NamedTuple):
+    """The classes of data, and the data as --data names them."""
+
+    names: tuple[str, ...]
+    spec: str
+
+
+def other_classes(of_run: Sequence[str], of_data: Sequence[str]) -> str:
+    """How the classes of data differ from those of a run, in words; '' where they are the same."""
+    more = [name for name in of_data if name not in set(of_run)]
+    fewer = [name for name in of_run if name not in set(of_data)]
+    words = [f"{kind} {_listed(names)}" for kind, names in (("have also", more), ("lack", fewer)) if names]
+    if words:
+        return f"the data {' and '.join(words)}"
+    place = next((i for i, pair in enumerate(zip(of_run, of_data, strict=False)) if pair[0] != pair[1]), None)
+    if place is None:
+        return ""
+    return f"class {place} is '{of_run[place]}' in the run and '{of_data[place]}' in the data"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED_CLASSES} more" if len(names) > LISTED_CLASSES else ""
+    return ", ".join(f"'{name}'" for name in names[:LISTED_CLASSES]) + more
+
+
+def same_data(spec: str, other: str) -> bool:
+    """Whether two values of --data name the same folder."""
+    (name, _, folder), (other_name, _, other_folder) = spec.partition(":"), other.partition(":")
+    return name == other_name and Path(folder).resolve() == Path(other_folder).resolve()
+
+
+def classes_fix(run: str, card: RunCard, spec: str) -> str:
+    """What to do where the classes of the data `spec` are not those of a run."""
+    if not same_data(spec, card.data):
+        return f"use the data of the run: --data {shlex.quote(card.data)}"
+    words = ["kdtrain", "--loss", "none", "--student", card.config.name, "--data", spec, "--run", f"{run}-2"]
+    return (
+        "these are the data of the run, changed since: put their classes back, or train a teacher on them "
+        f"as they are now: {shlex.join(words)}"
+    )
 
 
 def save_run_network(run_dir: Path, network: Network, card: RunCard) -> RunCard:

@@ -205,6 +205,14 @@ class Cache(StoredSamples):
             self._records[key] = record
         return self._records[key]
 
+    def check_targets(self, targets: Iterable[str], view: int, block: int) -> None:
+        """The shards that hold these targets of one block under one view. Raises BadCache for damage."""
+        self.block_views(block, view)  # columns agree with each other and with the samples
+        for name in targets:
+            if key := self.coverage.key(name, view, block):
+                for entry in self.targets_record(key).objects:
+                    self.check_object(entry)
+
     def _read_views(self, key: ShardKey) -> BlockViews:
         record, samples = self.targets_record(key), self.block(key.block)
         self.check_object(record.views)
@@ -217,7 +225,8 @@ class Cache(StoredSamples):
             views = unpack_views(content, first=first, number=key.view, rows=record.rows)
             check_block_views(views, crop, np.stack([samples.heights, samples.widths], axis=1))
         except ValueError as error:
-            raise bad_object(f"'{record.views.name}' cannot be read: {error}", str(self.root)) from error
+            name = record.views.name
+            raise bad_object(f"'{name}' cannot be read: {error}", self.store.where(name)) from error
         return views
 
     def _open(self, target: str, block: int, view: int, spec: TensorSpec) -> BlockRows:

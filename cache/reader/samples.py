@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kdcache.cache.errors import BadCache, BadOption, nearest
+from kdcache.cache.record.copied import finishing_line, is_unfinished_copy
 from kdcache.cache.record.generation import Generation, newest_generation, read_generation
 from kdcache.cache.record.manifest import Manifest, read_manifest
 from kdcache.cache.record.records import read_samples_record
@@ -27,6 +28,12 @@ def open_generation(root: Path, number: int | None = None) -> Generation:
     for a damaged one, and for one that no build has finished."""
     manifest = read_manifest(root)
     generation = newest_generation(root) if number is None else read_generation(root, number)
+    if generation is None and is_unfinished_copy(root):
+        raise BadCache(
+            "this copy of a cache is not finished: nothing in it counts yet",
+            where=str(root),
+            fix=finishing_line(root),
+        )
     if generation is None:
         raise BadCache(
             "no build of this cache has finished: nothing in it counts yet",
@@ -191,13 +198,20 @@ class StoredSamples:
                 self._truth.check_columns(samples.columns, samples.valid)
         except ValueError as error:
             name = index_name(block)
-            raise bad_object(f"'{name}' cannot be read: {error}", name) from error
+            raise bad_object(f"'{name}' cannot be read: {error}", self.store.where(name)) from error
 
     def _check_object(self, name: str) -> None:
         """Compare an object of samples with its record, once."""
         if name not in self._objects:
-            raise bad_object(f"'{name}' is not what a record of samples names", name)
+            raise bad_object(f"'{name}' is not what a record of samples names", self.store.where(name))
         self.check_object(self._objects[name])
+
+    def check_samples(self, block: int) -> None:
+        """Images and labels of a block, all of them. Raises BadCache for damage."""
+        self.block(block)
+        record, _ = read_samples_record(self.root, block, self.generation.blocks[block].seal)
+        for entry in record.objects:
+            self.check_object(entry)
 
     def check_object(self, entry: ObjectRecord) -> None:
         """Compare one object's size and digest with its record; remembered, so that each is paid once."""

@@ -7,6 +7,9 @@ import os
 from pathlib import Path
 
 from kdcache.cache.errors import BadOption, Missing, nearest
+from kdcache.cache.record.advice import CACHES, works_on
+from kdcache.cache.record.copied import is_unfinished_copy
+from kdcache.cache.record.generation import FOLDER
 from kdcache.cache.record.manifest import FILE_NAME
 
 HOME_VARIABLE = "KDCACHE_HOME"
@@ -21,20 +24,34 @@ def runs_dir(home: Path) -> Path:
 
 
 def caches_dir(home: Path) -> Path:
-    return home / "caches"
+    return home / CACHES
 
 
 def list_caches(caches_dir: Path) -> list[Path]:
+    """Folders of caches; a copy that did not end is none."""
     if not caches_dir.is_dir():
         return []
-    return sorted(p for p in caches_dir.iterdir() if (p / FILE_NAME).is_file())
+    return sorted(path for path in caches_dir.iterdir() if is_cache(path) and not is_unfinished_copy(path))
 
 
-def find_cache(name: str | None, caches_dir: Path) -> Path:
-    """The folder of cache `name`; with None the only one under `caches_dir`, or an error that lists them."""
-    caches = list_caches(caches_dir)
+def is_cache(path: Path) -> bool:
+    """Whether a cache is or was there: a lost manifest is damage, and generations hold a copy of it."""
+    return (path / FILE_NAME).exists() or any((path / FOLDER).glob("*.json"))
+
+
+def cache_word(root: Path, caches_dir: Path) -> str:
+    """The cache `root` as --cache takes it: its name under `caches_dir`, else its whole path."""
+    root = root.absolute()
+    return root.name if root.parent.resolve() == caches_dir.resolve() else str(root)
+
+
+def find_cache(name: str | None, caches_dir: Path, *, besides: str = "") -> Path:
+    """The folder of cache `name`; with None the only one under `caches_dir` that is not called `besides`, or
+    an error that lists them."""
+    caches = [path for path in list_caches(caches_dir) if name is not None or path.name != besides]
     if name is None:
         if len(caches) == 1:
+            works_on(caches[0], caches_dir, caches)
             return caches[0]
         if not caches:
             raise Missing(
@@ -47,7 +64,8 @@ def find_cache(name: str | None, caches_dir: Path) -> Path:
             f"there are {len(caches)} caches: {listed}", where=str(caches_dir), fix="name one with --cache"
         )
     for path in (Path(name), caches_dir / name):
-        if (path / FILE_NAME).is_file():
+        if is_cache(path):
+            works_on(path, caches_dir, caches)
             return path
     close = nearest(name, [p.name for p in caches])
     hint = (

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from kdcache.cache.errors import BadCache
+from kdcache.cache.errors import BadCache, LostGeneration
 from kdcache.cache.record.manifest import Manifest, Name, manifest_from, plain_manifest
 from kdcache.cache.record.records import Count, Number, Seal
 from kdcache.cache.record.sealed import read_sealed, sealed
@@ -147,8 +147,18 @@ def list_generations(root: Path) -> list[int]:
 
 
 def read_generation(root: Path, number: int) -> Generation:
-    """Raises BadCache for one that is missing, changed, or of claims that do not fit together."""
+    """Raises BadCache for one that is missing, changed, or of claims that do not fit together; LostGeneration
+    where a later one is there."""
     path = path_inside(root, generation_name(number))
+    try:
+        return _read(path, number)
+    except BadCache as error:
+        if max(list_generations(root), default=number) > number:
+            raise LostGeneration(error.what, where=error.where, fix=_FIX_EARLIER) from error
+        raise
+
+
+def _read(path: Path, number: int) -> Generation:
     what = f"generation {number} of the cache"
     body, seal = read_sealed(path, _Body, what=what, fix=_FIX)
     try:
@@ -170,6 +180,9 @@ def newest_generation(root: Path) -> Generation | None:
 
 
 _FIX = "run 'kdcache build --repair': what it said is worked out again from the records"
+_FIX_EARLIER = (
+    "what counts now is a later one; begin anew whatever began on this one: no repair brings it back"
+)
 
 
 def _check(body: _Body, manifest: Manifest) -> None:

@@ -8,6 +8,8 @@ keeps a copy of the manifest of its time: a claim that no generation holds is a 
 """
 
 import json
+import os
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -28,11 +30,13 @@ FILE_NAME = "manifest.json"
 MAX_SIDE = 1 << 16  # pixels of a crop, cells of a map
 MAX_SHARD_SAMPLES = 1 << 20
 MAX_VIEWS = 1 << 20
+MAX_NAME_BYTES = 255  # of a file's name on Linux
 FULL = "fp32"  # the precision that --amp calls 'no'; the others have one name
 
 Side = Annotated[int, msgspec.Meta(ge=1, le=MAX_SIDE)]
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
-Name = Annotated[str, msgspec.Meta(pattern=r"\A(?!\.)[^/\x00-\x1f]{1,200}\Z")]  # one folder of a path
+_NAME = r"\A(?!\.)[^/\x00-\x1f]{1,200}\Z"
+Name = Annotated[str, msgspec.Meta(pattern=_NAME)]  # one folder of a path
 Hex8 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{8}\Z")]
 
 
@@ -172,6 +176,11 @@ class _DataBody(msgspec.Struct, frozen=True, kw_only=True):
     class_names: tuple[Text, ...]
 
 
+def is_name(text: str) -> bool:
+    """Whether a cache may be called so: a manifest takes the name, and a file system the folder."""
+    return re.match(_NAME, text) is not None and len(os.fsencode(text)) <= MAX_NAME_BYTES
+
+
 def plain_manifest(manifest: Manifest) -> dict[str, Any]:
     """As JSON has it."""
     plain = {f.name: getattr(manifest, f.name) for f in fields(manifest)}
@@ -241,6 +250,8 @@ def read_manifest(root: Path) -> Manifest:
     """Read `root/manifest.json`. Raises Missing when it is not a cache, BadCache when torn, changed, or of
     another format."""
     path = root / FILE_NAME
+    if not path.is_file() and any((root / "generations").glob("*.json")):
+        raise TornManifest(f"{FILE_NAME} is lost", where=str(path), fix=_torn_fix(root))
     if not path.is_file():
         raise Missing(
             f"'{root}' is not a cache: it has no {FILE_NAME}",
@@ -264,7 +275,7 @@ def read_manifest(root: Path) -> Manifest:
 
 def _torn_fix(root: Path) -> str:
     if any((root / "generations").glob("*.json")):  # they hold a copy
-        return f"run 'kdcache build --cache {shlex.quote(root.name)} --repair': a generation says it again"
+        return "run 'kdcache build --repair': a generation says it again"
     return "run 'kdcache build --teacher T --data D' with the options that the cache was begun with"
 
 

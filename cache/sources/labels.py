@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from kdcache.cache.errors import BadSample
 from kdcache.cache.spec import IGNORE
@@ -81,7 +81,7 @@ def decode_label(encoded: bytes, *, key: str, path: Path) -> Label:
     """Decode one label completely. Raises BadSample for what is no one-channel PNG."""
     if not encoded.startswith(_PNG_START):
         raise BadSample(
-            f"the label of '{key}' is not a PNG",
+            f"the label of '{key}' is {'not a PNG' if encoded else 'an empty file'}",
             where=str(path),
             fix="store labels as PNG, one channel of class ids; other formats may change values",
         )
@@ -127,6 +127,8 @@ def open_intact(encoded: bytes) -> Image.Image:
     Decoding alone lets a damaged PNG pass as other pixels: Pillow compares its checksums only in `verify`,
     after which that image can no longer be decoded.
     """
+    if not encoded:
+        raise ValueError("the file is empty")
     with Image.open(io.BytesIO(encoded)) as unchecked:
         unchecked.verify()
     image = Image.open(io.BytesIO(encoded))
@@ -135,8 +137,12 @@ def open_intact(encoded: bytes) -> Image.Image:
 
 
 def unreadable(kind: str, key: str, path: Path, error: BaseException) -> BadSample:
+    """The error for a file that Pillow refused."""
+    why = str(error) or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):  # its own text shows the address of a buffer
+        why = "it is no image of a known format"
     return BadSample(
-        f"the {kind} of '{key}' cannot be read: {error}",
+        f"the {kind} of '{key}' cannot be read: {why}",
         where=str(path),
         fix="replace the file with an intact copy, or leave it out with 'kdcache build --skip-bad'",
     )

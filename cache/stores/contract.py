@@ -68,6 +68,10 @@ class Store(Protocol):
 
     def exists(self, name: str) -> bool: ...
 
+    def where(self, name: str) -> str:
+        """Where an object lies, or would: what a message names."""
+        ...
+
     def list(self, prefix: str = "") -> "builtins.list[str]":
         """Names that start with `prefix`, sorted."""
         ...
@@ -153,9 +157,9 @@ class TargetFormat(Protocol):
         ...
 
 
-def bad_object(what: str, name: str) -> BadCache:
-    """The error for bytes of a store that are not what they must be."""
-    return BadCache(what, where=name, fix=REPAIR)
+def bad_object(what: str, where: str) -> BadCache:
+    """The error for bytes of a store that are not what they must be; `where` is as `Store.where` says it."""
+    return BadCache(what, where=where, fix=REPAIR)
 
 
 def rows_by_size(

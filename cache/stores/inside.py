@@ -3,13 +3,13 @@
 import os
 from pathlib import Path
 
-from kdcache.cache.errors import BadCache
+from kdcache.cache.errors import OutsideCache
 
 MAX_NAME, MAX_PART = 1024, 255  # bytes; 255 is what file systems take
 
 
 def path_inside(root: Path, name: str) -> Path:
-    """The file `name` (posix, relative) below `root`, which may itself be a link. Raises BadCache."""
+    """The file `name` (posix, relative) below `root`, which may itself be a link. Raises OutsideCache."""
     parts = name.split("/")
     if "\0" in name or any(part in ("", ".", "..") for part in parts):
         raise _outside(root, name, "it points outside the cache")
@@ -30,8 +30,8 @@ def _can_be(name: str, parts: list[str]) -> bool:
         return False
 
 
-def _outside(root: Path, name: str, why: str) -> BadCache:
-    return BadCache(
+def _outside(root: Path, name: str, why: str) -> OutsideCache:
+    return OutsideCache(
         f"{name!r} is no file of this cache: {why}",
         where=str(root),
         fix="kdcache writes no such names and no links: take a cache from someone you trust, "

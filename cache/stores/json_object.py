@@ -18,11 +18,13 @@ def read_json(store: Store, name: str) -> dict[str, Any]:
     """The values back. Raises BadCache when the object is missing, too large, or no JSON object."""
     content = store.get(name)[0]
     if len(content) > MAX_BYTES:
-        raise bad_object(f"'{name}' has {len(content)} bytes, at most {MAX_BYTES} are read", name)
+        raise bad_object(
+            f"'{name}' has {len(content)} bytes, at most {MAX_BYTES} are read", store.where(name)
+        )
     try:
         plain = json.loads(bytes(content))
     except (ValueError, RecursionError) as error:
-        raise bad_object(f"'{name}' is not JSON: {error}", name) from error
+        raise bad_object(f"'{name}' is not JSON: {error}", store.where(name)) from error
     if not isinstance(plain, dict):
-        raise bad_object(f"'{name}' holds no JSON object", name)
+        raise bad_object(f"'{name}' holds no JSON object", store.where(name))
     return plain

@@ -15,6 +15,7 @@ import itertools
 import mmap
 import os
 import re
+import shlex
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -81,6 +82,7 @@ class LocalStore:
         try:
             with _disk_full(path):
                 _make_folder(path.parent)
+                _clear_folder(path)
                 num_bytes, digest = _write_file(temporary, buffers)
                 publish(temporary, path)
                 _fsync_folder(path.parent)
@@ -130,6 +132,10 @@ class LocalStore:
                 )
         return [view[offset : offset + num_bytes] for offset, num_bytes in ranges]
 
+    def where(self, name: str) -> str:
+        """The full path of an object, for messages."""
+        return str(self.root / name)
+
     def exists(self, name: str) -> bool:
         return self.path(name).is_file()
 
@@ -146,7 +152,8 @@ class LocalStore:
         """Delete an object, if it is there. Maps of it that someone holds stay readable."""
         path = self.path(name)
         self._maps.pop(name, None)
-        with suppress(FileNotFoundError):
+        _clear_folder(path)
+        with suppress(FileNotFoundError, NotADirectoryError):
             path.unlink()
             _fsync_folder(path.parent)
 
@@ -218,10 +225,33 @@ def _map_file(fd: int, num_bytes: int) -> np.ndarray:
     return np.frombuffer(mmap.mmap(fd, num_bytes, access=mmap.ACCESS_READ), dtype=np.uint8)
 
 
+def _clear_folder(path: Path) -> None:
+    """Remove an empty folder that stands where a file belongs. Raises BadCache for one that is not empty."""
+    if not path.is_dir():
+        return
+    try:
+        path.rmdir()
+    except OSError as error:
+        raise _in_the_way(path, "a folder", "a file") from error
+    _fsync_folder(path.parent)
+
+
+def _in_the_way(path: Path, there: str, wanted: str) -> BadCache:
+    aside = shlex.join(["mv", str(path), f"{path}.aside"])
+    return BadCache(
+        f"'{path.name}' is {there} that kdcache did not make, {wanted} of the cache belongs there",
+        where=str(path),
+        fix=f"move it aside and run the same command again: {aside}",
+    )
+
+
 def _make_folder(folder: Path) -> None:
-    """mkdir -p in which every new folder is also safely recorded in its parent."""
+    """mkdir -p in which every new folder is also safely recorded in its parent. Raises BadCache where a file
+    stands in its place."""
     if folder.is_dir():
         return
+    if folder.exists():
+        raise _in_the_way(folder, "a file", "a folder")
     _make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     _fsync_folder(folder.parent)

@@ -116,10 +116,12 @@ def packed_objects(
 class SampleBlock:
     """The samples of one block: columns in memory, images and labels as views of the mapped tar."""
 
-    def __init__(self, tar: np.ndarray, index: Mapping[str, np.ndarray], *, rows: int, name: str) -> None:
+    def __init__(
+        self, tar: np.ndarray, index: Mapping[str, np.ndarray], *, rows: int, name: str, where: str
+    ) -> None:
         """Raises ValueError for columns that are not those of `rows` samples, BadCache, naming the tar, when
         they do not fit it."""
-        self.name = name
+        self.name, self.where = name, where
         self._tar = tar
         self.keys: tuple[str, ...] = tuple(text_column(index, "keys", rows))
         self.suffixes: tuple[str, ...] = tuple(text_column(index, "suffixes", rows))
@@ -157,13 +159,13 @@ class SampleBlock:
         if not self.valid[row]:
             raise BadSample(
                 f"sample '{self.keys[row]}' is marked invalid: its image or label could not be used",
-                where=self.name,
+                where=self.where,
                 fix="leave it out, or mend the files and run 'kdcache build --update'",
             )
 
     def _spans(self, spans: np.ndarray) -> np.ndarray:
         if spans.size and (spans.min() < 0 or (spans[:, 1] > self._tar.size - spans[:, 0]).any()):
-            raise bad_object(f"'{self.name}' has {self._tar.size} bytes, its index needs more", self.name)
+            raise bad_object(f"'{self.name}' has {self._tar.size} bytes, its index needs more", self.where)
         return spans
 
     @property
@@ -183,9 +185,9 @@ def open_samples(store: Store, block: int, rows: int) -> SampleBlock:
     tar, name = store.open_map(tar_name(block)), index_name(block)
     try:
         index = read_columns(store.get(name)[0])
-        return SampleBlock(tar, index, rows=rows, name=tar_name(block))
+        return SampleBlock(tar, index, rows=rows, name=tar_name(block), where=store.where(tar_name(block)))
     except ValueError as error:
-        raise bad_object(f"'{name}' cannot be read: {error}", name) from error
+        raise bad_object(f"'{name}' cannot be read: {error}", store.where(name)) from error
 
 
 def packed_keys(store: Store, block: int, rows: int) -> tuple[tuple[str, ...], np.ndarray] | None:

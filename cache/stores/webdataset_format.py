@@ -27,22 +27,28 @@ class TarBlock:
     """One tap's rows of one shard, those of one map size."""
 
     def __init__(
-        self, tar: np.ndarray, parts: Mapping[str, PartSpec], offsets: Mapping[str, np.ndarray], name: str
+        self,
+        tar: np.ndarray,
+        parts: Mapping[str, PartSpec],
+        offsets: Mapping[str, np.ndarray],
+        name: str,
+        where: str,
     ):
         """`offsets[part]` is int64 per row, NOT_HERE where there is none. Raises BadCache when one is out of
         reach."""
         self.parts = tuple(parts)
         self._tar, self._specs, self._name = tar, dict(parts), name
+        self._where = where
         self._offsets = {part: offsets[part] for part in parts}
         for part, places in self._offsets.items():
             if places.size and int(places.max()) + parts[part].num_bytes > tar.size:
-                raise bad_object(f"'{name}' is truncated: {tar.size} bytes, its index needs more", name)
+                raise bad_object(f"'{name}' is truncated: {tar.size} bytes, its index needs more", where)
 
     def row(self, index: int, part: str) -> np.ndarray:
         """A read-only view of the mapped tar. Raises BadCache when the row is not there."""
         offset = int(self._offsets[part][index])
         if offset < 0:
-            raise bad_object(f"row {index} is not in '{self._name}'", self._name)
+            raise bad_object(f"row {index} is not in '{self._name}'", self._where)
         spec = self._specs[part]
         return np.ndarray(spec.shape, spec.dtype, self._tar, offset)
 
@@ -112,7 +118,7 @@ class WebdatasetFormat:
         name = tar_name(layout.teacher, shard)
         parts = layout.taps[tap].parts[size_key]
         offsets = _read_offsets(store, _index_of(name), tap, size_key, parts)
-        return TarBlock(store.open_map(name), parts, offsets, name)
+        return TarBlock(store.open_map(name), parts, offsets, name, store.where(name))
 
 
 class _Member(NamedTuple):
@@ -172,4 +178,4 @@ def _read_offsets(
         columns = index["offsets"][tap]
         return {part: np.where(here, np.asarray(columns[part], dtype=np.int64), NOT_HERE) for part in parts}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise bad_object(f"'{name}' cannot be read: {error}", name) from error
+        raise bad_object(f"'{name}' cannot be read: {error}", store.where(name)) from error

@@ -40,7 +40,12 @@ _OPTIONAL_OF_GROUP: Mapping[str, Any] = {"consolidated_metadata": None}
 
 def array_path(teacher: str, tap: str, size_key: str, part: str) -> str:
     """The folder of one array, relative to the store."""
-    return f"{ROOT}/{teacher}/{tap}/{size_key}/{part}"
+    return f"{tap_path(teacher, tap)}/{size_key}/{part}"
+
+
+def tap_path(teacher: str, tap: str) -> str:
+    """The folder of all arrays of one tap, relative to the store."""
+    return f"{ROOT}/{teacher}/{tap}"
 
 
 def shard_name(path: str, shard: ShardKey, part: PartSpec) -> str:
@@ -82,7 +87,7 @@ def describe_array(
     if other:
         raise BadCache(
             f"array '{path}' is there already with another {', '.join(sorted(changed))}",
-            where=name,
+            where=store.where(name),
             fix="run 'kdcache build --repair': it describes the array anew, as the manifest says",
         )
     if changed or _strange(described, _ESSENTIAL, _OPTIONAL) is not None:
@@ -153,7 +158,9 @@ class ZarrFormat:
         for part_name, part in layout.taps[tap].parts[size_key].items():
             name = shard_name(array_path(layout.teacher, tap, size_key, part_name), shard, part)
             buffer = store.open_map(name)
-            shards[part_name] = ShardRows(buffer, layout.shard_samples, part, layout.zstd, name=name)
+            shards[part_name] = ShardRows(
+                buffer, layout.shard_samples, part, layout.zstd, name=name, where=store.where(name)
+            )
         return ZarrBlock(shards)
 
 
@@ -246,7 +253,7 @@ def _read_meta(store: Store, name: str) -> dict[str, Any]:
         if len(meta["shape"]) < 2 or any(type(n) is not int or n < 0 for n in meta["shape"]):
             raise ValueError("an array of other axes")
     except (ValueError, KeyError, TypeError) as error:
-        raise bad_object(f"'{name}' does not describe an array: {error}", name) from error
+        raise bad_object(f"'{name}' does not describe an array: {error}", store.where(name)) from error
     return meta
 
 

@@ -59,15 +59,22 @@ class ShardRows:
     """The rows of one mapped shard file. `present` says, per slot, whether there is a row."""
 
     def __init__(
-        self, buffer: np.ndarray, shard_samples: int, part: PartSpec, zstd: bool, *, name: str = "shard"
+        self,
+        buffer: np.ndarray,
+        shard_samples: int,
+        part: PartSpec,
+        zstd: bool,
+        *,
+        name: str = "shard",
+        where: str = "",
     ) -> None:
         """`buffer` is the file, 1-D uint8. Raises BadCache, naming the file, for any damage of the index."""
-        self.name = name
+        self.name, self.where = name, where or name
         self._buffer = buffer
         self._shape, self._dtype = part.shape, np.dtype(part.dtype)
         self._row_bytes = part.num_bytes
         self._decompress = _decompressor() if zstd else None
-        offsets, sizes = _read_index(buffer, shard_samples, name)
+        offsets, sizes = _read_index(buffer, shard_samples, name, self.where)
         self.present = offsets >= 0
         self._check_slots(offsets, sizes, buffer.size - shard_samples * SLOT_BYTES - CRC_BYTES)
         self._offsets, self._sizes = offsets, sizes
@@ -77,7 +84,7 @@ class ShardRows:
         absent."""
         offset = int(self._offsets[index])
         if offset < 0:
-            raise bad_object(f"row {index} is not in '{self.name}'", self.name)
+            raise bad_object(f"row {index} is not in '{self.name}'", self.where)
         if self._decompress is None:
             return np.ndarray(self._shape, self._dtype, self._buffer, offset)
         return self._decompressed(index, offset)
@@ -88,11 +95,11 @@ class ShardRows:
             raw = self._decompress(self._buffer[offset : offset + int(self._sizes[index])])
         except (RuntimeError, ValueError, MemoryError) as error:
             raise bad_object(
-                f"row {index} of '{self.name}' cannot be decompressed: {error}", self.name
+                f"row {index} of '{self.name}' cannot be decompressed: {error}", self.where
             ) from error
         if len(raw) != self._row_bytes:  # decoding into a buffer of the right size would leave its end unset
             sizes = f"{len(raw)} bytes, not {self._row_bytes}"
-            raise bad_object(f"row {index} of '{self.name}' decompresses to {sizes}", self.name)
+            raise bad_object(f"row {index} of '{self.name}' decompresses to {sizes}", self.where)
         return np.ndarray(self._shape, self._dtype, raw)
 
     def _check_slots(self, offsets: np.ndarray, sizes: np.ndarray, num_bytes: int) -> None:
@@ -109,21 +116,23 @@ class ShardRows:
         if not good.all():
             bad = int(np.flatnonzero(~good)[0])
             span = f"{sizes[bad]} bytes at {offsets[bad]} of {num_bytes}"
-            raise bad_object(f"'{self.name}' is corrupt: its index puts row {bad} at {span}", self.name)
+            raise bad_object(f"'{self.name}' is corrupt: its index puts row {bad} at {span}", self.where)
 
 
-def _read_index(buffer: np.ndarray, shard_samples: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _read_index(
+    buffer: np.ndarray, shard_samples: int, name: str, where: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Offsets and sizes as int64 (-1 = absent), after the checksum has been compared."""
     footer = shard_samples * SLOT_BYTES + CRC_BYTES
     if buffer.size < footer:
-        raise bad_object(f"'{name}' is too short: {buffer.size} bytes, its index alone takes {footer}", name)
+        raise bad_object(f"'{name}' is too short: {buffer.size} bytes, its index alone takes {footer}", where)
     index = buffer[-footer:-CRC_BYTES].tobytes()
     stored, computed = buffer[-CRC_BYTES:].tobytes(), _crc(index)
     if stored != computed:
         raise bad_object(
             f"'{name}' is truncated or corrupt: checksum of its index differs "
             f"(stored {stored[::-1].hex()}, found {computed[::-1].hex()})",
-            name,
+            where,
         )
     slots = np.frombuffer(index, dtype="<i8").reshape(shard_samples, 2)
     return np.ascontiguousarray(slots[:, 0]), np.ascontiguousarray(slots[:, 1])

@@ -1,6 +1,7 @@
 """Digests that must agree: fixed for good, because manifests and records hold them."""
 
 import hashlib
+from collections.abc import Callable
 
 import pytest
 
@@ -46,3 +47,15 @@ def test_every_bit_counts() -> None:
         digests.add(digest_bytes(content))
         content[place] ^= 1 << place % 8
     assert len(digests) == len(content) + 1
+
+
+@pytest.mark.parametrize("digest", [digest_bytes, digest16])
+def test_a_long_file_is_covered_to_its_last_byte(digest: Callable[[memoryview], object]) -> None:
+    content = bytearray(3 << 20)
+    digests = {digest(memoryview(content))}
+    places = [*range(1 << 15, len(content), 1 << 16), len(content) - 1]
+    for place in places:
+        content[place] ^= 1
+        digests.add(digest(memoryview(content)))
+        content[place] ^= 1
+    assert len(digests) == len(places) + 1

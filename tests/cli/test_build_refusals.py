@@ -100,11 +100,10 @@ def test_a_damaged_cache_is_mended_by_the_command_that_every_message_prints(home
     fix = refused(*TINY)
     verified = run("verify")
     assert verified.exit_code == 1
-    commands = re.findall(r"kdcache build --cache \S+ --repair", f"{fix}\n{verified.output}")
-    assert len(commands) == 2
+    commands = re.findall(r"kdcache build (?:--cache \S+ )?--repair", f"{fix}\n{verified.output}")
+    assert commands == ["kdcache build --repair", f"kdcache build --cache {name} --repair"]
     for command in commands:
-        assert typed(command, "--teacher", "tiny_teacher:make").exit_code == 0
-        assert run("verify").exit_code == 0
+        assert typed(command).exit_code == 0 and run("verify").exit_code == 0
 
 
 def test_a_cache_of_format_1_names_the_command_that_builds_it_again(home: Path) -> None:

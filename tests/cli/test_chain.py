@@ -132,6 +132,20 @@ def test_dry_run_prints_the_commands_and_runs_nothing(home: Path, monkeypatch: p
     assert not (home / "runs").exists()
 
 
+def test_commands_of_a_chain_carry_the_consent_that_it_was_given(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run names its network in a file, and each command is a process of its own: without the word it would
+    refuse the network that this command line named."""
+    monkeypatch.setattr(chain_module, "execute", lambda command: pytest.fail(f"ran {command}"))
+    result = kd(*TINY, "--data", f"folder:{home / 'data'}", "--dry-run", "--trust=my.codecs")
+    commands = [shlex.split(line[2:]) for line in result.output.splitlines() if line.startswith("$ ")]
+    assert [command[-4:] for command in commands if command[0] == "kdcache"] == [
+        ["--trust", "own:make", "--trust", "my.codecs"]
+    ] * 2
+    assert all(command[-2:] == ["--trust", "my.codecs"] for command in commands if command[0] == "kdtrain")
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [

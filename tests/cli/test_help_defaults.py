@@ -217,8 +217,8 @@ def test_every_default_that_a_command_for_looking_states_is_the_one_it_uses() ->
     rows = inspect.signature(deep_check).parameters["num_rows"].default
     assert told == {
         "demo": {"out": "demo-out"},
-        "show": {},
-        "verify": {"rows": str(rows), "teacher": "the cache's"},
+        "show": {"named": "the only one"},
+        "verify": {"named": "the only one", "rows": str(rows), "teacher": "the cache's"},
         "peek": {"cache": "the only one", "view": "0", "out": "peek.png"},
         "taps": {
             "output_stride": "the run's, else 8",

@@ -1,14 +1,20 @@
 """`kdcache build`, `show` and `verify` over the life of a cache: what they print, and with which status."""
 
+import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cache_scene import Scene, add, built_scene, damage, images, relabel, remove, repaint
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from kdcache.cache.reader.cache import Cache, open_cache
+from kdcache.cli import build_display
+from kdcache.cli.build_display import BuildDisplay
 from kdcache.cli.kdcache import main
+from kdcache.cli.show_table import _bytes_by_tap
 
 TEACHER = ["--teacher", "tiny_teacher:make"]
 Build = Callable[..., str]  # of the words that are typed, what is printed
@@ -98,6 +104,34 @@ def test_verify_names_damage_with_status_1_and_repair_mends_it(scene: Scene, bui
     assert "7 samples, 0 retired, 0 damaged" in run("verify")
 
 
+def test_of_several_caches_one_is_named_as_every_command_takes_it(scene: Scene) -> None:
+    name = scene.cache.name
+    shutil.copytree(scene.cache, scene.caches / "other")
+    for command in ("show", "verify"):
+        assert "fix: name one with --cache" in run(command, status=2)
+        told = run(command, "--cache", name)
+        assert told == run(command, name) == run(command, name, "--cache", name)
+        assert f"two caches are named, 'other' and '{name}'" in run(
+            command, "other", "--cache", name, status=2
+        )
+
+
+def test_bytes_of_a_tar_are_shown_for_each_tap_that_lies_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = built_scene(tmp_path / "tars", "webdataset")
+    monkeypatch.setenv("KDCACHE_HOME", str(scene.root))
+    shown = _bytes_by_tap(open_cache(scene.cache))
+    files = [path for path in (scene.cache / "targets").rglob("*") if path.is_file()]
+    assert sum(num_bytes for num_bytes, _ in shown.values()) == sum(path.stat().st_size for path in files)
+    # Of 14 rows, 4 x 4 cells: int8 has one byte a value and 8 of scale and minimum a channel, fp16 two.
+    raw = {"stage4": 14 * (16 * 6 + 8 * 6), "logits": 14 * 16 * 3 * 2}
+    for tap, num_bytes in raw.items():
+        share = shown[tap][0] / sum(path.stat().st_size for path in files)
+        assert abs(share - num_bytes / sum(raw.values())) < 1e-3, (tap, shown)
+    assert shown["logits"][1] == 14 * 16 * 3 and " 0 B" not in run("show")
+
+
 def test_every_check_of_verify_ends_with_status_1_where_something_is_wrong(scene: Scene) -> None:
     (scene.cache / "samples" / "00001.tar").unlink()
     for more in ([], ["--pixels"], ["--deep", *TEACHER], ["--pixels", "--deep", *TEACHER]):
@@ -140,3 +174,78 @@ def test_a_target_beyond_its_bound_is_named_with_status_1(
     told = run("verify", "--deep", "--rows", "14", *TEACHER, status=1)
     assert "'logits' is further from the teacher than its bound" in told
     assert "'stage4' is further" not in told and "scene00 view 0:" in told and "scene03" not in told
+
+
+def test_a_linked_part_of_a_cache_is_answered_with_what_helps_and_not_with_a_repair(
+    scene: Scene, build: Build
+) -> None:
+    part, elsewhere = scene.cache / "samples", scene.root / "elsewhere"
+    part.rename(elsewhere)
+    part.symlink_to(elsewhere)
+    told = run("verify", status=1)
+    assert "'samples' is a link" in told and "move the whole folder instead of a part" in told
+    assert "--repair" not in told, "a repair is refused too"
+    damage(scene.cache / "manifest.json")
+    assert "instead of a part; then run: kdcache build --cache" in run("verify", status=1)
+    part.unlink()
+    elsewhere.rename(part)
+    build("--repair")
+    scene.cache.rename(elsewhere)
+    (scene.caches / "folder-moved").symlink_to(elsewhere)
+    assert "0 damaged" in run("verify", "folder-moved")
+
+
+def test_linked_generations_are_no_cache_that_was_never_finished(scene: Scene) -> None:
+    part, elsewhere = scene.cache / "generations", scene.root / "elsewhere"
+    part.rename(elsewhere)
+    part.symlink_to(elsewhere)
+    assert "'generations' is a link" in run("verify", status=1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["generations/00001.json", "records/00000-samples.json", "samples/00001.tar", "targets.zarr/zarr.json"],
+)
+def test_a_folder_in_the_place_of_a_file_is_damage_that_a_repair_mends(
+    scene: Scene, build: Build, name: str
+) -> None:
+    (scene.cache / name).unlink()
+    (scene.cache / name).mkdir()
+    assert "--repair" in run("verify", status=1)
+    build("--repair")
+    assert "7 samples, 0 retired, 0 damaged" in run("verify")
+
+
+@pytest.mark.parametrize("form", ["zarr", "webdataset"])
+def test_show_divides_what_is_on_disk_among_the_taps(tmp_path: Path, form: str) -> None:
+    """One tar holds all taps; int8 is a byte a value, fp16 two."""
+    cache = open_cache(built_scene(tmp_path / "home", form).cache)
+    shown = _bytes_by_tap(cache)
+    records = [cache.targets_record(key) for key in cache.coverage.keys()]
+    whole = sum(entry.num_bytes for record in records for entry in record.objects)
+    assert sum(num_bytes for num_bytes, _ in shown.values()) == whole
+    a_value = {tap: num_bytes / values for tap, (num_bytes, values) in shown.items()}
+    assert 1 <= a_value["stage4"] < a_value["logits"], a_value
+
+
+def test_what_a_build_announces_is_what_it_says_it_wrote(scene: Scene, build: Build) -> None:
+    relabel(images(scene)[1])
+    told = build("--update")
+    assert "(0 teacher rows)" in told and "wrote 0 rows" in told
+    for path in scene.cache.glob("targets.zarr/*/stage4/*/values/c/*/0/*/*/*"):
+        path.unlink()
+    told = build("--repair")
+    assert told.index("(6 teacher rows)") < told.index("wrote 6 rows") and "to put back" in told
+
+
+def test_a_bar_never_shows_more_rows_than_there_are_or_less_time_than_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    display, now_s = BuildDisplay(console), iter(range(1, 100))
+    monkeypatch.setattr(build_display.time, "monotonic", lambda: 10.0 * next(now_s))
+    display.repairing(30, 1000)
+    for _ in range(3):
+        display.computed(10)
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "(30 teacher rows)" in told and "30/30 rows, 1.0 rows/s, 0 s left" in told

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,38 @@ def test_verify_reports_damage_with_exit_status_1(home: Path) -> None:
     assert result.exit_code == 1 and "samples/00000.tar" in result.output and "--repair" in result.output
     repaired = runner.invoke(kdcache, ["build", "--repair"], catch_exceptions=False)
     assert repaired.exit_code == 0 and runner.invoke(kdcache, ["verify"]).exit_code == 0
+
+
+def advised(*words: str) -> list[str]:
+    """The line that a refused command says to type, behind the program's name."""
+    refused = CliRunner().invoke(kdcache, ["build", *words])
+    assert refused.exit_code == 2, refused.output
+    (line,) = re.findall(r"(?:if you trust it|that holds them now): (.*)", refused.output)
+    return shlex.split(line)[1:]
+
+
+def test_data_that_were_moved_are_named_by_the_line_that_every_build_prints(home: Path) -> None:
+    words = ["build", "--teacher", "r101", "--views", "crops:1", "--tap", "logits"]
+    assert CliRunner().invoke(kdcache, words).exit_code == 0
+    (cache,) = (home / "caches").iterdir()
+    for number, typed in enumerate(([], ["--teacher", "r101"], ["--cache", cache.name], ["--repair"])):
+        where = home / f"place{number}"
+        (home / "data" if number == 0 else home / f"place{number - 1}").rename(where)
+        line = advised(*typed)
+        assert line[:-2] == ["build", *typed, *([] if "--cache" in typed else ["--cache", cache.name])]
+        assert line[-2:] == ["--data", "folder:DIR"]
+        built = CliRunner().invoke(kdcache, [*line[:-1], f"folder:{where}"], catch_exceptions=False)
+        assert built.exit_code == 0 and list((home / "caches").iterdir()) == [cache], built.output
+
+
+def test_a_teacher_that_was_named_by_a_path_is_typed_as_printed(home: Path) -> None:
+    path, more = str(home / "runs" / "r101"), ["--views", "crops:1", "--tap", "logits"]
+    assert CliRunner().invoke(kdcache, ["build", "--teacher", path, *more]).exit_code == 0
+    (cache,) = (home / "caches").iterdir()
+    line = advised()
+    assert line == ["build", "--cache", cache.name, "--teacher", path]
+    again = CliRunner().invoke(kdcache, line, catch_exceptions=False)
+    assert again.exit_code == 0 and "nothing to do" in again.output
 
 
 def test_for_names_losses_and_keeps_commas_inside_parentheses(home: Path) -> None:

@@ -5,15 +5,17 @@ Each hostile file names a module that leaves a mark when it is imported.
 
 import json
 import re
+import shlex
 import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cache_scene import Scene, built_scene
+from cache_scene import Scene, built_scene, damage, draw_scene, images, remove
 from click.testing import CliRunner, Result
 
+from kdcache.cache.build.build import build_cache
 from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.names import parse_name
 from kdcache.cache.networks.run_card import CARD, STUDENT, file_digest
@@ -30,7 +32,12 @@ from kdcache.cli.kdtrain import kdtrain
 EVIL = """
 from pathlib import Path
 Path(__file__).with_name("marked").write_text("ran")
+from kdcache.cache.codecs.raw import Raw
 from tiny_teacher import make
+
+class Codec:
+    name, raw = "stranger:Codec", Raw("float16")
+    parts, encode, decode, bound = raw.parts, raw.encode, raw.decode, raw.bound
 """
 
 
@@ -103,8 +110,35 @@ def test_a_cache_that_names_a_strange_teacher_runs_nothing(
     claim(scene.cache, teacher_origin=named)
     result = run(kdcache, *words)
     assert result.exit_code == 2, result.output
-    assert "no plain run and no library's network" in result.stderr and f"--teacher {named}" in result.stderr
+    if "/" in teacher:
+        assert "by a path, which is not followed" in result.stderr and f"--teacher {named}" in result.stderr
+    else:
+        assert "'stranger:make': code of somebody's own" in result.stderr
+        assert f"{' '.join(words)} --trust stranger:make" in result.stderr
     assert not mark.exists()
+
+
+def printed(result: Result) -> list[str]:
+    """The words, behind the program's name, of the line that a message says to type."""
+    (line,) = re.findall("if you trust it: (.*)", result.output + result.stderr)[:1]
+    return shlex.split(line)[1:]
+
+
+def test_a_teacher_of_ones_own_serves_its_cache_wherever_its_module_is_trusted(
+    tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = draw_scene(tmp_path / "own", "zarr")
+    monkeypatch.setenv("KDCACHE_HOME", str(scene.root))
+    data = ["--data", f"folder:{scene.data}", "--views", "crops:1", "--crop", "32,32", "--device", "cpu"]
+    assert run(kdcache, "build", "--teacher", "stranger:make", *data).exit_code == 0
+    name = scene.cache.name
+    for words in (["verify", "--deep"], ["build", "--cache", name, "--repair"], ["build"]):
+        refused = run(kdcache, *words)
+        assert refused.exit_code == 2 and printed(refused) == [*words, "--trust", "stranger:make"]
+        for line in (printed(refused), [*words, "--trust", "stranger"]):
+            trusted = run(kdcache, *line)
+            assert trusted.exit_code == 0, trusted.output + trusted.stderr
+    assert "nothing to do" in trusted.output and scene.cache.name == name
 
 
 @pytest.mark.parametrize("words", [["eval", "bad"], ["--loss", "none", "--init", "bad", "--student", "r18"]])
@@ -145,6 +179,57 @@ def test_looking_at_a_cache_of_a_strange_codec_runs_nothing(
     claim(scene.cache, taps=tuple(replace(tap, codec="stranger:Codec") for tap in taps))
     result = run(kdcache, *words)
     assert not mark.exists() and not isinstance(result.exception, ImportError)
+
+
+def own_codec(scene: Scene) -> None:
+    """The cache's last tap is stored by a codec of somebody's own."""
+    first, second = newest_generation(scene.cache).manifest.taps  # type: ignore[union-attr]
+    claim(scene.cache, taps=(first, replace(second, codec="stranger:Codec")))
+
+
+def test_digests_of_a_strange_codecs_cache_are_checked_without_running_it(scene: Scene, mark: Path) -> None:
+    own_codec(scene)
+    plain = run(kdcache, "verify")
+    assert plain.exit_code == 0 and "0 damaged" in plain.output, plain.output + plain.stderr
+    assert "descriptions of the arrays of logits were not compared" in plain.output
+    assert printed(plain) == ["verify", "--trust", "stranger:Codec"] and not mark.exists()
+    whole = run(kdcache, *printed(plain))
+    assert whole.exit_code == 0 and "0 damaged" in whole.output and "not compared" not in whole.output
+    for meta in (scene.cache / "targets.zarr").rglob("logits/*/*/zarr.json"):
+        meta.unlink()
+    assert run(kdcache, *printed(plain)).exit_code == 1, "what is trusted is compared too"
+    damage(next(p for p in (scene.cache / "targets.zarr").rglob("logits/*/*/c/**/*") if p.is_file()))
+    hurt = run(kdcache, "verify")
+    assert hurt.exit_code == 1 and "differs" in hurt.output
+
+
+def test_a_strange_codecs_cache_is_copied_by_the_line_that_the_refusal_prints(
+    scene: Scene, mark: Path
+) -> None:
+    own_codec(scene)
+    refused = run(kdcache, "compact", "--out", "small")
+    assert refused.exit_code == 2 and not mark.exists()
+    assert list(scene.caches.iterdir()) == [scene.cache], "a refused copy leaves no folder in its own way"
+    copied = run(kdcache, *printed(refused))
+    assert copied.exit_code == 0, copied.output + copied.stderr
+    assert run(kdcache, "verify", "--cache", "small").exit_code == 0
+
+
+def test_a_cache_of_a_strange_codec_with_retired_rows_is_shown(scene: Scene, mark: Path) -> None:
+    remove(images(scene)[2])
+    build_cache(scene.options(update=True))
+    generation = newest_generation(scene.cache)
+    assert generation is not None
+    strange = tuple(replace(tap, codec="stranger:Codec") for tap in generation.manifest.taps)
+    lying = generation.manifest.grown(taps=strange)
+    content = generation_bytes(
+        3, lying, blocks=generation.blocks, retired=generation.retired.tolist(),
+        complete=generation.complete, records=generation.records,
+    )  # fmt: skip
+    (scene.cache / generation_name(3)).write_bytes(content)
+    shown = run(kdcache, "show")
+    assert shown.exit_code == 0 and "--out NAME' frees their room" in shown.output, shown.stderr
+    assert not mark.exists()
 
 
 def test_one_error_lists_all_strangers_and_one_line_trusts_them(scene: Scene, mark: Path) -> None:

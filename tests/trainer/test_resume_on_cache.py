@@ -1,17 +1,23 @@
 """A run on a cache and the builders beside it: it keeps the generation that it began on, killed or not."""
 
 import json
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cache_scene import Scene, add, built_scene, images, living_rows, relabel, remove, repaint
+from cache_scene import Scene, add, built_scene, damage, images, living_rows, relabel, remove, repaint
+from click.testing import CliRunner
 from dying_step import dies_in_step
 
 from kdcache.cache.build.build import build_cache
 from kdcache.cache.build.options import parse_tap
-from kdcache.cache.errors import BadCache
+from kdcache.cache.errors import BadCache, LostGeneration
 from kdcache.cache.reader.cache import open_cache
+from kdcache.cli.kdtrain import kdtrain
+from kdcache.trainer.config import read_config
 from kdcache.trainer.folder.checkpoint import list_checkpoints
 from kdcache.trainer.run import train_run
 from kdcache.trainer.steps.step import Stepper, StepResult
@@ -100,6 +106,26 @@ def test_a_run_whose_generation_is_gone_does_not_go_on_with_another(
     (scene.cache / "generations" / "00001.json").unlink()
     with pytest.raises(BadCache, match="generation 1 of the cache is missing"):
         train_run({"run": "killed"}, home=scene.root, resume=True)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, damage])
+def test_a_run_whose_generation_is_lost_is_started_anew_by_the_line_that_is_printed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, harm: Callable[[Path], None]
+) -> None:
+    more = {"crop": (32, 32), "nesterov": False, "milestones": (0.5, 0.75), "lr_schedule": "multistep"}
+    dies_in_step(3, lambda: trained(scene, "killed", **more), monkeypatch)
+    renewed(scene)
+    harm(scene.cache / "generations" / "00001.json")
+    (scene.root / "runs" / "killed-2").mkdir()
+    with pytest.raises(LostGeneration) as caught:
+        train_run({"run": "killed"}, home=scene.root, resume=True)
+    assert "--repair" not in caught.value.fix, "which would do nothing"
+    program, *words = shlex.split(caught.value.fix.partition("counts now: ")[2])
+    monkeypatch.setenv("KDCACHE_HOME", str(scene.root))
+    result = CliRunner().invoke(kdtrain, words)
+    assert program == "kdtrain" and result.exit_code == 0, result.output
+    old, new = (read_config(scene.root / "runs" / name) for name in ("killed", "killed-3"))
+    assert new == replace(old, run="killed-3") and generation_of(scene.root / "runs" / "killed-3") == 3
 
 
 def test_a_run_that_notes_another_generation_is_refused_and_reads_no_other_rows(

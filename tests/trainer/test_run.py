@@ -36,7 +36,8 @@ def test_a_run_goes_on_from_any_folder_and_under_its_own_options(
 def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What is judged; nothing is."""
     begun(tmp_path, data="folder:/d")
-    card: Any = SimpleNamespace(data="folder:/d", class_names=CLASSES, crop=(5, 6), task="t")
+    config = SimpleNamespace(name="net")
+    card: Any = SimpleNamespace(data="folder:/d", class_names=CLASSES, crop=(5, 6), task="t", config=config)
     heard: dict[str, Any] = {}
 
     def listen(network: object, source: object, **options: object) -> str:
@@ -65,12 +66,23 @@ def test_a_run_is_judged_on_the_split_and_at_the_size_that_it_learned(
     assert judged["network"] == "exit 2"
 
 
-@pytest.mark.parametrize("names", [("a", "b"), ("a", "c", "b")])
+@pytest.mark.parametrize(
+    ("names", "differ"),
+    [
+        (("a", "b"), "2 classes, the run 3: the data lack 'c'"),
+        (("a", "c", "b"), "class 1 is 'b' in the run and 'c' in the data"),
+        (("a", "b", "d"), "the data have also 'd' and lack 'c'"),
+    ],
+)
 def test_data_of_other_classes_are_refused_also_where_they_are_as_many(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, judged: dict[str, Any], names: tuple[str, ...]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    judged: dict[str, Any],
+    names: tuple[str, ...],
+    differ: str,
 ) -> None:
     monkeypatch.setattr(run, "open_source", source_of(*names))
-    with pytest.raises(BadOption, match="names differ"):
+    with pytest.raises(BadOption, match=differ):
         evaluate_run("r", home=tmp_path, data=None, split="val")
     assert not judged
 
@@ -81,7 +93,7 @@ def test_a_student_is_validated_on_the_validation_split(monkeypatch: pytest.Monk
 
     def open_source(spec: str, split: str) -> Any:
         opened.append(split)
-        return SimpleNamespace(task="t")
+        return SimpleNamespace(task="t", class_names=CLASSES)
 
     run_source: Any = SimpleNamespace(spec="folder:/d", class_names=CLASSES, crop=(5, 6))
     ranks: Any = SimpleNamespace(device="cpu", amp=None, rank=0, world=1, reduce=None)
@@ -91,3 +103,19 @@ def test_a_student_is_validated_on_the_validation_split(monkeypatch: pytest.Monk
     assert opened == ["val"] and evaluate is not None and note == ""
     monkeypatch.setattr(assemble, "splits", lambda spec: ("train", "test"))
     assert assemble._validation(run_source, ranks, TrainConfig(run="r"))[0] is None and opened == ["val"]
+
+
+def test_a_student_is_not_validated_on_classes_that_have_other_numbers_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A renamed class folder gives the classes behind it other numbers: the best student would be chosen by
+    labels of other classes."""
+    renamed = SimpleNamespace(task="t", class_names=("a", "aa", "c", "d"), name="n", root="/d", split="val")
+    monkeypatch.setattr(assemble, "open_source", lambda spec, split: renamed)
+    monkeypatch.setattr(assemble, "splits", lambda spec: ("train", "val"))
+    run_source: Any = SimpleNamespace(spec="n:/d", class_names=CLASSES, crop=(5, 6))
+    ranks: Any = SimpleNamespace(device="cpu", amp=None, rank=0, world=1, reduce=None)
+    with pytest.raises(BadOption) as refused:
+        assemble._validation(run_source, ranks, TrainConfig(run="r"))
+    assert "the data have also 'aa', 'd' and lack 'b'" in refused.value.what
+    assert refused.value.where == "--data n:/d"

@@ -221,9 +221,12 @@ def test_a_reduction_is_stored_under_its_own_name(tmp_path: Path, data: Path) ->
     )
 
 
-def test_a_cache_does_not_import_the_code_it_names(tmp_path: Path, data: Path) -> None:
+def test_a_cache_does_not_import_the_code_it_names(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = build(options(tmp_path)).root
-    with pytest.raises(BadOption, match="no library's network: 'tiny_teacher:make'"):
+    monkeypatch.setattr("kdcache.cache.trust._trusted", set())
+    with pytest.raises(BadOption, match="'tiny_teacher:make': code of somebody's own"):
         build(options(tmp_path, teacher=None, data=None, cache=root))
 
 
@@ -234,7 +237,7 @@ def test_a_torn_manifest_is_written_anew_and_its_shards_are_kept(tmp_path: Path,
     for ask in (lambda: open_cache(root), lambda: build(options(tmp_path))):
         with pytest.raises(BadCache, match="cannot be read") as error:
             ask()
-        assert f"kdcache build --cache {root.name} --repair" in str(error.value)
+        assert "kdcache build --repair" in str(error.value)
     assert build(options(tmp_path, repair=True)).rows == 0
     assert tree(root) == whole
 

@@ -1,6 +1,7 @@
 """A corrected label costs no forward: its targets are copied, and whatever cannot be is left to the
 teacher."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from kdcache.cache.build.build import BuildEvents, build_cache
 from kdcache.cache.build.options import BuildOptions, parse_tap
+from kdcache.cache.build.predict import FILE_BYTES, ROW_BYTES, Prediction
 from kdcache.cache.build.samples.survey import Survey
 from kdcache.cache.look.verify import pixel_check, problems
 from kdcache.cache.networks.network import Network
@@ -76,6 +78,56 @@ def test_a_sample_that_comes_back_is_copied_from_its_retired_row(scene: Scene, r
     assert forwards_of(scene, rows_seen) == idle and living_rows(scene.cache) == before
 
 
+def foretold(options: BuildOptions) -> tuple[int, int, int]:
+    """Teacher rows and bytes of targets that a build announces, and the rows that it then computes."""
+    said: list[tuple[int, int]] = []
+
+    def planned(plan: object, prediction: Prediction, assignment: object) -> None:
+        said.append((prediction.rows, prediction.target_bytes))
+
+    def repairing(rows: int, num_bytes: int) -> None:
+        said.append((rows, num_bytes))
+
+    report = build_cache(options, BuildEvents(planned=planned, repairing=repairing))
+    return sum(rows for rows, _ in said), sum(num_bytes for _, num_bytes in said), report.rows
+
+
+@pytest.mark.parametrize("views", ["crops:2", "crops:2+full"], ids=["crops", "whole images"])
+def test_rows_that_need_no_forward_are_not_announced_as_the_teachers(scene: Scene, views: str) -> None:
+    build_cache(scene.options(views=views))
+    sets = 2 if views == "crops:2" else 3
+    for number in (1, 4):
+        relabel(images(scene)[number])
+    assert foretold(scene.options(update=True))[::2] == (0, 0), "copied"
+    relabel(images(scene)[1])
+    repaint(images(scene)[3], 3)
+    assert foretold(scene.options(update=True))[::2] == (sets, sets)
+    rows, _, computed = foretold(scene.options(taps=(parse_tap("stage1"),)))
+    assert rows == computed == 7 * sets, "rows that are retired are asked of nobody"
+
+
+def test_a_block_that_is_lost_is_announced_as_what_it_costs(scene: Scene) -> None:
+    relabel(images(scene)[1])
+    damage(scene.cache / "samples" / "00000.tar")
+    rows, num_bytes, computed = foretold(scene.options(repair=True))
+    assert rows == computed == 0 and num_bytes > 0, "its targets are copied beside the new label"
+
+
+def test_targets_that_a_repair_computes_again_are_announced_before(scene: Scene) -> None:
+    shutil.rmtree(scene.cache / "targets.zarr")
+    before: list[Path] = []
+    seen = []
+
+    def repairing(rows: int, num_bytes: int) -> None:
+        before.extend((scene.cache / "targets.zarr").rglob("c/*/*"))
+        seen.append((rows, num_bytes))
+
+    report = build_cache(scene.options(repair=True), BuildEvents(repairing=repairing))
+    assert [rows for rows, _ in seen] == [report.rows] == [14] and before == []
+    files = [p for p in (scene.cache / "targets.zarr").rglob("*") if p.is_file() and p.name.isdigit()]
+    assert seen[0][1] == sum(p.stat().st_size for p in files) + 14 * ROW_BYTES + 6 * FILE_BYTES
+
+
 def test_every_pass_of_the_teacher_is_copied(scene: Scene, rows_seen: list[int]) -> None:
     build_cache(scene.options(taps=(parse_tap("stage1"),), views="crops:3+full"))
     before = living_rows(scene.cache)
@@ -119,7 +171,10 @@ def test_a_corrected_class_of_rows_that_are_mixed_is_left_to_the_teacher(
     draw_npz(tmp_path / "data", (16, 16, 3), y_train=corrected)
     surveys: list[Survey] = []
     rows_seen.clear()
-    report = build_cache(replace(options, update=True), BuildEvents(surveyed=surveys.append))
+    said: list[int] = []
+    events = BuildEvents(surveyed=surveys.append, planned=lambda plan, cost, _: said.append(cost.rows))
+    report = build_cache(replace(options, update=True), events)
+    assert said == [report.rows]
     cache = open_cache(root)
     assert surveys[0].labels == ("train/00003",) and report.rows == 2 * (1 + len(surveys[0].mixed))
     assert cache.truth(cache.find("train/00003")).tolist() == [corrected[3]]

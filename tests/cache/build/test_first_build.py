@@ -143,3 +143,25 @@ def test_views_that_were_planned_are_kept_with_their_seed(empty: Scene) -> None:
     views = open_cache(root).manifest.views
     assert [(v.kind, v.count) for v in views] == [("crops", 2), ("full", 1), ("mirror", 1)]
     assert views[0].seed == 9 and views[0].crop == (24, 40)
+
+
+LESS: dict[str, object] = {"views": None, "taps": (), "shard_rows": None, "target_format": None}
+
+
+@pytest.mark.parametrize("target_format", ["zarr", "webdataset"])
+def test_what_a_dead_first_build_recorded_is_kept_by_a_command_that_says_less(
+    empty: Scene, target_format: str
+) -> None:
+    """'kdcache build --teacher T' continues what was begun with more options: it throws nothing away."""
+    root = dead(empty, 0.7, target_format=target_format)
+    recorded = {name: digest for name, digest in tree(root).items() if name.startswith("records/")}
+    fresh = build_cache(empty.options(caches_dir=empty.root / "fresh", target_format=target_format))
+    built = build_cache(empty.options(**LESS))
+    assert built.root == root and recorded and tree(root) == tree(fresh.root)
+    assert {name: tree(root)[name] for name in recorded} == recorded
+
+
+def test_a_cache_whose_generations_are_lost_is_settled_without_the_teacher(scene: Scene) -> None:
+    before = living_rows(scene.cache)
+    shutil.rmtree(scene.cache / "generations")
+    assert build_cache(scene.options(**LESS)).rows == 0 and living_rows(scene.cache) == before

@@ -98,11 +98,13 @@ def test_damaged_samples_are_packed_again_without_the_teacher(scene: Scene) -> N
     assert (report.rows, report.shards, report.settled) == (0, 1, False) and whole(scene)
 
 
-def test_a_lost_manifest_is_said_again_by_a_generation(scene: Scene) -> None:
+@pytest.mark.parametrize("less", [{}, {"shard_rows": None}, {"taps": (parse_tap("logits"),)}])
+def test_a_lost_manifest_is_said_again_by_a_generation(scene: Scene, less: dict[str, object]) -> None:
+    """Also where the command of now asks for less: samples keep their blocks, and no tap is forgotten."""
     files = tree(scene.cache)
     (scene.cache / "manifest.json").unlink()
-    build_cache(scene.options())
-    assert tree(scene.cache) == files
+    report = build_cache(scene.options(**less))
+    assert (report.rows, report.settled) == (0, False) and tree(scene.cache) == files
 
 
 def test_the_manifest_of_another_cache_is_said_again_by_a_generation(scene: Scene) -> None:

@@ -2,14 +2,17 @@
 
 import pytest
 from cache_scene import Scene, add, counted_store, images, living_rows, relabel, remove, tree
+from manifests import PASS, manifest
 from resealed import reseal
 
 from kdcache.cache.build.build import build_cache
 from kdcache.cache.build.options import parse_tap
+from kdcache.cache.build.settle import complete_pairs
 from kdcache.cache.look.verify import unfinished
 from kdcache.cache.reader.cache import open_cache
 from kdcache.cache.record.generation import list_generations, read_generation
-from kdcache.cache.record.records import list_records, record_name
+from kdcache.cache.record.records import Coverage, list_records, record_name
+from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
 
 
@@ -49,6 +52,17 @@ def test_a_generation_says_what_is_complete(scene: Scene) -> None:
     assert {tuple(pair) for pair in first.complete} == {(0, "logits"), (0, "stage4")}
     assert {tuple(pair) for pair in second.complete} == both
     assert {tuple(pair) for pair in third.complete} == both | {(first, "stage1") for first in (0, 2, 3)}
+
+
+@pytest.mark.parametrize("block", [0, 1, 2])
+@pytest.mark.parametrize("view", [0, 1, 2, 3])
+def test_views_are_complete_when_every_one_of_them_is_there_for_every_block(block: int, view: int) -> None:
+    """Of three crops and a whole image in blocks 0 and 1; block 2 is lost."""
+    there = {ShardKey(b, v, PASS) for b in (0, 1) for v in range(4)} - {ShardKey(block, view, PASS)}
+    pairs = complete_pairs(manifest(), Coverage(there, manifest().passes), [0, 1])
+    broken = set() if block == 2 else {3 if view == 3 else 0}
+    assert {pair.first for pair in pairs} == {0, 3} - broken
+    assert {pair.target for pair in pairs} == {"stage4", "embedding"}
 
 
 def test_readers_of_an_older_generation_read_on_what_they_read(scene: Scene) -> None:

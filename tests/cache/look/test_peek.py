@@ -1,5 +1,6 @@
 """Peeking: panels of one sample, and what their colours and lines say."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,16 @@ def test_a_key_that_is_not_there_offers_the_nearest(tiny_cache: Path, tmp_path: 
     with pytest.raises(BadOption, match="scene2") as caught:
         peek(open_cache(tiny_cache), "scene2", 0, tmp_path / "p.png")
     assert "did you mean 'scene02'?" in caught.value.fix and not (tmp_path / "p.png").exists()
+
+
+def test_a_view_that_is_not_there_offers_those_that_are(tiny_cache: Path, tmp_path: Path) -> None:
+    cache, out = open_cache(tiny_cache), tmp_path / "p.png"
+    with pytest.raises(BadOption, match="the cache has no view 77") as caught:
+        peek(cache, "scene02", 77, out)
+    offered = {int(number) for number in re.findall(r"\d+", caught.value.fix)}
+    assert {min(offered), max(offered)} == {0, cache.manifest.num_views - 1} and not out.exists()
+    for view in offered:
+        assert peek(cache, "scene02", view, out)
 
 
 def test_a_vector_is_grey_from_its_lowest_to_its_highest_value() -> None:

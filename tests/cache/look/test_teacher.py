@@ -13,16 +13,30 @@ from kdcache.cache.look.teacher import manifest_teacher, module_paths, network_f
 from kdcache.cache.networks.weights import weights_digest
 from kdcache.cache.record.manifest import FILE_NAME, read_manifest
 from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION
+from kdcache.cache.trust import consent
 
 
-@pytest.mark.parametrize(
-    "origin", ["tiny_teacher:make", "r101, tiny_teacher:make", "caches/a/runs/r101", "r101,./r102", "a\\b"]
-)
-def test_code_and_paths_that_only_a_cache_names_are_not_followed(tiny_cache: Path, origin: str) -> None:
+@pytest.mark.parametrize("origin", ["caches/a/runs/r101", "r101,./r102", "a\\b", "./tiny_teacher:make"])
+def test_paths_that_only_a_cache_names_are_not_followed(tiny_cache: Path, origin: str) -> None:
     manifest = replace(read_manifest(tiny_cache), teacher_origin=origin)
-    with pytest.raises(BadOption, match="names a teacher that is no plain run and no library's") as caught:
+    with pytest.raises(BadOption, match="names its teacher by a path, which is not followed") as caught:
         own_teacher(manifest)
-    assert caught.value.fix == f"type it again if you trust it: --teacher {shlex.quote(origin)}"
+    assert caught.value.fix == f"if you trust it: --teacher {shlex.quote(origin)}"
+    with pytest.raises(BadOption) as caught, consent([origin], ["kdcache", "build"]):
+        own_teacher(manifest, "mine")
+    assert caught.value.fix.endswith(f": kdcache build --cache mine --teacher {shlex.quote(origin)}")
+
+
+@pytest.mark.parametrize("origin", ["her_nets:make", "r101, her_nets:make"])
+def test_code_that_only_a_cache_names_is_taken_once_it_is_trusted(tiny_cache: Path, origin: str) -> None:
+    manifest = replace(read_manifest(tiny_cache), teacher_origin=origin)
+    with pytest.raises(BadOption, match="'her_nets:make': code of somebody's own") as caught:
+        own_teacher(manifest)
+    assert "--trust her_nets:make" in caught.value.fix
+    with consent(["her_nets"]):
+        assert own_teacher(manifest) == origin
+    with pytest.raises(BadOption):
+        own_teacher(manifest)
 
 
 @pytest.mark.parametrize("origin", ["r101", "timm:resnet18", "r101,deeplabv3:resnet50"])

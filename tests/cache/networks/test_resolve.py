@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from kdcache.cache.errors import BadOption, BadWeights, Missing
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.networks.resolve import resolve_teacher
-from kdcache.cache.networks.run_card import RunCard, save_run_network
+from kdcache.cache.networks.run_card import DataClasses, RunCard, save_run_network
 from kdcache.cache.networks.weights import weights_digest
 
 
@@ -115,6 +115,30 @@ def test_a_run_of_another_number_of_classes_is_refused(tiny_name: str, tmp_path:
     with pytest.raises(BadOption, match="tells 5 classes apart, the data has 11") as caught:
         resolve_teacher("r18", tmp_path, num_classes=11)
     assert "--data camvid:/data/camvid" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("names", "differ"),
+    [
+        ("abcdef", "the data have also 'f'"),
+        ("abcdx", "the data have also 'x' and lack 'e'"),
+        ("abced", "class 3 is 'd' in the run and 'e' in the data"),
+    ],
+)
+@pytest.mark.parametrize("member", ["r18", "r18,r19"])
+def test_a_run_that_answers_for_other_classes_is_refused_and_they_are_named(
+    tiny_name: str, tmp_path: Path, names: str, differ: str, member: str
+) -> None:
+    for run in ("r18", "r19"):
+        make_run(tmp_path / run, tiny_name)
+    data = DataClasses(tuple(names), "camvid:/data/other/../camvid")
+    with pytest.raises(BadOption, match=differ) as caught:
+        resolve_teacher(member, tmp_path, num_classes=len(names), classes=data)
+    assert "use the data of the run" not in caught.value.fix, "these are the data of the run"
+    assert "--run r18-2" in caught.value.fix
+    with pytest.raises(BadOption, match=differ) as caught:
+        resolve_teacher(member, tmp_path, num_classes=len(names), classes=data._replace(spec="camvid:/other"))
+    assert caught.value.fix == "use the data of the run: --data camvid:/data/camvid"
 
 
 def test_a_torchvision_teacher_takes_its_published_weights(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from manifests import OTHER_SEAL
 from stored_cache import KEYS, small_manifest, write_cache
 
 from kdcache.cache.errors import BadCache, BadOption, Missing
@@ -25,6 +26,7 @@ def test_a_set_of_views_is_complete_when_the_generation_says_so(tmp_path: Path) 
     cache = open_cache(tmp_path)
     assert [v.first for v in cache.complete_views(["stage4"])] == [0] and cache.view_numbers() == [0, 1]
     assert [v.first for v in cache.complete_views(())] == [0] and cache.complete_views(["logits"]) == []
+    assert cache.complete_views(["stage4", "logits"]) == [], "a run reads all of its targets from one view"
     assert len(list(cache.stored_rows())) == 2 * 5
     with pytest.raises(BadCache, match="shard 00000 view 7 of 'any target' was never finished") as caught:
         cache.row(0, 7)
@@ -152,6 +154,15 @@ def test_a_run_records_samples_views_and_every_target(tmp_path: Path) -> None:
     written.add_targets(0, 1, KEYS[0], mixed)
     written.settle()
     assert changed(before, open_cache(tmp_path).entry_digests()) == {"views/0", "tap/stage4"}
+
+
+def test_a_run_records_which_samples_it_saw(tmp_path: Path) -> None:
+    """Other images or labels under the same indices."""
+    written = write_cache(tmp_path)
+    before = open_cache(tmp_path).entry_digests()
+    written.blocks[1] = written.blocks[1]._replace(seal=OTHER_SEAL)
+    written.settle()
+    assert changed(before, open_cache(tmp_path).entry_digests()) == {"samples"}
 
 
 def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:

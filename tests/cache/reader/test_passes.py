@@ -70,3 +70,19 @@ def test_rows_that_only_one_of_two_passes_has_are_not_compared(tmp_path: Path) -
     pixels = np.array([1000, 0, 1020], dtype=np.uint64)  # of a row that is not there
     two_passes(tmp_path, valid=valid(0, 2), pixels=pixels)
     assert open_cache(tmp_path).pixel_digest(1, 0) == 1010
+
+
+def test_a_run_records_the_targets_of_every_pass(tmp_path: Path) -> None:
+    two_passes(tmp_path)
+    first, second = (open_cache(tmp_path, generation=number).entry_digests() for number in (1, 2))
+    assert list(first) == ["cache", "samples", "views/0", "tap/stage4", "tap/logits"]
+    assert {name for name in first if first[name] != second[name]} == {"views/0", "tap/logits"}
+
+
+def test_a_target_that_was_never_finished_says_so_beside_one_that_was(tmp_path: Path) -> None:
+    two_passes(tmp_path)
+    cache = open_cache(tmp_path, generation=1)
+    assert (cache.parts(TAP.name, 0, 0)["values"] == 0).all()
+    with pytest.raises(BadCache, match="shard 00000 view 0 of 'logits' was never finished") as caught:
+        cache.parts("logits", 0, 0)
+    assert "continues where it was" in caught.value.fix

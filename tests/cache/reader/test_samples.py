@@ -108,7 +108,7 @@ def test_classes_of_other_samples_than_the_valid_ones_are_damage(tmp_path: Path,
     cache.settle()
     with pytest.raises(BadCache, match="cannot be read: a valid sample without a class") as caught:
         StoredSamples(tmp_path).key(0)
-    assert caught.value.where == "samples/00000.safetensors" and "build --repair" in caught.value.fix
+    assert caught.value.where.endswith("/samples/00000.safetensors") and "build --repair" in caught.value.fix
 
 
 @pytest.mark.parametrize(

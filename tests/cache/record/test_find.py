@@ -71,3 +71,15 @@ def test_a_misspelt_cache_offers_the_nearest_or_all(tmp_path: Path, name: str, h
     with pytest.raises(Missing, match=f"there is no cache '{name}'") as caught:
         find_cache(name, tmp_path)
     assert caught.value.fix == hint
+
+
+def test_a_cache_whose_manifest_is_lost_is_still_one(tmp_path: Path) -> None:
+    """Else another cache of the home would become the only one, and a run would train on it unasked."""
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / FILE_NAME).write_text("{}")
+    (tmp_path / "torn" / "generations").mkdir(parents=True)
+    (tmp_path / "torn" / "generations" / "00001.json").write_text("{}")
+    assert [path.name for path in list_caches(tmp_path)] == ["torn", "whole"]
+    assert find_cache("torn", tmp_path) == tmp_path / "torn"
+    with pytest.raises(BadOption, match="there are 2 caches"):
+        find_cache(None, tmp_path)

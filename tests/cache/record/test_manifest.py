@@ -69,16 +69,15 @@ def test_a_folder_without_manifest_is_no_cache(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "x"}', '{"format": 2}'])
 @pytest.mark.parametrize("finished", [False, True])
 def test_a_torn_manifest_says_how_to_write_it_anew(tmp_path: Path, content: str, finished: bool) -> None:
-    (tmp_path / FILE_NAME).write_text(content)
-    (tmp_path / "generations").mkdir()
+    root = tmp_path / "caches" / "mine"
+    (root / "generations").mkdir(parents=True)
+    (root / FILE_NAME).write_text(content)
     if finished:
-        (tmp_path / "generations" / "00001.json").write_text("")
+        (root / "generations" / "00001.json").write_text("")
     with pytest.raises(TornManifest, match="manifest.json cannot be read") as caught:
-        read_manifest(tmp_path)
-    assert caught.value.where == str(tmp_path / FILE_NAME)
-    fix = (
-        f"--cache {tmp_path.name} --repair" if finished else "with the options that the cache was begun with"
-    )
+        read_manifest(root)
+    assert caught.value.where == str(root / FILE_NAME)
+    fix = "'kdcache build --repair'" if finished else "with the options that the cache was begun with"
     assert fix in caught.value.fix
 
 

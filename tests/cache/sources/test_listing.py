@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from kdcache.cache.errors import BadSample, Missing
-from kdcache.cache.sources.listing import find_images, image_size, listed_keys
+from kdcache.cache.sources.listing import find_images, header_size, image_size, listed_keys
 from kdcache.cache.sources.table import open_source
 
 
@@ -15,6 +15,21 @@ def touch(root: Path, *names: str) -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"), [(b"", "the file is empty"), (b"text", "it is no image of a known format")]
+)
+def test_what_is_no_image_is_told_without_addresses_of_memory(
+    tmp_path: Path, content: bytes, why: str
+) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    with pytest.raises(BadSample) as caught:
+        image_size(path, key="k")
+    assert caught.value.what == f"the image of 'k' cannot be read: {why}"
+    with pytest.raises(BadSample, match="no image of a known format"):
+        header_size(path, key="k")
 
 
 def test_keys_are_paths_without_suffix_and_ending(tmp_path: Path) -> None:

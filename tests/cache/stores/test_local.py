@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from threading import Barrier, Thread
@@ -182,7 +183,7 @@ def test_a_name_that_a_killed_builder_gave_is_made_safe_by_the_next_one(
 
 def test_a_name_that_a_folder_has_is_taken(tmp_path: Path, created_on: str) -> None:
     (tmp_path / "x" / "inside").mkdir(parents=True)
-    with pytest.raises(BadCache, match="'x' is there already"):
+    with pytest.raises(BadCache, match="'x' is a folder"):
         LocalStore(tmp_path).create("x", b"one")
     assert (tmp_path / "x" / "inside").is_dir(), created_on
 
@@ -276,3 +277,41 @@ def test_no_link_is_followed_by_listing_or_sweeping(tmp_path: Path) -> None:
     with pytest.raises(BadCache, match="'linked' is a link"):
         store.list("linked/")
     assert len(list((tmp_path / "outside").iterdir())) == 1
+
+
+@pytest.mark.parametrize("act", ["put", "create", "remove"])
+def test_an_empty_folder_in_the_place_of_a_file_gives_way(tmp_path: Path, act: str) -> None:
+    store = LocalStore(tmp_path)
+    (tmp_path / "a/x").mkdir(parents=True)
+    getattr(store, act)("a/x", *([] if act == "remove" else [b"1"]))
+    assert store.list() == ([] if act == "remove" else ["a/x"])
+
+
+@pytest.mark.parametrize("act", ["put", "create", "remove"])
+def test_a_folder_with_files_is_never_removed_and_the_line_that_moves_it_is_printed(
+    tmp_path: Path, act: str
+) -> None:
+    store = LocalStore(tmp_path)
+    (tmp_path / "a b/x").mkdir(parents=True)
+    (tmp_path / "a b/x/mine").write_bytes(b"kept")
+    words = [] if act == "remove" else [b"1"]
+    with pytest.raises(BadCache, match="'x' is a folder that kdcache did not make") as caught:
+        getattr(store, act)("a b/x", *words)
+    assert caught.value.where == str(tmp_path / "a b/x") and store.list() == ["a b/x/mine"]
+    subprocess.run(caught.value.fix.partition("again: ")[2], shell=True, check=True)
+    getattr(store, act)("a b/x", *words)
+    assert (tmp_path / "a b/x.aside/mine").read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize("act", ["put", "create"])
+def test_a_file_in_the_place_of_a_folder_is_moved_by_the_line_that_is_printed(
+    tmp_path: Path, act: str
+) -> None:
+    store = LocalStore(tmp_path)
+    (tmp_path / "a").write_bytes(b"kept")
+    store.remove("a/x")
+    with pytest.raises(BadCache, match="'a' is a file that kdcache did not make") as caught:
+        getattr(store, act)("a/x", b"1")
+    subprocess.run(caught.value.fix.partition("again: ")[2], shell=True, check=True)
+    getattr(store, act)("a/x", b"1")
+    assert (tmp_path / "a.aside").read_bytes() == b"kept" and store.list() == ["a.aside", "a/x"]

@@ -205,6 +205,7 @@ def test_a_truncated_tar_is_an_error_that_names_it(store: LocalStore) -> None:
     with pytest.raises(BadCache, match=r"samples/00003\.tar' has 2000 bytes, its index needs more") as caught:
         open_samples(store, 3, 3)
     assert "kdcache build --repair" in caught.value.fix
+    assert caught.value.where == str(path), "the same name in every cache says nothing"
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,19 @@ class FormatContract:
             with pytest.raises(BadCache, match=f"row {row} is not in"):
                 self.row(form, store, "stage4", size, "values", block=0, view=0, row=row)
 
+    def test_damage_and_absence_are_told_with_the_full_path_of_the_object(
+        self, form: TargetFormat, store: LocalStore
+    ) -> None:
+        written = self.write(form, store, block=0, view=0, seed=1)[2]
+        with pytest.raises(BadCache, match="is not in") as caught:
+            self.row(form, store, "stage4", "2x3", "values", block=0, view=0, row=1)
+        assert Path(caught.value.where) in {store.root / entry.name for entry in written}
+        for entry in written:
+            store.put(entry.name, b"torn")
+        with pytest.raises(BadCache) as caught:
+            self.row(form, store, "stage4", "2x3", "values", block=0, view=0, row=0)
+        assert Path(caught.value.where) in {store.root / entry.name for entry in written}
+
     def test_a_block_that_was_never_written_is_an_error_that_names_the_object(
         self, form: TargetFormat, store: LocalStore
     ) -> None:

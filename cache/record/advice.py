@@ -1,0 +1,34 @@
+"""Which cache a command works on, so that the command that an error advises names it where it must.
+
+An error that is raised deep in a reader knows a file, not how its cache was found: 'kdcache build --repair'
+works as typed where the home holds that cache alone, and needs `--cache` where it holds several or the cache
+lies elsewhere.
+"""
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+CACHES = "caches"  # the folder of a home
+_ADVISED = re.compile(r"kdcache build (?=--(?:repair|update)\b)")
+_named: list[str] = []  # what `--cache` must say for the cache that this process works on; empty: nothing
+
+
+def works_on(root: Path, caches_dir: Path, caches: Sequence[Path]) -> None:
+    """From here on `root` is meant; `caches` are all of the home."""
+    alone = [path.name for path in caches] == [root.name] and root.parent == caches_dir
+    word = root.name if root.parent == caches_dir else str(root)
+    _named[:] = [] if alone else [word]
+
+
+def forget() -> None:
+    """A new command begins."""
+    _named.clear()
+
+
+def advised(text: str) -> str:
+    """The text with `--cache NAME` in every command of it that would not know which cache is meant."""
+    if not _named:
+        return text
+    return _ADVISED.sub(lambda match: f"{match[0]}--cache {shlex.quote(_named[0])} ", text)
