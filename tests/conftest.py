@@ -33,7 +33,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    import detection_row  # noqa: F401  a stand-in until the task is there
     import torch
 
     from kdcache.cache.trust import trust

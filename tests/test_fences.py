@@ -23,7 +23,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "losses": (
         *("kdcache.losses", "kdcache.cache.spec"),
         *("kdcache.cache.tasks.table", "kdcache.cache.tasks.contract"),  # light: names, and Mixed
-        "kdcache.cache.grid",  # where a detector's positions are
+        *("kdcache.cache.grid", "kdcache.cache.positions"),  # where a detector answers
         "kdcache.cache.trust",  # whose losses may be imported
     ),
     "trainer": ("kdcache.trainer", "kdcache.losses", "kdcache.cache"),

@@ -32,7 +32,14 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "cache.tasks": ("cache.spec", "cache.grid", "cache.errors", "cache.views.view", "cache.boxes"),
     "cache.images": (*BOTTOM, "cache.views"),
     "cache.stores": (*BOTTOM, "cache.views"),
-    "losses": ("cache.spec", "cache.grid", "cache.tasks.table", "cache.tasks.contract", "cache.trust"),
+    "losses": (
+        "cache.spec",
+        "cache.grid",
+        "cache.positions",
+        "cache.tasks.table",
+        "cache.tasks.contract",
+        "cache.trust",
+    ),
 }
 # Room -> rooms that it never imports.
 CLOSED: Mapping[str, tuple[str, ...]] = {

@@ -41,8 +41,8 @@ MUTANTS = [
      'match["codec"], match["module"]', OPTIONS),
     # ---- the plan
     ("a grown cache draws by the data's recipe instead of its own", "plan.py:_drawn",
-     "kept[0] if kept and options.augment is None else parse_recipe(text, rules)",
-     "parse_recipe(options.augment or source.augment, rules)",
+     "kept[0] if kept and options.augment is None else parse_recipe(text, kind.recipes)",
+     "parse_recipe(options.augment or source.augment, kind.recipes)",
      f"{VIEWS}::test_a_cache_that_grows_draws_on_with_its_own_recipe"),
     ("another crop for a cache that has one is ignored", "plan.py:_same_identity",
      "if old.identity.get(key) != value:", 'if key != "crop" and old.identity.get(key) != value:',

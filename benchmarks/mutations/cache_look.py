@@ -36,7 +36,7 @@ MUTANTS = [
     ("a teacher of other weights is compared", "manifest_teacher",
      'if digest != manifest.identity["weights"]:', "if False:",
      f"{TEACHER}::test_other_weights_under_the_same_name_are_refused"),
-    ("networks of libraries count as code of one's own", "own_teacher", "not m.startswith(families)", "True",
+    ("networks of libraries count as code of one's own", "own_teacher", "not is_library(m)", "True",
      f"{TEACHER}::test_runs_and_networks_of_libraries_are_taken_from_a_cache"),
     ("taps of a classifier are listed for a large input", "network_for_listing",
      "network.input_px or rules.listing_px", "rules.listing_px", LISTED),

@@ -90,5 +90,5 @@ MUTANTS = [
      "if False:", f"{THIRD}::test_a_task_without_records_of_its_images_says_so_before_it_judges"),
     ("--json asks for no records", "eval_command", 'given.pop("records_out", None) is not None',
      'given.pop("records_out", None) is None', REACH),
-    ("a picture shows every box of a low score", "DRAWN_SCORE", "0.3", "0.2", PICTURE),
+    ("a picture shows every box of a low score", "cache/tasks/detection:DRAWN_SCORE", "0.3", "0.2", PICTURE),
 ]  # fmt: skip

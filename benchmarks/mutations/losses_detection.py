@@ -9,7 +9,7 @@ def golden(name: str, number: int = 0) -> str:
 HERE = "tests/losses/detection/test_"
 BCKD, LD, FGD, GID = (f"{HERE}{name}.py::test_" for name in ("bckd", "ld", "fgd", "gid"))
 MATCH, LISTS, BOXES, FINITE = (
-    f"{HERE}{name}.py::test_" for name in ("match", "level_lists", "boxes", "finite")
+    f"{HERE}{name}.py::test_" for name in ("match", "level_lists", "overlaps", "finite")
 )
 SCENE = "a_whole_scene_is_what_a_loop_over_its_positions_gives"
 TERMS = GID + "the_terms_are_those_of_the_chosen_instances"

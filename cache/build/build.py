@@ -25,7 +25,7 @@ from kdcache.cache.build.pending import (
     pending_passes,
     same_blocks,
 )
-from kdcache.cache.build.plan import Plan, Work, make_plan, passes_with
+from kdcache.cache.build.plan import Plan, Work, make_plan
 from kdcache.cache.build.predict import Prediction, missing_work, predict
 from kdcache.cache.build.ranks import group, meet, over_ranks, told
 from kdcache.cache.build.repair import Repaired, repair
@@ -34,6 +34,7 @@ from kdcache.cache.build.samples.moved import check_moved
 from kdcache.cache.build.samples.pack import pack_blocks
 from kdcache.cache.build.samples.survey import Survey, survey
 from kdcache.cache.build.settle import settle
+from kdcache.cache.build.taps import passes_with
 from kdcache.cache.build.targets import TargetBuilder
 from kdcache.cache.errors import BadCache, DiskFull
 from kdcache.cache.look.describe import whole_layout

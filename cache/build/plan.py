@@ -7,17 +7,16 @@ only fills in what is not said again. Nothing here writes; nothing here runs a f
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from kdcache.cache.build.options import BuildOptions, TapRequest, default_requests
+from kdcache.cache.build.options import BuildOptions
 from kdcache.cache.build.samples.remembered import open_remembered, own_word
 from kdcache.cache.build.size import shard_samples
-from kdcache.cache.codecs.reduction import reduced_spec
-from kdcache.cache.codecs.table import default_codec, make_codec
-from kdcache.cache.errors import BadCache, BadOption, unknown
+from kdcache.cache.build.taps import fresh_taps, passes_with, tap_entries
+from kdcache.cache.errors import BadCache, BadOption
 from kdcache.cache.images.feed import PIPELINE_VERSION
 from kdcache.cache.images.pipeline import pipeline_facts
 from kdcache.cache.look.teacher import own_teacher
@@ -31,7 +30,7 @@ from kdcache.cache.record.classifier import classifier_digest, pack_classifier
 from kdcache.cache.record.command import EMPTY, KEPT, build_words, difference, keeps_empty
 from kdcache.cache.record.find import list_caches
 from kdcache.cache.record.generation import Generation
-from kdcache.cache.record.manifest import Manifest, TapEntry, cache_name, pass_id
+from kdcache.cache.record.manifest import Manifest, cache_name
 from kdcache.cache.record.precision import chosen_precision
 from kdcache.cache.record.standing import Standing, standing
 from kdcache.cache.sources.contract import Source
@@ -45,7 +44,6 @@ from kdcache.cache.views.recipe import Recipe, parse_recipe
 from kdcache.cache.views.sets import MIRROR_OF, ViewSet, extend_views, parse_views, whole_kind
 
 OTHER_HOME = "for another form, build a cache of its own under another $KDCACHE_HOME"
-_ANY_PX = (64, 64)  # an input for channels and strides of taps, which do not depend on it
 
 
 class Work(NamedTuple):
@@ -253,12 +251,7 @@ def _fresh(
     """`planned` is what an unfinished first build of this cache meant to make: what is not asked for now
     stays as it was asked for then, and what is recorded already is kept."""
     views = _fresh_views(options, source, drawn, planned)
-    usual = default_requests(source.task, tuple(network.taps), network.groups)
-    wanted = options.requests() or (() if planned else usual)
-    # A cache that is named grows by a tap; the command that began it says all that is wanted, or nothing.
-    kept = planned is not None and (options.cache is not None or not wanted)
-    entries = {t.name: t for t in planned.taps} if planned and kept else {}
-    entries |= {entry.name: entry for entry in tap_entries(wanted, network)}
+    entries = fresh_taps(options, source, network, planned)
     manifest = Manifest(
         name=planned.name if planned else name,
         identity=identity,
@@ -360,39 +353,3 @@ def _refuse_other_layout(old: Manifest, options: BuildOptions) -> None:
                 where=f"cache {old.name}",
                 fix=f"leave {flag} out; {OTHER_HOME}",
             )
-
-
-# ---- taps and passes ---------------------------------------------------------------------------------------
-
-
-def tap_entries(requests: Sequence[TapRequest], network: Network) -> tuple[TapEntry, ...]:
-    """What a manifest says of each request. Raises BadOption for a tap that the teacher does not have."""
-    for request in requests:
-        if request.tap not in network.taps:
-            legal = (*network.groups, *network.taps)
-            raise unknown("tap", request.tap, legal, where=f"teacher {network.name}")
-    specs = network.tap_specs([r.tap for r in requests], *_ANY_PX) if requests else {}
-    entries = []
-    for r in requests:
-        spec = reduced_spec(r.reduction, specs[r.tap]) if r.reduction else specs[r.tap]
-        codec = make_codec(r.codec or default_codec(r.name, spec), may_import=True)
-        entries.append(
-            TapEntry(
-                name=r.name,
-                tap=r.tap,
-                module=network.taps[r.tap],
-                stride=spec.stride,
-                channels=spec.channels,
-                codec=codec.name,
-                reduction=r.reduction,
-            )
-        )
-    return tuple(entries)
-
-
-def passes_with(
-    old: dict[str, tuple[str, ...]], groups: Iterable[tuple[str, ...]], taps: Sequence[TapEntry]
-) -> dict[str, tuple[str, ...]]:
-    """`old` and one more pass of the teacher for each group of targets that it writes together."""
-    by_name = {t.name: t for t in taps}
-    return old | {pass_id(group, by_name): tuple(sorted(group)) for group in groups if group}

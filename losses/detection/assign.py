@@ -21,7 +21,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdcache.cache.grid import DenseGrid, anchors, points, sides_of
+from kdcache.cache.grid import DenseGrid
+from kdcache.cache.positions import anchors, points, sides_of
 from kdcache.losses.detection.boxes import centerness, paired_iou
 from kdcache.losses.detection.matched import BACKGROUND, IGNORED, Matched
 from kdcache.losses.formulas.gather import mean_over_ranks

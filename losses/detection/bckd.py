@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kdcache.cache.grid import BOX, CLS, level_rows
+from kdcache.cache.grid import BOX, CLS
+from kdcache.cache.positions import level_rows
 from kdcache.cache.spec import BadOption, Need
 from kdcache.cache.tasks.table import DETECTION
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Reads, Weighted

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kdcache.cache.grid import BOX, CLS, FPN, anchors, boxes_at, level_rows, points
+from kdcache.cache.grid import BOX, CLS, FPN
+from kdcache.cache.positions import anchors, boxes_at, level_rows, points
 from kdcache.cache.spec import Need
 from kdcache.cache.tasks.table import DETECTION
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Reads, Weighted

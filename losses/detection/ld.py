@@ -15,7 +15,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from kdcache.cache.grid import BINS, CLS, anchors, level_rows
+from kdcache.cache.grid import BINS, CLS
+from kdcache.cache.positions import anchors, level_rows
 from kdcache.cache.spec import BadOption, Need
 from kdcache.cache.tasks.table import DETECTION
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Reads, Weighted

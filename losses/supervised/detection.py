@@ -20,7 +20,8 @@ from typing import Annotated, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from kdcache.cache.grid import BINS, BOX, CLS, CTR, DenseGrid, boxes_at, level_rows, sides_of
+from kdcache.cache.grid import BINS, BOX, CLS, CTR, DenseGrid
+from kdcache.cache.positions import boxes_at, level_rows, sides_of
 from kdcache.cache.spec import BadOption
 from kdcache.cache.tasks.table import DETECTION
 from kdcache.losses.contract import LossOutput, LossTerm, Maps, Method, Weighted

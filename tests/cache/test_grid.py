@@ -3,16 +3,8 @@
 import pytest
 import torch
 
-from kdcache.cache.grid import (
-    DenseGrid,
-    anchor_sizes,
-    anchors,
-    boxes_at,
-    level_rows,
-    points,
-    sides_of,
-    tap_of,
-)
+from kdcache.cache.grid import DenseGrid, tap_of
+from kdcache.cache.positions import anchor_sizes, anchors, boxes_at, level_rows, points, sides_of
 
 GRID = DenseGrid(levels=(3, 4), strides=(8, 16), num_bins=17)
 NINE = DenseGrid(levels=(3,), strides=(8,), anchors_per_cell=9, assigner="max_iou")

@@ -20,7 +20,7 @@ OPTIONS = {
     "--no-sync-bn", "--online", "--optimizer", "--output-stride", "--poly-power", "--resume", "--run",
     "--save-every", "--seed", "--steps", "--student", "--sync-bn", "--teacher",
     "--teacher-weights", "--threads", "--views", "--warmup-steps", "--weight-decay", "--weights",
-    "--trust",
+    "--trust", "--keep-empty", "--encoder-lr", "--freeze", "--inherit",
 }  # fmt: skip
 NETWORK = """
 from torch import nn
@@ -86,7 +86,7 @@ def test_the_options_are_these_and_no_others() -> None:
     assert set(kdtrain.commands) == {"chain", "eval", "methods"}
     judging = {name for option in kdtrain.commands["eval"].params for name in option.opts}
     assert judging == {
-        "run", "--data", "--device", "--exit", "--out", "--split", "--teacher", "--teacher-weights",
+        "run", "--data", "--device", "--exit", "--json", "--out", "--split", "--teacher", "--teacher-weights",
         "--threads", "--trust",
     }  # fmt: skip
 

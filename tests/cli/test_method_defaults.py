@@ -8,14 +8,14 @@ import pytest
 from click.testing import CliRunner
 
 from kdcache.cache.spec import Task
-from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION
+from kdcache.cache.tasks.table import CLASSIFICATION, DETECTION, SEGMENTATION
 from kdcache.cli.kdtrain import kdtrain
 from kdcache.losses.plan.load import load_loss
 from kdcache.losses.plan.plan import parse_losses
 from kdcache.losses.plan.table import LOSSES
 from kdcache.losses.schedules import TermSchedule
 
-SEG, CLS = SEGMENTATION, CLASSIFICATION
+SEG, CLS, DET = SEGMENTATION, CLASSIFICATION, DETECTION
 # (loss, task, dataset, words of its 'settings') -> the option of each number in the words, in their order.
 # 'weight' is the term's own, 'task' the task loss's; another loss's name is the weight it is brought with.
 REPEATED: list[tuple[str, Task, str | None, str, tuple[str, ...]]] = [
@@ -47,7 +47,13 @@ REPEATED: list[tuple[str, Task, str | None, str, tuple[str, ...]]] = [
     ("reviewkd", CLS, None, "weight 1, warm-up 20 epochs", ("weight", "warmup")),
     ("sskd", CLS, None, "weights 0.1, 0.9, 2.7, 10", ("task", "kd", "tf", "ss")),
     ("sskd", CLS, None, "T 4, 4, 0.5", ("T", "T", "ss_T")),
-    ("pkd", SEG, None, "weight 6 (two-stage detectors)", ("weight",)),
+    ("pkd", DET, None, "weight 10 (one-stage)", ("weight",)),
+    ("bckd", DET, None, "cls 1, loc 4", ("cls", "loc")),
+    (
+        "ld", DET, None, "main 0.25 at T 10, vlr 0.25 at T 10, kd 10 at T 2",
+        ("main", "T", "vlr", "T", "kd", "kd_T"),
+    ),
+    ("gid", DET, None, "feature 5e-4, relation 40, cls 0.1, box 1", ("feature", "relation", "cls", "box")),
     ("cwd", SEG, None, "logits: tau 4, weight 3", ("tau", "weight")),
     ("skds-pixel", SEG, None, "weight 10", ("weight",)),
     ("skds-pair", SEG, None, "form skds: share 0.5, weight 0.5", ("share", "weight")),
@@ -144,8 +150,9 @@ def test_a_number_that_the_settings_of_a_method_repeat_is_the_one_it_uses(
 
 
 def test_every_method_but_one_repeats_a_number_that_is_compared() -> None:
-    """byot's sentence is about the recipe around the loss."""
-    assert set(LOSSES) - {name for name, *_ in REPEATED} == {"byot"}
+    """byot's sentence is about the recipe around the loss; fgd's numbers are those of the detector, chosen
+    when it is built (tests/losses/detection/test_fgd.py)."""
+    assert set(LOSSES) - {name for name, *_ in REPEATED} == {"byot", "fgd"}
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,8 @@ def test_an_option_says_its_default_unless_there_is_none() -> None:
 
 def test_help_of_kdcache_asks_the_tasks_for_their_defaults_without_loading_torch() -> None:
     (taps,) = [p for p in kdcache.commands["build"].params if p.name == "taps"]
-    assert "[default: stage4, logits; classification: embedding, logits]" in getattr(taps, "help", "")
+    assert "[default: stage4, logits; classification: embedding, logits; detection: cls, box]" in getattr(
+        taps, "help", ""
+    )
     code = "import sys, kdcache.cli.kdcache; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

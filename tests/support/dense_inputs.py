@@ -12,7 +12,8 @@ import torch
 from bare_inputs import step_inputs
 from torch import Tensor
 
-from kdcache.cache.grid import DenseGrid, points
+from kdcache.cache.grid import DenseGrid
+from kdcache.cache.positions import points
 from kdcache.cache.spec import TensorSpec
 from kdcache.cache.tasks.table import DETECTION
 from kdcache.losses.contract import Facts, LossTerm, Maps

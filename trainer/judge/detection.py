@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from kdcache.cache.errors import BadOption, BadSample
 from kdcache.cache.grid import BOX, CLS, CTR, DenseGrid
 from kdcache.cache.sources.contract import Source
+from kdcache.cache.tasks.detection import DECODE, DRAWN_SCORE
 from kdcache.cache.tasks.panels import draw_boxes
 from kdcache.cache.tasks.table import load
 from kdcache.cache.views.draw import fit_view
@@ -32,7 +33,6 @@ from kdcache.trainer.judge.detection_metrics import (
 from kdcache.trainer.judge.metrics import Metrics
 
 MOST = 100  # boxes of an image that count, of all classes together
-DRAWN_SCORE = 0.3  # a picture with every box of a low score shows nothing
 _KINDS = (CLS, BOX, CTR)
 _COLUMNS = 6  # of a place: x1 y1 x2 y2 in pixels of the canvas, score, class + 1; all 0 where there is no box
 # maps, grid, number of classes, (height, width) of the canvas -> per image boxes_N4, scores_N, classes_N
@@ -146,7 +146,7 @@ def _grid_of(network: nn.Module | Ask) -> DenseGrid:
 
 def _decode() -> Decode:
     """From maps to boxes, as the detectors themselves do it: one way for judges, peek and pictures."""
-    decode: Decode = load("kdcache.cache.networks.families.detectors.decode:decode")
+    decode: Decode = load(DECODE)
     return decode
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kdcache.cache.build.options import BuildOptions, TapRequest, default_requests, expanded, parse_tap
-from kdcache.cache.build.plan import tap_entries
+from kdcache.cache.build.taps import tap_entries
 from kdcache.cache.codecs.table import default_codec
 from kdcache.cache.errors import BadOption
 from kdcache.cache.grid import kind_of

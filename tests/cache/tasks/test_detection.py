@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.tasks.contract import RowTruth
+from kdcache.cache.grid import DenseGrid
+from kdcache.cache.tasks.contract import AnsweredRow, RowTruth
 from kdcache.cache.tasks.detection import KIND, Objects, encode_objects
 from kdcache.cache.tasks.panels import class_colour
 from kdcache.cache.views.recipe import parse_recipe
@@ -130,10 +131,28 @@ def test_frames_lie_on_the_last_pixels_inside_their_boxes() -> None:
     np.testing.assert_array_equal(TRUTH.panel(RowTruth(np.zeros((0, 5))), None, NAMES, image_HWC), image_HWC)
 
 
-def test_detections_are_drawn_on_a_sheet_that_holds_them() -> None:
-    said = TRUTH.answer_panel(np.array([[10.2, 5, 50.5, 35, 1, 0.9], [0, 0, 20, 60.5, 2, 0.4]]), NAMES)
-    assert said.shape == (61, 51, 3) and (said != 255).any()
-    assert TRUTH.answer_panel(np.zeros((0, 6)), NAMES).shape == (1, 1, 3)
+def test_sure_detections_are_drawn_on_their_image() -> None:
+    image = np.zeros((64, 96, 3), dtype=np.uint8)
+    said = np.array([[10.2, 5, 50.5, 35, 1, 0.9], [0, 40, 20, 60.5, 2, 0.2]])
+    drawn = TRUTH.answer_panel(said, NAMES, image)
+    assert drawn.shape == image.shape and drawn[5, 12:50].any() and not drawn[40:].any(), "0.2 is not sure"
+    assert not TRUTH.answer_panel(np.zeros((0, 6)), NAMES, image).any()
+
+
+def test_a_teachers_boxes_are_decoded_from_its_stored_maps() -> None:
+    """One confident cell of one level: its box, class and score; nothing where a level is not stored."""
+    grid = DenseGrid(levels=(3, 4), strides=(8, 16))
+    values = {
+        "a.cls3": np.full((4, 6, 3), -9.0),
+        "a.box3": np.ones((4, 6, 4)),
+        "a.cls4": np.full((2, 3, 3), -9.0),
+    }
+    values["a.cls3"][2, 3, 1] = 2.0
+    row = AnsweredRow(values, {"a.": grid}, (32, 48))
+    assert TRUTH.answers(row) == {}
+    values["a.box4"] = np.ones((2, 3, 4))
+    (boxes,) = TRUTH.answers(row).values()
+    np.testing.assert_allclose(boxes, [[16, 8, 32, 24, 1, 1 / (1 + np.exp(-2.0))]], rtol=1e-6)
 
 
 # ---- what the task allows ------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ import torch
 from dense_inputs import FCOS, GFL, GRIDS, OBJECTS, Scene, assigned, dense_set, scene, truth_of
 from torch import Tensor
 
-from kdcache.cache.grid import DenseGrid, level_rows
+from kdcache.cache.grid import DenseGrid
+from kdcache.cache.positions import level_rows
 from kdcache.cache.spec import BadOption, Need
 from kdcache.losses.contract import LossTerm
 from kdcache.losses.detection.bckd import EPSILON, BinaryClassification

@@ -11,7 +11,8 @@ import torchvision
 from dense_inputs import CANVAS, FCOS, GFL, GRIDS, RETINANET, Scene, dense_set, scene
 from torch import Tensor
 
-from kdcache.cache.grid import DenseGrid, anchors, boxes_at, level_rows, points
+from kdcache.cache.grid import DenseGrid
+from kdcache.cache.positions import anchors, boxes_at, level_rows, points
 from kdcache.losses.detection.gid import GeneralInstances, deltas_of
 from kdcache.losses.detection.rois import Instances, greedy_suppression, levels_for, roi_align
 from kdcache.losses.loss_set import LossSet

@@ -5,7 +5,7 @@ import pytest
 import torch
 from dense_inputs import CANVAS, GFL, OBJECTS, Scene, dense_set, scene, truth_of
 
-from kdcache.cache.grid import anchors, level_rows
+from kdcache.cache.positions import anchors, level_rows
 from kdcache.cache.spec import BadOption, Need
 from kdcache.losses.detection.regions import valuable_regions
 from kdcache.losses.plan.plan import needs_of, parse_losses

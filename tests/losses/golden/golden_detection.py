@@ -11,7 +11,8 @@ from golden_features import zero_of
 from torch import Tensor
 from torch.func import functional_call
 
-from kdcache.cache.grid import DenseGrid, level_rows, sides_of
+from kdcache.cache.grid import DenseGrid
+from kdcache.cache.positions import level_rows, sides_of
 from kdcache.losses.contract import Facts, Maps, Weighted
 from kdcache.losses.detection.bckd import (
     EPSILON,

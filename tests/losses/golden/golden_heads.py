@@ -10,7 +10,8 @@ from bare_inputs import spec, step_inputs
 from golden_case import Case
 from torch import Tensor
 
-from kdcache.cache.grid import DenseGrid, level_rows
+from kdcache.cache.grid import DenseGrid
+from kdcache.cache.positions import level_rows
 from kdcache.losses.contract import Facts, Maps, Weighted
 from kdcache.losses.detection.matched import BACKGROUND, Matched
 from kdcache.losses.step_inputs import StepInputs

@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
 
-from kdcache.cache.grid import DenseGrid, anchors, points
+from kdcache.cache.grid import DenseGrid
+from kdcache.cache.positions import anchors, points
 from kdcache.cache.spec import BadOption
 from kdcache.losses.contract import Facts, Maps
 from kdcache.losses.detection.matched import Matched

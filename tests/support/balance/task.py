@@ -46,7 +46,9 @@ class Balance(Truth):
         del map_HW, image_HWC
         return text_panel([f"{class_names[0]} {_mean(row):+.3f}"])
 
-    def answer_panel(self, answer: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    def answer_panel(
+        self, answer: np.ndarray, class_names: Sequence[str], image_HWC: np.ndarray | None = None
+    ) -> np.ndarray:
         return text_panel([f"{class_names[0]} {float(answer[0]):+.3f}"])
 
 

@@ -13,7 +13,7 @@ from torchvision.models.detection.fcos import FCOSHead
 from torchvision.models.detection.retinanet import RetinaNetHead
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.grid import SIGMOID_CTR, DenseGrid, anchor_sizes, strides_of
+from kdcache.cache.grid import SIGMOID_CTR, DenseGrid, strides_of
 from kdcache.cache.networks.families.detectors.fpn import LEVELS, NUM_OF_ENCODER, STRIDES, WIDTH, Pyramid
 from kdcache.cache.networks.families.detectors.gfl import NUM_BINS, AtssHead, GflHead
 from kdcache.cache.networks.families.detectors.heads import DenseHead, FcosHead, RetinaHead
@@ -26,6 +26,7 @@ from kdcache.cache.networks.families.timm import (
 )
 from kdcache.cache.networks.names import OPTIONS, NetworkName
 from kdcache.cache.networks.network import Assembly
+from kdcache.cache.positions import anchor_sizes
 from kdcache.cache.spec import Task
 
 _ANCHORS = 9  # a cell of RetinaNet's

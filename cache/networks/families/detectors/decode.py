@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from kdcache.cache.grid import BOX, CLS, CTR, SIGMOID_CTR, DenseGrid, boxes_at, level_rows, points, tap_of
+from kdcache.cache.grid import BOX, CLS, CTR, SIGMOID_CTR, DenseGrid, tap_of
+from kdcache.cache.positions import boxes_at, level_rows, points
 
 MIN_SCORE = 0.05
 MOST_PER_LEVEL = 1000

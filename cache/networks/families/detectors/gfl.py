@@ -12,13 +12,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-from kdcache.cache.grid import BINS, BOX, CLS, CTR, DenseGrid, anchor_sizes
+from kdcache.cache.grid import BINS, BOX, CLS, CTR, DenseGrid
 from kdcache.cache.networks.families.detectors.heads import (
     DenseHead,
     Size,
     at_least_float32,
     sides_of_deltas,
 )
+from kdcache.cache.positions import anchor_sizes
 
 NUM_BINS = 17  # 0 to 16 strides, as published
 NUM_GROUPS = 32  # of a normalisation, as published; fewer in narrow towers

@@ -9,10 +9,11 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOS
 from torchvision.models.detection.retinanet import RetinaNet
 
-from kdcache.cache.grid import DenseGrid, anchor_sizes, anchors, level_rows
+from kdcache.cache.grid import DenseGrid
 from kdcache.cache.networks.families.detectors.assemble import GRIDS
 from kdcache.cache.networks.families.detectors.decode import Detections, decode
 from kdcache.cache.networks.families.detectors.heads import sides_of_deltas
+from kdcache.cache.positions import anchor_sizes, anchors, level_rows
 
 SIZE = (128, 256)
 CLASSES = 4

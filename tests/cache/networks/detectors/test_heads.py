@@ -9,11 +9,11 @@ from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.models.detection.retinanet import RetinaNetHead
 
-from kdcache.cache.grid import anchor_sizes, anchors, boxes_at, level_rows, points
 from kdcache.cache.networks.families.detectors.assemble import GRIDS
 from kdcache.cache.networks.families.detectors.fpn import Pyramid
 from kdcache.cache.networks.families.detectors.gfl import AtssHead, GflHead, expected_sides
 from kdcache.cache.networks.families.detectors.heads import FcosHead, RetinaHead, seen_from, sides_of_deltas
+from kdcache.cache.positions import anchor_sizes, anchors, boxes_at, level_rows, points
 
 SIZE = (96, 160)  # P6 and P7 are rounded up
 WIDTH, CLASSES = 32, 3

@@ -11,12 +11,13 @@ from torchvision.models import get_model, get_model_weights
 from torchvision.models.detection.image_list import ImageList
 
 from kdcache.cache.errors import BadOption, BadWeights
-from kdcache.cache.grid import DenseGrid, boxes_at, level_rows, points
+from kdcache.cache.grid import DenseGrid
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.networks.families.detectors.decode import decode
 from kdcache.cache.networks.families.detectors.torchvision_detectors import adapted, class_slots
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.resolve import resolve_teacher
+from kdcache.cache.positions import boxes_at, level_rows, points
 
 NAMES = ("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn")
 ANCHORS = {"fcos_resnet50_fpn": 1}

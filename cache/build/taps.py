@@ -1,0 +1,59 @@
+"""The targets of a cache: what its manifest says of each tap that is kept, and which of them one pass of the
+teacher writes together."""
+
+from collections.abc import Iterable, Sequence
+
+from kdcache.cache.build.options import BuildOptions, TapRequest, default_requests
+from kdcache.cache.codecs.reduction import reduced_spec
+from kdcache.cache.codecs.table import default_codec, make_codec
+from kdcache.cache.errors import unknown
+from kdcache.cache.networks.network import Network
+from kdcache.cache.record.manifest import Manifest, TapEntry, pass_id
+from kdcache.cache.sources.contract import Source
+
+_ANY_PX = (64, 64)  # an input for channels and strides of taps, which do not depend on it
+
+
+def fresh_taps(
+    options: BuildOptions, source: Source, network: Network, planned: Manifest | None
+) -> dict[str, TapEntry]:
+    """Those that are asked for and those that were planned, else the task's. A cache that is named grows by a
+    tap; the command that began it says all that is wanted, or nothing."""
+    usual = default_requests(source.task, tuple(network.taps), network.groups)
+    wanted = options.requests() or (() if planned else usual)
+    kept = planned is not None and (options.cache is not None or not wanted)
+    entries = {tap.name: tap for tap in planned.taps} if planned and kept else {}
+    return entries | {entry.name: entry for entry in tap_entries(wanted, network)}
+
+
+def tap_entries(requests: Sequence[TapRequest], network: Network) -> tuple[TapEntry, ...]:
+    """What a manifest says of each request. Raises BadOption for a tap that the teacher does not have."""
+    for request in requests:
+        if request.tap not in network.taps:
+            legal = (*network.groups, *network.taps)
+            raise unknown("tap", request.tap, legal, where=f"teacher {network.name}")
+    specs = network.tap_specs([r.tap for r in requests], *_ANY_PX) if requests else {}
+    entries = []
+    for r in requests:
+        spec = reduced_spec(r.reduction, specs[r.tap]) if r.reduction else specs[r.tap]
+        codec = make_codec(r.codec or default_codec(r.name, spec), may_import=True)
+        entries.append(
+            TapEntry(
+                name=r.name,
+                tap=r.tap,
+                module=network.taps[r.tap],
+                stride=spec.stride,
+                channels=spec.channels,
+                codec=codec.name,
+                reduction=r.reduction,
+            )
+        )
+    return tuple(entries)
+
+
+def passes_with(
+    old: dict[str, tuple[str, ...]], groups: Iterable[tuple[str, ...]], taps: Sequence[TapEntry]
+) -> dict[str, tuple[str, ...]]:
+    """`old` and one more pass of the teacher for each group of targets that it writes together."""
+    by_name = {t.name: t for t in taps}
+    return old | {pass_id(group, by_name): tuple(sorted(group)) for group in groups if group}
