@@ -28,8 +28,9 @@ COMMON = [
     "cosine",
 ]  # fmt: skip
 SEEDS = (0, 1, 2)
-LOSSES = ("none", "bckd", "bckd(loc=0)", "pkd", "bckd+pkd")
-CODECS = {"fp32": LOSSES, "int8": ("bckd",)}  # how class maps are stored -> what is trained from them
+OWN = "+task(score=own)"  # GFL's own task loss beside every method: what differs is the method
+LOSSES = ("none", f"bckd{OWN}", f"bckd(loc=0){OWN}", "pkd", f"bckd+pkd{OWN}")
+CODECS = {"fp32": LOSSES, "int8": (f"bckd{OWN}",)}  # how class maps are stored -> what is trained from them
 FIGURES = ("ap", "ap50", "ap75")
 
 
@@ -40,7 +41,8 @@ class Student(NamedTuple):
 
     @property
     def run(self) -> str:
-        plain = "".join(letter if letter.isalnum() else "-" for letter in self.loss).strip("-")
+        named = self.loss.removesuffix(OWN)
+        plain = "".join(letter if letter.isalnum() else "-" for letter in named).strip("-")
         return f"{plain}-s{self.seed}"
 
 
@@ -118,7 +120,7 @@ class Bench:
         for name, said, home, runs in rows:
             cells = [self._cell(home, runs, split) for split in ("val", "test")]
             ended = sum(self.figures(home, run, "test") is not None for run in runs)
-            print(f"| {name} | {said} | {ended} | {cells[0]} | {cells[1]} |")
+            print(f"| {name.removesuffix(OWN)} | {said} | {ended} | {cells[0]} | {cells[1]} |")
 
     def _cell(self, home: str, runs: list[str], split: str) -> str:
         each = [one for run in runs if (one := self.figures(home, run, split)) is not None]

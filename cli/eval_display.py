@@ -1,6 +1,7 @@
 """What `kdtrain eval` shows: a table of classes, then the figures of the whole split."""
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -28,18 +29,23 @@ def show_judged(console: Console, judged: "Judged", split: str, exit_number: int
 
 
 def judged_record(judged: "Judged", split: str, exit_number: int | None) -> dict[str, Any]:
-    """The same as plain values; a class that never occurs is null."""
+    """The same as plain values; what cannot be said, such as of a class that never occurs, is null."""
     metrics = judged.metrics
-    classes = {name: None if math.isnan(v) else v for name, v in metrics.per_class.items()}
+    classes, figures = _finite(metrics.per_class), _finite(metrics.named())
     chosen = {} if exit_number is None else {"exit": exit_number}
     return {
         "data": judged.data,
         "split": split,
         **chosen,
-        **metrics.named(),
+        **figures,
         metrics.per_class_key: classes,
         "num_images": metrics.num_images,
     }
+
+
+def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {name: None if math.isnan(value) else value for name, value in figures.items()}
 
 
 def _line(console: Console, text: str) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 from kdcache.cache.errors import BadOption
 from kdcache.cache.look.size import codecs_are_trusted, retired_bytes
 from kdcache.cache.look.verify import unfinished
+from kdcache.cache.networks.network_config import NetworkConfig, grid_of
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.record.layout import bytes_per_row
 from kdcache.cache.spec import members_of
@@ -127,10 +128,12 @@ def _losses(cache: Cache) -> list[str]:
 
     targets, turned = cache.manifest.tap_names, any(v.kind == "turns" for v in cache.manifest.views)
 
+    grid = grid_of(NetworkConfig.from_dict(cache.manifest.network))
     answered = []
     for name in loss_names():
         with suppress(BadOption):  # a method of another task
             plan = parse_losses(name, preset=None, task=cache.task)
+            plan = plan.with_levels({}, {} if grid is None else grid.groups)
             kept = all(n.name in targets or members_of(targets, n.name) for n in plan.needs)
             if name != TASK and kept and plan.step_form != "generator" and (turned or not plan.turns):
                 answered.append(name)

@@ -172,6 +172,11 @@ class LossTerm(nn.Module):
         return 1.0
 
     @classmethod
+    def task_options(cls, options: Mapping[str, OptionValue]) -> Mapping[str, OptionValue]:
+        """Options of the task loss that the method publishes beside this term; an expression may change it."""
+        return {}
+
+    @classmethod
     def published_schedule(cls, options: Mapping[str, OptionValue]) -> Mapping[str, float]:
         """Schedule options (`schedules.py`) that the method publishes for these options."""
         return {}

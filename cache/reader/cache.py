@@ -16,6 +16,7 @@ from kdcache.cache.codecs.contract import Codec
 from kdcache.cache.codecs.table import make_codec
 from kdcache.cache.errors import BadCache, BadOption
 from kdcache.cache.fingerprint import digest_of
+from kdcache.cache.grid import kind_of
 from kdcache.cache.reader.samples import StoredSamples
 from kdcache.cache.record.classifier import read_classifier
 from kdcache.cache.record.generation import Pair
@@ -59,17 +60,19 @@ class Cache(StoredSamples):
         return [v for v in self.manifest.views if all(Pair(v.first, name) in complete for name in wanted)]
 
     def require(self, targets: Iterable[str]) -> None:
-        """Refuse targets that the cache does not keep, naming the command that would add them."""
-        for name in targets:
-            if name not in self.manifest.tap_names:
-                have = ", ".join(self.manifest.tap_names)
-                member = name.rpartition(".")[2] in {t.tap.rpartition(".")[2] for t in self.manifest.taps}
-                add = f"--tap {name}" if "." not in name or member else "--for with the loss's name"
-                raise BadOption(
-                    f"the loss needs '{name}', the cache keeps {have}",
-                    where=f"cache {self.manifest.name}",
-                    fix=f"add it with: kdcache build --cache {self.manifest.name} {add}",
-                )
+        """Refuse targets that the cache does not keep, naming the command that would add them all."""
+        kept = self.manifest.tap_names
+        missing = list(dict.fromkeys(kind_of(name) or name for name in targets if name not in kept))
+        if not missing:
+            return
+        own = {tap.tap.rpartition(".")[2] for tap in self.manifest.taps}
+        reduced = any("." in name and name.rpartition(".")[2] not in own for name in missing)
+        add = "--for with the loss's name" if reduced else " ".join(f"--tap {name}" for name in missing)
+        raise BadOption(
+            f"the loss needs {' and '.join(map(repr, missing))}, the cache keeps {', '.join(kept)}",
+            where=f"cache {self.manifest.name}",
+            fix=f"add what is missing with: kdcache build --cache {self.manifest.name} {add}",
+        )
 
     @property
     def mixes(self) -> bool:

@@ -105,6 +105,11 @@ class BinaryClassification(LossTerm):
         self.notes = score_notes(student, teacher)
 
     @classmethod
+    def task_options(cls, options: Mapping[str, OptionValue]) -> Mapping[str, OptionValue]:
+        """The published code changes how gfl weighs the boxes of its own loss too."""
+        return {"score": "auto"}
+
+    @classmethod
     def reads(cls, options: Mapping[str, OptionValue]) -> Reads:
         kinds = (CLS, BOX) if options["loc"] else (CLS,)
         return Reads(kinds, tuple(Need(tap=kind) for kind in kinds))

@@ -232,7 +232,10 @@ def task_first(terms: Sequence[TermPlan], where: str, task: Task) -> tuple[list[
         notes = [f"published weights of the task loss differ ({listed}): 1 is used; task(weight=...) chooses"]
     stops = [term.schedule.stop for term in setters]
     restored = max(stops) if stops and all(stops) else 0.0
-    first = _with_task_settings(TASK, {"weight": weight}, where=where, task=task)
+    own: dict[str, OptionValue] = {}
+    for term in setters:
+        own |= term.loss_class.task_options(term.options)
+    first = _with_task_settings(TASK, {**own, "weight": weight}, where=where, task=task)
     return [replace(first, schedule=ALWAYS._replace(restore=restored)), *rest], notes
 
 

@@ -61,6 +61,11 @@ class Level(NamedTuple):
     ctr_N: Tensor | None
 
 
+BCKD_FORM = (
+    "the boxes of positives are weighed in BCKD's form, as its code trains gfl; task(score=own) takes GFL's"
+)
+
+
 class Supervised(LossTerm):
     """Always present; `task(weight=...)` scales it. `prepare` assigns objects to positions for all terms."""
 
@@ -80,8 +85,8 @@ class Supervised(LossTerm):
         maps: Maps,
         *,
         score: Annotated[
-            Literal["own", "bckd"],
-            About("weight of a positive's box, of gfl: its best score, or BCKD's form"),
+            Literal["own", "bckd", "auto"],
+            About("weight of a positive's box, of gfl: its best score, or BCKD's form; auto = bckd on gfl"),
         ] = "own",
     ) -> None:
         super().__init__()
@@ -92,6 +97,9 @@ class Supervised(LossTerm):
                 fix="take gfl:r18, retinanet:ENCODER, fcos:ENCODER or atss:ENCODER",
             )
         self.grid: DenseGrid = maps.student_grid
+        if score == "auto":
+            score = "bckd" if self.grid.num_bins else "own"
+            self.notes = (BCKD_FORM,) if score == "bckd" else ()
         if score != "own" and not self.grid.num_bins:
             raise BadOption(
                 f"score={score} weighs the boxes of gfl, and this student has no bins",

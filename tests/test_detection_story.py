@@ -1,0 +1,161 @@
+"""From a folder of boxes to an AP, by the commands that a user types: a teacher, its cache, students of every
+method, what is shown, what is judged; killed and resumed, and with other options refused."""
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from dying_step import dies_in_step
+from painted_objects import painted_set, write_coco
+from PIL import Image
+
+from kdcache.cache.reader.cache import open_cache
+from kdcache.cli.kdcache import main as kdcache
+from kdcache.cli.kdtrain import kdtrain
+from kdcache.trainer.folder.checkpoint import list_checkpoints
+from kdcache.trainer.run import train_run
+
+NETWORK = "gfl(width=16,convs=1):test_resnet"
+SHORT = ["--weights", "none", "--batch-size", "4", "--steps", "2", "--threads", "1"]
+METHODS = (
+    "bckd",
+    "ld",
+    "gid",
+    "fgd",
+    "pkd",
+    "mgd",
+    "gdd",
+    "cwd",
+    "cwd(taps=fpn)",
+    "fitnet",
+    "at",
+    "bckd+pkd",
+)
+
+
+def typed(program: object, *words: str) -> str:
+    result: Result = CliRunner().invoke(program, list(words), catch_exceptions=False)  # type: ignore[arg-type]
+    assert result.exit_code == 0, result.output + result.stderr
+    return result.output
+
+
+def refused(program: object, *words: str) -> str:
+    result: Result = CliRunner().invoke(program, list(words), catch_exceptions=False)  # type: ignore[arg-type]
+    assert result.exit_code == 2, result.output
+    return " ".join(result.stderr.split())
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with painted data, a teacher `t` and its cache of the default taps and views."""
+    home = tmp_path_factory.mktemp("home")
+    write_coco(home / "data", painted_set(8), "train")
+    write_coco(home / "data", painted_set(4, 50), "val")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KDCACHE_HOME", str(home))
+        data = ["--data", f"coco:{home / 'data'}", "--crop", "64,96"]
+        typed(kdtrain, "--student", NETWORK, "--loss", "none", *data, "--run", "t", *SHORT)
+        typed(kdcache, "build", "--teacher", "t", "--device", "cpu")
+    return home
+
+
+@pytest.fixture
+def home(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("KDCACHE_HOME", str(made))
+    return made
+
+
+def test_a_cache_holds_what_bckd_reads_under_both_views_that_published_training_draws(home: Path) -> None:
+    (root,) = (home / "caches").iterdir()
+    cache = open_cache(root)
+    assert [(views.kind, views.count) for views in cache.manifest.views] == [("fit", 1), ("fit-mirror", 1)]
+    codecs = {
+        tap.name: tap.codec for tap in cache.manifest.taps if tap.name in ("cls3", "box3", "cls7", "box7")
+    }
+    assert codecs == dict.fromkeys(("cls3", "box3", "cls7", "box7"), "fp16")
+    assert cache.generation.num_living == 6, "two of eight images hold no object"
+    assert "bckd" in typed(kdcache, "show").partition("losses it can serve: ")[2]
+    typed(kdcache, "verify", "--deep", "--pixels")
+
+
+def test_what_is_missing_is_added_by_the_command_that_the_error_prints(home: Path) -> None:
+    student = ["--student", NETWORK, *SHORT]
+    error = refused(kdtrain, "--loss", "ld", *student)
+    assert "the loss needs 'bins'" in error
+    line = error.partition("with: ")[2]
+    typed(kdcache, *shlex.split(line)[1:])
+    assert "ld.main" in typed(kdtrain, "--loss", "ld", "--run", "added", *student)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_a_student_learns_by_every_method_without_a_teacher_in_memory(home: Path, method: str) -> None:
+    typed(kdcache, "build", "--for", "ld,pkd")
+    output = typed(
+        kdtrain, "--loss", method, "--student", NETWORK, "--run", f"by {method}".replace("/", "-"), *SHORT
+    )
+    assert "val ap" in output and "finished 2 steps" in output
+    assert "nan" not in output.partition("step 1/2 loss")[2].partition(")")[0]
+
+
+@pytest.mark.parametrize("family", ["retinanet", "fcos", "atss"])
+def test_a_detector_of_another_head_learns_the_features(home: Path, family: str) -> None:
+    typed(kdcache, "build", "--for", "at")
+    network = f"{family}:test_resnet"
+    output = typed(
+        kdtrain, "--loss", "at(taps=fpn)", "--student", network, "--run", f"other {family}", *SHORT
+    )
+    assert "finished 2 steps" in output
+    if family == "retinanet":
+        error = refused(kdtrain, "--loss", "bckd", "--student", network, "--run", "nine", *SHORT)
+        assert "anchors per cell: 9 of the student and 1 of the teacher" in error
+
+
+def test_a_killed_run_ends_with_the_bits_of_one_that_was_not(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {
+        "student": NETWORK, "weights": "none", "loss": "bckd", "steps": 4, "batch_size": 4, "save_every": 1,
+        "device": "cpu", "log": "none",
+    }  # fmt: skip
+    train_run({**options, "run": "whole"}, home=home)
+    dies_in_step(2, lambda: train_run({**options, "run": "killed"}, home=home), monkeypatch)
+    train_run({"run": "killed"}, home=home, resume=True)
+    whole, killed = (home / "runs" / name for name in ("whole", "killed"))
+    for name in ("student.safetensors",):
+        assert (whole / name).read_bytes() == (killed / name).read_bytes()
+    last = [(list_checkpoints(one)[-1] / "digests.json").read_text() for one in (whole, killed)]
+    assert last[0] == last[1]
+
+
+def test_boxes_of_a_run_are_written_in_cocos_form_and_figures_as_plain_json(home: Path) -> None:
+    out, figures = home / "out.json", home / "figures.json"
+    typed(kdtrain, "eval", "t", "--json", str(out), "--out", str(figures))
+    said = json.loads(out.read_text())
+    assert isinstance(said, list)
+    ids = {one["id"] for one in json.loads((home / "data" / "val.json").read_text())["images"]}
+    assert {one["image_id"] for one in said} <= ids and {one["category_id"] for one in said} <= {3, 5, 90}
+
+    def never(constant: str) -> float:
+        raise AssertionError(f"{constant} is no JSON")
+
+    read = json.loads(figures.read_text(), parse_constant=never)
+    assert set(read["per_class_ap"]) == {"disc", "bar", "cross"} and 0 <= read["ap"] <= 1
+
+
+def test_a_sample_is_drawn_with_its_boxes_and_the_teachers(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "p.png"
+    assert "image, label, teacher, cls3 8x12x3" in typed(kdcache, "peek", "train00", "--out", str(out))
+    with Image.open(out) as sheet:
+        drawn = np.asarray(sheet)
+    image, label = drawn[18:-1, :318], drawn[18:-1, 320:638]
+    assert drawn.shape[1] == 6 * 320 and (image[:210] != label[:210]).any(), "the boxes are on their image"
+
+
+@pytest.mark.parametrize("loss", ["kd", "dkd", "dist"])
+def test_a_softmax_over_classes_is_refused_with_bckds_reason(home: Path, loss: str) -> None:
+    error = refused(kdtrain, "--loss", loss, "--student", NETWORK, *SHORT)
+    assert "is the inconsistency that bckd removes" in error and "--loss bckd" in error
