@@ -173,7 +173,7 @@ class LossTerm(nn.Module):
 
     @classmethod
     def task_options(cls, options: Mapping[str, OptionValue]) -> Mapping[str, OptionValue]:
-        """Options of the task loss that the method publishes beside this term; an expression may change it."""
+        """Options of the task loss that the method publishes beside this term; expressions may change it."""
         return {}
 
     @classmethod
