@@ -12,6 +12,7 @@ from dying_step import dies_in_step
 from painted_objects import painted_set, write_coco
 from PIL import Image
 
+from kdcache.cache.errors import BadOption
 from kdcache.cache.reader.cache import open_cache
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
@@ -159,3 +160,21 @@ def test_a_sample_is_drawn_with_its_boxes_and_the_teachers(home: Path, tmp_path:
 def test_a_softmax_over_classes_is_refused_with_bckds_reason(home: Path, loss: str) -> None:
     error = refused(kdtrain, "--loss", loss, "--student", NETWORK, *SHORT)
     assert "is the inconsistency that bckd removes" in error and "--loss bckd" in error
+
+
+def test_every_target_that_is_missing_is_named_at_once(home: Path) -> None:
+    """By kind, so that one command adds them all."""
+    (root,) = (home / "caches").iterdir()
+    cache = open_cache(root)
+    with pytest.raises(BadOption) as error:
+        cache.require(["ctr3", "ctr4", "cls3", "stage9"])
+    assert "needs 'ctr' and 'stage9'" in error.value.what
+    assert error.value.fix.endswith("--tap ctr --tap stage9")
+
+
+def test_bckd_changes_the_task_loss_of_gfl_and_says_so(home: Path) -> None:
+    words = ["--student", NETWORK, *SHORT]
+    said = " ".join(typed(kdtrain, "--loss", "bckd", "--run", "as published", *words).split())
+    assert "weighed in BCKD's form" in said and "score=auto" in said
+    own = " ".join(typed(kdtrain, "--loss", "bckd+task(score=own)", "--run", "as gfl", *words).split())
+    assert "weighed in BCKD's form" not in own

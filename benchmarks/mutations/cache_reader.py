@@ -15,8 +15,9 @@ IMAGES = f"{ROWS}::test_each_row_has_its_own_image_and_that_of_its_partner"
 
 MUTANTS = [
     # ---- what is there
-    ("a target that is not kept is promised", "Cache.require", "if name not in self.manifest.tap_names:",
-     "if False:", f"{CACHE}::test_a_target_that_is_not_kept_names_the_command_that_adds_it"),
+    ("a target that is not kept is promised", "Cache.require", "for name in targets if name not in kept",
+     "for name in targets if False",
+     f"{CACHE}::test_a_target_that_is_not_kept_names_the_command_that_adds_it"),
     ("views are complete when their first one is", "complete_pairs",
      "range(views.first, views.first + views.count)", "range(views.first, views.first + 1)",
      WHOLE),

@@ -71,7 +71,7 @@ class Cache(StoredSamples):
         raise BadOption(
             f"the loss needs {' and '.join(map(repr, missing))}, the cache keeps {', '.join(kept)}",
             where=f"cache {self.manifest.name}",
-            fix=f"add what is missing with: kdcache build --cache {self.manifest.name} {add}",
+            fix=f"add it with: kdcache build --cache {self.manifest.name} {add}",
         )
 
     @property
