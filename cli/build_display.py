@@ -17,6 +17,7 @@ from kdcache.cache.views.sets import ViewSet
 from kdcache.cli.sizes import size_text
 
 FIRST_ESTIMATE_ROWS = 20  # rows after which the time left means something
+MUCH_PADDING = 0.5  # of a canvas
 LISTED_KEYS = 10  # of what changed
 PLAIN_EVERY_S = 10.0  # a log file gets a line this often instead of a bar
 
@@ -125,12 +126,21 @@ class BuildDisplay:
             f"at most {size_text(prediction.flight_bytes)} in memory in flight",
             highlight=False,
         )
+        self._say_padding(prediction.padding)
         self._total += prediction.rows
         packing = sum(len(keys) for keys in assignment.to_pack.values())
         self._samples = self._bar.add_task("samples", total=packing or None, rate="", visible=bool(packing))
         self._targets = self._bar.add_task(
             "targets", total=prediction.rows or None, rate="", visible=bool(prediction.rows)
         )
+
+    def _say_padding(self, share: float) -> None:
+        if share > MUCH_PADDING:
+            self.console.print(
+                f"{share:.0%} of the canvas is padding, on average: a --crop of the images' shape shows as "
+                "much and costs the teacher less",
+                highlight=False,
+            )
 
     def packed(self, samples: int) -> None:
         if self._samples is not None:

@@ -178,3 +178,18 @@ def test_bckd_changes_the_task_loss_of_gfl_and_says_so(home: Path) -> None:
     assert "weighed in BCKD's form" in said and "score=auto" in said
     own = " ".join(typed(kdtrain, "--loss", "bckd+task(score=own)", "--run", "as gfl", *words).split())
     assert "weighed in BCKD's form" not in own
+
+
+@pytest.mark.parametrize(("crop", "said"), [("96,64", False), ("64,512", True), ("320,64", True)])
+def test_a_canvas_that_is_mostly_padding_is_said_before_the_teacher_runs(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crop: str, said: bool
+) -> None:
+    """Wide or tall beyond the images: the teacher would spend most of its time on grey."""
+    monkeypatch.setenv("KDCACHE_HOME", str(tmp_path))
+    teacher = str(made / "runs" / "t")
+    output = " ".join(
+        typed(kdcache, "build", "--teacher", teacher, "--crop", crop, "--device", "cpu").split()
+    )
+    assert ("of the canvas is padding, on average" in output) == said
+    if said:
+        assert 50 < int(output.partition("% of the canvas")[0][-2:]) < 95

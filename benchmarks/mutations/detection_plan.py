@@ -73,4 +73,18 @@ MUTANTS = [
         "metrics.named()",
         f"{STORY}boxes_of_a_run_are_written_in_cocos_form_and_figures_as_plain_json",
     ),
+    (
+        "padding of the canvas is not told",
+        "padded_share",
+        "1 - sum(filled) / len(filled)",
+        "0.0 * len(filled)",
+        f"{STORY}a_canvas_that_is_mostly_padding_is_said_before_the_teacher_runs",
+    ),
+    (
+        "what is filled is taken for padding",
+        "padded_share",
+        "1 - sum(filled)",
+        "0 + sum(filled)",
+        f"{STORY}a_canvas_that_is_mostly_padding_is_said_before_the_teacher_runs",
+    ),
 ]

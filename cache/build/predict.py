@@ -1,7 +1,9 @@
 """What a build will cost, known before the first forward: every map's shape follows from its view."""
 
+import math
 import shutil
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +11,7 @@ from kdcache.cache.build.copies import Copies, Expected
 from kdcache.cache.build.plan import Plan, Work
 from kdcache.cache.build.samples.survey import content_or_none
 from kdcache.cache.build.size import CRC_BYTES, INDEX_BYTES, flight_bytes, header_size
+from kdcache.cache.errors import BadSample
 from kdcache.cache.record.layout import bytes_per_row, target_layout
 from kdcache.cache.record.manifest import Manifest, pass_id
 from kdcache.cache.record.packed import open_packed
@@ -16,7 +19,10 @@ from kdcache.cache.record.records import Coverage, list_records
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.tar_pack import BLOCK
+from kdcache.cache.views.draw import fit_factor
+from kdcache.cache.views.sets import FIT, MIRROR_OF
 
+LOOKED_AT = 64  # images whose shape is compared with the canvas: a header each
 ROW_BYTES = 37  # of the columns of a shard's rows
 FILE_BYTES = 512  # of their header
 TAR_BYTES = 3 * (BLOCK + BLOCK // 2) + BLOCK  # three headers, padding, key and size: most of a tiny image
@@ -30,6 +36,9 @@ class Prediction(NamedTuple):
     free_bytes: int
     flight_bytes: int
     rows: int  # for the teacher; what is copied is not among them
+    padding: float = (
+        0.0  # share of the canvas beside an image, on average; 0 where views show no whole images
+    )
 
 
 def missing_work(root: Path, manifest: Manifest, blocks: Iterable[int]) -> list[Work]:
@@ -66,7 +75,21 @@ def predict(
     packed = sum(plan.source.num_bytes(index) + TAR_BYTES for index in new)
     free = shutil.disk_usage(_existing(plan.root)).free
     flight = flight_bytes(manifest, inputs.seen or [plan.source.default_crop])
-    return Prediction(targets, packed, free, flight, rows)
+    return Prediction(targets, packed, free, flight, rows, padded_share(plan))
+
+
+def padded_share(plan: Plan) -> float:
+    """What of the canvas is padding where whole images are fitted onto it, a mean over some images."""
+    fitted = (views.crop for views in plan.manifest.views if views.kind in (FIT, MIRROR_OF[FIT]))
+    canvas = next((crop for crop in fitted if crop), None)
+    if canvas is None:
+        return 0.0
+    filled = []
+    for index in range(0, len(plan.source.keys), max(1, len(plan.source.keys) // LOOKED_AT)):
+        with suppress(BadSample):  # packing tells of it
+            size = plan.source.size(index)
+            filled.append(math.prod(size) * fit_factor(*size, canvas) ** 2 / math.prod(canvas))
+    return 1 - sum(filled) / len(filled) if filled else 0.0
 
 
 def shard_bytes(manifest: Manifest, work: Work, sizes: Sequence[tuple[int, int]]) -> int:
