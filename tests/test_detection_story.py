@@ -149,7 +149,8 @@ def test_boxes_of_a_run_are_written_in_cocos_form_and_figures_as_plain_json(home
 
 def test_a_sample_is_drawn_with_its_boxes_and_the_teachers(home: Path, tmp_path: Path) -> None:
     out = tmp_path / "p.png"
-    assert "image, label, teacher, cls3 8x12x3" in typed(kdcache, "peek", "train00", "--out", str(out))
+    titles = " ".join(typed(kdcache, "peek", "train00", "--out", str(out)).split())
+    assert "image, label, teacher, cls3 8x12x3" in titles
     with Image.open(out) as sheet:
         drawn = np.asarray(sheet)
     image, label = drawn[18:-1, :318], drawn[18:-1, 320:638]

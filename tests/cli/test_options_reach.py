@@ -9,10 +9,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kdcache.cache.look.verify import DeepError
+from kdcache.cli import show_table, verify_display
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
 from kdcache.trainer.judge.segmentation import SegmentationMetrics
 from kdcache.trainer.run import Judged
+
+# Imported for the first time while `open_cache` is another, they would keep that one for the whole process.
+assert show_table and verify_display
 
 
 @pytest.fixture
