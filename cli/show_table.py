@@ -11,7 +11,7 @@ from rich.table import Table
 from kdcache.cache.errors import BadOption
 from kdcache.cache.look.size import codecs_are_trusted, retired_bytes
 from kdcache.cache.look.verify import unfinished
-from kdcache.cache.networks.network_config import NetworkConfig, grid_of
+from kdcache.cache.networks.network_config import grid_of
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.record.layout import bytes_per_row
 from kdcache.cache.spec import members_of
@@ -128,7 +128,7 @@ def _losses(cache: Cache) -> list[str]:
 
     targets, turned = cache.manifest.tap_names, any(v.kind == "turns" for v in cache.manifest.views)
 
-    grid = grid_of(NetworkConfig.from_dict(cache.manifest.network))
+    grid = grid_of(cache.teacher_config)
     answered = []
     for name in loss_names():
         with suppress(BadOption):  # a method of another task

@@ -11,9 +11,8 @@ from rich.table import Table
 from kdcache.cache.look.verify import deep_check, pixel_check, problems, undescribed, unfinished
 from kdcache.cache.networks.network import Network
 from kdcache.cache.reader.cache import open_cache
-from kdcache.cache.record.advice import CACHES
+from kdcache.cache.record.advice import CACHES, cache_word
 from kdcache.cache.record.copied import finishing_line, is_unfinished_copy
-from kdcache.cache.record.find import cache_word
 from kdcache.cache.record.generation import Generation, list_generations, newest_generation
 from kdcache.cache.trust import OPTION, command_with
 from kdcache.cli.shared import home_folder

@@ -17,7 +17,7 @@ from torch import nn
 from kdcache.cache.errors import BadOption, Missing
 from kdcache.cache.grid import DenseGrid, levels_of_kinds
 from kdcache.cache.networks.network import Network
-from kdcache.cache.networks.network_config import NetworkConfig, grid_of
+from kdcache.cache.networks.network_config import grid_of
 from kdcache.cache.networks.resolve import resolve_teacher
 from kdcache.cache.networks.run_card import DataClasses, other_classes
 from kdcache.cache.networks.weights import weights_digest
@@ -170,10 +170,7 @@ def _teacher_grid(run_source: RunSource, teacher: Network | None) -> DenseGrid |
     """Of a dense detector that teaches; None for another network, and without a teacher."""
     if teacher is not None:
         return grid_of(teacher.config)
-    if run_source.cache is None:
-        return None
-    manifest = run_source.cache.manifest
-    return grid_of(NetworkConfig.from_dict(manifest.network, where=f"manifest of cache {manifest.name}"))
+    return None if run_source.cache is None else grid_of(run_source.cache.teacher_config)
 
 
 def _live_teacher(config: TrainConfig, home: Path, run_source: RunSource) -> tuple[Network | None, str]:

@@ -382,7 +382,7 @@ MUTANTS = [
     ),
     ("a lost block is unfinished for ever", "unfinished", "and key.block not in lost", "", ADVICE),
     ("advice does not say which cache", "advised", "if not _named:", "if True:", ADVICE),
-    ("advice names no path", "works_on", "else str(root)", "else root.name", ADVICE),
+    ("advice names no path", "advice.py:cache_word", "else str(root)", "else root.name", ADVICE),
     ("lost samples are not told", "BuildDisplay.repaired", "if repaired.lost:", "if False:", ADVICE),
     (
         "validation labels may be of other classes",

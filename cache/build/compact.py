@@ -18,9 +18,9 @@ from kdcache.cache.build.write import Written, write_shard
 from kdcache.cache.errors import BadCache, BadOption
 from kdcache.cache.look.describe import whole_layout
 from kdcache.cache.reader.cache import Cache, open_cache
+from kdcache.cache.record.advice import cache_word
 from kdcache.cache.record.classifier import CLASSIFIER_FILE
 from kdcache.cache.record.copied import NOTE, CopyNote, copy_note, is_unfinished_copy
-from kdcache.cache.record.find import cache_word
 from kdcache.cache.record.generation import (
     BlockEntry,
     RecordEntry,

@@ -81,8 +81,8 @@ def repair(
 
 def _living_in(generation: Generation, blocks: Collection[int]) -> int:
     """Living samples of these blocks."""
-    size = len(generation.retired) and generation.manifest.shard_samples
-    dead = sum(int(index) // size in blocks for index in generation.retired) if size else 0
+    block_of_retired = generation.retired // generation.manifest.shard_samples
+    dead = int(np.isin(block_of_retired, list(blocks)).sum())
     return sum(generation.blocks[block].rows for block in blocks) - dead
 
 

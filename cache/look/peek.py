@@ -16,7 +16,6 @@ from PIL import Image, ImageDraw
 from kdcache.cache.errors import BadOption
 from kdcache.cache.images.feed import Feed
 from kdcache.cache.images.pipeline import ImagePipeline
-from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.reader.rows import feed_with_truth
 from kdcache.cache.tasks.contract import AnsweredRow
@@ -80,9 +79,8 @@ def _pixel_panels(cache: Cache, index: int, view: int) -> list[Panel]:
 
 def _answer_panels(cache: Cache, values: dict[str, np.ndarray], image_HWC: np.ndarray) -> dict[str, Panel]:
     """What each teacher says, by the name of the tap or group of taps that holds it."""
-    m = cache.manifest
-    truth, where = task_of(m.task).truth, f"manifest of cache {m.name}"
-    config = NetworkConfig.from_dict(m.network, where=where)
+    m, config = cache.manifest, cache.teacher_config
+    truth = task_of(m.task).truth
     configs = {f"{label}.": member for label, member in config.members.items()} or {"": config}
     grids = {prefix: one.grid for prefix, one in configs.items() if one.grid is not None}
     plain = {tap.name: values[tap.name] for tap in m.taps if tap.name in values and not tap.reduction}

@@ -17,6 +17,7 @@ from kdcache.cache.codecs.table import make_codec
 from kdcache.cache.errors import BadCache, BadOption
 from kdcache.cache.fingerprint import digest_of
 from kdcache.cache.grid import kind_of
+from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.reader.samples import StoredSamples
 from kdcache.cache.record.classifier import read_classifier
 from kdcache.cache.record.generation import Pair
@@ -73,6 +74,11 @@ class Cache(StoredSamples):
             where=f"cache {self.manifest.name}",
             fix=f"add it with: kdcache build --cache {self.manifest.name} {add}",
         )
+
+    @property
+    def teacher_config(self) -> NetworkConfig:
+        """What rebuilds the teacher, weights apart. Raises BadOption for a manifest that does not say it."""
+        return NetworkConfig.from_dict(self.manifest.network, where=f"manifest of cache {self.manifest.name}")
 
     @property
     def mixes(self) -> bool:

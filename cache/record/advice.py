@@ -17,9 +17,14 @@ _named: list[str] = []  # what `--cache` must say for the cache that this proces
 
 def works_on(root: Path, caches_dir: Path, caches: Sequence[Path]) -> None:
     """From here on `root` is meant; `caches` are all of the home."""
-    alone = [path.name for path in caches] == [root.name] and root.parent == caches_dir
-    word = root.name if root.parent == caches_dir else str(root)
-    _named[:] = [] if alone else [word]
+    word = cache_word(root, caches_dir)
+    _named[:] = [] if [path.name for path in caches] == [word] else [word]
+
+
+def cache_word(root: Path, caches_dir: Path) -> str:
+    """The cache `root` as --cache takes it: its name under `caches_dir`, else its whole path."""
+    root = root.absolute()
+    return root.name if root.parent.resolve() == caches_dir.resolve() else str(root)
 
 
 def forget() -> None:

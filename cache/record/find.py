@@ -39,12 +39,6 @@ def is_cache(path: Path) -> bool:
     return (path / FILE_NAME).exists() or any((path / FOLDER).glob("*.json"))
 
 
-def cache_word(root: Path, caches_dir: Path) -> str:
-    """The cache `root` as --cache takes it: its name under `caches_dir`, else its whole path."""
-    root = root.absolute()
-    return root.name if root.parent.resolve() == caches_dir.resolve() else str(root)
-
-
 def find_cache(name: str | None, caches_dir: Path, *, besides: str = "") -> Path:
     """The folder of cache `name`; with None the only one under `caches_dir` that is not called `besides`, or
     an error that lists them."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from kdcache.cache.build.options import BuildOptions
 from kdcache.cache.errors import BadCache, Missing
-from kdcache.cache.record.find import cache_word, list_caches
+from kdcache.cache.record.advice import cache_word
+from kdcache.cache.record.find import list_caches
 from kdcache.cache.record.manifest import read_manifest
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source, splits
