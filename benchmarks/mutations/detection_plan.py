@@ -87,4 +87,12 @@ MUTANTS = [
         "0 + sum(filled)",
         f"{STORY}a_canvas_that_is_mostly_padding_is_said_before_the_teacher_runs",
     ),
+    (
+        "what is worked out once has a gradient",
+        "LossSet.forward",
+        "with torch.no_grad():",
+        "if True:",
+        "tests/losses/test_loss_set.py"
+        "::test_what_the_supervised_term_works_out_reaches_every_term_and_has_no_gradient",
+    ),
 ]

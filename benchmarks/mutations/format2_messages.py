@@ -127,4 +127,11 @@ MUTANTS = [
         "name",
         "tests/cache/stores/test_sample_tars.py::test_a_truncated_tar_is_an_error_that_names_it",
     ),
+    (
+        "retired rows are told as lost samples",
+        "build/repair.py:_living_in",
+        " - dead",
+        "",
+        "tests/cli/test_advice.py::test_a_row_that_had_retired_before_is_not_told_as_lost",
+    ),
 ]

@@ -108,3 +108,12 @@ def test_samples_of_a_block_that_cannot_be_put_back_are_told(scene: Scene) -> No
     assert "could not be put back: 3 samples of the lost blocks 1" in said
     verified = run("verify")
     assert verified.exit_code == 0 and "did not end" not in verified.output, "the lost block stays lost"
+
+
+def test_a_row_that_had_retired_before_is_not_told_as_lost(scene: Scene) -> None:
+    repaint(images(scene)[3], 7)
+    run("build", "--update")
+    images(scene)[4].unlink()
+    damage(scene.cache / "samples" / "00001.tar")
+    said = " ".join(run("build", "--repair").output.split())
+    assert "could not be put back: 2 samples of the lost blocks 1" in said

@@ -1,11 +1,14 @@
 """The whole set at a step: sums, precision, masks, clipping, empty labels; and gradcheck of every loss."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
 from kdcache.cache.spec import TensorSpec
 from kdcache.cache.tasks.table import SEGMENTATION
+from kdcache.losses.contract import LossOutput
 from kdcache.losses.formulas.divergence import kl
 from kdcache.losses.formulas.masks import centre_mask, channel_mask, spatial_mask
 from kdcache.losses.loss_set import LossSet
@@ -38,6 +41,31 @@ def build(expression: str, inputs: StepInputs) -> LossSet:
     torch.manual_seed(0)
     plan = parse_losses(expression, preset=None, task=SEGMENTATION)
     return plan.build(student=specs(dict(inputs.student)), teacher=specs(dict(inputs.teacher)))
+
+
+def test_what_the_supervised_term_works_out_reaches_every_term_and_has_no_gradient() -> None:
+    """Made once per step: an assignment that grew a graph of its own would hold the student in memory."""
+    inputs = inputs_for()
+    losses = build("kd", inputs)
+    asked: list[bool] = []
+    read: list[object] = []
+
+    def prepare(given: StepInputs) -> Tensor:
+        asked.append(torch.is_grad_enabled())
+        return given.student["logits"].sum()
+
+    for module in losses.terms.values():
+        real = module.forward
+
+        def forward(given: StepInputs, real: Callable[[StepInputs], LossOutput] = real) -> LossOutput:
+            read.append(given.prepared)
+            return real(given)
+
+        module.forward = forward
+    losses.terms["task"].prepare = prepare
+    losses(inputs)
+    assert asked == [False] and len(read) == 2
+    assert read[0] is read[1] and isinstance(read[0], Tensor) and not read[0].requires_grad
 
 
 @pytest.mark.parametrize(
