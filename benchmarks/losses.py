@@ -61,12 +61,12 @@ def tap_specs(task: Task, scale: int) -> tuple[dict[str, TensorSpec], dict[str, 
 
 
 def tensors(specs: Mapping[str, TensorSpec], rows: int, device: str, *, grad: bool) -> dict[str, Tensor]:
-    found = {}
+    pairs = {}
     for tap, spec in specs.items():
         shape = (rows, spec.channels, *spec.shape[:-1])
         value = torch.randn(shape, device=device)
-        found[tap] = (value.relu() if "stage" in tap else value).requires_grad_(grad)
-    return found
+        pairs[tap] = (value.relu() if "stage" in tap else value).requires_grad_(grad)
+    return pairs
 
 
 def written(name: str, task: Task, scale: int) -> str:
@@ -174,11 +174,14 @@ def _memory(device: str) -> int:
 
 def jobs(only: list[str]) -> list[tuple[str, Task]]:
     """('', task) is the plain step."""
-    found: list[tuple[str, Task]] = [("", SEGMENTATION), ("", CLASSIFICATION)]
+    pairs: list[tuple[str, Task]] = [("", SEGMENTATION), ("", CLASSIFICATION)]
     for name, path in LOSSES.items():
         if ".peers." not in path:
-            found += [(name, task) for task in load_loss(name, task=SEGMENTATION, where="benchmark").tasks]
-    return [job for job in found if not only or job[0] in (*only, "")]
+            loss_class = load_loss(name, task=SEGMENTATION, where="benchmark")
+            pairs += [
+                (name, task) for task in loss_class.tasks if task in IMAGES
+            ]  # inputs are made for these
+    return [job for job in pairs if not only or job[0] in (*only, "")]
 
 
 def main() -> None:
@@ -196,12 +199,12 @@ def main() -> None:
     scale = args.scale or (4 if args.device == "cpu" else 1)
     if args.one:
         name, task = args.one
-        found = (
+        pairs = (
             measure(name, task, scale, args.device, args.repeats)
             if name
             else measure_step(task, scale, args.device, args.repeats)
         )
-        print(json.dumps(found))
+        print(json.dumps(pairs))
         return
     print("| task | loss | forward and backward, ms | of the plain step | peak above its inputs, MiB |")
     print("|---|---|---|---|---|")
