@@ -66,7 +66,12 @@ class Busy(KdError, RuntimeError):
     """Another builder holds this cache, or another run holds this folder."""
 
 
-class DiskFull(KdError, OSError):
+class Refused(KdError, OSError):
+    """A file that the operating system does not let us reach: no permission, a failing disk, too many open
+    files. Nothing says that it is damaged. `errno` is the system's number."""
+
+
+class DiskFull(Refused):
     """Not enough room, found before or while writing. Finished work is kept."""
 
 

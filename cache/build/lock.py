@@ -1,13 +1,19 @@
-"""One builder per cache: an advisory lock that the kernel drops when the builder dies, however it dies."""
+"""One builder per cache: an advisory lock that the kernel drops when the builder dies, however it dies.
+
+Where this user may only read there is nothing to lock: a build that has nothing to do ends well, and one that
+has stops at its first write.
+"""
 
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from kdcache.cache.errors import Busy
 from kdcache.cache.stores.inside import path_inside
+from kdcache.cache.system import READ_ONLY, refused, touching
 
 FILE_NAME = "build.lock"
 
@@ -15,23 +21,46 @@ FILE_NAME = "build.lock"
 @contextmanager
 def build_lock(root: Path) -> Iterator[None]:
     """Hold `root/build.lock`. Raises Busy, with the holder's process number, when another builder has it."""
-    root.mkdir(parents=True, exist_ok=True)
-    path = path_inside(root, FILE_NAME)  # a link would be written through
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise Busy(
-                f"another builder (process {holder}) is writing this cache",
-                where=str(root),
-                fix="wait for it to end, or stop it; what it has finished is kept",
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    file = _opened(root)
+    if file is None:
+        yield
+        return
+    with file:
+        _lock(file, root)
+        with touching("the lock of the cache could not be written", root / FILE_NAME):
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
         try:
             yield
         finally:
-            file.truncate(0)
+            with suppress(OSError):  # only a note of who holds it; closing the file frees the lock
+                file.truncate(0)
+
+
+def _opened(root: Path) -> TextIO | None:
+    """The file to lock; None in a folder that is there and takes none."""
+    with touching("the folder of the cache could not be made", root):
+        root.mkdir(parents=True, exist_ok=True)
+    path = path_inside(root, FILE_NAME)  # a link would be written through
+    try:
+        return path.open("a+")
+    except OSError as error:
+        if error.errno in READ_ONLY:
+            return None
+        raise refused(error, "the lock of the cache could not be opened", path) from error
+
+
+def _lock(file: TextIO, root: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        raise Busy(
+            f"another builder (process {holder}) is writing this cache",
+            where=str(root),
+            fix="wait for it to end, or stop it; what it has finished is kept",
+        ) from error
+    except OSError as error:
+        raise refused(error, "the cache could not be locked", root / FILE_NAME) from error

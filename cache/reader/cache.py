@@ -18,6 +18,7 @@ from kdcache.cache.errors import BadCache, BadOption
 from kdcache.cache.fingerprint import digest_of
 from kdcache.cache.grid import kind_of
 from kdcache.cache.networks.network_config import NetworkConfig
+from kdcache.cache.reader.kept import make_room
 from kdcache.cache.reader.samples import StoredSamples
 from kdcache.cache.record.classifier import read_classifier
 from kdcache.cache.record.generation import Pair
@@ -33,8 +34,8 @@ from kdcache.cache.views.block_views import BlockViews, check_block_views
 from kdcache.cache.views.sets import ViewSet
 from kdcache.cache.views.view import Geometry, Row, partner_key
 
-# Shards kept open at once: each holds a memory map, of which the kernel allows a process 65530. The order
-# of an epoch returns to few of them, so starting over costs nothing that shows.
+# Shards kept open at once: each holds a few memory maps, of which the kernel allows a process 65530, and no
+# descriptor. The order of an epoch returns to few of them: what was opened first goes first.
 MAX_OPEN = 4096
 
 
@@ -192,8 +193,7 @@ class Cache(StoredSamples):
             keys = {k for t in self.manifest.tap_names if (k := self.coverage.key(t, view, block))}
             if not keys:
                 raise self._absent(block, view, "any target")
-            if len(self._views) >= MAX_OPEN:
-                self._views.clear()
+            make_room(self._views, MAX_OPEN)
             # Passes of different times leave out other rows: what had retired by then.
             passes = [self._read_views(key) for key in sorted(keys)]
             self._views[block, view] = _joined(passes, f"shard {block:05d} view {view}", self.root)
@@ -209,8 +209,7 @@ class Cache(StoredSamples):
                     where=str(self.root),
                     fix=REPAIR,
                 )
-            if len(self._records) >= MAX_OPEN:
-                self._records.clear()
+            make_room(self._records, MAX_OPEN)
             self._records[key] = record
         return self._records[key]
 
@@ -251,8 +250,7 @@ class Cache(StoredSamples):
             tap=target,
             size_key=spec.size_key,
         )
-        if len(self._rows) >= MAX_OPEN:
-            self._rows.clear()
+        make_room(self._rows, MAX_OPEN)
         self._rows[target, block, view, spec.size_key] = rows
         return rows
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kdcache.cache.errors import BadCache, BadOption, nearest
+from kdcache.cache.reader.kept import make_room
 from kdcache.cache.record.copied import finishing_line, is_unfinished_copy
 from kdcache.cache.record.generation import Generation, newest_generation, read_generation
 from kdcache.cache.record.manifest import Manifest, read_manifest
@@ -20,6 +21,7 @@ from kdcache.cache.stores.object_check import object_problem
 from kdcache.cache.stores.sample_tars import SampleBlock, index_name, open_samples, tar_name
 from kdcache.cache.tasks.table import task_of
 
+MAX_BLOCKS = 1 << 14  # kept open at once: each maps a tar, of at most 65530 maps of a process
 TRUTH_MEMO_BYTES = 1 << 28  # 256 MiB: the boxes of four million objects
 
 
@@ -182,7 +184,9 @@ class StoredSamples:
             self._check_object(index_name(block))
             samples = open_samples(self.store, block, entry.rows)
             self._check_truth(samples, block)
+            make_room(self._blocks, MAX_BLOCKS)
             self._blocks[block] = samples
+            return samples
         return self._blocks[block]
 
     def _check_truth(self, samples: SampleBlock, block: int) -> None:

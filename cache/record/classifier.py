@@ -15,6 +15,7 @@ from kdcache.cache.record.manifest import Manifest
 from kdcache.cache.record.sealed import read_regular
 from kdcache.cache.stores.contract import REPAIR
 from kdcache.cache.stores.inside import path_inside
+from kdcache.cache.system import GONE
 
 CLASSIFIER_FILE = "classifier.safetensors"
 _WEIGHT = "weight"
@@ -38,11 +39,11 @@ def classifier_problem(root: Path, manifest: Manifest) -> str | None:
         return None
     try:
         digest = digest_bytes(read_regular(path_inside(root, CLASSIFIER_FILE)))
-    except FileNotFoundError:
+    except GONE:
         return f"'{CLASSIFIER_FILE}' is missing"
     except BadCache as error:
         return error.what
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         return f"'{CLASSIFIER_FILE}' cannot be read: {error}"
     same = digest == manifest.classifier
     return None if same else f"'{CLASSIFIER_FILE}' differs (stored {manifest.classifier}, found {digest})"
@@ -58,6 +59,6 @@ def read_classifier(root: Path, manifest: Manifest, *, check: bool = True) -> to
         raise BadCache(problem, where=str(path), fix=REPAIR)
     try:
         weight_KD: torch.Tensor = load(read_regular(path))[_WEIGHT]
-    except (OSError, ValueError, SafetensorError, KeyError) as error:
+    except (*GONE, ValueError, SafetensorError, KeyError) as error:
         raise BadCache(f"'{CLASSIFIER_FILE}' cannot be read: {error}", where=str(path), fix=REPAIR) from error
     return weight_KD

@@ -248,7 +248,7 @@ def cache_name(data: str, teacher: str, identity: Mapping[str, Any]) -> str:
 
 def read_manifest(root: Path) -> Manifest:
     """Read `root/manifest.json`. Raises Missing when it is not a cache, BadCache when torn, changed, or of
-    another format."""
+    another format, Refused where it cannot be reached."""
     path = root / FILE_NAME
     if not path.is_file() and any((root / "generations").glob("*.json")):
         raise TornManifest(f"{FILE_NAME} is lost", where=str(path), fix=_torn_fix(root))
@@ -263,9 +263,7 @@ def read_manifest(root: Path) -> Manifest:
         _check_format(content, path)
         plain, _ = decode_sealed(content, dict)
         return manifest_from(plain)
-    except (OSError, ValueError) as error:
-        if isinstance(error, BadCache):
-            raise
+    except ValueError as error:
         raise TornManifest(
             f"{FILE_NAME} cannot be read: {error}",
             where=str(path),

@@ -12,6 +12,7 @@ import msgspec
 
 from kdcache.cache.errors import BadCache
 from kdcache.cache.fingerprint import digest_bytes
+from kdcache.cache.system import GONE, touching
 
 MAX_BYTES = 256 << 20  # of one file; ten million rows take about one
 # Exactly as it is written: one flipped bit makes another white space of a newline.
@@ -58,18 +59,23 @@ def decode_sealed(content: bytes, kind: type[T]) -> tuple[T, str]:
 
 
 def read_sealed(path: Path, kind: type[T], *, what: str, fix: str) -> tuple[T, str]:
-    """The value of a file and its seal. Raises BadCache, which calls the file `what`."""
+    """The value of a file and its seal. Raises BadCache, which calls the file `what`, and Refused."""
     try:
         return decode_sealed(read_regular(path), kind)
-    except FileNotFoundError as error:
+    except GONE as error:
         raise BadCache(f"{what} is missing", where=str(path), fix=fix) from error
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise BadCache(f"{what} cannot be read: {why}", where=str(path), fix=fix) from error
+    except ValueError as error:
+        raise BadCache(f"{what} cannot be read: {error}", where=str(path), fix=fix) from error
 
 
 def read_regular(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
-    """A regular file of bounded size. Raises OSError, or ValueError for anything else."""
+    """A regular file of bounded size. Raises ValueError for anything else, FileNotFoundError or
+    NotADirectoryError where it is not there, Refused where it cannot be reached."""
+    with touching(f"'{path.name}' cannot be read", path, passing=GONE):
+        return _read_regular(path, max_bytes)
+
+
+def _read_regular(path: Path, max_bytes: int) -> bytes:
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("it is no regular file")

@@ -2,7 +2,8 @@
 
     put     temporary name in the same folder -> write and digest -> fsync -> rename -> fsync of the folder
     create  likewise, but a link in place of the rename: it never takes a name that is taken
-    get     one shared read-only memory map per file, kept for the `MAX_MAPS` files used last
+    get     one shared read-only memory map per file, without a descriptor, kept for the `MAX_MAPS` files used
+            last
 
 A file under its own name is therefore always whole. What a SIGKILL leaves are temporary names, which `sweep`
 removes under the builder's lock. No link is followed inside the folder: what is read lies in it, and so does
@@ -12,28 +13,29 @@ what is written.
 import builtins
 import errno
 import itertools
-import mmap
 import os
 import re
 import shlex
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from stat import S_ISREG
 
 import numpy as np
 
-from kdcache.cache.errors import BadCache, DiskFull
+from kdcache.cache.errors import BadCache
 from kdcache.cache.fingerprint import RunningDigest, digest_bytes
 from kdcache.cache.stores.contract import REPAIR, Buffer, bad_object
 from kdcache.cache.stores.contract import ObjectRecord as ObjectRecord
 from kdcache.cache.stores.inside import path_inside
+from kdcache.cache.stores.mapped import map_file
+from kdcache.cache.system import GONE, READ_ONLY, file_of, refused, touching
 
 MAX_MAPS = 1024  # the kernel allows 65530 maps per process; whoever holds an array keeps its own map alive
+KEPT = "run the same command again: finished shards are kept"
 WRITE_BYTES = 16 << 20  # 16 MiB per write call: bounds what one call holds, and gives Ctrl-C a chance
 _LITTER = re.compile(r"^\.kdtmp-\d+-\d+-")
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
 _count = itertools.count()  # makes temporary names unique within a process
 
@@ -51,12 +53,12 @@ class LocalStore:
         return path_inside(self.root, name)
 
     def put(self, name: str, buffer: Buffer | Sequence[Buffer]) -> ObjectRecord:
-        """Write an object whole or not at all; returns its size and digest. Raises DiskFull."""
+        """Write an object whole or not at all; returns its size and digest. Raises DiskFull, Refused."""
         return self._write(name, buffer, os.replace)
 
     def create(self, name: str, buffer: Buffer) -> ObjectRecord:
         """Write an object under a name that is free. Raises BadCache when it is taken by other bytes,
-        DiskFull.
+        DiskFull, Refused.
 
         Every `put` before it has been fsynced, so disk keeps the order of calls.
         """
@@ -80,7 +82,7 @@ class LocalStore:
         buffers = [buffer] if isinstance(buffer, bytes | memoryview) else buffer
         temporary = path.with_name(f".kdtmp-{os.getpid()}-{next(_count)}-{path.name}")
         try:
-            with _disk_full(path):
+            with _writing(path):
                 _make_folder(path.parent)
                 _clear_folder(path)
                 num_bytes, digest = _write_file(temporary, buffers)
@@ -94,7 +96,8 @@ class LocalStore:
         return ObjectRecord(name, num_bytes, digest)
 
     def open_map(self, name: str) -> np.ndarray:
-        """The whole file as a read-only uint8 array over a memory map. Raises BadCache when it is missing."""
+        """The whole file as a read-only uint8 array over a memory map. Raises BadCache when it is missing,
+        Refused where it cannot be reached: nobody has seen damage then."""
         path = self.path(name)
         try:
             stat = path.stat()
@@ -108,11 +111,11 @@ class LocalStore:
                 raise bad_object(f"'{name}' is no regular file", str(path))
             with path.open("rb") as file:
                 stat = os.fstat(file.fileno())
-                bytes_map = _map_file(file.fileno(), stat.st_size)
-        except FileNotFoundError as error:
+                bytes_map = map_file(file.fileno(), stat.st_size)
+        except GONE as error:
             raise bad_object(f"'{name}' is missing", str(path)) from error
         except OSError as error:
-            raise bad_object(f"'{name}' cannot be read: {error.strerror}", str(path)) from error
+            raise refused(error, f"'{name}' cannot be read", path) from error
         self._maps[name] = ((stat.st_ino, stat.st_size), bytes_map)
         if len(self._maps) > MAX_MAPS:
             self._maps.popitem(last=False)
@@ -137,7 +140,14 @@ class LocalStore:
         return str(self.root / name)
 
     def exists(self, name: str) -> bool:
-        return self.path(name).is_file()
+        """Whether the object is there. Raises Refused where that cannot be told."""
+        path = self.path(name)
+        try:
+            return S_ISREG(path.stat().st_mode)
+        except GONE:
+            return False
+        except OSError as error:
+            raise refused(error, f"'{name}' cannot be looked at", path) from error
 
     def list(self, prefix: str = "") -> "builtins.list[str]":
         """Names of all objects that start with `prefix`, sorted; temporary litter is not an object."""
@@ -152,32 +162,29 @@ class LocalStore:
         """Delete an object, if it is there. Maps of it that someone holds stay readable."""
         path = self.path(name)
         self._maps.pop(name, None)
-        _clear_folder(path)
-        with suppress(FileNotFoundError, NotADirectoryError):
+        with touching(f"'{name}' could not be removed", path, again=KEPT, passing=GONE), suppress(*GONE):
+            _clear_folder(path)
             path.unlink()
             _fsync_folder(path.parent)
 
     def sweep(self) -> "builtins.list[str]":
         """Delete what killed writers left; returns the names. Call it only under the builder's lock: it would
-        also delete the temporary file of a living writer."""
+        also delete the temporary file of a living writer. Where nothing can be written it stays: nobody reads
+        it."""
         litter = [path for path in _files(self.root) if _LITTER.match(path.name)]
         for path in litter:
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                if error.errno not in READ_ONLY:
+                    raise refused(error, f"'{path.name}' could not be removed", path) from error
         return sorted(path.relative_to(self.root).as_posix() for path in litter)
 
 
-@contextmanager
-def _disk_full(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise DiskFull(
-            f"the disk is full: '{path.name}' could not be written",
-            where=str(path.parent),
-            fix="free some space and run the same command again: finished shards are kept",
-        ) from error
+def _writing(path: Path) -> AbstractContextManager[None]:
+    return touching(
+        f"'{path.name}' could not be written", path.parent, again=KEPT, passing=(FileExistsError,)
+    )
 
 
 def _holds(path: Path, content: bytes) -> bool:
@@ -219,12 +226,6 @@ def _write_file(path: Path, buffers: Sequence[Buffer]) -> tuple[int, str]:
     return num_bytes, state.text()
 
 
-def _map_file(fd: int, num_bytes: int) -> np.ndarray:
-    if num_bytes == 0:  # mmap refuses an empty file
-        return np.frombuffer(b"", dtype=np.uint8)
-    return np.frombuffer(mmap.mmap(fd, num_bytes, access=mmap.ACCESS_READ), dtype=np.uint8)
-
-
 def _clear_folder(path: Path) -> None:
     """Remove an empty folder that stands where a file belongs. Raises BadCache for one that is not empty."""
     if not path.is_dir():
@@ -232,6 +233,8 @@ def _clear_folder(path: Path) -> None:
     try:
         path.rmdir()
     except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
         raise _in_the_way(path, "a folder", "a file") from error
     _fsync_folder(path.parent)
 
@@ -266,5 +269,12 @@ def _fsync_folder(folder: Path) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for parent, _, names in os.walk(folder):
+    """Every file below a folder; none where it is not there. Raises Refused: half a list would say that the
+    other half is not there."""
+
+    def stop(error: OSError) -> None:
+        if not isinstance(error, GONE):
+            raise refused(error, "the folder cannot be listed", file_of(error)) from error
+
+    for parent, _, names in os.walk(folder, onerror=stop):
         yield from (Path(parent, name) for name in names)
