@@ -87,3 +87,12 @@ def unknown(kind: str, given: str, legal: Iterable[str], *, where: str) -> BadOp
     close = nearest(given, names)
     hint = f"did you mean '{close}'? " if close else ""
     return BadOption(f"unknown {kind} '{given}'", where=where, fix=f"{hint}legal: {', '.join(names)}")
+
+
+def size_text(num_bytes: float) -> str:
+    """1536 -> '1.5 KiB'."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.1f} TiB"

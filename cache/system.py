@@ -17,6 +17,7 @@ AGAIN = "run the same command again"
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})  # of a place that this user may only read
 GONE = (FileNotFoundError, NotADirectoryError)  # what says that a file is not there
+_ALLOW = "let its owner permit it ('ls -ld' shows who may)"
 _HOME = "work where you may write: set KDCACHE_HOME to a folder of yours, or name another one"
 _ROOM = "free some space"
 _MOUNT = "see that the disk is mounted and sound ('dmesg' says what happened)"
@@ -27,8 +28,8 @@ _WORDS: Mapping[int, tuple[str, str]] = {
     errno.EFBIG: ("no file may be that large here", "raise the limit with 'ulimit -f unlimited', or take a "
                   "file system that holds larger files"),
     errno.EROFS: ("the file system is read-only", _HOME),
-    errno.EACCES: ("this user has no permission", f"let its owner permit it ('ls -ld' shows who may), or {_HOME}"),
-    errno.EPERM: ("this user has no permission", f"let its owner permit it ('ls -ld' shows who may), or {_HOME}"),
+    errno.EACCES: ("this user has no permission", f"{_ALLOW}, or {_HOME}"),
+    errno.EPERM: ("this user has no permission", f"{_ALLOW}, or {_HOME}"),
     errno.EIO: ("the disk reports an error", _MOUNT),
     errno.ENXIO: ("no device is behind this file", "name a plain file or folder"),
     errno.ENODEV: ("the disk is gone", _MOUNT),
@@ -38,7 +39,7 @@ _WORDS: Mapping[int, tuple[str, str]] = {
     errno.EMFILE: ("this process has too many open files", "raise the limit with 'ulimit -n 4096'"),
     errno.ENFILE: ("the machine has too many open files", "end other programs"),
     errno.ENOMEM: ("the machine has too little memory", "end other programs, or ask for less at once"),
-    errno.ENOLCK: ("the file system keeps no locks", "take one that does: mount it with locks, or use a local disk"),
+    errno.ENOLCK: ("the file system keeps no locks", "use a local disk, or mount it with locks"),
     errno.ENAMETOOLONG: ("no file system takes so long a name", "choose a shorter one"),
     errno.ELOOP: ("links lead in a circle", "remove one of them"),
     errno.ENOENT: ("it is not there", "see that the path is right and that nobody removed it"),
@@ -80,11 +81,9 @@ def touching(
     errors in `passing` and all others go through."""
     try:
         yield
-    except (KdError, *passing):
-        raise
     except Exception as error:
         cause = system_error(error)
-        if cause is None:
+        if cause is None or isinstance(error, (KdError, *passing)):
             raise
         raise refused(cause, what, where, again=again) from error
 

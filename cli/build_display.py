@@ -12,9 +12,9 @@ from kdcache.cache.build.predict import Prediction
 from kdcache.cache.build.repair import Repaired
 from kdcache.cache.build.samples.assign import Assignment
 from kdcache.cache.build.samples.survey import Survey
+from kdcache.cache.errors import size_text
 from kdcache.cache.record.advice import advised
 from kdcache.cache.views.sets import ViewSet
-from kdcache.cli.sizes import size_text
 
 FIRST_ESTIMATE_ROWS = 20  # rows after which the time left means something
 MUCH_PADDING = 0.5  # of a canvas

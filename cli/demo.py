@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from kdcache.cli.sizes import size_text
+from kdcache.cache.errors import size_text
 
 TEACHER, STUDENT = "deeplabv3:resnet18", "deeplabv3:test_resnet"  # 13 and 1 million weights
 TEACHER_STEPS, STUDENT_STEPS = 700, 400

@@ -19,7 +19,9 @@ from kdcache.cli.shared import (
     EXIT_INTERRUPTED,
     KdGroup,
     home_folder,
+    make_folder_of,
     option,
+    write_result,
     written,
 )
 from kdcache.cli.train_options import panels, train_option, train_options, typed
@@ -102,17 +104,15 @@ def eval_command(
     }
     given = {name: value for name, value in given.items() if name not in ("run", "split", "out")}
     given["with_records"] = given.pop("records_out", None) is not None
+    for path in (out, records_out):
+        if path is not None:  # what would stop the writing is said before an hour of judging
+            make_folder_of(path)
     judged = evaluate_run(run, home=home_folder(), split=split, **given)
-    if out is not None:
-        _write(out, json.dumps(judged_record(judged, split, given.get("exit_number")), indent=1))
-    if records_out is not None:
-        _write(records_out, json.dumps(list(judged.records)))
     show_judged(Console(), judged, split, given.get("exit_number"))
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text + "\n")
+    if out is not None:
+        write_result(out, json.dumps(judged_record(judged, split, given.get("exit_number")), indent=1))
+    if records_out is not None:
+        write_result(records_out, json.dumps(list(judged.records)))
 
 
 for _command in (chain, methods):

@@ -1,11 +1,12 @@
 """What both commands share: errors as text with exit status 2, where things lie, options of one meaning."""
 
+import errno
 import os
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -13,6 +14,7 @@ from rich_click import RichGroup
 
 from kdcache.cache.errors import BadOption, KdError
 from kdcache.cache.record.advice import advised, forget
+from kdcache.cache.system import current_folder, refused, touching, user_path
 from kdcache.cache.tasks.contract import TaskKind
 from kdcache.cache.tasks.table import task_names, task_of
 from kdcache.cache.trust import OPTION, consent, current_command, names_in
@@ -29,7 +31,8 @@ R = TypeVar("R")
 
 
 class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
-    """A command group that prints a KdError's three parts on stderr and exits with 2.
+    """A command group that prints a KdError's three parts on stderr and exits with 2, those of an error of
+    the operating system too.
 
     Every other exception is a bug and keeps its traceback. The current folder is searched last for modules,
     so that `package.module:Name` finds a user's own file from the installed command as from `python -m`.
@@ -45,22 +48,30 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
-        if os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())
         typed = ctx.meta[_TYPED]
         forget()
         try:
+            if (folder := current_folder()) not in sys.path:
+                sys.path.append(folder)
             with consent(names_in(_without_data(typed)), [str(ctx.info_name), *typed]):
                 return super().invoke(ctx)
         except KdError as error:
-            click.echo(f"error: {advised(str(error))}", err=True)
-            sys.exit(EXIT_KD_ERROR)
+            _end(error)
+        except OSError as error:
+            if error.errno in (None, errno.EPIPE):  # a library's own, or a reader that has seen enough
+                raise
+            _end(refused(error, ""))
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         """Every command takes `--trust`."""
         if not any(OPTION in one.opts for one in cmd.params):
             cmd.params.append(trust_option())
         super().add_command(cmd, name)
+
+
+def _end(error: KdError) -> NoReturn:
+    click.echo(f"error: {advised(str(error))}", err=True)
+    sys.exit(EXIT_KD_ERROR)
 
 
 def _without_data(words: list[str]) -> list[str]:
@@ -133,6 +144,28 @@ def home_folder() -> Path:
     from kdcache.cache.record.find import home_dir
 
     return home_dir()
+
+
+def make_folder_of(path: Path) -> None:
+    """The folder of a file that will be written. Raises Refused."""
+    with touching(f"no folder for '{path.name}' could be made", path.parent):
+        user_path(path).parent.mkdir(parents=True, exist_ok=True)
+
+
+def write_result(path: Path, text: str) -> None:
+    """A file that the user named, in place of an older one only when all of it is written. Raises DiskFull,
+    Refused."""
+    path = user_path(path)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with touching(f"'{path.name}' could not be written", path):
+        if path.exists() and not path.is_file():  # a pipe, /dev/stdout
+            path.write_text(text + "\n")
+            return
+        try:
+            draft.write_text(text + "\n")
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def parse_crop(text: str | None) -> tuple[int, int] | None:

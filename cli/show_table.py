@@ -8,7 +8,7 @@ from contextlib import suppress
 from rich.console import Console
 from rich.table import Table
 
-from kdcache.cache.errors import BadOption
+from kdcache.cache.errors import BadOption, size_text
 from kdcache.cache.look.size import codecs_are_trusted, retired_bytes
 from kdcache.cache.look.verify import unfinished
 from kdcache.cache.networks.network_config import grid_of
@@ -16,7 +16,6 @@ from kdcache.cache.reader.cache import Cache
 from kdcache.cache.record.layout import bytes_per_row
 from kdcache.cache.spec import members_of
 from kdcache.cli.build_display import view_title
-from kdcache.cli.sizes import size_text
 
 
 def print_cache(cache: Cache, console: Console) -> None:

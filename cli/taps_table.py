@@ -6,8 +6,8 @@ from typing import NamedTuple
 from rich.table import Table
 
 from kdcache.cache.codecs.table import default_codec, make_codec
+from kdcache.cache.errors import size_text
 from kdcache.cache.networks.network import Network
-from kdcache.cli.sizes import size_text
 
 
 class Row(NamedTuple):

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import nn
 
+from kdcache.cache.system import touching
 from kdcache.trainer.config import TrainConfig, write_config
 from kdcache.trainer.events import (
     Evaluated,
@@ -24,6 +25,7 @@ from kdcache.trainer.events import (
     Saved,
     silent,
 )
+from kdcache.trainer.folder.atomic_file import RUN_AGAIN
 from kdcache.trainer.folder.checkpoint import Checkpoint, load_latest, save_checkpoint, sweep
 from kdcache.trainer.folder.environment import describe_environment, refuse_other_stream, write_environment
 from kdcache.trainer.folder.run_folder import MetricsLog, check_free, held
@@ -42,8 +44,16 @@ def train(
     """Train in `run_dir` and return the metrics of the exported student.
 
     Raises BadOption when the folder is taken and `resume` is not set, Busy when another process trains there,
-    NotFinite when a loss is not a number (the last checkpoint stays).
+    NotFinite when a loss is not a number (the last checkpoint stays), DiskFull and Refused where the system
+    refuses a file.
     """
+    with touching("the run had to stop", run_dir, again=RUN_AGAIN):
+        return _train(config, run_dir, assemble, resume=resume, listen=listen)
+
+
+def _train(
+    config: TrainConfig, run_dir: Path, assemble: Assemble, *, resume: bool, listen: Listen
+) -> Mapping[str, float]:
     if not resume:
         check_free(run_dir)
     start = load_latest(run_dir) if resume else None

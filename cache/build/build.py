@@ -36,7 +36,7 @@ from kdcache.cache.build.samples.survey import Survey, survey
 from kdcache.cache.build.settle import settle
 from kdcache.cache.build.taps import passes_with
 from kdcache.cache.build.targets import TargetBuilder
-from kdcache.cache.errors import BadCache, DiskFull
+from kdcache.cache.errors import BadCache, DiskFull, size_text
 from kdcache.cache.look.describe import whole_layout
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.record.classifier import CLASSIFIER_FILE, classifier_problem
@@ -239,7 +239,7 @@ def _refuse_full_disk(root: Path, prediction: Prediction) -> None:
     wanted = prediction.target_bytes + prediction.sample_bytes
     if wanted > prediction.free_bytes:
         raise DiskFull(
-            f"the build writes {wanted / 1e9:.2f} GB, the disk has {prediction.free_bytes / 1e9:.2f} GB free",
+            f"the build writes {size_text(wanted)}, the disk has {size_text(prediction.free_bytes)} free",
             where=str(root),
             fix=(
                 "free some space, ask for fewer views (--views crops:2), a smaller --crop or fewer "

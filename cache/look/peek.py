@@ -6,6 +6,7 @@ their task draws answers, other vectors as grey squares from their lowest to the
 """
 
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from kdcache.cache.images.feed import Feed
 from kdcache.cache.images.pipeline import ImagePipeline
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.reader.rows import feed_with_truth
+from kdcache.cache.system import touching, user_path
 from kdcache.cache.tasks.contract import AnsweredRow
 from kdcache.cache.tasks.panels import PANEL_PX
 from kdcache.cache.tasks.table import task_of
@@ -30,6 +32,8 @@ Panel = tuple[str, np.ndarray]  # title, (H, W, 3) uint8
 def peek(cache: Cache, key: str, view: int, out: Path) -> list[str]:
     """Draw sample `key` under view number `view` to `out` (PNG); returns the titles of the panels. Raises
     BadOption for a key or a view that the cache does not have."""
+    out = user_path(out)
+    _require_picture(out)
     index = cache.find(key)
     _require_view(cache, view)
     panels = _pixel_panels(cache, index, view)
@@ -40,9 +44,22 @@ def peek(cache: Cache, key: str, view: int, out: Path) -> list[str]:
     panels += alone
     for tap, value in values.items():
         panels += _tap_panels(tap, value, answers.get(tap))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _compose(panels).save(out)
+    sheet = _compose(panels)
+    with touching(f"'{out.name}' could not be written", out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(out)
     return [title for title, _ in panels]
+
+
+def _require_picture(out: Path) -> None:
+    """Raises BadOption for a file that Pillow would not know how to write, before anything is drawn."""
+    if Image.registered_extensions().get(out.suffix.lower()) in Image.SAVE:
+        return
+    raise BadOption(
+        f"'{out.name}' does not end as the name of a picture does",
+        where=f"--out {out}",
+        fix=f"name a PNG: --out {shlex.quote(str(out.with_name(out.name + '.png')))}",
+    )
 
 
 def _require_view(cache: Cache, view: int) -> None:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal, Protocol
 
 from kdcache.cache.errors import BadOption, KdError
@@ -21,6 +20,7 @@ from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.networks.run_card import student_weights
 from kdcache.cache.networks.weights import SUFFIXES, WeightsFile, fit_weights, read_weights
 from kdcache.cache.spec import Task
+from kdcache.cache.system import user_path
 from kdcache.cache.tasks.table import load, task_names, task_of
 
 BACKBONE_STRIDE = 32  # of a network that gives features alone
@@ -120,7 +120,7 @@ def rebuild(config: NetworkConfig) -> Network:
 
 def find_weights(name: NetworkName, weights: str, num_classes: int) -> WeightsFile:
     """A file, a run folder's student, or a pretrained tag, in this order."""
-    path = Path(weights).expanduser()
+    path = user_path(weights)
     if path.is_dir():
         return read_weights(student_weights(path))
     if path.suffix in SUFFIXES or os.sep in weights or path.exists():

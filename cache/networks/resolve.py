@@ -34,6 +34,7 @@ from kdcache.cache.networks.run_card import (
 )
 from kdcache.cache.networks.weights import SUFFIXES
 from kdcache.cache.spec import Task
+from kdcache.cache.system import user_path
 from kdcache.cache.tasks.table import task_of
 
 
@@ -230,7 +231,7 @@ def _may_hold_head(weights: str | None) -> bool:
     """False for no weights and for pretrained tags, which are of the encoder alone."""
     if weights is None:
         return False
-    path = Path(weights).expanduser()
+    path = user_path(weights)
     return path.suffix in SUFFIXES or os.sep in weights or path.exists()
 
 

@@ -20,6 +20,7 @@ from kdcache.cache.errors import BadWeights, Missing
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.spec import Task
+from kdcache.cache.system import touching
 from kdcache.cache.tasks.table import read_task
 
 CARD = "network.json"
@@ -97,6 +98,11 @@ def save_run_network(run_dir: Path, network: Network, card: RunCard) -> RunCard:
 
     `card.network` and `card.weights_digest` are taken from the network, whatever they held.
     """
+    with touching("the student could not be exported", run_dir):
+        return _save(run_dir, network, card)
+
+
+def _save(run_dir: Path, network: Network, card: RunCard) -> RunCard:
     run_dir.mkdir(parents=True, exist_ok=True)
     state = {
         name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()
@@ -139,14 +145,15 @@ def student_weights(run_dir: Path) -> Path:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file in hex, about 1 GB/s."""
-    with path.open("rb") as opened:
+    """SHA-256 of a file in hex, about 1 GB/s. Raises Refused where it cannot be read."""
+    with touching(f"'{path.name}' cannot be read", path), path.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _parse(path: Path) -> RunCard:
     try:
-        raw = json.loads(path.read_text())
+        with touching(f"'{path.name}' cannot be read", path):
+            raw = json.loads(path.read_text())
         task = read_task(raw, where=str(path))  # cards of before there were two do not name theirs
         written = {*raw, "task"} - {"format"}
         if raw["format"] != FORMAT or written != {"task", *(entry.name for entry in fields(RunCard))}:

@@ -15,8 +15,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from kdcache.cache.errors import BadWeights, Missing, nearest
+from kdcache.cache.errors import BadWeights, Missing, Refused, nearest
 from kdcache.cache.networks.network import Network
+from kdcache.cache.system import touching
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 WRAPPERS = ("state_dict", "model")
@@ -97,7 +98,7 @@ def weights_digest(network: Network) -> str:
 
 def _read_safetensors(path: Path) -> WeightsFile:
     try:
-        with safe_open(path, framework="pt") as opened:
+        with touching("the weights cannot be read", path), safe_open(path, framework="pt") as opened:
             header = opened.metadata() or {}
             state = {name: opened.get_tensor(name) for name in opened.keys()}
         mean, std = (json.loads(header[name]) if name in header else None for name in METADATA)
@@ -110,7 +111,8 @@ def _read_safetensors(path: Path) -> WeightsFile:
 
 def _read_pickle(path: Path) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with touching("the weights cannot be read", path):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as refusal:
         first = str(refusal).splitlines()[0]
         raise BadWeights(
@@ -120,6 +122,8 @@ def _read_pickle(path: Path) -> object:
             "safetensors.torch.save_file(network.state_dict(), FILE)",
         ) from refusal
     except (RuntimeError, EOFError, OSError, ValueError, AttributeError, KeyError) as damage:
+        if isinstance(damage, Refused):
+            raise
         first = (str(damage).splitlines() or [type(damage).__name__])[0]
         raise BadWeights(
             f"not a readable PyTorch weights file: {first}", where=str(path), fix="copy or download it again"

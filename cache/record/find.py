@@ -11,12 +11,21 @@ from kdcache.cache.record.advice import CACHES, works_on
 from kdcache.cache.record.copied import is_unfinished_copy
 from kdcache.cache.record.generation import FOLDER
 from kdcache.cache.record.manifest import FILE_NAME
+from kdcache.cache.system import user_path
 
 HOME_VARIABLE = "KDCACHE_HOME"
 
 
 def home_dir() -> Path:
-    return Path(os.environ.get(HOME_VARIABLE) or ".").expanduser()
+    """Raises BadOption for a home that is no folder; one that is not there yet is made when it is needed."""
+    home = user_path(os.environ.get(HOME_VARIABLE) or ".")
+    if home.exists() and not home.is_dir():
+        raise BadOption(
+            f"${HOME_VARIABLE} is a file, and runs and caches lie in a folder",
+            where=str(home),
+            fix=f"name a folder: export {HOME_VARIABLE}=DIR",
+        )
+    return home
 
 
 def runs_dir(home: Path) -> Path:
@@ -57,7 +66,7 @@ def find_cache(name: str | None, caches_dir: Path, *, besides: str = "") -> Path
         raise BadOption(
             f"there are {len(caches)} caches: {listed}", where=str(caches_dir), fix="name one with --cache"
         )
-    for path in (Path(name), caches_dir / name):
+    for path in (user_path(name), caches_dir / name):
         if is_cache(path):
             works_on(path, caches_dir, caches)
             return path

@@ -23,6 +23,7 @@ from kdcache.cache.fingerprint import digest_bytes
 from kdcache.cache.record.find import home_dir
 from kdcache.cache.sources.contract import indented
 from kdcache.cache.sources.listing import IMAGE_SUFFIXES
+from kdcache.cache.system import touching
 
 INDEX_VERSION = 1
 UNKNOWN = -1  # category of an annotation that names none of the file
@@ -59,11 +60,15 @@ def read_coco(path: Path, layout: str) -> CocoIndex:
 
 def _kept_at(path: Path) -> Path:
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with (
+            touching(f"'{path.name}' cannot be read", path),
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
             view = memoryview(content)
             digest = digest_bytes(view)
             view.release()
-    except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+    except ValueError as error:  # ValueError: an empty file cannot be mapped
         raise _unreadable(path, str(error)) from error
     return home_dir() / "indexes" / f"{digest.partition(':')[2]}-{INDEX_VERSION}.npz"
 

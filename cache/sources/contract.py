@@ -25,6 +25,7 @@ from kdcache.cache.sources.listing import (
 )
 from kdcache.cache.sources.tree import Tree
 from kdcache.cache.spec import Task
+from kdcache.cache.system import user_path
 from kdcache.cache.tasks.table import SEGMENTATION
 
 Described = dict[str, str | int | list[str]]
@@ -111,7 +112,7 @@ class BaseSource(ABC):
     keys: Sequence[str]
 
     def __init__(self, root: Path, split: str) -> None:
-        self.root = root.expanduser().absolute()
+        self.root = user_path(root).absolute()
         require_text(str(self.root), self.root)
         existing = self.splits_in(self.root) if self.root.exists() else ()
         if not existing:

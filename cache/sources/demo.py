@@ -7,18 +7,19 @@ completely or not at all. A killed drawing leaves a folder `.NAME.drawing-*` beh
 import io
 import json
 import logging
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
 from PIL import Image
 
-from kdcache.cache.errors import BadOption, DiskFull
+from kdcache.cache.errors import BadOption, KdError
+from kdcache.cache.record.find import home_dir
 from kdcache.cache.sources.contract import Described, FileSource
 from kdcache.cache.sources.demo_scenes import CLASSES, draw_scene
 from kdcache.cache.sources.labels import ClassMap, encode_label, identity_map
 from kdcache.cache.sources.tree import SPLITS, Tree
+from kdcache.cache.system import refused, user_path
 
 NUM_SCENES = {"train": 240, "val": 60, "test": 60}
 SEED = 0
@@ -37,7 +38,7 @@ class Demo(FileSource):
 
     def __init__(self, root: Path, split: str) -> None:
         if split in SPLITS:
-            draw_all(root.expanduser().absolute())
+            draw_all(user_path(root).absolute())
         super().__init__(root, split)
 
     @classmethod
@@ -54,7 +55,7 @@ class Demo(FileSource):
 
 def default_root() -> Path:
     """`$KDCACHE_HOME/demo-data`, in the current directory when the variable is not set."""
-    return Path(os.environ.get("KDCACHE_HOME") or ".").expanduser().absolute() / "demo-data"
+    return home_dir().absolute() / "demo-data"
 
 
 def draw_all(root: Path) -> None:
@@ -123,9 +124,6 @@ def _is_drawn(root: Path) -> bool:
     )
 
 
-def _not_written(root: Path, error: OSError) -> DiskFull:
-    return DiskFull(
-        f"the demo cannot be drawn: {error}",
-        where=str(root),
-        fix="make room for 5 MB, or name a folder that you may write to: 'demo:DIR'",
-    )
+def _not_written(root: Path, error: OSError) -> KdError:
+    again = "run the same command again; it takes 5 MB, and 'demo:DIR' names another folder"
+    return refused(error, "the demo cannot be drawn", root, again=again)

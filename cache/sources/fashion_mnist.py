@@ -12,6 +12,7 @@ import numpy as np
 
 from kdcache.cache.errors import BadSample
 from kdcache.cache.sources.arrays import TEST, TRAIN, ArraySource, Rows
+from kdcache.cache.system import touching
 
 STEMS = {TRAIN: "train", TEST: "t10k"}
 IMAGES, LABELS = "images", "labels"
@@ -53,9 +54,10 @@ def read_idx(path: Path, kind: str) -> np.ndarray:
     """
     axes = NUM_AXES[kind]
     try:
-        raw = path.read_bytes()
+        with touching(f"'{path.name}' cannot be read", path):
+            raw = path.read_bytes()
         raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
-    except (OSError, EOFError, zlib.error) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise _damaged(path, f"cannot be unpacked: {error}") from error
     magic = bytes((0, 0, UINT8_CODE, axes))
     start = 4 + 4 * axes

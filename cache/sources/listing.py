@@ -5,12 +5,14 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from kdcache.cache.errors import BadSample, Missing
+from kdcache.cache.errors import BadSample, Missing, Refused
 from kdcache.cache.sources.labels import DECODE_ERRORS, open_intact, unreadable
+from kdcache.cache.system import GONE, file_of, refused, touching
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _FORMATS = ("JPEG", "MPO", "PNG")  # MPO: a JPEG with further pictures behind it, as some cameras write
 _EXIF_ORIENTATION = 0x0112
+ABSENT = (*GONE, IsADirectoryError)  # there is no such file: the sample's own fault
 
 
 def find_images(folder: Path, ending: str) -> dict[str, str]:
@@ -20,7 +22,7 @@ def find_images(folder: Path, ending: str) -> dict[str, str]:
     Links to folders are followed: datasets of this size are often put together from several disks.
     """
     path_of: dict[str, str] = {}
-    for parent, _, names in os.walk(folder, followlinks=True):
+    for parent, _, names in os.walk(folder, followlinks=True, onerror=_stop):
         within = Path(parent).relative_to(folder)
         for name in sorted(names):
             stem, suffix = os.path.splitext(name)
@@ -37,6 +39,12 @@ def find_images(folder: Path, ending: str) -> dict[str, str]:
                 )
             path_of[key] = path
     return path_of
+
+
+def _stop(error: OSError) -> None:
+    """Half a list would say that the samples of the other half are gone."""
+    if not isinstance(error, GONE):
+        raise refused(error, "the folder cannot be listed", file_of(error)) from error
 
 
 def require_text(key: str, path: Path) -> None:
@@ -60,8 +68,9 @@ def listed_keys(list_file: Path) -> list[str]:
     followed by the label's: all three are in use for CamVid and VOC.
     """
     try:
-        lines = list_file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        with touching("the list of a split cannot be read", list_file, passing=ABSENT):
+            lines = list_file.read_text(encoding="utf-8-sig").splitlines()
+    except (*ABSENT, UnicodeDecodeError) as error:
         raise Missing(
             f"the list of a split cannot be read: {error}", where=str(list_file), fix="restore the file"
         ) from error
@@ -81,12 +90,14 @@ def listed_keys(list_file: Path) -> list[str]:
 
 
 def read_bytes(path: Path, *, key: str, kind: str) -> bytes:
-    """The whole file. Raises BadSample when it is missing or cannot be read."""
+    """The whole file. Raises BadSample when it is missing or no file, Refused where it cannot be reached:
+    that is no fault of the sample, and --skip-bad must not leave it out."""
     try:
-        return path.read_bytes()
+        with touching(f"the {kind} of '{key}' cannot be read", path, passing=ABSENT):
+            return path.read_bytes()
     except FileNotFoundError as error:
         raise _missing_file(kind, key, path) from error
-    except OSError as error:
+    except ABSENT as error:
         raise unreadable(kind, key, path, error) from error
 
 
@@ -110,10 +121,15 @@ def image_size(path: Path, *, key: str) -> tuple[int, int]:
 def header_size(path: Path, *, key: str) -> tuple[int, int]:
     """(height, width) in pixels from the header alone. Raises BadSample when the file is not an image."""
     try:
-        with Image.open(path) as image:
+        with (
+            touching(f"the image of '{key}' cannot be read", path, passing=ABSENT),
+            Image.open(path) as image,
+        ):
             return image.height, image.width
     except FileNotFoundError as error:
         raise _missing_file("image", key, path) from error
+    except Refused:
+        raise
     except DECODE_ERRORS as error:
         raise unreadable("image", key, path, error) from error
 

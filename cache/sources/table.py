@@ -19,6 +19,7 @@ from kdcache.cache.sources.npz import Npz
 from kdcache.cache.sources.voc import Voc
 from kdcache.cache.sources.voc_boxes import VocBoxes
 from kdcache.cache.sources.yolo import Yolo
+from kdcache.cache.system import user_path
 
 _SEGMENTATION = (Ade20k, CamVid, Cityscapes, CocoStuff, Demo, Folder, Voc)
 _CLASSIFICATION = (Cifar10, Cifar100, FashionMnist, ImageFolder, Npz)
@@ -45,7 +46,7 @@ def open_source(spec: str, split: str, *, keep_empty: bool = True) -> Source:
 def splits(spec: str) -> tuple[str, ...]:
     """Splits that exist, in the order train, val, test. Draws nothing. Raises BadOption and Missing."""
     kind, root = _parse(spec)
-    root = root.expanduser().absolute()
+    root = user_path(root).absolute()
     existing = kind.splits_in(root)
     if not existing:
         raise kind.missing_folder(root)
@@ -56,7 +57,7 @@ def _parse(spec: str) -> tuple[type[BaseSource], Path]:
     name, _, folder = spec.partition(":")
     kind = SOURCES.get(name)
     if kind is None:
-        if not folder and Path(spec).expanduser().is_dir():
+        if not folder and user_path(spec).is_dir():
             raise BadOption(
                 "a folder without the name of its dataset",
                 where=f"data '{spec}'",

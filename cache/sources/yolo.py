@@ -16,8 +16,9 @@ from kdcache.cache.errors import BadOption, BadSample, Missing
 from kdcache.cache.sources.boxes import LONG_SIDE_PX, BoxSource, canvas_of, check_box, objects_of
 from kdcache.cache.sources.contract import indented
 from kdcache.cache.sources.folder import NAMES_FILE, class_names_in
-from kdcache.cache.sources.listing import find_images, header_size
+from kdcache.cache.sources.listing import ABSENT, find_images, header_size
 from kdcache.cache.sources.tree import SPLITS
+from kdcache.cache.system import touching
 
 YAML_FILE = "data.yaml"
 MAX_CLASSES = 1 << 16
@@ -104,10 +105,11 @@ class Yolo(BoxSource):
         """Number from 1 and text of the lines that are not empty."""
         path = self.annotation_path(index)
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            with touching(f"the label of '{self.keys[index]}' cannot be read", path, passing=ABSENT):
+                text = path.read_text(encoding="utf-8-sig")
         except FileNotFoundError:
             return []
-        except (OSError, UnicodeDecodeError) as error:
+        except (*ABSENT, UnicodeDecodeError) as error:
             raise BadSample(
                 f"the label of '{self.keys[index]}' cannot be read: {error}",
                 where=str(path),

@@ -3,14 +3,21 @@
 import os
 from pathlib import Path
 
+from kdcache.cache.system import touching
+
+# What ends every error of a run folder.
+RUN_AGAIN = "run the same command again, with --resume if it says that the run exists"
+
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text`; a kill at any moment leaves the old content or the new one."""
+    """Replace `path` by `text`; a kill at any moment leaves the old content or the new one. Raises
+    DiskFull and Refused; the old content stays."""
     temporary = path.with_name(f".tmp-{path.name}")
-    temporary.write_text(text)
-    sync(temporary)
-    os.replace(temporary, path)
-    sync(path.parent)
+    with touching(f"'{path.name}' could not be written", path.parent, again=RUN_AGAIN):
+        temporary.write_text(text)
+        sync(temporary)
+        os.replace(temporary, path)
+        sync(path.parent)
 
 
 def sync(path: Path) -> None:

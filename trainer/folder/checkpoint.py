@@ -19,11 +19,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from kdcache.cache.errors import BadWeights, DiskFull
-from kdcache.trainer.folder.atomic_file import sync
+from kdcache.cache.errors import BadWeights, Refused
+from kdcache.cache.system import GONE, touching
+from kdcache.trainer.folder.atomic_file import RUN_AGAIN, sync
 
 FOLDER = "checkpoints"
 KEPT = 2
+_AGAIN = f"{RUN_AGAIN}: the last checkpoint is kept"
 _TEMPORARY = ".tmp-"
 _NAME = re.compile(r"^step-(\d{8,})$")
 
@@ -39,25 +41,23 @@ class Checkpoint(NamedTuple):
 def save_checkpoint(
     run_dir: Path, *, step: int, states: Mapping[str, Any], progress: Mapping[str, Any]
 ) -> Path:
-    """Write the checkpoint of `step` finished steps and return its folder. Raises DiskFull."""
+    """Write the checkpoint of `step` finished steps and return its folder. Raises DiskFull, Refused."""
     folder = run_dir / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
     final, temporary = folder / f"step-{step:08d}", folder / f"{_TEMPORARY}step-{step:08d}"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir()
-        _write_parts(temporary, states, progress)
-    except (OSError, RuntimeError) as error:  # torch.save turns ENOSPC into a RuntimeError
+        with touching(f"the checkpoint of step {step} could not be written", final, again=_AGAIN):
+            temporary.mkdir(parents=True)
+            _write_parts(temporary, states, progress)
+            if (
+                final.exists()
+            ):  # a resumed run that repeats this step: its bytes replace those of the same step
+                shutil.rmtree(final)
+            os.replace(temporary, final)
+            sync(folder)
+    except Refused:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise DiskFull(
-            f"checkpoint of step {step} could not be written: {error}",
-            where=str(final),
-            fix="make room; the last checkpoint is kept, continue with --resume",
-        ) from error
-    if final.exists():  # a resumed run that repeats this step: its bytes replace those of the same step
-        shutil.rmtree(final)
-    os.replace(temporary, final)
-    sync(folder)
+        raise
     for old in list_checkpoints(run_dir)[:-KEPT]:
         shutil.rmtree(old)
     return final
@@ -95,7 +95,8 @@ def sweep(run_dir: Path) -> None:
 
 def _write_parts(folder: Path, states: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
     for name, state in states.items():
-        torch.save(state, folder / f"{name}.pt")
+        with (folder / f"{name}.pt").open("wb") as file:  # torch's own writer forgets the system's error
+            torch.save(state, file)
     (folder / "progress.json").write_text(json.dumps(dict(progress), indent=1, sort_keys=True) + "\n")
     digests = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
     (folder / "digests.json").write_text(json.dumps(digests, indent=1, sort_keys=True) + "\n")
@@ -113,8 +114,9 @@ def _step_of(folder: Path) -> int:
 def _read_digests(folder: Path) -> dict[str, str]:
     path = folder / "digests.json"
     try:
-        digests: dict[str, str] = dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
+        with touching(f"'{path.name}' cannot be read", path, passing=GONE):
+            digests: dict[str, str] = dict(json.loads(path.read_text()))
+    except (*GONE, ValueError, TypeError) as error:
         raise _damaged(path, f"cannot be read: {error}") from error
     if "progress.json" not in digests:
         raise _damaged(path, "does not list progress.json")
@@ -130,7 +132,8 @@ def _check_digest(path: Path, stored: str) -> None:
 def _load_part(path: Path) -> Any:
     # weights_only: a checkpoint holds tensors and plain containers, and loading one can run no code.
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with touching(f"'{path.name}' cannot be read", path):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _damaged(path, "holds more than tensors and plain values, and is not loaded") from error
 

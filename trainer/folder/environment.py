@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from kdcache.cache.errors import BadCache
+from kdcache.cache.system import GONE, touching
 from kdcache.trainer.folder.atomic_file import write_text
 
 FILE_NAME = "environment.json"
@@ -54,9 +55,11 @@ def write_environment(run_dir: Path, environment: dict[str, object], stream: dic
 def begun_generation(run_dir: Path) -> int | None:
     """The generation of the cache that a run began on; None for a run that has not begun, or reads no
     cache."""
+    path = run_dir / FILE_NAME
     try:
-        number = json.loads((run_dir / FILE_NAME).read_text())["stream"]["generation"]
-    except (OSError, ValueError, KeyError, TypeError):
+        with touching(f"'{FILE_NAME}' cannot be read", path, passing=GONE):
+            number = json.loads(path.read_text())["stream"]["generation"]
+    except (*GONE, ValueError, KeyError, TypeError):
         return None
     return number if isinstance(number, int) else None
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from kdcache.cache.errors import BadOption, Missing, nearest
 from kdcache.cache.record.find import caches_dir, runs_dir
+from kdcache.cache.system import user_path
 from kdcache.trainer.folder.run_folder import CONFIG_NAME
 
 
 def find_run(home: Path, name_or_path: str) -> Path:
     """The run folder a user means: a path, or a name under runs/. Raises Missing listing them."""
     runs = runs_dir(home)
-    for run_dir in (Path(name_or_path).expanduser(), runs / name_or_path):
+    for run_dir in (user_path(name_or_path), runs / name_or_path):
         if (run_dir / CONFIG_NAME).is_file():
             return run_dir
     names = sorted(config_file.parent.name for config_file in runs.glob(f"*/{CONFIG_NAME}"))
@@ -49,4 +50,4 @@ def absolute_spec(spec: str) -> str:
         return spec
     if not folder:
         raise BadOption(f"no folder in '{spec}'", where=f"--data {spec}", fix=f"write {name}:FOLDER")
-    return f"{name}:{Path(folder).expanduser().resolve()}"
+    return f"{name}:{user_path(folder).resolve()}"

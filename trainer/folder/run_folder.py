@@ -8,12 +8,13 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from kdcache.cache.errors import BadOption, Busy
-from kdcache.trainer.folder.atomic_file import write_text
+from kdcache.cache.system import touching
+from kdcache.trainer.folder.atomic_file import RUN_AGAIN, write_text
 
 CONFIG_NAME = "config.toml"
 METRICS_NAME = "metrics.jsonl"
@@ -47,10 +48,13 @@ def _began_only(run_dir: Path) -> bool:
 @contextmanager
 def held(run_dir: Path) -> Iterator[None]:
     """Hold the run for this process. Raises Busy when another one has it; a kill releases it."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / ".lock").open("w") as lock:
+    with touching("the folder of the run could not be made", run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock = (run_dir / ".lock").open("w")
+    with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with touching("the run could not be locked", run_dir, passing=(BlockingIOError,)):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Busy(
                 f"another process is training run '{run_dir.name}'",
@@ -69,19 +73,29 @@ class MetricsLog:
         if self.path.is_file():
             kept = [line for line in self.path.read_text().splitlines() if _step_in(line) <= keep_until]
             write_text(self.path, "".join(line + "\n" for line in kept))
-        self._file = self.path.open("a")
+        with self._touching():
+            self._file = self.path.open("a")
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        """Raises DiskFull and Refused, as the others do."""
+        with self._touching():
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
 
     def sync(self) -> None:
         """Put every line on disk: done before a checkpoint that stands for them."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with self._touching():
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        self.sync()
-        self._file.close()
+        with self._touching():
+            try:
+                self.sync()
+            finally:
+                self._file.close()
+
+    def _touching(self) -> AbstractContextManager[None]:
+        return touching(f"'{self.path.name}' could not be written", self.path, again=RUN_AGAIN)
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:

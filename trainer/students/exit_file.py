@@ -17,6 +17,7 @@ from kdcache.cache.errors import BadWeights, Missing
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.run_card import file_digest
 from kdcache.cache.networks.weights import weights_digest
+from kdcache.cache.system import touching
 from kdcache.trainer.folder.atomic_file import sync
 
 WEIGHTS, CARD, NEXT = "exits.safetensors", "exits.json", ".next"
@@ -77,11 +78,12 @@ def read_exits(run_dir: Path, network: Network) -> tuple[str, int, dict[str, Ten
 
 def _parse(card: Path) -> dict[str, object]:
     try:
-        raw = json.loads(card.read_text())
+        with touching(f"'{card.name}' cannot be read", card):
+            raw = json.loads(card.read_text())
         if raw["format"] != FORMAT:
             raise ValueError(f"format {raw['format']} instead of {FORMAT}")
         return {name: raw[name] for name in ("form", "count", "student", "weights")}
-    except (OSError, ValueError, KeyError, TypeError) as damage:
+    except (ValueError, KeyError, TypeError) as damage:
         raise BadWeights(
             f"the description of the exits cannot be read: {damage}",
             where=str(card),

@@ -8,12 +8,13 @@ sample dies with what it shows. Nothing is written here but notes of sizes and t
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from kdcache.cache.build.samples.stamps import read_stamps, stamp_of, write_stamps
-from kdcache.cache.errors import BadSample
+from kdcache.cache.build.samples.stamps import Stamp, read_stamps, stamp_of, write_stamps
+from kdcache.cache.errors import BadSample, Refused
 from kdcache.cache.fingerprint import digest16
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.stores.sample_tars import NO_DIGEST, SampleBlock
+from kdcache.cache.system import READ_ONLY
 
 Content = tuple[bytes, bytes]  # digests of a sample's image and label, as its source has them
 
@@ -119,7 +120,16 @@ def _changes(
                     same_image = image == samples.content_digest(row)[0]
                     yield Change(first + row, key, "label" if same_image else "image")
         if new != old:
-            write_stamps(cache.store, block, new)
+            _note(cache, block, new)
+
+
+def _note(cache: Cache, block: int, stamps: list[Stamp]) -> None:
+    """A note spares reading files again: a cache that is only read does without."""
+    try:
+        write_stamps(cache.store, block, stamps)
+    except Refused as error:
+        if error.errno not in READ_ONLY:
+            raise
 
 
 def _shows_any(cache: Cache, keys: set[str], dead: set[int], lost: set[int]) -> list[int]:

@@ -259,8 +259,8 @@ def test_columns_of_another_number_of_annotations_are_not_believed(
 def test_a_home_that_cannot_be_written_only_costs_time(
     root: Path, home: Path, parsed: list[Path], tmp_path: Path
 ) -> None:
-    home.parent.mkdir(exist_ok=True)
-    home.write_text("a file, not a folder")
+    home.mkdir(exist_ok=True)
+    (home / "indexes").write_text("a file, not a folder")
     first = everything(opened(root))
     assert everything(opened(root)) == first and len(parsed) == 2
 

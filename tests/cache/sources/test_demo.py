@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdcache.cache.errors import BadOption, DiskFull, Missing
+from kdcache.cache.errors import BadOption, Missing, Refused
 from kdcache.cache.sources import demo
 from kdcache.cache.sources.demo_scenes import CLASSES, draw_scene
 from kdcache.cache.sources.table import open_source, splits
@@ -155,7 +155,7 @@ def test_the_demo_of_another_version_is_not_mixed_with_this_one(tmp_path: Path) 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DiskFull, match="the demo cannot be drawn") as caught:
+    with pytest.raises(Refused, match="the demo cannot be drawn") as caught:
         open_source(f"demo:{tmp_path}/file/d", "train")
     assert caught.value.where == str(tmp_path / "file/d") and "5 MB" in caught.value.fix
 
