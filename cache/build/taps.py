@@ -19,8 +19,8 @@ def fresh_taps(
     planned: Manifest | None,
     crop: tuple[int, int],
 ) -> dict[str, TapEntry]:
-    """Those that are asked for and those that were planned, else the task's, for an input of `crop` pixels. A cache that is named grows by a
-    tap; the command that began it says all that is wanted, or nothing."""
+    """Those that are asked for and those that were planned, else the task's, for an input of `crop` pixels.
+    A cache that is named grows by a tap; the command that began it says all that is wanted, or nothing."""
     usual = default_requests(source.task, tuple(network.taps), network.groups)
     wanted = options.requests() or (() if planned else usual)
     kept = planned is not None and (options.cache is not None or not wanted)
