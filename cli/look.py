@@ -116,23 +116,31 @@ def peek(key: str, cache: str | None, view: int, out: Path) -> None:
     type=click.Choice(task_names()),
     help="What the network is for. [default: the run's; classification for CIFAR nets, else segmentation]",
 )
+@click.option(
+    "--weights", help="Weights to check against the network; of several teachers A,B, empty for a run."
+)
 @crop_option
 def taps(
-    teacher: str, modules: bool, output_stride: int | None, classes: int, task: Task | None, crop: str | None
-) -> None:
+    teacher: str, modules: bool, output_stride: int | None, classes: int, task: Task | None,
+    weights: str | None, crop: str | None,
+) -> None:  # fmt: skip
     """List a teacher's taps with shape, stride and bytes per row.
 
     \b
     kdcache taps --teacher r50
     kdcache taps --teacher timm:resnet50 --task classification
     kdcache taps --teacher gfl:r50
+    kdcache taps --teacher r50 --weights FILE.pt
     """
     from kdcache.cache.look.teacher import module_paths, network_for_listing
+    from kdcache.cache.networks.resolve import peeled
     from kdcache.cli.taps_table import taps_table
 
-    network, default = network_for_listing(teacher, home_folder() / "runs", classes, output_stride, task)
+    runs = home_folder() / "runs"
+    network, default = network_for_listing(teacher, runs, classes, output_stride, task, weights)
     size = parse_crop(crop) or default
-    CONSOLE.print(f"{network.name}, input {size[0]}x{size[1]}")
+    read = f", weights {weights}{peeled(network)}" if weights else ""
+    CONSOLE.print(f"{network.name}, input {size[0]}x{size[1]}{read}", highlight=False, soft_wrap=True)
     CONSOLE.print(taps_table(network, size))
     if modules:
         for path in module_paths(network):

@@ -286,6 +286,8 @@ def summary(
     num_weights = sum(parameter.numel() for parameter in student.parameters())
     parts = ranks.world * c.accumulate
     split = f" = {ranks.world} ranks x {c.accumulate} x {c.batch_size // parts}" if parts > 1 else ""
+    peeled = "; ".join(deployed.weights_peeled)
+    taken = f", --weights {c.weights} ({peeled})" if peeled else ""
     rate = SCHEDULES[c.lr_schedule].words(c)
     recipe = f", {run_source.augment}" if run_source.augment else ""
     share = f", the encoder {c.encoder_lr:g} of it" if c.encoder_lr != 1 else ""
@@ -294,7 +296,7 @@ def summary(
     stride = f", stride {deployed.output_stride}" if not task_of(run_source.task).networks.no_stride else ""
     return {
         "task": f"{run_source.task}, {len(run_source.class_names)} classes",
-        "student": f"{deployed.name}, {num_weights / 1e6:.1f} million weights{frozen}{stride}",
+        "student": f"{deployed.name}, {num_weights / 1e6:.1f} million weights{frozen}{stride}{taken}",
         "views": f"{pixels}, {run_source.num_samples} samples, crop {height}x{width}{recipe}",
         "targets": targets,
         "steps": f"{c.steps} ({epochs:.1f} epochs), batch {c.batch_size}{split}",

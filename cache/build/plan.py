@@ -251,7 +251,7 @@ def _fresh(
     """`planned` is what an unfinished first build of this cache meant to make: what is not asked for now
     stays as it was asked for then, and what is recorded already is kept."""
     views = _fresh_views(options, source, drawn, planned)
-    entries = fresh_taps(options, source, network, planned)
+    entries = fresh_taps(options, source, network, planned, drawn.crop)
     manifest = Manifest(
         name=planned.name if planned else name,
         identity=identity,
@@ -307,7 +307,7 @@ def _word_of(views: ViewSet) -> str:
 def grown_manifest(old: Manifest, options: BuildOptions, network: Network) -> Manifest:
     """The same manifest with more views and taps. What is there keeps its place, codec and numbers."""
     require_trust(old.foreign_names, where=f"manifest of cache {old.name}")  # before anything is promised
-    entries = tap_entries(options.requests(), network)
+    entries = tap_entries(options.requests(), network, old.crop)
     _refuse_other_layout(old, options)
     views = old.views
     if options.views or options.mirror:

@@ -11,28 +11,34 @@ from kdcache.cache.networks.network import Network
 from kdcache.cache.record.manifest import Manifest, TapEntry, pass_id
 from kdcache.cache.sources.contract import Source
 
-_ANY_PX = (64, 64)  # an input for channels and strides of taps, which do not depend on it
-
 
 def fresh_taps(
-    options: BuildOptions, source: Source, network: Network, planned: Manifest | None
+    options: BuildOptions,
+    source: Source,
+    network: Network,
+    planned: Manifest | None,
+    crop: tuple[int, int],
 ) -> dict[str, TapEntry]:
-    """Those that are asked for and those that were planned, else the task's. A cache that is named grows by a
-    tap; the command that began it says all that is wanted, or nothing."""
+    """Those that are asked for and those that were planned, else the task's, for an input of `crop` pixels.
+    A cache that is named grows by a tap; the command that began it says all that is wanted, or nothing."""
     usual = default_requests(source.task, tuple(network.taps), network.groups)
     wanted = options.requests() or (() if planned else usual)
     kept = planned is not None and (options.cache is not None or not wanted)
     entries = {tap.name: tap for tap in planned.taps} if planned and kept else {}
-    return entries | {entry.name: entry for entry in tap_entries(wanted, network)}
+    return entries | {entry.name: entry for entry in tap_entries(wanted, network, crop)}
 
 
-def tap_entries(requests: Sequence[TapRequest], network: Network) -> tuple[TapEntry, ...]:
-    """What a manifest says of each request. Raises BadOption for a tap that the teacher does not have."""
+def tap_entries(
+    requests: Sequence[TapRequest], network: Network, crop: tuple[int, int]
+) -> tuple[TapEntry, ...]:
+    """What a manifest says of each request. Channels and strides do not depend on the size, but some networks
+    take one size only: `crop` is that of the cache. Raises BadOption for a tap that the teacher does not
+    have, and for a size that it does not take."""
     for request in requests:
         if request.tap not in network.taps:
             legal = (*network.groups, *network.taps)
             raise unknown("tap", request.tap, legal, where=f"teacher {network.name}")
-    specs = network.tap_specs([r.tap for r in requests], *_ANY_PX) if requests else {}
+    specs = network.tap_specs([r.tap for r in requests], *crop) if requests else {}
     entries = []
     for r in requests:
         spec = reduced_spec(r.reduction, specs[r.tap]) if r.reduction else specs[r.tap]

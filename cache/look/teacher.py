@@ -8,7 +8,7 @@ from kdcache.cache.networks.build import build_network, refuse_stride
 from kdcache.cache.networks.ensemble import Ensemble, member_labels
 from kdcache.cache.networks.names import first_task_with, is_library, split_names
 from kdcache.cache.networks.network import Network
-from kdcache.cache.networks.resolve import member_names, resolve_teacher, run_folder
+from kdcache.cache.networks.resolve import member_names, resolve_teacher, run_folder, weights_of_each
 from kdcache.cache.networks.run_card import CARD, read_run_card
 from kdcache.cache.networks.weights import weights_digest
 from kdcache.cache.record.manifest import Manifest, read_manifest
@@ -74,14 +74,19 @@ def network_for_listing(
     num_classes: int,
     output_stride: int | None,
     task: Task | None = None,
+    weights: str | None = None,
 ) -> tuple[Network, tuple[int, int]]:
     """A teacher to list the taps of (its head may be untrained), and the input size to list for.
 
-    `task` None is a run's own; for a plain name the first one whose networks have it.
+    `task` None is a run's own; for a plain name the first one whose networks have it. `weights` are checked
+    against the network, of an ensemble one entry per member.
     """
     names = member_names(name, runs_dir)
     if len(names) > 1:
-        listed = [network_for_listing(n, runs_dir, num_classes, output_stride, task) for n in names]
+        each = zip(names, weights_of_each(name, len(names), weights), strict=True)
+        listed = [
+            network_for_listing(n, runs_dir, num_classes, output_stride, task, file) for n, file in each
+        ]
         folders = [run_folder(member, runs_dir) for member in names]
         labels = member_labels([f.name if f else n for f, n in zip(folders, names, strict=True)])
         networks = [network for network, _ in listed]
@@ -91,14 +96,14 @@ def network_for_listing(
         card = read_run_card(folder)
         refuse_stride(output_stride, card.task)
         network, _, _ = resolve_teacher(
-            name, runs_dir, task=task, num_classes=None, output_stride=output_stride
+            name, runs_dir, task=task, num_classes=None, output_stride=output_stride, weights=weights
         )
         return network, card.crop
     task = task or first_task_with(name)
     refuse_stride(output_stride, task)
     rules = task_of(task).networks
     stride = output_stride or rules.default_stride
-    network = build_network(name, task=task, num_classes=num_classes, output_stride=stride, weights=None)
+    network = build_network(name, task=task, num_classes=num_classes, output_stride=stride, weights=weights)
     return network, network.input_px or rules.listing_px
 
 

@@ -1,6 +1,5 @@
 """build_network: a name and a few options to a Network, with weights in it."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal, Protocol
@@ -18,9 +17,9 @@ from kdcache.cache.networks.names import (
 from kdcache.cache.networks.network import Assembly, Network
 from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.networks.run_card import student_weights
-from kdcache.cache.networks.weights import SUFFIXES, WeightsFile, fit_weights, read_weights
+from kdcache.cache.networks.weights import fit_weights
+from kdcache.cache.networks.weights_file import WeightsFile, named_file, read_weights
 from kdcache.cache.spec import Task
-from kdcache.cache.system import user_path
 from kdcache.cache.tasks.table import load, task_names, task_of
 
 BACKBONE_STRIDE = 32  # of a network that gives features alone
@@ -54,9 +53,10 @@ def build_network(
 
     `output_stride` None is the task's default, 32 for a backbone alone, and the network's own in a task
     without a choice. `weights`: 'none' or None for random ones, 'imagenet' or another tag to download, a
-    file or run folder. A backbone's file goes into the encoder and leaves the head untrained; of weights for
-    other classes a student takes all but the classifier. `aux` asks for an auxiliary head where the network
-    has one. `taps` adds places by hand. Raises BadOption, BadWeights, Missing.
+    file, a part of one (FILE#KEY) or a run folder. A backbone's file goes into the encoder and leaves the
+    head untrained; of weights for other classes a student takes all but the classifier. `aux` asks for an
+    auxiliary head where the network has one. `taps` adds places by hand. Raises BadOption, BadWeights,
+    Missing.
     """
     parsed = parse_name(name, where=f"--{role}", task=task)
     classes = _num_classes(parsed, num_classes, role, task)
@@ -120,11 +120,9 @@ def rebuild(config: NetworkConfig) -> Network:
 
 def find_weights(name: NetworkName, weights: str, num_classes: int) -> WeightsFile:
     """A file, a run folder's student, or a pretrained tag, in this order."""
-    path = user_path(weights)
-    if path.is_dir():
-        return read_weights(student_weights(path))
-    if path.suffix in SUFFIXES or os.sep in weights or path.exists():
-        return read_weights(path)
+    named = named_file(weights)
+    if named is not None:
+        return read_weights(student_weights(named.path) if named.path.is_dir() else named.path, named.key)
     from kdcache.cache.networks.downloads import download  # timm and torchvision load only when asked for
 
     return download(name, weights, num_classes)

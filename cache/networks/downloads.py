@@ -16,7 +16,7 @@ from kdcache.cache.networks.names import (
     TORCHVISION_NETWORKS,
     NetworkName,
 )
-from kdcache.cache.networks.weights import WeightsFile
+from kdcache.cache.networks.weights_file import WeightsFile
 
 IMAGENET = "imagenet"  # the weights that timm takes by default for the architecture
 

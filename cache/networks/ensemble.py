@@ -35,9 +35,10 @@ class Ensemble(Network):
         self.output_stride = max(network.output_stride for network in networks)
         self.pad_multiple = max(network.pad_multiple for network in networks)
         self.trained_head = all(network.trained_head for network in networks)
+        self.weights_peeled = ()  # the members say theirs
         self.input_px = networks[0].input_px
         self.fixed_px = next((network.fixed_px for network in networks if network.fixed_px), None)
-        self.probe_px = networks[0].probe_px
+        self.probe_px = self.fixed_px or networks[0].probe_px
         self.heads, self.backbone_path, self.backbone_extras = (), "", frozenset()
         # Those of the members are their own.
         self.grid, self.adapt, self.resting = None, None, frozenset()

@@ -75,6 +75,7 @@ class Network(nn.Module):
         self.probe_px = self.fixed_px or assembly.probe_px or multiples
         self._unpadded = bool(assembly.probe_px or self.fixed_px) and self.pad_multiple == 1
         self.trained_head = trained_head
+        self.weights_peeled: tuple[str, ...] = ()  # what was taken off or left out of their file, in words
         self.taps: dict[str, str] = {**assembly.taps, **config.taps}
         self.backbone_path = assembly.backbone_path
         self.backbone_extras = assembly.backbone_extras

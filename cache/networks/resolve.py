@@ -32,9 +32,8 @@ from kdcache.cache.networks.run_card import (
     other_classes,
     read_run_card,
 )
-from kdcache.cache.networks.weights import SUFFIXES
+from kdcache.cache.networks.weights_file import named_file
 from kdcache.cache.spec import Task
-from kdcache.cache.system import user_path
 from kdcache.cache.tasks.table import task_of
 
 
@@ -74,7 +73,7 @@ def resolve_teacher(
     )
     if ("logits" in network.taps or network.heads) and not network.trained_head:
         raise _untrained(name, parsed, network.task)
-    origin = f" with weights {weights}" if weights else ""
+    origin = f" with weights {weights}{peeled(network)}" if weights else ""
     return network, None, f"teacher '{name}' is the network {network.name}{origin} (no run has this name)"
 
 
@@ -116,7 +115,7 @@ def _ensemble(
     classes: DataClasses | None,
 ) -> tuple[Network, RunCard | None, str]:
     names = member_names(name, runs_dir)
-    each = _weights_of_each(name, len(names), weights)
+    each = weights_of_each(name, len(names), weights)
     # A run's label is its folder's name: the path of it differs from machine to machine.
     folders = [run_folder(member, runs_dir) for member in names]
     labels = member_labels([f.name if f else n for f, n in zip(folders, names, strict=True)])
@@ -142,7 +141,8 @@ def _ensemble(
     return Ensemble(",".join(labels), members, mean=mean), cards[0] if cards else None, said
 
 
-def _weights_of_each(name: str, count: int, weights: str | None) -> list[str | None]:
+def weights_of_each(name: str, count: int, weights: str | None) -> list[str | None]:
+    """The entries of --weights, one for each of `count` members; None where a member has none."""
     each = [entry.strip() or None for entry in (weights or "," * (count - 1)).split(",")]
     if len(each) != count:
         raise BadOption(
@@ -229,10 +229,12 @@ def _teaching_weights(name: str, parsed: NetworkName, task: Task, weights: str |
 
 def _may_hold_head(weights: str | None) -> bool:
     """False for no weights and for pretrained tags, which are of the encoder alone."""
-    if weights is None:
-        return False
-    path = user_path(weights)
-    return path.suffix in SUFFIXES or os.sep in weights or path.exists()
+    return weights is not None and named_file(weights) is not None
+
+
+def peeled(network: Network) -> str:
+    """What was taken off the file's tensors, in brackets; '' where it was read as it lies there."""
+    return f" ({'; '.join(network.weights_peeled)})" if network.weights_peeled else ""
 
 
 def _no_mean(name: str) -> BadOption:

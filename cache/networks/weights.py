@@ -1,56 +1,22 @@
-"""Weights files: reading them without running what they hold, fitting them to a network, telling them apart.
+"""Weights in a network: fitting those of a file, and telling them apart.
 
 A file may hold a whole network (this project's names, with or without the leading 'model.') or a backbone
 alone in timm's (or torchvision's) names. Which of them it is shows in how many names agree.
 """
 
 import hashlib
-import json
-import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from kdcache.cache.errors import BadWeights, Missing, Refused, nearest
+from kdcache.cache.errors import BadWeights, nearest
 from kdcache.cache.networks.network import Network
-from kdcache.cache.system import touching
+from kdcache.cache.networks.unwrapping import choose_names
+from kdcache.cache.networks.weights_file import WeightsFile
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-WRAPPERS = ("state_dict", "model")
-PREFIXES = ("module.", "_orig_mod.")  # left by DistributedDataParallel and torch.compile
 SIDE_HEADS = ("aux_head.", "aux_classifier.")  # may be in a file although the network was built without
 NUM_SHOWN = 3
-METADATA = (
-    "kdcache.mean",
-    "kdcache.std",
-)  # JSON lists in a safetensors header: statistics these weights expect
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightsFile:
-    """Named tensors and where they came from; mean and std where the file states them."""
-
-    state: Mapping[str, Tensor] = field(repr=False)
-    origin: str
-    mean: Sequence[float] | None = None
-    std: Sequence[float] | None = None
-
-
-def read_weights(path: Path) -> WeightsFile:
-    """Raises Missing for no file, BadWeights for one that is damaged, holds code, or holds no named
-    tensors.
-    """
-    if not path.is_file():
-        raise Missing(
-            f"no weights file '{path}'", where="--weights", fix="give the path of a .safetensors or .pt file"
-        )
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    return WeightsFile(state=_peel(_read_pickle(path), path), origin=str(path))
 
 
 def fit_weights(network: Network, file: WeightsFile, *, fresh_head: bool = False) -> bool:
@@ -61,7 +27,7 @@ def fit_weights(network: Network, file: WeightsFile, *, fresh_head: bool = False
     network is then as it was.
     """
     own = network.state_dict()
-    state = file.state if network.adapt is None else network.adapt(file.state)
+    state, peeled = _named_alike(network, file, own)
     prefix, is_backbone = _best_prefix(network, state, own)
     given = {prefix + name: tensor for name, tensor in state.items()}
     if is_backbone:
@@ -83,6 +49,7 @@ def fit_weights(network: Network, file: WeightsFile, *, fresh_head: bool = False
         if file.mean is not None and file.std is not None:
             network.normalise.mean.copy_(torch.tensor(file.mean))
             network.normalise.std.copy_(torch.tensor(file.std))
+    network.weights_peeled = peeled
     return head <= set(given) if network.heads else not is_backbone and "logits" in network.taps
 
 
@@ -96,61 +63,19 @@ def weights_digest(network: Network) -> str:
     return digest.hexdigest()
 
 
-def _read_safetensors(path: Path) -> WeightsFile:
-    try:
-        with touching("the weights cannot be read", path), safe_open(path, framework="pt") as opened:
-            header = opened.metadata() or {}
-            state = {name: opened.get_tensor(name) for name in opened.keys()}
-        mean, std = (json.loads(header[name]) if name in header else None for name in METADATA)
-    except (SafetensorError, ValueError) as damage:
-        raise BadWeights(
-            f"not a whole safetensors file: {damage}", where=str(path), fix="copy or download it again"
-        ) from damage
-    return WeightsFile(state=_peel(state, path), origin=str(path), mean=mean, std=std)
+def _named_alike(
+    network: Network, file: WeightsFile, own: Mapping[str, Tensor]
+) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
+    """The file's tensors under the names of the network's library, and all that was taken off for it."""
 
+    def adapted(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return state if network.adapt is None else network.adapt(state)
 
-def _read_pickle(path: Path) -> object:
-    try:
-        with touching("the weights cannot be read", path):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as refusal:
-        first = str(refusal).splitlines()[0]
-        raise BadWeights(
-            f"refused: the file is a pickle that holds more than tensors and could run code ({first})",
-            where=str(path),
-            fix="where it was made, save only the tensors: "
-            "safetensors.torch.save_file(network.state_dict(), FILE)",
-        ) from refusal
-    except (RuntimeError, EOFError, OSError, ValueError, AttributeError, KeyError) as damage:
-        if isinstance(damage, Refused):
-            raise
-        first = (str(damage).splitlines() or [type(damage).__name__])[0]
-        raise BadWeights(
-            f"not a readable PyTorch weights file: {first}", where=str(path), fix="copy or download it again"
-        ) from damage
+    def score(state: Mapping[str, Tensor]) -> int:
+        return max(_scores(network, adapted(state), own))
 
-
-def _peel(content: object, path: Path) -> dict[str, Tensor]:
-    """The named tensors inside 'state_dict' and 'model' wrappers and 'module.' prefixes."""
-    while isinstance(content, Mapping):
-        inner = next((content[w] for w in WRAPPERS if isinstance(content.get(w), Mapping)), None)
-        if inner is None:
-            break
-        content = inner
-    if (
-        not isinstance(content, Mapping)
-        or not content
-        or not all(isinstance(v, Tensor) for v in content.values())
-    ):
-        raise BadWeights(
-            f"no named tensors inside (found {type(content).__name__})",
-            where=str(path),
-            fix=f"save a state_dict, bare or under one of: {', '.join(WRAPPERS)}",
-        )
-    state = {str(name): tensor for name, tensor in content.items()}
-    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None):
-        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
+    state, peeled = choose_names(dict(file.state), score, file.origin)
+    return adapted(state), (*file.peeled, *peeled)
 
 
 def _best_prefix(
@@ -159,13 +84,25 @@ def _best_prefix(
     """What to put in front of the file's names so that most of them are the network's, and: is it a
     backbone.
     """
+    scores = _scores(network, state, own)
+    best = scores.index(max(scores))
+    return _places(network)[best], best >= 2
+
+
+def _scores(network: Network, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[int]:
+    """How many of the names are the network's, for each place that they may be of."""
+    return [
+        sum(place + name in own or place + name.replace(".", "_", 1) in own for name in state)
+        for place in _places(network)
+    ]
+
+
+def _places(network: Network) -> list[str]:
     places = ["", "model."]
     if network.backbone_path:
         # Some of timm's feature extractors hold the network one level deeper.
         places += [f"model.{network.backbone_path}.", f"model.{network.backbone_path}.model."]
-    scores = [sum(p + n in own or p + n.replace(".", "_", 1) in own for n in state) for p in places]
-    best = scores.index(max(scores))
-    return places[best], best >= 2
+    return places
 
 
 def _backbone_names(

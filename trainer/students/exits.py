@@ -30,7 +30,7 @@ class Exits(SeveralStudents):
         if self.form not in FORMS:
             raise unknown("form of exits", self.form, FORMS, where="exits of a student")
         stages = _stages(network, count)
-        width = network.tap_specs(("embedding",), 1, 1)["embedding"].channels
+        width = network.tap_specs(("embedding",), *network.probe_px)["embedding"].channels
         make = FORMS[self.form]
         self.network = network
         self.exits = nn.ModuleList(
@@ -112,7 +112,7 @@ def _stages(network: Network, count: int) -> list[TensorSpec]:
             where=f"--student {network.name}",
             fix="take a network of four stages, such as r18 or timm:resnet50, or ask for fewer exits",
         )
-    specs = network.tap_specs(names, 1, 1)
+    specs = network.tap_specs(names, *network.probe_px)
     return [specs[name] for name in names]
 
 

@@ -16,7 +16,8 @@ from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.networks.resolve import resolve_teacher
 from kdcache.cache.networks.run_card import RunCard, save_run_network
-from kdcache.cache.networks.weights import WeightsFile, fit_weights, weights_digest
+from kdcache.cache.networks.weights import fit_weights, weights_digest
+from kdcache.cache.networks.weights_file import WeightsFile
 
 TAPS = ["a.stage3", "b_1.embedding", "a.logits", "b_1.logits"]
 
