@@ -29,6 +29,12 @@ METADATA = (
 )  # JSON lists in a safetensors header: statistics these weights expect
 
 
+class OtherClasses(BadWeights):
+    """A file whose last layer is for `count` classes, and not for those that were asked for."""
+
+    count = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsFile:
     """Named tensors and where they came from; mean and std where the file states them."""
@@ -74,6 +80,11 @@ def fit_weights(network: Network, file: WeightsFile, *, fresh_head: bool = False
         if not fresh_head:
             _check_classes(network, file, head, given)
         else:
+            if head & set(given):
+                network.notes = (
+                    f"the student begins with {file.origin}; its last layer is new: the file tells other "
+                    f"classes apart than these {network.num_classes}",
+                )
             given, wanted = {n: t for n, t in given.items() if n not in head}, wanted - head
     _check_fit(network, file, wanted, given, own)
     with torch.no_grad():
@@ -82,6 +93,8 @@ def fit_weights(network: Network, file: WeightsFile, *, fresh_head: bool = False
         if file.mean is not None and file.std is not None:
             network.normalise.mean.copy_(torch.tensor(file.mean))
             network.normalise.std.copy_(torch.tensor(file.std))
+    if network.names_in is not None:
+        network.class_names = network.names_in(file.state)
     return head <= set(given) if network.heads else not is_backbone and "logits" in network.taps
 
 
@@ -188,12 +201,15 @@ def _check_classes(network: Network, file: WeightsFile, head: set[str], given: M
     counts = {given[name].shape[0] // per_class for name in head if name in given}
     if len(counts) != 1 or counts == {network.num_classes}:
         return  # nothing that classes explain: the listing of names says it
-    raise BadWeights(
-        f"the weights tell {counts.pop()} classes apart, the data have {network.num_classes}",
+    (count,) = counts
+    error = OtherClasses(
+        f"the weights tell {count} classes apart, the data have {network.num_classes}",
         where=file.origin,
         fix=f"train them on the data first: kdtrain --loss none --student {network.name} --weights FILE "
         "--run RUN --data NAME:DIR, then --teacher RUN",
     )
+    error.count = count
+    raise error
 
 
 def _check_fit(
