@@ -4,7 +4,7 @@ Light on purpose: of `kdcache.cache`, `kdcache.losses` may import this file, the
 contract, and nothing else.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,6 +25,19 @@ FILL_RGB = (124, 116, 104)  # colour of padding: the ImageNet mean, so that it n
 def ceil_div(value: int, step: int) -> int:
     """ceil(value / step) for positive integers: the cells that cover `value` pixels at stride `step`."""
     return -(-value // step)
+
+
+def class_difference(data: Sequence[str], teacher: Sequence[str], num_teacher: int = 0) -> str:
+    """How the classes that a teacher scores differ from those of the data, in words: the first place where
+    they do. '' where they are the same in the same order, and where a side says none. `num_teacher` counts
+    those of a teacher that does not name them; 0: nobody counted."""
+    if not data or not (teacher or num_teacher):
+        return ""
+    number = next((n for n, (a, b) in enumerate(zip(data, teacher, strict=False)) if a != b), None)
+    if number is not None:
+        return f"class {number} is '{data[number]}' in the data and '{teacher[number]}' of the teacher"
+    theirs = len(teacher) or num_teacher
+    return "" if theirs == len(data) else f"the data has {len(data)} classes and the teacher scores {theirs}"
 
 
 class TensorSpec(NamedTuple):

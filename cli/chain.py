@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # What the chain itself decides for each link.
 DECIDED = ("student", "cache", "online", "teacher", "teacher_weights", "views", "init")
 OF_FRESH_VIEWS = ("data", "crop", "augment")  # options of the first link; the others see its cache
-OF_BUILDING = ("augment", "device", "threads")
+OF_BUILDING = ("augment", "device", "threads", "keep_empty")
 OWN = ("networks", "build_views", "dry_run", "run", "loss")
 OTHER = (*DECIDED, "run", "loss")  # of training, decided here or with a default of their own here
 

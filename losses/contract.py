@@ -39,6 +39,7 @@ class Facts(NamedTuple):
     input_size: tuple[int, int] = (0, 0)  # pixels, (height, width)
     class_names: tuple[str, ...] = ()  # of the data, by number
     teacher_classes: tuple[str, ...] = ()  # of what the teacher answers; (): nobody said
+    num_teacher_classes: int = 0  # where nobody names them; 0: nobody counted
 
 
 NO_FACTS = Facts()

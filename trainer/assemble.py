@@ -17,7 +17,7 @@ from torch import nn
 from kdcache.cache.errors import BadOption, Missing
 from kdcache.cache.grid import DenseGrid, levels_of_kinds
 from kdcache.cache.networks.network import Network
-from kdcache.cache.networks.network_config import grid_of
+from kdcache.cache.networks.network_config import NetworkConfig, grid_of
 from kdcache.cache.networks.resolve import resolve_teacher
 from kdcache.cache.networks.run_card import DataClasses, other_classes
 from kdcache.cache.networks.weights import weights_digest
@@ -59,7 +59,7 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
     teacher, teacher_line = _live_teacher(config, home, run_source)
     levels = levels_of_kinds(_teacher_grid(run_source, teacher))
     plan = plan.with_levels({}, levels).given(_available(run_source, teacher))
-    _check_targets(config, run_source, plan)
+    _check_targets(config, run_source, plan, teacher)
     torch.manual_seed(config.seed)  # initial weights: equal on every rank and in every repetition
     student = _student(config, run_source, plan)
     plan = plan.with_levels(levels_of_kinds(network_of(student).grid), {})
@@ -69,8 +69,8 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
     inherit_line = _inherit(config, home, run_source, student, teacher)
     evaluate, eval_note = _validation(run_source, ranks, config)
     data_notes = run_source.source.notes if run_source.source is not None else ()
-    loss_notes = getattr(losses, "notes", ())
-    notes = (*data_notes, *plan.notes, *loss_notes, teacher_line, init_line, inherit_line, eval_note)
+    notes = (*data_notes, *plan.notes, *losses.notes, *network_of(student).notes)
+    notes = (*notes, teacher_line, init_line, inherit_line, eval_note)
     return RunParts(
         student=student,
         losses=losses,
@@ -130,13 +130,20 @@ def _losses(
     return plan.build(
         student=student.tap_specs(taps, *run_source.crop),
         teacher=_target_specs(run_source, plan, teacher),
-        facts=run_source.facts(batch_size=config.batch_size, classifier_KD=classifier_KD),
+        facts=run_source.facts(
+            batch_size=config.batch_size,
+            classifier_KD=classifier_KD,
+            teacher=_teacher_config(run_source, teacher),
+        ),
         student_grid=network_of(student).grid,
         teacher_grid=_teacher_grid(run_source, teacher),
     )
 
 
-def _check_targets(config: TrainConfig, run_source: RunSource, plan: LossPlan) -> None:
+def _check_targets(
+    config: TrainConfig, run_source: RunSource, plan: LossPlan, teacher: Network | None
+) -> None:
+    plan.check_classes(run_source.classes(_teacher_config(run_source, teacher)))
     if config.online:
         return
     if plan.step_form == "generator":
@@ -168,9 +175,15 @@ def _available(run_source: RunSource, teacher: Network | None) -> tuple[str, ...
 
 def _teacher_grid(run_source: RunSource, teacher: Network | None) -> DenseGrid | None:
     """Of a dense detector that teaches; None for another network, and without a teacher."""
+    config = _teacher_config(run_source, teacher)
+    return None if config is None else grid_of(config)
+
+
+def _teacher_config(run_source: RunSource, teacher: Network | None) -> NetworkConfig | None:
+    """Of the live teacher, else of the cache's; None without a teacher."""
     if teacher is not None:
-        return grid_of(teacher.config)
-    return None if run_source.cache is None else grid_of(run_source.cache.teacher_config)
+        return teacher.config
+    return None if run_source.cache is None else run_source.cache.teacher_config
 
 
 def _live_teacher(config: TrainConfig, home: Path, run_source: RunSource) -> tuple[Network | None, str]:

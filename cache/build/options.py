@@ -126,10 +126,17 @@ class BuildOptions:
 
 
 def default_requests(
-    task: Task, taps: Sequence[str], groups: Mapping[str, Sequence[str]] = MappingProxyType({})
+    task: Task,
+    taps: Sequence[str],
+    groups: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    *,
+    differ: bool = False,
 ) -> tuple[TapRequest, ...]:
-    """The targets that nobody had to name, of a teacher that has `taps`, in `groups`."""
-    named = [one for tap in task_of(task).default_taps for one in expanded(TapRequest(tap), groups)]
+    """The targets that nobody had to name, of a teacher that has `taps`, in `groups`; `differ`: of one that
+    tells other classes apart."""
+    other = task_of(task).networks.other_classes
+    usual = other.teaches if differ and other is not None else task_of(task).default_taps
+    named = [one for tap in usual for one in expanded(TapRequest(tap), groups)]
     wanted = [one for request in named for one in _of_members(request, taps)]
     return tuple(request for request in wanted if request.tap in taps)
 

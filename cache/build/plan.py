@@ -15,7 +15,7 @@ from typing import NamedTuple
 from kdcache.cache.build.options import BuildOptions
 from kdcache.cache.build.samples.remembered import open_remembered, own_word
 from kdcache.cache.build.size import shard_samples
-from kdcache.cache.build.taps import fresh_taps, passes_with, tap_entries
+from kdcache.cache.build.taps import fresh_taps, passes_with, say_classes, tap_entries
 from kdcache.cache.errors import BadCache, BadOption
 from kdcache.cache.images.feed import PIPELINE_VERSION
 from kdcache.cache.images.pipeline import pipeline_facts
@@ -80,6 +80,8 @@ def make_plan(options: BuildOptions) -> Plan:
     teacher = options.teacher or own_teacher(old, own_word(options))
     network, card, choice, source = _teacher_and_source(options, teacher, old)
     options = options.resolved(source.task, tuple(network.taps), network.groups)
+    if said := say_classes(options, source, network):
+        choice = f"{choice}; {said}"
     drawn = _drawn(options, card, source, old)
     identity = _identity(
         network,
@@ -132,9 +134,10 @@ def _teacher_and_source(
         mean=options.mean or (old is not None and bool(old.network.get("mean"))),
         classes=DataClasses(tuple(source.class_names), _spec_of(source)),
     )
-    if network.num_classes not in (0, len(source.class_names)):  # 0: a backbone, features only
+    differ = network.config.class_difference(source.class_names)
+    if differ and task_of(source.task).networks.other_classes is None:
         raise BadOption(
-            f"the teacher answers {network.num_classes} classes, {source.name} has {len(source.class_names)}",
+            differ,
             where=f"--teacher {teacher}",
             fix="name a teacher that was trained on this dataset's classes",
         )
@@ -204,7 +207,7 @@ def _identity(
         # Not the folder: data that were moved, even under another name, keep the cache that is named.
         "label": str(old.identity.get("label")) if old else source.label,
         # Where taps are read is each tap's own entry: naming one by hand must not rename the cache.
-        "network": {k: v for k, v in network.config.to_dict().items() if k != "taps"},
+        "network": {k: v for k, v in network.config.nameless.to_dict().items() if k != "taps"},
         "weights": weights_digest(network),
         "precision": precision,
         "pixels": PIPELINE_VERSION,

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from kdcache.cache.build.options import BuildOptions, TapRequest, default_requests
 from kdcache.cache.codecs.reduction import reduced_spec
 from kdcache.cache.codecs.table import default_codec, make_codec
-from kdcache.cache.errors import unknown
+from kdcache.cache.errors import BadOption, unknown
 from kdcache.cache.networks.network import Network
 from kdcache.cache.record.manifest import Manifest, TapEntry, pass_id
 from kdcache.cache.sources.contract import Source
+from kdcache.cache.tasks.table import task_of
 
 
 def fresh_taps(
@@ -21,11 +22,30 @@ def fresh_taps(
 ) -> dict[str, TapEntry]:
     """Those that are asked for and those that were planned, else the task's, for an input of `crop` pixels.
     A cache that is named grows by a tap; the command that began it says all that is wanted, or nothing."""
-    usual = default_requests(source.task, tuple(network.taps), network.groups)
+    differ = bool(network.config.class_difference(source.class_names))
+    usual = default_requests(source.task, tuple(network.taps), network.groups, differ=differ)
     wanted = options.requests() or (() if planned else usual)
     kept = planned is not None and (options.cache is not None or not wanted)
     entries = {tap.name: tap for tap in planned.taps} if planned and kept else {}
     return entries | {entry.name: entry for entry in tap_entries(wanted, network, crop)}
+
+
+def say_classes(options: BuildOptions, source: Source, network: Network) -> str:
+    """Of a teacher of other classes: that its features alone can teach, and which of them are kept where
+    nobody said. '' for any other. Raises BadOption where scores by class are asked for: nothing could be
+    compared with them."""
+    other = task_of(source.task).networks.other_classes
+    differ = network.config.class_difference(source.class_names)
+    if not differ or other is None:
+        return ""
+    scores = {tap for kind in other.scores for tap in network.groups.get(kind, (kind,))}
+    asked = list(dict.fromkeys(request.tap for request in options.requests() if request.tap in scores))
+    if asked:
+        raise BadOption(
+            differ, where=f"{', '.join(asked)}: scores by class of {network.name}", fix=other.instead
+        )
+    kept = "" if options.requests() else f", and {', '.join(other.teaches)} is what is kept"
+    return f"{differ}: its features alone can teach{kept}"
 
 
 def tap_entries(

@@ -51,18 +51,18 @@ def build_network(
 ) -> Network:
     """A network by name (names.py lists the forms).
 
-    `output_stride` None is the task's default, 32 for a backbone alone, and the network's own in a task
-    without a choice. `weights`: 'none' or None for random ones, 'imagenet' or another tag to download, a
-    file, a part of one (FILE#KEY) or a run folder. A backbone's file goes into the encoder and leaves the
-    head untrained; of weights for other classes a student takes all but the classifier. `aux` asks for an
-    auxiliary head where the network has one. `taps` adds places by hand. Raises BadOption, BadWeights,
-    Missing.
+    `output_stride` None is the task's default, 32 for a backbone alone, the network's own where there is no
+    choice. `weights`: 'none' or None for random ones, 'imagenet' or another tag, a file, a part of one
+    (FILE#KEY) or a run folder. A backbone's file leaves the head untrained; of weights for other classes a
+    student takes all but the classifier. `aux` asks for an auxiliary head, `taps` adds places. Raises
+    BadOption, BadWeights, Missing.
     """
     parsed = parse_name(name, where=f"--{role}", task=task)
     classes = _num_classes(parsed, num_classes, role, task)
     stride = output_stride or _default_stride(parsed, task)
     # Before building: a wrong path is said at once, a ResNet-101 takes seconds.
-    file = None if weights in (None, NONE) else find_weights(parsed, str(weights), classes)
+    fresh = role == "student"
+    file = None if weights in (None, NONE) else find_weights(parsed, str(weights), classes, fresh_head=fresh)
     assembly = _assemble(parsed, task, classes, stride, aux)
     config = NetworkConfig(
         name=str(parsed),
@@ -76,7 +76,7 @@ def build_network(
     # What a factory of the user's own returns is taken as it is: it may have loaded anything.
     network = Network(config, assembly, trained_head=parsed.family == CUSTOM)
     _try_out(network, role)
-    if file is not None and fit_weights(network, file, fresh_head=role == "student"):
+    if file is not None and fit_weights(network, file, fresh_head=fresh):
         network.trained_head = True
     return network
 
@@ -118,14 +118,16 @@ def rebuild(config: NetworkConfig) -> Network:
     return Network(config, assembly, trained_head=False)
 
 
-def find_weights(name: NetworkName, weights: str, num_classes: int) -> WeightsFile:
-    """A file, a run folder's student, or a pretrained tag, in this order."""
+def find_weights(
+    name: NetworkName, weights: str, num_classes: int, *, fresh_head: bool = False
+) -> WeightsFile:
+    """A file, a run folder's student, or a pretrained tag, in this order; `fresh_head` as `fit_weights`."""
     named = named_file(weights)
     if named is not None:
         return read_weights(student_weights(named.path) if named.path.is_dir() else named.path, named.key)
     from kdcache.cache.networks.downloads import download  # timm and torchvision load only when asked for
 
-    return download(name, weights, num_classes)
+    return download(name, weights, num_classes, fresh_head=fresh_head)
 
 
 def _try_out(network: Network, role: Role) -> None:

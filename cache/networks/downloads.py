@@ -21,10 +21,11 @@ from kdcache.cache.networks.weights_file import WeightsFile
 IMAGENET = "imagenet"  # the weights that timm takes by default for the architecture
 
 
-def download(name: NetworkName, tag: str, num_classes: int) -> WeightsFile:
-    """Weights named by a tag. Raises BadWeights when they cannot be had, BadOption when there are none."""
+def download(name: NetworkName, tag: str, num_classes: int, *, fresh_head: bool = False) -> WeightsFile:
+    """Weights named by a tag. `fresh_head`: the last layer may stay in the file. Raises BadWeights when they
+    cannot be had, BadOption when there are none."""
     if name.family == TORCHVISION:
-        return _torchvision(name, tag, num_classes)
+        return _torchvision(name, tag, num_classes, fresh_head)
     if name.family in (CUSTOM, CIFAR):
         whose = "a network of yours" if name.family == CUSTOM else "a CIFAR network"
         inside = ", or load them inside the factory" if name.family == CUSTOM else ", or --weights none"
@@ -42,12 +43,12 @@ def download(name: NetworkName, tag: str, num_classes: int) -> WeightsFile:
     return WeightsFile(state=state, mean=mean, std=std, origin=f"{timm_name} of the timm hub")
 
 
-def _torchvision(name: NetworkName, tag: str, num_classes: int) -> WeightsFile:
+def _torchvision(name: NetworkName, tag: str, num_classes: int, fresh_head: bool) -> WeightsFile:
     available = torchvision.models.get_model_weights(name.body)
     if tag not in available.__members__:
         raise unknown("weights tag", tag, available.__members__, where=f"pretrained weights of {name}")
     own = TORCHVISION_NETWORKS[name.body]
-    if num_classes != own.num_classes:
+    if num_classes != own.num_classes and not (fresh_head and own.head_alone):
         raise BadOption(
             f"{name} was trained for the {own.num_classes} classes of {own.classes}, not for {num_classes}",
             where=f"weights of {name}",

@@ -41,7 +41,8 @@ class Ensemble(Network):
         self.probe_px = self.fixed_px or networks[0].probe_px
         self.heads, self.backbone_path, self.backbone_extras = (), "", frozenset()
         # Those of the members are their own.
-        self.grid, self.adapt, self.resting = None, None, frozenset()
+        self.grid, self.adapt, self.names_in, self.resting = None, None, None, frozenset()
+        self.class_names, self.notes = (), ()
         self.taps = {
             f"{label}.{tap}": f"{label}.model.{path}"
             for label, network in members.items()

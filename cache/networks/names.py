@@ -50,10 +50,11 @@ class Pretrained(NamedTuple):
     num_classes: int
     classes: str  # whose they are, for people
     example_data: str
+    head_alone: bool = False  # a student of other classes can take all but the last layer
 
 
 _VOC = Pretrained("COCO_WITH_VOC_LABELS_V1", NUM_VOC_CLASSES, "VOC", "voc")
-_COCO = Pretrained("COCO_V1", NUM_COCO_CLASSES, "COCO", "coco")
+_COCO = Pretrained("COCO_V1", NUM_COCO_CLASSES, "COCO", "coco", head_alone=True)
 TORCHVISION_NETWORKS: Mapping[str, Pretrained] = {
     "deeplabv3_resnet50": _VOC,
     "deeplabv3_resnet101": _VOC,

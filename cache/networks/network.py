@@ -44,6 +44,8 @@ class Assembly:
     grid: DenseGrid | None = None  # of a dense detector
     # Named tensors of the library's own file -> those of this network, where they differ.
     adapt: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
+    # Of such a file: the classes that it tells apart, in the order of this network; () where it does not say.
+    names_in: Callable[[Mapping[str, Tensor]], tuple[str, ...]] | None = None
     heads: tuple[str, ...] = ()  # paths of the modules whose size is the number of classes
     # What follows is of classifiers.
     output_stride: int = 0  # the network's own; 0: the one that was asked for
@@ -69,6 +71,9 @@ class Network(nn.Module):
         self.heads = assembly.heads
         self.grid = assembly.grid
         self.adapt = assembly.adapt
+        self.names_in = assembly.names_in
+        self.class_names: tuple[str, ...] = ()  # that its weights say themselves, by number; (): they do not
+        self.notes: tuple[str, ...] = ()  # what a person should know of the weights in it
         self.resting: frozenset[str] = frozenset()  # paths of modules that stay in evaluation mode
         # Two by three multiples: a pooled map of constant size shows two different strides and is found out.
         multiples = (2 * self.pad_multiple, 3 * self.pad_multiple)

@@ -1,12 +1,12 @@
 """What rebuilds a network, weights apart: a frozen record that manifests and run folders keep."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 from kdcache.cache.errors import BadOption, unknown
 from kdcache.cache.grid import DenseGrid
 from kdcache.cache.networks.names import is_library
-from kdcache.cache.spec import Task
+from kdcache.cache.spec import Task, class_difference
 from kdcache.cache.tasks.table import read_task, written
 
 
@@ -23,6 +23,8 @@ class NetworkConfig:
     members: Mapping[str, "NetworkConfig"] = field(default_factory=dict)
     mean: bool = False  # an ensemble answers the members' mean logits too
     grid: DenseGrid | None = None  # of a dense detector: what its maps' cells stand for
+    # Of a teacher, where they are known and are not those of the data: what it tells apart, by number.
+    class_names: tuple[str, ...] = ()
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -38,6 +40,29 @@ class NetworkConfig:
                 whole[kind] = whole.get(kind, ()) + own
         return whole
 
+    @property
+    def nameless(self) -> "NetworkConfig":
+        """Without names of classes, which no answer depends on: they are no part of a cache's name."""
+        members = {label: member.nameless for label, member in self.members.items()}
+        return replace(self, class_names=(), members=members)
+
+    def class_difference(self, data: Sequence[str]) -> str:
+        """How the classes of a teacher differ from those of the data, in words; '' where they do not, as far
+        as is known. Of an ensemble that of the first member that differs."""
+        if not self.members:
+            return class_difference(data, self.class_names, self.num_classes)
+        differ = (member.class_difference(data) for member in self.members.values())
+        return next((words for words in differ if words), "")
+
+    def classes_beside(self, data: Sequence[str]) -> tuple[str, ...]:
+        """What it tells apart, by number, as a teacher on data of these classes; () where nobody knows."""
+        for member in self.members.values():
+            if member.class_difference(data):
+                return member.classes_beside(data)
+        if self.class_names:
+            return self.class_names
+        return tuple(data) if self.num_classes in (0, len(data)) else ()
+
     def to_dict(self) -> dict[str, object]:
         """Without fields that say nothing: what this is part of the name of a cache, and the names of before
         must stay."""
@@ -47,6 +72,8 @@ class NetworkConfig:
             later["mean"] = self.mean
         if self.grid is not None:
             later["grid"] = self.grid.to_dict()
+        if self.class_names:
+            later["class_names"] = list(self.class_names)
         return {
             "name": self.name,
             "num_classes": self.num_classes,
@@ -64,6 +91,7 @@ class NetworkConfig:
             if name not in legal:
                 raise unknown("field of a network", name, legal, where=where)
         taps, members = raw.get("taps", {}), raw.get("members", {})
+        named = raw.get("class_names", [])
         numbers = [raw.get("num_classes"), raw.get("output_stride")]
         if not (
             isinstance(raw.get("name"), str)
@@ -71,6 +99,8 @@ class NetworkConfig:
             and isinstance(taps, dict)
             and isinstance(members, dict)
             and all(isinstance(member, dict) for member in members.values())
+            and isinstance(named, list)
+            and all(isinstance(name, str) for name in named)
         ):
             raise BadOption(
                 f"not a network configuration: {dict(raw)}", where=where, fix="train the run again"
@@ -85,6 +115,7 @@ class NetworkConfig:
             members={str(label): cls.from_dict(member, where=where) for label, member in members.items()},
             mean=bool(raw.get("mean", False)),
             grid=_read_grid(raw.get("grid"), where),
+            class_names=tuple(named),
         )
 
 

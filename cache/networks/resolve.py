@@ -5,7 +5,9 @@ to print.
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from kdcache.cache.errors import BadOption
@@ -32,6 +34,7 @@ from kdcache.cache.networks.run_card import (
     other_classes,
     read_run_card,
 )
+from kdcache.cache.networks.weights import OtherClasses
 from kdcache.cache.networks.weights_file import named_file
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import task_of
@@ -54,9 +57,10 @@ def resolve_teacher(
 
     `name` may also be the path of a run folder. `task` None is the run's own, for a plain network the first
     one that has its name. `mean` adds the mean logits of an ensemble, whose `weights` are one entry per
-    member. `classes` are those of the data, which a run is compared with. Raises BadOption for an unknown
-    name, for a run of other classes and for a network whose classifier nobody trained: its logits would be
-    noise.
+    member. `classes` are those of the data, which the teacher's are compared with. One of other classes is
+    taken where its features alone can teach (`NetworkRules.other_classes`): its configuration then says so.
+    Raises BadOption for an unknown name, for any other teacher of other classes and for a network whose
+    classifier nobody trained: its logits would be noise.
     """
     run_dir = run_folder(name, runs_dir)
     if run_dir is None and len(split_names(name)) > 1:
@@ -68,13 +72,38 @@ def resolve_teacher(
     task = task or first_task_with(name)
     parsed = parse_name(name, where="--teacher (no run has this name)", task=task)
     weights = _teaching_weights(name, parsed, task, weights)
-    network = build_network(
-        name, task=task, num_classes=num_classes, output_stride=output_stride, weights=weights, taps=taps
-    )
+    build = partial(build_network, name, task=task, output_stride=output_stride, weights=weights, taps=taps)
+    network = _of_any_classes(build, parsed, task, num_classes, weights)
+    _say_classes(network, network.class_names, classes)
     if ("logits" in network.taps or network.heads) and not network.trained_head:
         raise _untrained(name, parsed, network.task)
     origin = f" with weights {weights}{peeled(network)}" if weights else ""
     return network, None, f"teacher '{name}' is the network {network.name}{origin} (no run has this name)"
+
+
+def _of_any_classes(
+    build: Callable[..., Network],
+    parsed: NetworkName,
+    task: Task,
+    num_classes: int | None,
+    weights: str | None,
+) -> Network:
+    """The network for the data's classes, or for those of its weights where these can teach too."""
+    if task_of(task).networks.other_classes is None:
+        return build(num_classes=num_classes)
+    own = TORCHVISION_NETWORKS.get(parsed.body) if parsed.family == TORCHVISION else None
+    if own is not None and weights == own.tag:
+        return build(num_classes=own.num_classes)
+    try:
+        return build(num_classes=num_classes)
+    except OtherClasses as error:
+        return build(num_classes=error.count)
+
+
+def _say_classes(network: Network, names: Sequence[str], classes: DataClasses | None) -> None:
+    """Keep what a teacher tells apart where it is not what the data have."""
+    if classes and names and tuple(names) != tuple(classes.names):
+        network.config = replace(network.config, class_names=tuple(names))
 
 
 def run_folder(name: str, runs_dir: Path) -> Path | None:
@@ -186,8 +215,10 @@ def _from_run(
             where="--teacher and --data",
             fix=f"use the data of the run: --data {card.data}",
         )
-    _check_classes(run_dir.name, card, num_classes, classes)
+    if task_of(card.task).networks.other_classes is None:
+        _check_classes(run_dir.name, card, num_classes, classes)
     network = load_run_network(run_dir, output_stride=output_stride, taps=taps)
+    _say_classes(network, card.class_names, classes)
     choice = f"teacher '{run_dir.name}' is the run {run_dir} ({network.name}, trained on {card.data})"
     if network.output_stride != card.output_stride:
         choice += f", at output stride {network.output_stride} instead of {card.output_stride}"

@@ -19,6 +19,12 @@ SIDE_HEADS = ("aux_head.", "aux_classifier.")  # may be in a file although the n
 NUM_SHOWN = 3
 
 
+class OtherClasses(BadWeights):
+    """A file whose last layer is for `count` classes, and not for those that were asked for."""
+
+    count = 0
+
+
 def fit_weights(network: Network, file: WeightsFile, *, fresh_head: bool = False) -> bool:
     """Copies the tensors into the network, cast to its precision; True when the classifier was among them.
 
@@ -27,7 +33,8 @@ def fit_weights(network: Network, file: WeightsFile, *, fresh_head: bool = False
     network is then as it was.
     """
     own = network.state_dict()
-    state, peeled = _named_alike(network, file, own)
+    written, peeled = _named_alike(network, file, own)
+    state = _adapted(network, written)
     prefix, is_backbone = _best_prefix(network, state, own)
     given = {prefix + name: tensor for name, tensor in state.items()}
     if is_backbone:
@@ -41,6 +48,11 @@ def fit_weights(network: Network, file: WeightsFile, *, fresh_head: bool = False
         if not fresh_head:
             _check_classes(network, file, head, given)
         else:
+            if head & set(given):
+                network.notes = (
+                    f"the student begins with {file.origin}; its last layer is new: the file tells other "
+                    f"classes apart than these {network.num_classes}",
+                )
             given, wanted = {n: t for n, t in given.items() if n not in head}, wanted - head
     _check_fit(network, file, wanted, given, own)
     with torch.no_grad():
@@ -50,6 +62,8 @@ def fit_weights(network: Network, file: WeightsFile, *, fresh_head: bool = False
             network.normalise.mean.copy_(torch.tensor(file.mean))
             network.normalise.std.copy_(torch.tensor(file.std))
     network.weights_peeled = peeled
+    if network.names_in is not None:
+        network.class_names = network.names_in(written)
     return head <= set(given) if network.heads else not is_backbone and "logits" in network.taps
 
 
@@ -68,14 +82,15 @@ def _named_alike(
 ) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
     """The file's tensors under the names of the network's library, and all that was taken off for it."""
 
-    def adapted(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return state if network.adapt is None else network.adapt(state)
-
     def score(state: Mapping[str, Tensor]) -> int:
-        return max(_scores(network, adapted(state), own))
+        return max(_scores(network, _adapted(network, state), own))
 
     state, peeled = choose_names(dict(file.state), score, file.origin)
-    return adapted(state), (*file.peeled, *peeled)
+    return state, (*file.peeled, *peeled)
+
+
+def _adapted(network: Network, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    return state if network.adapt is None else network.adapt(state)
 
 
 def _best_prefix(
@@ -129,12 +144,15 @@ def _check_classes(network: Network, file: WeightsFile, head: set[str], given: M
     counts = {given[name].shape[0] // per_class for name in head if name in given}
     if len(counts) != 1 or counts == {network.num_classes}:
         return  # nothing that classes explain: the listing of names says it
-    raise BadWeights(
-        f"the weights tell {counts.pop()} classes apart, the data have {network.num_classes}",
+    (count,) = counts
+    error = OtherClasses(
+        f"the weights tell {count} classes apart, the data have {network.num_classes}",
         where=file.origin,
         fix=f"train them on the data first: kdtrain --loss none --student {network.name} --weights FILE "
         "--run RUN --data NAME:DIR, then --teacher RUN",
     )
+    error.count = count
+    raise error
 
 
 def _check_fit(

@@ -105,6 +105,14 @@ class Truth(ABC):
         """A picture (H, W, 3) uint8 of one of `answers`; `image_HWC` are the pixels that it is about."""
 
 
+class OtherClasses(NamedTuple):
+    """What a teacher of other classes than the data's can be good for. Kinds of taps, or their groups."""
+
+    teaches: tuple[str, ...]  # what means the same whatever the classes: kept where nobody names a tap
+    scores: tuple[str, ...]  # what is said class by class, and compared with nothing
+    instead: str  # what to do where such scores are asked for
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkRules:
     """Which networks a task has. `families` maps a family of names (networks/names.py) to its assembler."""
@@ -126,6 +134,7 @@ class NetworkRules:
     # Of a student whose encoder begins with weights, where batches are too small to learn them again:
     frozen: str = "none"  # 'stem+stage1': what of the encoder does not learn, when nothing is said
     rests_norms: bool = False  # batch normalisations of the encoder keep their statistics
+    other_classes: OtherClasses | None = None  # None: a teacher answers for the classes of the data
     listing_px: tuple[int, int]  # input size that taps are listed for, where nothing says another
 
 

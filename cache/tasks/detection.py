@@ -17,9 +17,17 @@ import msgspec
 import numpy as np
 
 from kdcache.cache.boxes import seen, usable
-from kdcache.cache.grid import BOX, CLS, CTR, DenseGrid, tap_of
+from kdcache.cache.grid import BOX, CLS, CTR, FPN, DenseGrid, tap_of
 from kdcache.cache.spec import RecipeRules, ViewRules
-from kdcache.cache.tasks.contract import AnsweredRow, Mixed, NetworkRules, RowTruth, TaskKind, Truth
+from kdcache.cache.tasks.contract import (
+    AnsweredRow,
+    Mixed,
+    NetworkRules,
+    OtherClasses,
+    RowTruth,
+    TaskKind,
+    Truth,
+)
 from kdcache.cache.tasks.panels import draw_boxes
 from kdcache.cache.tasks.table import load
 from kdcache.cache.views.view import Geometry, Op
@@ -202,6 +210,12 @@ KIND = TaskKind(
         student_weights="imagenet",
         frozen="stem+stage1",
         rests_norms=True,
+        other_classes=OtherClasses(
+            teaches=(FPN,),
+            scores=(CLS,),
+            instead="train the teacher on these classes, or keep its features and distil those: --for pkd, "
+            "then kdtrain --loss pkd",
+        ),
         listing_px=(640, 640),
     ),
 )

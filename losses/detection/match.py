@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from kdcache.cache.grid import BINS, BOX, CLS, CTR, FPN, DenseGrid
-from kdcache.cache.spec import BadOption
+from kdcache.cache.spec import BadOption, class_difference
 from kdcache.losses.contract import Facts, Maps
 from kdcache.losses.formulas.rows import named_taps
 from kdcache.losses.formulas.shapes import check_same_size
@@ -156,16 +156,11 @@ def check_bins(term: str, student: DenseGrid, teacher: DenseGrid) -> None:
 
 def check_classes(term: str, facts: Facts) -> None:
     """BadOption unless the teacher's classes are the data's, in order; nothing where a side says none."""
-    ours, theirs = facts.class_names, facts.teacher_classes
-    if not ours or not theirs or ours == theirs:
+    differ = class_difference(facts.class_names, facts.teacher_classes, facts.num_teacher_classes)
+    if not differ:
         return
-    number = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
-    if number is None:
-        what = f"the data has {len(ours)} classes and the teacher scores {len(theirs)}"
-    else:
-        what = f"class {number} is '{ours[number]}' in the data and '{theirs[number]}' of the teacher"
     raise BadOption(
-        what,
+        differ,
         where=f"loss term '{term}', which compares scores class by class",
         fix=f"train the teacher on these classes, or distil features: {FEATURES}",
     )

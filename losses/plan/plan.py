@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar, cast
 
-from kdcache.cache.grid import DenseGrid
+from kdcache.cache.grid import CLS, DenseGrid, kind_of
 from kdcache.cache.spec import BadOption, Need, Task, TensorSpec
 from kdcache.losses.contract import NO_FACTS, PLAIN, Facts, LossTerm, Maps, StepForm, StudentForm
+from kdcache.losses.detection.match import check_classes
 from kdcache.losses.formulas.shapes import check_same_size
 from kdcache.losses.loss_set import LossSet, WeightedTerm
 from kdcache.losses.options import written
@@ -84,6 +85,13 @@ class LossPlan:
             reads = term.reads._replace(needs=(*term.reads.needs, *given), optional_needs=())
             terms.append(replace(term, reads=reads))
         return replace(self, terms=tuple(terms))
+
+    def check_classes(self, facts: Facts) -> None:
+        """Raises BadOption for a term that reads scores of a teacher that tells other classes apart, before
+        what it reads is missed."""
+        for term in self.terms:
+            if any(kind_of(need.tap) == CLS for need in term.reads.needs):
+                check_classes(term.label, facts)
 
     def with_levels(self, student: Groups, teacher: Groups) -> "LossPlan":
         """The plan whose terms read the taps that a group stands for on either side: 'fpn' is 'p3', 'p4' ...

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from painted_objects import painted_set, write_coco
 from tiny_folder import draw_folder
 
+from kdcache.cache.reader.cache import open_cache
 from kdcache.cli import chain as chain_module
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
@@ -170,3 +172,21 @@ def test_a_chain_needs_data_and_one_process(home: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("WORLD_SIZE", "2")
     several = kd("r18", "r50", "--data", f"folder:{home / 'data'}")
     assert several.exit_code == 2 and "--dry-run prints under torchrun" in several.stderr
+
+
+def test_images_without_objects_are_kept_by_every_link_and_every_cache(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache without them could not give them to the link that is told to train on them."""
+    write_coco(home / "painted", painted_set(4), "train")  # the last has no object
+    typed = Typed()
+    monkeypatch.setattr(chain_module, "execute", typed)
+    network = "gfl(width=16,convs=1):test_resnet"
+    result = kd(
+        network, network, "--loss", "pkd", "--data", f"coco:{home / 'painted'}", "--keep-empty", "--weights",
+        "none", "--steps", "1", "--batch-size", "4", "--crop", "64,96", "--device", "cpu", "--log", "none",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert ["--keep-empty" in command for command in typed.commands] == [True, True, True]
+    (root,) = (home / "caches").iterdir()
+    assert open_cache(root).generation.num_living == 4

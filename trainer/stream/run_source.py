@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.build import refuse_stride
+from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.networks.resolve import member_names, run_folder
 from kdcache.cache.networks.run_card import read_run_card
 from kdcache.cache.reader.cache import Cache, open_cache
@@ -65,8 +66,14 @@ class RunSource:
         assert self.source is not None
         return len(self.source.keys)
 
-    def facts(self, *, batch_size: int = 1, classifier_KD: Tensor | None = None) -> Facts:
-        """What losses may know of the data before step 0; `batch_size` is the global one.
+    def facts(
+        self,
+        *,
+        batch_size: int = 1,
+        classifier_KD: Tensor | None = None,
+        teacher: NetworkConfig | None = None,
+    ) -> Facts:
+        """What losses may know of the data and of the teacher before step 0; `batch_size` is the global one.
 
         `classifier_KD` is a live teacher's; without one it is the cache's. Reads every truth once where a
         sample has one class.
@@ -78,7 +85,7 @@ class RunSource:
                 classifier_KD = self.cache.classifier()
             (column,) = truth.columns
             labels_N = torch.from_numpy(self._column(column))
-        return Facts(
+        return self.classes(teacher)._replace(
             task=self.task,
             num_classes=len(self.class_names),
             num_samples=count,
@@ -86,7 +93,15 @@ class RunSource:
             classifier_KD=classifier_KD,
             steps_per_epoch=self.num_samples / batch_size,
             input_size=self.crop,
-            class_names=self.class_names,
+        )
+
+    def classes(self, teacher: NetworkConfig | None) -> Facts:
+        """What the data and the teacher tell apart, which is known before anything is read; nothing else."""
+        if teacher is None:
+            return Facts(class_names=self.class_names)
+        theirs = teacher.classes_beside(self.class_names)
+        return Facts(
+            class_names=self.class_names, teacher_classes=theirs, num_teacher_classes=teacher.num_classes
         )
 
     def _column(self, name: str) -> np.ndarray:

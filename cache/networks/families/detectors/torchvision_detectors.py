@@ -74,6 +74,9 @@ def assemble_torchvision(
         strides=strides_of(grid),
         grid=grid,
         adapt=partial(adapted, body=name.body, num_classes=num_classes, num_anchors=grid.anchors_per_cell),
+        names_in=partial(
+            class_names, body=name.body, num_classes=num_classes, num_anchors=grid.anchors_per_cell
+        ),
         heads=(LAST,),
         output_stride=ENCODER_STRIDE,
     )
@@ -92,6 +95,17 @@ def _head_of(parts: Any) -> tuple[DenseGrid, DenseHead]:
 def class_slots(body: str) -> list[int]:
     """The slots of torchvision's own head that are COCO's classes, in COCO's order."""
     return [slot for slot, name in enumerate(_categories(body)) if name not in _NO_CLASS]
+
+
+def class_names(
+    state: Mapping[str, Tensor], *, body: str, num_classes: int, num_anchors: int
+) -> tuple[str, ...]:
+    """COCO's names where a file has torchvision's slots and they were selected; () for another file, which
+    may tell anything apart."""
+    bias, slots = state.get(f"{LAST}.bias"), class_slots(body)
+    names = _categories(body)
+    whole = bias is not None and len(bias) == num_anchors * len(names)
+    return tuple(names[slot] for slot in slots) if whole and num_classes == len(slots) else ()
 
 
 def adapted(

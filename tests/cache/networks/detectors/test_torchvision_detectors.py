@@ -12,11 +12,13 @@ from torchvision.models.detection.image_list import ImageList
 
 from kdcache.cache.errors import BadOption, BadWeights
 from kdcache.cache.grid import DenseGrid
+from kdcache.cache.networks import downloads
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.networks.families.detectors.decode import decode
 from kdcache.cache.networks.families.detectors.torchvision_detectors import adapted, class_slots
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.resolve import resolve_teacher
+from kdcache.cache.networks.run_card import DataClasses
 from kdcache.cache.positions import boxes_at, level_rows, points
 
 NAMES = ("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn")
@@ -151,10 +153,53 @@ def test_a_student_of_other_classes_takes_all_but_the_last_layer(tmp_path: Path)
         build_network(f"tv:{body}", task="detection", num_classes=3, weights=path)
 
 
-def test_coco_weights_for_other_classes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadOption, match="was trained for the 80 classes of COCO, not for 3") as caught:
-        resolve_teacher("tv:fcos_resnet50_fpn", tmp_path, num_classes=3)
-    assert "--data coco:DIR" in caught.value.fix
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
+    """What the hub would give: COCO_V1 of `fcos_resnet50_fpn`, with other weights."""
+    state: dict[str, Tensor] = trained("fcos_resnet50_fpn").state_dict()
+    monkeypatch.setattr(downloads, "_fetch", lambda read, tag, name: state)
+    return state
+
+
+def test_coco_weights_teach_other_classes_as_what_they_are(
+    published: dict[str, Tensor], tmp_path: Path
+) -> None:
+    """80 classes by COCO's names, whatever the data have; nothing is said where these are the same."""
+    rows = 80 * len(published["head.classification_head.cls_logits.bias"]) // 91
+    three = DataClasses(("disc", "bar", "cross"), "coco:DIR")
+    network, _, _ = resolve_teacher("tv:fcos_resnet50_fpn", tmp_path, num_classes=3, classes=three)
+    assert network.num_classes == rows == 80
+    assert network.config.class_difference(three.names) == (
+        "class 0 is 'disc' in the data and 'person' of the teacher"
+    )
+    coco = DataClasses(network.config.class_names, "coco:DIR")
+    own, _, _ = resolve_teacher("tv:fcos_resnet50_fpn", tmp_path, num_classes=80, classes=coco)
+    assert own.config.class_names == () and own.config.class_difference(coco.names) == ""
+
+
+def test_a_student_of_other_classes_begins_with_coco_weights_by_their_tag(
+    published: dict[str, Tensor],
+) -> None:
+    student = build_network(
+        "tv:fcos_resnet50_fpn", task="detection", num_classes=3, weights="COCO_V1", role="student"
+    )
+    own, last = student.model.state_dict(), "head.classification_head.cls_logits"
+    same = [n for n, value in published.items() if not n.startswith(last) and torch.equal(own[n], value)]
+    assert len(same) == len(own) - 2 and own[f"{last}.bias"].shape == (3,)
+    (note,) = student.notes
+    assert note == (
+        "the student begins with COCO_V1 of torchvision; its last layer is new: the file tells other classes "
+        "apart than these 3"
+    )
+    with pytest.raises(BadOption, match="was trained for the 21 classes of VOC, not for 3") as caught:
+        build_network(
+            "tv:deeplabv3_resnet50",
+            task="segmentation",
+            num_classes=3,
+            weights="COCO_WITH_VOC_LABELS_V1",
+            role="student",
+        )
+    assert "--data voc:DIR" in caught.value.fix
 
 
 def test_a_network_of_one_task_is_none_of_another() -> None:
