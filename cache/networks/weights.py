@@ -5,8 +5,9 @@ alone in timm's (or torchvision's) names. Which of them it is shows in how many 
 """
 
 import hashlib
-import json
+import math
 import pickle
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from kdcache.cache.errors import BadWeights, Missing, nearest
+from kdcache.cache.files.pickled import check_pickle
+from kdcache.cache.files.plain_json import parse_json
+from kdcache.cache.files.regular import open_regular
+from kdcache.cache.files.tensors import check_tensor_file
+from kdcache.cache.files.unpack import check_stored
 from kdcache.cache.networks.network import Network
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -23,10 +29,19 @@ WRAPPERS = ("state_dict", "model")
 PREFIXES = ("module.", "_orig_mod.")  # left by DistributedDataParallel and torch.compile
 SIDE_HEADS = ("aux_head.", "aux_classifier.")  # may be in a file although the network was built without
 NUM_SHOWN = 3
+MAX_WRAPPED = 8  # one in the other
+MAX_PICKLE = 64 << 20  # bytes of what says which tensors there are
+_LEGACY_PICKLES = 5  # of a file of torch before 1.6, before its tensors
 METADATA = (
     "kdcache.mean",
     "kdcache.std",
 )  # JSON lists in a safetensors header: statistics these weights expect
+
+
+_DAMAGE = (
+    *(RuntimeError, EOFError, OSError, ValueError, AttributeError, KeyError, TypeError, IndexError),
+    *(AssertionError, OverflowError, MemoryError, zipfile.BadZipFile),  # a file may spell anything
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,20 +112,54 @@ def weights_digest(network: Network) -> str:
 
 def _read_safetensors(path: Path) -> WeightsFile:
     try:
+        check_tensor_file(path)
         with safe_open(path, framework="pt") as opened:
             header = opened.metadata() or {}
             state = {name: opened.get_tensor(name) for name in opened.keys()}
-        mean, std = (json.loads(header[name]) if name in header else None for name in METADATA)
-    except (SafetensorError, ValueError) as damage:
+        mean, std = (_statistics(header[name], name) if name in header else None for name in METADATA)
+    except (SafetensorError, ValueError, OSError) as damage:
         raise BadWeights(
             f"not a whole safetensors file: {damage}", where=str(path), fix="copy or download it again"
         ) from damage
     return WeightsFile(state=_peel(state, path), origin=str(path), mean=mean, std=std)
 
 
+def _statistics(text: str, name: str) -> list[float]:
+    """Three numbers, one a colour. Raises ValueError for anything else."""
+    plain = parse_json(text.encode(), max_bytes=4096)
+    numbers = plain if isinstance(plain, list) else []
+    if len(numbers) != 3 or not all(type(n) in (int, float) and math.isfinite(n) for n in numbers):
+        raise ValueError(f"'{name}' of its header is no list of three numbers: {text[:60]}")
+    return [float(n) for n in numbers]
+
+
+def read_tensors(path: Path) -> object:
+    """What torch saved, tensors on the CPU, without running any of it and in no more memory than the file
+    has bytes. Raises OSError, ValueError, UnpicklingError, or what torch raises for damage."""
+    with open_regular(path) as file:
+        if zipfile.is_zipfile(file):
+            check_stored(file)
+            with zipfile.ZipFile(file) as archive:
+                for member in archive.infolist():
+                    if member.filename.endswith("/data.pkl"):
+                        _check_pickles(archive, member)
+        else:
+            file.seek(0)
+            for _ in range(_LEGACY_PICKLES):
+                check_pickle(file)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _check_pickles(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    if member.file_size > MAX_PICKLE:
+        raise ValueError(f"'{member.filename}' has {member.file_size} bytes, at most {MAX_PICKLE} are read")
+    with archive.open(member) as content:
+        check_pickle(content)  # type: ignore[arg-type]
+
+
 def _read_pickle(path: Path) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return read_tensors(path)
     except pickle.UnpicklingError as refusal:
         first = str(refusal).splitlines()[0]
         raise BadWeights(
@@ -119,27 +168,37 @@ def _read_pickle(path: Path) -> object:
             fix="where it was made, save only the tensors: "
             "safetensors.torch.save_file(network.state_dict(), FILE)",
         ) from refusal
-    except (RuntimeError, EOFError, OSError, ValueError, AttributeError, KeyError) as damage:
+    except _DAMAGE as damage:
         first = (str(damage).splitlines() or [type(damage).__name__])[0]
         raise BadWeights(
             f"not a readable PyTorch weights file: {first}", where=str(path), fix="copy or download it again"
         ) from damage
 
 
+def _is_plain(value: object) -> bool:
+    """A tensor whose every number is there: no sparse or quantised one, and none that is a shape alone."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+        return False
+    return (
+        value.device.type == "cpu"
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )
+
+
 def _peel(content: object, path: Path) -> dict[str, Tensor]:
     """The named tensors inside 'state_dict' and 'model' wrappers and 'module.' prefixes."""
-    while isinstance(content, Mapping):
+    for _ in range(MAX_WRAPPED):
+        if not isinstance(content, Mapping):
+            break
         inner = next((content[w] for w in WRAPPERS if isinstance(content.get(w), Mapping)), None)
         if inner is None:
             break
         content = inner
-    if (
-        not isinstance(content, Mapping)
-        or not content
-        or not all(isinstance(v, Tensor) for v in content.values())
-    ):
+    if not isinstance(content, Mapping) or not content or not all(_is_plain(v) for v in content.values()):
+        strange = content.values() if isinstance(content, Mapping) else [content]
+        kinds = sorted({type(one).__name__ for one in strange if not _is_plain(one)}) or ["nothing"]
         raise BadWeights(
-            f"no named tensors inside (found {type(content).__name__})",
+            f"no named tensors inside (found {', '.join(kinds[:NUM_SHOWN])})",
             where=str(path),
             fix=f"save a state_dict, bare or under one of: {', '.join(WRAPPERS)}",
         )

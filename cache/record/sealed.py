@@ -4,16 +4,16 @@ The last key is "seal", over every byte before it. What is decoded is checked ag
 """
 
 import re
-import stat
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from kdcache.cache.errors import BadCache
+from kdcache.cache.files.regular import read_regular
 from kdcache.cache.fingerprint import digest_bytes
 
-MAX_BYTES = 256 << 20  # of one file; ten million rows take about one
+MAX_BYTES = 8 << 20  # of one file, where its reader does not say
 # Exactly as it is written: one flipped bit makes another white space of a newline.
 SEAL = re.compile(rb',(?:\n )?"seal":"(x3:[0-9a-f]{32})"\n?\}\n\Z')
 _TAIL_BYTES = 80  # the seal's own length, with spaces
@@ -57,22 +57,14 @@ def decode_sealed(content: bytes, kind: type[T]) -> tuple[T, str]:
         raise ValueError(str(error)) from error
 
 
-def read_sealed(path: Path, kind: type[T], *, what: str, fix: str) -> tuple[T, str]:
+def read_sealed(
+    path: Path, kind: type[T], *, what: str, fix: str, max_bytes: int = MAX_BYTES
+) -> tuple[T, str]:
     """The value of a file and its seal. Raises BadCache, which calls the file `what`."""
     try:
-        return decode_sealed(read_regular(path), kind)
+        return decode_sealed(read_regular(path, max_bytes, follow=False), kind)
     except FileNotFoundError as error:
         raise BadCache(f"{what} is missing", where=str(path), fix=fix) from error
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise BadCache(f"{what} cannot be read: {why}", where=str(path), fix=fix) from error
-
-
-def read_regular(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
-    """A regular file of bounded size. Raises OSError, or ValueError for anything else."""
-    status = path.lstat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError("it is no regular file")
-    if status.st_size > max_bytes:
-        raise ValueError(f"it has {status.st_size} bytes, at most {max_bytes} are read")
-    return path.read_bytes()

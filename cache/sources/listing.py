@@ -1,16 +1,22 @@
 """Files of a split: what lies in a folder, what a list names, and reads whose errors name the sample."""
 
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
 from kdcache.cache.errors import BadSample, Missing
+from kdcache.cache.files.picture import MAX_PIXELS, TooManyPixels
+from kdcache.cache.files.regular import open_regular, read_regular, read_text
 from kdcache.cache.sources.labels import DECODE_ERRORS, open_intact, unreadable
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _FORMATS = ("JPEG", "MPO", "PNG")  # MPO: a JPEG with further pictures behind it, as some cameras write
 _EXIF_ORIENTATION = 0x0112
+MAX_FILE_BYTES = 1 << 30  # of one image or label
+LIST_BYTES = 256 << 20  # of a list, some million samples
 
 
 def find_images(folder: Path, ending: str) -> dict[str, str]:
@@ -20,7 +26,7 @@ def find_images(folder: Path, ending: str) -> dict[str, str]:
     Links to folders are followed: datasets of this size are often put together from several disks.
     """
     path_of: dict[str, str] = {}
-    for parent, _, names in os.walk(folder, followlinks=True):
+    for parent, _, names in _walk(folder):
         within = Path(parent).relative_to(folder)
         for name in sorted(names):
             stem, suffix = os.path.splitext(name)
@@ -37,6 +43,22 @@ def find_images(folder: Path, ending: str) -> dict[str, str]:
                 )
             path_of[key] = path
     return path_of
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk`, through links to folders; one that leads back to a folder above it is not entered."""
+    above: dict[str, frozenset[tuple[int, int]]] = {}
+    for parent, inner, names in os.walk(folder, followlinks=True):
+        status = os.stat(parent)
+        own = above.pop(parent, frozenset()) | {(status.st_dev, status.st_ino)}
+        kept = []
+        for name in inner:
+            below = os.stat(os.path.join(parent, name))
+            if (below.st_dev, below.st_ino) not in own:
+                kept.append(name)
+                above[os.path.join(parent, name)] = own
+        inner[:] = kept
+        yield parent, inner, names
 
 
 def require_text(key: str, path: Path) -> None:
@@ -60,8 +82,8 @@ def listed_keys(list_file: Path) -> list[str]:
     followed by the label's: all three are in use for CamVid and VOC.
     """
     try:
-        lines = list_file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(list_file, LIST_BYTES).splitlines()
+    except (OSError, ValueError) as error:
         raise Missing(
             f"the list of a split cannot be read: {error}", where=str(list_file), fix="restore the file"
         ) from error
@@ -83,10 +105,10 @@ def listed_keys(list_file: Path) -> list[str]:
 def read_bytes(path: Path, *, key: str, kind: str) -> bytes:
     """The whole file. Raises BadSample when it is missing or cannot be read."""
     try:
-        return path.read_bytes()
+        return read_regular(path, MAX_FILE_BYTES)
     except FileNotFoundError as error:
         raise _missing_file(kind, key, path) from error
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise unreadable(kind, key, path, error) from error
 
 
@@ -110,8 +132,13 @@ def image_size(path: Path, *, key: str) -> tuple[int, int]:
 def header_size(path: Path, *, key: str) -> tuple[int, int]:
     """(height, width) in pixels from the header alone. Raises BadSample when the file is not an image."""
     try:
-        with Image.open(path) as image:
-            return image.height, image.width
+        with open_regular(path, MAX_FILE_BYTES) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                size = image.height, image.width
+        if size[0] * size[1] > MAX_PIXELS:
+            raise TooManyPixels(*size)
+        return size
     except FileNotFoundError as error:
         raise _missing_file("image", key, path) from error
     except DECODE_ERRORS as error:
