@@ -17,6 +17,7 @@ from kdcache.cache.spec import ceil_div
 FPN, CLS, BOX, BINS, CTR = "fpn", "cls", "box", "bins", "ctr"  # kinds of taps, and the groups of all levels
 KINDS = (FPN, CLS, BOX, BINS, CTR)
 _STEM = {FPN: "p"}  # of a tap's name, where it is not the kind itself
+MAX_NUMBER = 1 << 16  # of anything that a grid counts
 SIGMOID, SIGMOID_CTR = "sigmoid", "sigmoid*ctr"  # score rules
 
 
@@ -61,7 +62,9 @@ class DenseGrid:
             raise ValueError(f"not the fields of a grid: {sorted(raw)}")
         grid = cls(**{**raw, "levels": tuple(raw["levels"]), "strides": tuple(raw["strides"])})
         numbers = (*grid.levels, *grid.strides, grid.anchors_per_cell, grid.num_bins)
-        if len(grid.levels) != len(grid.strides) or any(type(n) is not int or n < 0 for n in numbers):
+        if len(grid.levels) != len(grid.strides) or any(
+            type(n) is not int or not 0 <= n <= MAX_NUMBER for n in numbers
+        ):
             raise ValueError(f"not a grid: {dict(raw)}")
         return grid
 

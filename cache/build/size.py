@@ -8,10 +8,9 @@ from collections.abc import Iterable
 from kdcache.cache.build.options import MAX_SHARD_BYTES
 from kdcache.cache.errors import BadSample
 from kdcache.cache.record.layout import bytes_per_row
-from kdcache.cache.record.manifest import Manifest
+from kdcache.cache.record.manifest import MAX_SHARD_SAMPLES, Manifest
 from kdcache.cache.sources.contract import Source
 
-MAX_SHARD_SAMPLES = 4096
 SHARDS_IN_FLIGHT = 3  # one being filled, one waiting, one being written
 INDEX_BYTES = 16  # offset and length of one inner chunk in a shard's index
 CRC_BYTES = 4

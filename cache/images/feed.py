@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from kdcache.cache.errors import BadSample
+from kdcache.cache.files.picture import TooManyPixels, check_picture_size
 from kdcache.cache.images.effects import apply_effects
 from kdcache.cache.views.view import Geometry, Row
 
@@ -23,6 +24,7 @@ PIPELINE_VERSION = 2
 # rounding error. A thousandth of a pixel to the right and down decides it the same way everywhere.
 NUDGE_PX = 1e-3
 
+SHRINK = "cut it into pieces or shrink it, or build with --skip-bad to leave the sample out"
 NameOf = Callable[[int, int], str]  # (batch number, row) -> what to call that sample in an error
 _FIX = (
     "replace the file by one that opens in an image viewer, or build with --skip-bad to leave the sample out"
@@ -84,6 +86,23 @@ def check_feed(feed: Feed, *, batch_size: int, with_maps: bool, num_passengers: 
         assert all(a.flags.c_contiguous for a in kind), (
             "DALI refuses strided arrays: copy windows into a ring first"
         )
+
+
+def check_pictures(feed: Feed, number: int, name_of: NameOf | None) -> None:
+    """Raises BadSample for a picture whose header claims more pixels than are decoded: what is in it takes
+    the memory before anybody can look."""
+    parts = (("image", feed.encoded), ("label", feed.maps), ("image mixed in", feed.mixed_in))
+    for part, pictures in parts:
+        for row, encoded in enumerate(pictures):
+            try:
+                check_picture_size(b"" if encoded is None else encoded.data)
+            except TooManyPixels as error:
+                raise _too_large(part, error, number, row, name_of) from error
+
+
+def _too_large(part: str, error: TooManyPixels, number: int, row: int, name_of: NameOf | None) -> BadSample:
+    bad_sample = undecodable(part, "", number, row, name_of)
+    return BadSample(f"{part} is too large: {error}", where=bad_sample.where, fix=SHRINK)
 
 
 def find_undecodable(feed: Feed, number: int, name_of: NameOf | None, *, with_maps: bool) -> BadSample | None:

@@ -33,6 +33,7 @@ from kdcache.cache.images.feed import (
     ImageBatch,
     NameOf,
     check_feed,
+    check_pictures,
     explained,
     find_undecodable,
     map_nudge,
@@ -178,6 +179,7 @@ class _Source:
             return None
         with_maps, num_passengers = self.owner.with_maps, self.owner.num_passengers
         check_feed(feed, batch_size=self.owner.batch_size, with_maps=with_maps, num_passengers=num_passengers)
+        check_pictures(feed, number, self.owner.name_of)
         geometry = [row.geometry for row in feed.rows]
         mixed = to_mix_in(feed) if self.owner.mixes else ()
         maps = (feed.maps, map_nudge(geometry)) if with_maps else ()

@@ -9,6 +9,9 @@ from kdcache.cache.networks.names import is_library
 from kdcache.cache.spec import Task, class_difference
 from kdcache.cache.tasks.table import read_task, written
 
+MAX_NUMBER = 1 << 16  # of classes; of pixels per cell
+MAX_SHOWN = 400  # of a configuration that is none
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkConfig:
@@ -95,15 +98,19 @@ class NetworkConfig:
         numbers = [raw.get("num_classes"), raw.get("output_stride")]
         if not (
             isinstance(raw.get("name"), str)
-            and all(type(n) is int for n in numbers)
+            and all(type(n) is int and 0 <= n <= MAX_NUMBER for n in numbers)
+            and all(type(raw.get(name, False)) is bool for name in ("aux", "mean"))
             and isinstance(taps, dict)
+            and all(isinstance(word, str) for pair in taps.items() for word in pair)
             and isinstance(members, dict)
             and all(isinstance(member, dict) for member in members.values())
             and isinstance(named, list)
             and all(isinstance(name, str) for name in named)
         ):
             raise BadOption(
-                f"not a network configuration: {dict(raw)}", where=where, fix="train the run again"
+                f"not a network configuration: {str(dict(raw))[:MAX_SHOWN]}",
+                where=where,
+                fix="train the run again",
             )
         return cls(
             name=str(raw["name"]),

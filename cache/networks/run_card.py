@@ -12,11 +12,15 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+import msgspec
 from safetensors.torch import save_file
 
 from kdcache.cache.errors import BadWeights, Missing
+from kdcache.cache.files.plain_json import read_json_object
+from kdcache.cache.files.regular import open_regular
+from kdcache.cache.files.tensors import check_tensor_file
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.spec import Task
@@ -28,6 +32,21 @@ STUDENT = "student.safetensors"
 WAITING = "student.safetensors.next"
 FORMAT = 1
 LISTED_CLASSES = 5  # of those that differ
+
+
+Side = Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
+Text = Annotated[str, msgspec.Meta(max_length=4096)]
+
+
+class _Body(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a card's JSON what no other reader checks."""
+
+    data: Text
+    class_names: Annotated[tuple[Text, ...], msgspec.Meta(max_length=1 << 16)]
+    crop: tuple[Side, Side]
+    output_stride: Annotated[int, msgspec.Meta(ge=0, le=1 << 16)]
+    weights_digest: Text
+    metrics: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,36 +165,47 @@ def student_weights(run_dir: Path) -> Path:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file in hex, about 1 GB/s. Raises Refused where it cannot be read."""
-    with touching(f"'{path.name}' cannot be read", path), path.open("rb") as opened:
+    with touching(f"'{path.name}' cannot be read", path), open_regular(path) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _parse(path: Path) -> RunCard:
     try:
         with touching(f"'{path.name}' cannot be read", path):
-            raw = json.loads(path.read_text())
+            raw = read_json_object(path)
         task = read_task(raw, where=str(path))  # cards of before there were two do not name theirs
         written = {*raw, "task"} - {"format"}
         if raw["format"] != FORMAT or written != {"task", *(entry.name for entry in fields(RunCard))}:
             raise ValueError(f"not the fields of format {FORMAT}")
-        height, width = raw["crop"]
+        body = msgspec.convert(raw, type=_Body)
         config = NetworkConfig.from_dict(raw["network"], where=str(path))
         if config.task != task:
             raise ValueError(f"a network for {config.task} in a run of {task}")
         return RunCard(
             network=config.to_dict(),
-            data=str(raw["data"]),
-            class_names=tuple(raw["class_names"]),
-            crop=(int(height), int(width)),
-            output_stride=int(raw["output_stride"]),
-            weights_digest=str(raw["weights_digest"]),
-            metrics={name: float(value) for name, value in raw["metrics"].items()},
+            data=body.data,
+            class_names=body.class_names,
+            crop=body.crop,
+            output_stride=body.output_stride,
+            weights_digest=body.weights_digest,
+            metrics=body.metrics,
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as damage:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as damage:
         raise BadWeights(
             f"the run's description cannot be read: {damage}",
             where=str(path),
             fix="train the run again, or use the version of kdcache that wrote it",
+        ) from damage
+
+
+def _digest_of(path: Path) -> str:
+    """Raises BadWeights for a file that is no file of tensors, before all of it is read."""
+    try:
+        check_tensor_file(path)
+        return file_digest(path)
+    except (OSError, ValueError) as damage:
+        raise BadWeights(
+            f"not a whole safetensors file: {damage}", where=str(path), fix="copy or download it again"
         ) from damage
 
 

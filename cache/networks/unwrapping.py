@@ -7,6 +7,7 @@ are the same whatever they came in: bare, averaged, compiled, in a distributed o
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ WRAPPERS = (*AVERAGED, *PLAIN)
 PREFIXES = ("module.",)  # left by DataParallel, DistributedDataParallel, AveragedModel, ModelEma
 INSIDE = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # anywhere in a name
 COUNTER = "n_averaged"  # AveragedModel's, beside its 'module.'
+MAX_WRAPPED = 8  # parts of a file, one in the other: a file may hold itself
 DEEPEST = 4  # parts of a name that may be a prefix
 # Parts of a checkpoint and of names that are never the network.
 _TRAINING = re.compile(r"optim|sched|scaler|rng|callback|loop|hyper|config|args", re.IGNORECASE)
@@ -37,7 +39,9 @@ def unwrap(content: object, path: Path, key: str = "") -> tuple[State, tuple[str
     """
     said: list[str] = []
     level = content
-    while isinstance(level, Mapping):
+    for _ in range(MAX_WRAPPED):
+        if not isinstance(level, Mapping):
+            break
         parts = {name: part for name, part in level.items() if _is_part(name, part)}
         chosen = _choose(level, parts, path, key)
         if chosen is None:
@@ -91,11 +95,13 @@ def choose_names(
     return kept, (*said, *_left_out(foreign))
 
 
-def _is_part(name: object, part: object) -> bool:
-    """Whether an entry of a checkpoint may be a network: tensors by name, perhaps one level deeper."""
+def _is_part(name: object, part: object, depth: int = 0) -> bool:
+    """Whether an entry of a checkpoint may be a network: tensors by name, perhaps some levels deeper."""
     if not isinstance(name, str) or _TRAINING.search(name) or not isinstance(part, Mapping):
         return False
-    return bool(_tensors(part)) or any(_is_part(inner, value) for inner, value in part.items())
+    if _tensors(part) or depth == MAX_WRAPPED:
+        return bool(_tensors(part))
+    return any(_is_part(inner, value, depth + 1) for inner, value in part.items())
 
 
 def _choose(level: Mapping[object, object], parts: Mapping[str, object], path: Path, key: str) -> str | None:
@@ -113,8 +119,18 @@ def _choose(level: Mapping[object, object], parts: Mapping[str, object], path: P
     )
 
 
+def is_plain(value: object) -> TypeGuard[Tensor]:
+    """A tensor whose every number is there: no sparse or quantised one, and none that is a shape alone."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+        return False
+    return (
+        value.device.type == "cpu"
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )
+
+
 def _tensors(level: Mapping[object, object]) -> State:
-    return {name: t for name, t in level.items() if isinstance(name, str) and isinstance(t, Tensor)}
+    return {name: t for name, t in level.items() if isinstance(name, str) and is_plain(t)}
 
 
 def _under(state: State, key: str, path: Path) -> State:

@@ -5,11 +5,13 @@
 """
 
 import json
+import math
 import os
 import pickle
 import shlex
 import shutil
 import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from kdcache.cache.errors import BadWeights, Missing, Refused
+from kdcache.cache.files.pickled import check_pickle
+from kdcache.cache.files.plain_json import parse_json
+from kdcache.cache.files.regular import open_regular
+from kdcache.cache.files.tensors import check_tensor_file
+from kdcache.cache.files.unpack import check_stored
 from kdcache.cache.networks.unwrapping import unwrap
 from kdcache.cache.system import touching, user_path
 
@@ -32,6 +39,12 @@ METADATA = (
 # Plain records of options: torch may be told to read them, which still runs nothing of the file.
 HARMLESS = ("argparse.Namespace", "types.SimpleNamespace")
 NUM_CLASSES_SHOWN = 3
+MAX_PICKLE = 64 << 20  # bytes of what says which tensors there are
+_LEGACY_PICKLES = 5  # of a file of torch before 1.6, before its tensors
+_DAMAGE = (
+    *(RuntimeError, EOFError, OSError, ValueError, AttributeError, KeyError, TypeError, IndexError),
+    *(AssertionError, OverflowError, MemoryError, zipfile.BadZipFile),  # a file may spell anything
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +92,12 @@ def read_weights(path: Path, key: str = "") -> WeightsFile:
 
 def _read_safetensors(path: Path, key: str) -> WeightsFile:
     try:
+        with touching("the weights cannot be read", path):
+            check_tensor_file(path)
         with touching("the weights cannot be read", path), safe_open(path, framework="pt") as opened:
             header = opened.metadata() or {}
             content = {name: opened.get_tensor(name) for name in opened.keys()}
-        mean, std = (json.loads(header[name]) if name in header else None for name in METADATA)
+        mean, std = (_statistics(header[name], name) if name in header else None for name in METADATA)
     except (SafetensorError, ValueError) as damage:
         raise BadWeights(
             f"not a whole safetensors file: {damage}", where=str(path), fix="copy or download it again"
@@ -91,13 +106,46 @@ def _read_safetensors(path: Path, key: str) -> WeightsFile:
     return WeightsFile(state=state, origin=str(path), mean=mean, std=std, peeled=peeled)
 
 
+def _statistics(text: str, name: str) -> list[float]:
+    """Three numbers, one a colour. Raises ValueError for anything else."""
+    plain = parse_json(text.encode(), max_bytes=4096)
+    numbers = plain if isinstance(plain, list) else []
+    if len(numbers) != 3 or not all(type(n) in (int, float) and math.isfinite(n) for n in numbers):
+        raise ValueError(f"'{name}' of its header is no list of three numbers: {text[:60]}")
+    return [float(n) for n in numbers]
+
+
+def read_tensors(path: Path) -> object:
+    """What torch saved, tensors on the CPU, without running any of it and in no more memory than the file
+    has bytes. Raises OSError, ValueError, UnpicklingError, or what torch raises for damage."""
+    with open_regular(path) as file:
+        if zipfile.is_zipfile(file):
+            check_stored(file)
+            with zipfile.ZipFile(file) as archive:
+                for member in archive.infolist():
+                    if member.filename.endswith("/data.pkl"):
+                        _check_pickles(archive, member)
+        else:
+            file.seek(0)
+            for _ in range(_LEGACY_PICKLES):
+                check_pickle(file)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _check_pickles(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    if member.file_size > MAX_PICKLE:
+        raise ValueError(f"'{member.filename}' has {member.file_size} bytes, at most {MAX_PICKLE} are read")
+    with archive.open(member) as content:
+        check_pickle(content)  # type: ignore[arg-type]
+
+
 def _read_pickle(path: Path) -> object:
     try:
         with touching("the weights cannot be read", path):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return read_tensors(path)
     except pickle.UnpicklingError as refusal:
         raise _holds_more(path, str(refusal)) from refusal
-    except (RuntimeError, EOFError, OSError, ValueError, AttributeError, KeyError) as damage:
+    except _DAMAGE as damage:
         if isinstance(damage, Refused):
             raise
         first = (str(damage).splitlines() or [type(damage).__name__])[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdcache.cache.errors import BadCache, BadOption, nearest
+from kdcache.cache.errors import BadCache, BadOption, KdError, nearest
 from kdcache.cache.reader.kept import make_room
 from kdcache.cache.record.copied import finishing_line, is_unfinished_copy
 from kdcache.cache.record.generation import Generation, newest_generation, read_generation
@@ -132,7 +132,14 @@ class StoredSamples:
         if index in self._truths:
             return self._truths[index]
         self._check_object(tar_name(index // self.shard_samples))
-        truth = self._truth.parse(block.label(row).data)
+        try:
+            truth = self._truth.parse(block.label(row).data)
+        except ValueError as error:
+            if isinstance(error, KdError):
+                raise
+            name, key = tar_name(index // self.shard_samples), block.keys[row]
+            what = f"the label of '{key}' in '{name}' cannot be read: {error}"
+            raise bad_object(what, self.store.where(name)) from error
         if not self._truth.rides and truth.nbytes <= self._truth_room:
             self._truth_room -= truth.nbytes
             self._truths[index] = truth

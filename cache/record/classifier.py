@@ -10,15 +10,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from kdcache.cache.errors import BadCache
+from kdcache.cache.files.regular import read_regular
+from kdcache.cache.files.tensors import COLUMNS_HEADER, check_header
 from kdcache.cache.fingerprint import digest_bytes
 from kdcache.cache.record.manifest import Manifest
-from kdcache.cache.record.sealed import read_regular
 from kdcache.cache.stores.contract import REPAIR
 from kdcache.cache.stores.inside import path_inside
-from kdcache.cache.system import GONE
+from kdcache.cache.system import GONE, touching
 
 CLASSIFIER_FILE = "classifier.safetensors"
 _WEIGHT = "weight"
+MAX_BYTES, MAX_WIDTH = 256 << 20, 1 << 16  # of the file; of a class
 
 
 def pack_classifier(weight_KD: torch.Tensor | None) -> bytes:
@@ -38,7 +40,7 @@ def classifier_problem(root: Path, manifest: Manifest) -> str | None:
     if not manifest.classifier:
         return None
     try:
-        digest = digest_bytes(read_regular(path_inside(root, CLASSIFIER_FILE)))
+        digest = digest_bytes(_content(root, manifest))
     except GONE:
         return f"'{CLASSIFIER_FILE}' is missing"
     except BadCache as error:
@@ -47,6 +49,13 @@ def classifier_problem(root: Path, manifest: Manifest) -> str | None:
         return f"'{CLASSIFIER_FILE}' cannot be read: {error}"
     same = digest == manifest.classifier
     return None if same else f"'{CLASSIFIER_FILE}' differs (stored {manifest.classifier}, found {digest})"
+
+
+def _content(root: Path, manifest: Manifest) -> bytes:
+    most = COLUMNS_HEADER + 4 * MAX_WIDTH * len(manifest.class_names)
+    path = path_inside(root, CLASSIFIER_FILE)
+    with touching(f"'{CLASSIFIER_FILE}' cannot be read", path, passing=GONE):
+        return read_regular(path, min(MAX_BYTES, most), follow=False)
 
 
 def read_classifier(root: Path, manifest: Manifest, *, check: bool = True) -> torch.Tensor | None:
@@ -58,7 +67,11 @@ def read_classifier(root: Path, manifest: Manifest, *, check: bool = True) -> to
     if problem:
         raise BadCache(problem, where=str(path), fix=REPAIR)
     try:
-        weight_KD: torch.Tensor = load(read_regular(path))[_WEIGHT]
+        content = _content(root, manifest)
+        check_header(content, len(content), COLUMNS_HEADER)
+        weight_KD: torch.Tensor = load(content)[_WEIGHT]
+        if weight_KD.ndim != 2 or weight_KD.dtype != torch.float32:
+            raise ValueError(f"a weight of {weight_KD.dtype} and shape {tuple(weight_KD.shape)}")
     except (*GONE, ValueError, SafetensorError, KeyError) as error:
         raise BadCache(f"'{CLASSIFIER_FILE}' cannot be read: {error}", where=str(path), fix=REPAIR) from error
     return weight_KD

@@ -7,8 +7,10 @@ beyond it is unfinished. Sample `row` of block `block` has the index block x sha
 beyond a block's rows are holes, which like retired rows no epoch visits.
 """
 
+import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -17,7 +19,9 @@ import msgspec
 import numpy as np
 
 from kdcache.cache.errors import BadCache, LostGeneration
+from kdcache.cache.files.plain_json import check_depth
 from kdcache.cache.record.manifest import Manifest, Name, manifest_from, plain_manifest
+from kdcache.cache.record.records import FOLDER as RECORDS
 from kdcache.cache.record.records import Count, Number, Seal
 from kdcache.cache.record.sealed import read_sealed, sealed
 from kdcache.cache.stores.contract import ShardKey
@@ -25,6 +29,10 @@ from kdcache.cache.stores.inside import path_inside
 
 FOLDER = "generations"
 _FILE = re.compile(r"([0-9]{5,})\.json")
+# A generation may be as large as the records that are there make it, beside these.
+FREE_BYTES, BYTES_OF_RECORD = 16 << 20, 32 << 10
+FREE_PLACES = 1 << 22  # indices, of blocks that were lost above all
+MANIFEST_BYTES = 8 << 20
 
 
 class BlockEntry(NamedTuple):
@@ -60,7 +68,7 @@ class Pair(NamedTuple):
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     number: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
-    manifest: dict[str, Any]
+    manifest: msgspec.Raw  # decoded when its length and depth are known
     blocks: tuple[BlockEntry, ...]
     retired: tuple[tuple[Number, Number], ...]  # runs: first index, how many; ascending
     complete: tuple[Pair, ...]
@@ -128,7 +136,7 @@ def generation_bytes(
     """What the file of a generation holds."""
     body = _Body(
         number=number,
-        manifest=plain_manifest(manifest),
+        manifest=msgspec.Raw(msgspec.json.encode(plain_manifest(manifest), order="sorted")),
         blocks=tuple(blocks),
         retired=_runs(sorted(retired)),
         complete=tuple(sorted(complete)),
@@ -160,12 +168,17 @@ def read_generation(root: Path, number: int) -> Generation:
 
 def _read(path: Path, number: int) -> Generation:
     what = f"generation {number} of the cache"
-    body, seal = read_sealed(path, _Body, what=what, fix=_FIX)
+    room = _Room(path.parent.parent)
+    most = FREE_BYTES
+    with suppress(OSError):  # whoever reads says what is wrong with it
+        most = room.most(FREE_BYTES, BYTES_OF_RECORD, path.lstat().st_size)
+    body, seal = read_sealed(path, _Body, what=what, fix=_FIX, max_bytes=most)
     try:
-        manifest = manifest_from(body.manifest)
+        manifest = manifest_from(_plain(body.manifest))
         if body.number != number:
             raise ValueError(f"it calls itself {body.number}")
         _check(body, manifest)
+        _check_room(body, manifest, room)
     except ValueError as error:
         if isinstance(error, BadCache):
             raise
@@ -204,6 +217,36 @@ def _check(body: _Body, manifest: Manifest) -> None:
         raise ValueError("a record is of a block, a view or a pass that it does not have")
     if len({entry.shard for entry in body.records}) < len(body.records):
         raise ValueError("two records are of one shard")
+
+
+class _Room:
+    """How much a generation may claim: what it takes to say must have its records in the folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._folder = root / RECORDS
+
+    @cached_property
+    def num_records(self) -> int:
+        return len(os.listdir(self._folder)) if self._folder.is_dir() else 0
+
+    def most(self, free: int, of_each: int, wanted: int) -> int:
+        """What may be claimed; the folder is counted only for more than is free."""
+        return free if wanted <= free else free + of_each * self.num_records
+
+
+def _check_room(body: _Body, manifest: Manifest, room: _Room) -> None:
+    """Raises ValueError where more indices exist than records can stand for."""
+    places = len(body.blocks) * manifest.shard_samples
+    if places > room.most(FREE_PLACES, manifest.shard_samples, places):
+        raise ValueError(f"{places} samples cannot be: {room.num_records} records are there")
+
+
+def _plain(manifest: msgspec.Raw) -> Any:
+    content = bytes(manifest)
+    if len(content) > MANIFEST_BYTES:
+        raise ValueError(f"its manifest has {len(content)} bytes, at most {MANIFEST_BYTES} are read")
+    check_depth(content)
+    return msgspec.json.decode(content)
 
 
 def _ends(start: int, count: int, size: int) -> list[int]:

@@ -7,7 +7,6 @@ renaming anything. Which entries hold data is a generation's word (`kdcache.cach
 keeps a copy of the manifest of its time: a claim that no generation holds is a plan, no data.
 """
 
-import json
 import os
 import re
 import shlex
@@ -19,8 +18,11 @@ from typing import Annotated, Any
 import msgspec
 
 from kdcache.cache.errors import BadCache, Missing, TornManifest, unknown
+from kdcache.cache.files.picture import MAX_PIXELS
+from kdcache.cache.files.plain_json import check_depth, parse_json
+from kdcache.cache.files.regular import read_regular
 from kdcache.cache.fingerprint import digest_of
-from kdcache.cache.record.sealed import decode_sealed, read_regular, sealed
+from kdcache.cache.record.sealed import MAX_BYTES, decode_sealed, sealed
 from kdcache.cache.spec import PRECISIONS, Task, TensorSpec, ceil_div
 from kdcache.cache.tasks.table import read_task
 from kdcache.cache.views.sets import DRAWN, ViewSet
@@ -28,8 +30,9 @@ from kdcache.cache.views.sets import DRAWN, ViewSet
 FORMAT = 2
 FILE_NAME = "manifest.json"
 MAX_SIDE = 1 << 16  # pixels of a crop, cells of a map
-MAX_SHARD_SAMPLES = 1 << 20
-MAX_VIEWS = 1 << 20
+MAX_SHARD_SAMPLES = 4096
+MAX_VIEWS = 1 << 20  # over all sets
+MAX_CLASSES = 1 << 16
 MAX_NAME_BYTES = 255  # of a file's name on Linux
 FULL = "fp32"  # the precision that --amp calls 'no'; the others have one name
 
@@ -173,7 +176,7 @@ class _DataBody(msgspec.Struct, frozen=True, kw_only=True):
 
     name: Text
     split: Text
-    class_names: tuple[Text, ...]
+    class_names: Annotated[tuple[Text, ...], msgspec.Meta(max_length=MAX_CLASSES)]
 
 
 def is_name(text: str) -> bool:
@@ -218,10 +221,13 @@ def _check_fields(taps: Iterable[Mapping[str, Any]]) -> None:
 def _check_entries(manifest: Manifest) -> None:
     """Raises ValueError where entries do not fit together."""
     first = 0
+    _check_crops(manifest)
     for views in manifest.views:
         if views.first != first:
             raise ValueError(f"views begin at {views.first}, not at {first}")
         first += views.count
+    if first > MAX_VIEWS:
+        raise ValueError(f"{first} views, at most {MAX_VIEWS} can be")
     if manifest.precision not in {*PRECISIONS, FULL} - {"no"}:
         raise ValueError(f"'{manifest.precision}' is no precision that this kdcache knows")
     names = manifest.tap_names
@@ -230,6 +236,13 @@ def _check_entries(manifest: Manifest) -> None:
     strange = {name for targets in manifest.passes.values() for name in targets} - set(names)
     if strange:
         raise ValueError(f"a pass writes '{min(strange)}', which is no target")
+
+
+def _check_crops(manifest: Manifest) -> None:
+    """Raises ValueError for a crop of more pixels than any image that is decoded."""
+    for height, width in (manifest.crop, *(v.crop for v in manifest.views if v.crop is not None)):
+        if height * width > MAX_PIXELS:
+            raise ValueError(f"a crop of {height}x{width} pixels, at most {MAX_PIXELS} in all can be")
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
@@ -259,7 +272,8 @@ def read_manifest(root: Path) -> Manifest:
             fix="name the folder that 'kdcache build' printed, or build one",
         )
     try:
-        content = read_regular(path)
+        content = read_regular(path, MAX_BYTES, follow=False)
+        check_depth(content)
         _check_format(content, path)
         plain, _ = decode_sealed(content, dict)
         return manifest_from(plain)
@@ -280,9 +294,9 @@ def _torn_fix(root: Path) -> str:
 def _check_format(content: bytes, path: Path) -> None:
     """Raises BadCache for another format; what has none that can be read is left to the seal."""
     try:
-        plain = json.loads(content)
+        plain = parse_json(content)
         written = plain["format"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return
     if written == FORMAT or type(written) is not int:
         return

@@ -22,6 +22,7 @@ from kdcache.cache.stores.contract import REPAIR, ObjectRecord, ShardKey
 from kdcache.cache.stores.inside import path_inside
 
 FOLDER = "records"
+MAX_BYTES = 32 << 20  # images of many sizes have an object each, tap and part
 _NAME = re.compile(r"([0-9]{5,})-(?:samples|v([0-9]{3,})-([0-9a-f]{8}))\.json")
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_SHARD_SAMPLES)]
@@ -108,7 +109,9 @@ def read_record(root: Path, shard: ShardKey, seal: str | None = None) -> tuple[R
 
 def _read(root: Path, shard: ShardKey, kind: type[R], seal: str | None) -> tuple[R, str]:
     path = path_inside(root, record_name(shard))
-    record, own = read_sealed(path, kind, what=f"the record of {shard.title}", fix=REPAIR)
+    record, own = read_sealed(
+        path, kind, what=f"the record of {shard.title}", fix=REPAIR, max_bytes=MAX_BYTES
+    )
     if record.shard != shard:
         raise BadCache(
             f"the record of {shard.title} is that of {record.shard.title}", where=str(path), fix=REPAIR

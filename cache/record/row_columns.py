@@ -37,7 +37,7 @@ def pack_views(views: BlockViews) -> bytes:
 
 def unpack_views(content: bytes | memoryview, *, first: int, number: int, rows: int) -> BlockViews:
     """The columns of `rows` rows. Raises ValueError for anything else."""
-    arrays: Mapping[str, np.ndarray] = read_columns(content)
+    arrays: Mapping[str, np.ndarray] = read_columns(content, rows)
     valid = column(arrays, "valid", "uint8", (rows,))
     if (valid > 1).any():
         raise ValueError("column 'valid' holds another number than 0 and 1")

@@ -4,17 +4,17 @@ The last key is "seal", over every byte before it. What is decoded is checked ag
 """
 
 import re
-import stat
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from kdcache.cache.errors import BadCache
+from kdcache.cache.files.regular import read_regular
 from kdcache.cache.fingerprint import digest_bytes
 from kdcache.cache.system import GONE, touching
 
-MAX_BYTES = 256 << 20  # of one file; ten million rows take about one
+MAX_BYTES = 8 << 20  # of one file, where its reader does not say
 # Exactly as it is written: one flipped bit makes another white space of a newline.
 SEAL = re.compile(rb',(?:\n )?"seal":"(x3:[0-9a-f]{32})"\n?\}\n\Z')
 _TAIL_BYTES = 80  # the seal's own length, with spaces
@@ -58,27 +58,15 @@ def decode_sealed(content: bytes, kind: type[T]) -> tuple[T, str]:
         raise ValueError(str(error)) from error
 
 
-def read_sealed(path: Path, kind: type[T], *, what: str, fix: str) -> tuple[T, str]:
+def read_sealed(
+    path: Path, kind: type[T], *, what: str, fix: str, max_bytes: int = MAX_BYTES
+) -> tuple[T, str]:
     """The value of a file and its seal. Raises BadCache, which calls the file `what`, and Refused."""
     try:
-        return decode_sealed(read_regular(path), kind)
+        with touching(f"'{path.name}' cannot be read", path, passing=GONE):
+            content = read_regular(path, max_bytes, follow=False)
+        return decode_sealed(content, kind)
     except GONE as error:
         raise BadCache(f"{what} is missing", where=str(path), fix=fix) from error
     except ValueError as error:
         raise BadCache(f"{what} cannot be read: {error}", where=str(path), fix=fix) from error
-
-
-def read_regular(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
-    """A regular file of bounded size. Raises ValueError for anything else, FileNotFoundError or
-    NotADirectoryError where it is not there, Refused where it cannot be reached."""
-    with touching(f"'{path.name}' cannot be read", path, passing=GONE):
-        return _read_regular(path, max_bytes)
-
-
-def _read_regular(path: Path, max_bytes: int) -> bytes:
-    status = path.lstat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError("it is no regular file")
-    if status.st_size > max_bytes:
-        raise ValueError(f"it has {status.st_size} bytes, at most {max_bytes} are read")
-    return path.read_bytes()

@@ -4,16 +4,19 @@ The original archive, or its folder, or the files themselves. They are pickles, 
 CIFAR-100 is told apart by its 100 fine classes.
 """
 
+import gzip
 import pickle
 import tarfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from kdcache.cache.errors import BadSample
+from kdcache.cache.files.regular import open_regular, read_regular
+from kdcache.cache.files.unpack import Bounded
 from kdcache.cache.sources.arrays import TEST, TRAIN, ArraySource, Rows
 from kdcache.cache.sources.plain_pickle import read_plain
 
@@ -21,7 +24,8 @@ SIDE_PX = 32
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
-_READ_ERRORS = (OSError, EOFError, zlib.error, tarfile.TarError, KeyError)
+_READ_ERRORS = (OSError, EOFError, ValueError, zlib.error, tarfile.TarError, KeyError)
+MAX_BYTES = 512 << 20  # unpacked; the published archives have 180 MB
 
 
 class Cifar(ArraySource):
@@ -113,18 +117,25 @@ def _place(root: Path, folder: str, archive: str, *names: str) -> Path | None:
 
 def _read(place: Path, folder: str, names: Sequence[str]) -> list[tuple[bytes, str]]:
     """Bytes of the named files, each with the path to show. Nothing is unpacked to disk."""
-    content: dict[str, bytes] = {}
     try:
         if not place.is_file():
-            return [((place / name).read_bytes(), str(place / name)) for name in names]
-        with tarfile.open(place, "r:gz") as tar:
-            wanted = {f"{folder}/{name}": name for name in names}
-            for member in tar:  # in the archive's order: seeking back would unpack it once more
-                if member.name in wanted and (file := tar.extractfile(member)) is not None:
-                    content[wanted[member.name]] = file.read()
+            return [(read_regular(place / name, MAX_BYTES), str(place / name)) for name in names]
+        with open_regular(place, MAX_BYTES) as file, gzip.GzipFile(fileobj=file) as unpacked:
+            content = _members(Bounded(unpacked, MAX_BYTES), {f"{folder}/{name}": name for name in names})
         return [(content[name], f"{place}, {folder}/{name}") for name in names]
     except _READ_ERRORS as error:
         raise _damaged(str(place), f"cannot be read: {error}") from error
+
+
+def _members(archive: Bounded, wanted: Mapping[str, str]) -> dict[str, bytes]:
+    """The bytes of the wanted members, in the archive's order: seeking back would unpack it once more."""
+    content: dict[str, bytes] = {}
+    with tarfile.open(fileobj=archive, mode="r:") as tar:
+        for member in tar:
+            if member.name in wanted and member.isreg() and not member.issparse():
+                file = tar.extractfile(member)
+                content[wanted[member.name]] = b"" if file is None else file.read()
+    return content
 
 
 def _fields(raw: bytes, path: str) -> dict[str, object]:

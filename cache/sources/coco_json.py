@@ -11,6 +11,7 @@ import json
 import mmap
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 
 from kdcache.cache.errors import BadSample, Missing
+from kdcache.cache.files.regular import open_regular, read_regular
+from kdcache.cache.files.unpack import npz_arrays
 from kdcache.cache.fingerprint import digest_bytes
 from kdcache.cache.record.find import home_dir
 from kdcache.cache.sources.contract import indented
@@ -27,7 +30,8 @@ from kdcache.cache.system import touching
 
 INDEX_VERSION = 1
 UNKNOWN = -1  # category of an annotation that names none of the file
-_READ_ERRORS = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+_READ_ERRORS = (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+MAX_BYTES = 4 << 30  # of a json; that of train2017 has 450 MB
 
 
 class CocoIndex(NamedTuple):
@@ -62,7 +66,7 @@ def _kept_at(path: Path) -> Path:
     try:
         with (
             touching(f"'{path.name}' cannot be read", path),
-            path.open("rb") as file,
+            open_regular(path, MAX_BYTES) as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
         ):
             view = memoryview(content)
@@ -75,9 +79,7 @@ def _kept_at(path: Path) -> Path:
 
 def _read_kept(path: Path) -> CocoIndex | None:
     try:
-        # Of a torn file numpy closes only what it has not opened itself.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            columns = CocoIndex(**{name: arrays[name] for name in CocoIndex._fields})
+        columns = CocoIndex(*npz_arrays(path, CocoIndex._fields))
     except _READ_ERRORS:
         return None
     per_box = {len(columns.ids), len(columns.boxes_A4), len(columns.classes), int(columns.first[-1])}
@@ -99,8 +101,8 @@ def _keep(path: Path, columns: CocoIndex) -> None:
 
 def _parse(path: Path, layout: str) -> CocoIndex:
     try:
-        raw = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        raw = json.loads(read_regular(path, MAX_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
         raise _unreadable(path, f"it is not JSON: {error}") from error
     if not isinstance(raw, dict) or not isinstance(raw.get("images"), list) or not raw["images"]:
         raise Missing(
@@ -230,7 +232,7 @@ def _is_int(value: object) -> TypeGuard[int]:
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return type(value) in (int, float)
+    return type(value) is float or (type(value) is int and abs(value) < 1 << 1000)  # as a float holds
 
 
 def _bad(what: str, path: Path, fix: str) -> BadSample:

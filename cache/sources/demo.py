@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from kdcache.cache.errors import BadOption, KdError
+from kdcache.cache.files.plain_json import read_json_object
 from kdcache.cache.record.find import home_dir
 from kdcache.cache.sources.contract import Described, FileSource
 from kdcache.cache.sources.demo_scenes import CLASSES, draw_scene
@@ -108,7 +109,7 @@ def _is_drawn(root: Path) -> bool:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
-        record = json.loads((root / RECORD_FILE).read_text(encoding="utf-8"))
+        record = read_json_object(root / RECORD_FILE)
     except (OSError, ValueError):
         record = None
     if record == _record():

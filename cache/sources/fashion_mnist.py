@@ -5,18 +5,22 @@ names: its digits would be given the names of clothes, so do not point this at i
 """
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 
 import numpy as np
 
 from kdcache.cache.errors import BadSample
+from kdcache.cache.files.regular import read_regular
+from kdcache.cache.files.unpack import gunzip
 from kdcache.cache.sources.arrays import TEST, TRAIN, ArraySource, Rows
 from kdcache.cache.system import touching
 
 STEMS = {TRAIN: "train", TEST: "t10k"}
 IMAGES, LABELS = "images", "labels"
 NUM_AXES = {IMAGES: 3, LABELS: 1}
+MAX_BYTES = 256 << 20  # unpacked; the largest published has 47 MB
 UINT8_CODE = 8  # third byte of an idx file
 CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -55,16 +59,15 @@ def read_idx(path: Path, kind: str) -> np.ndarray:
     axes = NUM_AXES[kind]
     try:
         with touching(f"'{path.name}' cannot be read", path):
-            raw = path.read_bytes()
-        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raw = (gunzip if path.suffix == ".gz" else read_regular)(path, MAX_BYTES)
+    except (gzip.BadGzipFile, EOFError, ValueError, zlib.error) as error:
         raise _damaged(path, f"cannot be unpacked: {error}") from error
     magic = bytes((0, 0, UINT8_CODE, axes))
     start = 4 + 4 * axes
     if raw[:4] != magic or len(raw) < start:
         raise _damaged(path, f"starts with {raw[:4].hex(' ') or 'nothing'}, {kind} with {magic.hex(' ')}")
     shape = tuple(int(n) for n in np.frombuffer(raw, ">u4", axes, 4))
-    wanted = start + int(np.prod(shape, dtype=np.int64))
+    wanted = start + math.prod(shape)
     if len(raw) != wanted:
         raise _damaged(path, f"has {len(raw)} bytes, {wanted} for {'x'.join(map(str, shape))} values")
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)

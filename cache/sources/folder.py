@@ -3,10 +3,11 @@
 Labels are PNGs whose values are train ids 0..C-1 in the order of the names, and 255 where a pixel is ignored.
 """
 
-import json
 from pathlib import Path
 
 from kdcache.cache.errors import BadOption, BadSample, Missing
+from kdcache.cache.files.plain_json import MAX_BYTES, parse_json
+from kdcache.cache.files.regular import read_regular, read_text
 from kdcache.cache.sources.contract import Described, FileSource
 from kdcache.cache.sources.labels import ClassMap, identity_map
 from kdcache.cache.sources.listing import image_size
@@ -66,7 +67,7 @@ def class_names_in(root: Path, *, limit: int = IGNORE) -> tuple[str, ...]:
     `limit`: how many there may be; of pixel labels, one less than an 8-bit map has values."""
     path = root / NAMES_FILE
     if path.is_file():
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        names = _lines(path)
     else:
         path = root / RECORD_FILE
         names = _recorded_names(_record(root).get("classes"), path)
@@ -78,6 +79,17 @@ def class_names_in(root: Path, *, limit: int = IGNORE) -> tuple[str, ...]:
             + (f"; {IGNORE} is the value of ignored pixels" if limit == IGNORE else ""),
         )
     return tuple(names)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise BadOption(
+            f"'{path.name}' cannot be read: {error}",
+            where=str(path),
+            fix="write one class name per line, in UTF-8",
+        ) from error
 
 
 def _recorded_names(classes: object, path: Path) -> list[str]:
@@ -104,8 +116,8 @@ def _record(root: Path) -> dict[str, object]:
     if not path.is_file():
         return {}
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        record = parse_json(read_regular(path, MAX_BYTES))
+    except (OSError, ValueError) as error:
         raise BadOption(
             f"not JSON: {error}", where=str(path), fix=f"correct it, or write {NAMES_FILE} and remove it"
         ) from error

@@ -7,6 +7,8 @@ Shapes: H W height and width in pixels.
 """
 
 import io
+import re
+import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +18,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from kdcache.cache.errors import BadSample
+from kdcache.cache.files.picture import MAX_PIXELS, TooManyPixels, check_picture_size
 from kdcache.cache.spec import IGNORE
 
 OUTSIDE = -1  # in the lookup table: a value that is not in the class map
@@ -129,16 +132,25 @@ def open_intact(encoded: bytes) -> Image.Image:
     """
     if not encoded:
         raise ValueError("the file is empty")
-    with Image.open(io.BytesIO(encoded)) as unchecked:
-        unchecked.verify()
-    image = Image.open(io.BytesIO(encoded))
-    image.load()
+    check_picture_size(encoded)
+    with warnings.catch_warnings():  # half of what is decoded is where Pillow warns
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(encoded)) as unchecked:
+            unchecked.verify()
+        image = Image.open(io.BytesIO(encoded))
+        image.load()
     return image
 
 
 def unreadable(kind: str, key: str, path: Path, error: BaseException) -> BadSample:
     """The error for a file that Pillow refused."""
     why = str(error) or type(error).__name__
+    if isinstance(error, TooManyPixels | Image.DecompressionBombError):
+        return BadSample(
+            f"the {kind} of '{key}' is too large: {_pixels(error)}",
+            where=str(path),
+            fix="cut it into pieces or shrink it, or leave it out with 'kdcache build --skip-bad'",
+        )
     if isinstance(error, UnidentifiedImageError):  # its own text shows the address of a buffer
         why = "it is no image of a known format"
     return BadSample(
@@ -146,6 +158,15 @@ def unreadable(kind: str, key: str, path: Path, error: BaseException) -> BadSamp
         where=str(path),
         fix="replace the file with an intact copy, or leave it out with 'kdcache build --skip-bad'",
     )
+
+
+def _pixels(error: BaseException) -> str:
+    """Of a picture that Pillow found too large; of other formats it alone knows the size."""
+    if isinstance(error, TooManyPixels):
+        return str(error)
+    numbers = [int(word) for word in re.findall(r"\d+", str(error))]
+    have = f"{numbers[0]} pixels" if numbers else "more pixels than that"
+    return f"{have}, at most {MAX_PIXELS} are decoded"
 
 
 def _distinct(ids_HW: np.ndarray) -> np.ndarray:

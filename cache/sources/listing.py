@@ -1,11 +1,15 @@
 """Files of a split: what lies in a folder, what a list names, and reads whose errors name the sample."""
 
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
 from kdcache.cache.errors import BadSample, Missing, Refused
+from kdcache.cache.files.picture import MAX_PIXELS, TooManyPixels
+from kdcache.cache.files.regular import open_regular, read_regular, read_text
 from kdcache.cache.sources.labels import DECODE_ERRORS, open_intact, unreadable
 from kdcache.cache.system import GONE, file_of, refused, touching
 
@@ -13,6 +17,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _FORMATS = ("JPEG", "MPO", "PNG")  # MPO: a JPEG with further pictures behind it, as some cameras write
 _EXIF_ORIENTATION = 0x0112
 ABSENT = (*GONE, IsADirectoryError)  # there is no such file: the sample's own fault
+MAX_FILE_BYTES = 1 << 30  # of one image or label
+LIST_BYTES = 256 << 20  # of a list, some million samples
 
 
 def find_images(folder: Path, ending: str) -> dict[str, str]:
@@ -22,7 +28,7 @@ def find_images(folder: Path, ending: str) -> dict[str, str]:
     Links to folders are followed: datasets of this size are often put together from several disks.
     """
     path_of: dict[str, str] = {}
-    for parent, _, names in os.walk(folder, followlinks=True, onerror=_stop):
+    for parent, _, names in _walk(folder):
         within = Path(parent).relative_to(folder)
         for name in sorted(names):
             stem, suffix = os.path.splitext(name)
@@ -41,8 +47,25 @@ def find_images(folder: Path, ending: str) -> dict[str, str]:
     return path_of
 
 
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk`, through links to folders; one that leads back to a folder above it is not entered. Raises
+    Refused where a folder cannot be listed: half a list would say that the samples of the other half are
+    gone."""
+    above: dict[str, frozenset[tuple[int, int]]] = {}
+    for parent, inner, names in os.walk(folder, followlinks=True, onerror=_stop):
+        status = os.stat(parent)
+        own = above.pop(parent, frozenset()) | {(status.st_dev, status.st_ino)}
+        kept = []
+        for name in inner:
+            below = os.stat(os.path.join(parent, name))
+            if (below.st_dev, below.st_ino) not in own:
+                kept.append(name)
+                above[os.path.join(parent, name)] = own
+        inner[:] = kept
+        yield parent, inner, names
+
+
 def _stop(error: OSError) -> None:
-    """Half a list would say that the samples of the other half are gone."""
     if not isinstance(error, GONE):
         raise refused(error, "the folder cannot be listed", file_of(error)) from error
 
@@ -69,8 +92,8 @@ def listed_keys(list_file: Path) -> list[str]:
     """
     try:
         with touching("the list of a split cannot be read", list_file, passing=ABSENT):
-            lines = list_file.read_text(encoding="utf-8-sig").splitlines()
-    except (*ABSENT, UnicodeDecodeError) as error:
+            lines = read_text(list_file, LIST_BYTES).splitlines()
+    except (*ABSENT, ValueError) as error:
         raise Missing(
             f"the list of a split cannot be read: {error}", where=str(list_file), fix="restore the file"
         ) from error
@@ -94,10 +117,10 @@ def read_bytes(path: Path, *, key: str, kind: str) -> bytes:
     that is no fault of the sample, and --skip-bad must not leave it out."""
     try:
         with touching(f"the {kind} of '{key}' cannot be read", path, passing=ABSENT):
-            return path.read_bytes()
+            return read_regular(path, MAX_FILE_BYTES)
     except FileNotFoundError as error:
         raise _missing_file(kind, key, path) from error
-    except ABSENT as error:
+    except (*ABSENT, ValueError) as error:
         raise unreadable(kind, key, path, error) from error
 
 
@@ -123,9 +146,15 @@ def header_size(path: Path, *, key: str) -> tuple[int, int]:
     try:
         with (
             touching(f"the image of '{key}' cannot be read", path, passing=ABSENT),
-            Image.open(path) as image,
+            open_regular(path, MAX_FILE_BYTES) as file,
+            warnings.catch_warnings(),
         ):
-            return image.height, image.width
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                size = image.height, image.width
+        if size[0] * size[1] > MAX_PIXELS:
+            raise TooManyPixels(*size)
+        return size
     except FileNotFoundError as error:
         raise _missing_file("image", key, path) from error
     except Refused:

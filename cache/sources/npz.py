@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from kdcache.cache.errors import BadSample
+from kdcache.cache.files.unpack import npz_arrays, npz_names
 from kdcache.cache.sources.arrays import SMALL_PX, TEST, TRAIN, VAL, ArraySource, Rows
 from kdcache.cache.sources.contract import Described
 from kdcache.cache.sources.folder import NAMES_FILE, RECORD_FILE, class_names_in
 
 NAMES_ARRAY = "class_names"
 MAX_CLASSES = 1 << 16  # more are no classes but ids of something
-_READ_ERRORS = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+_READ_ERRORS = (OSError, EOFError, ValueError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 class Npz(ArraySource):
@@ -90,16 +91,14 @@ def npz_file(root: Path) -> Path | None:
 
 def _names_in(file: Path) -> tuple[str, ...]:
     try:
-        with zipfile.ZipFile(file) as archive:
-            return tuple(name.removesuffix(".npy") for name in archive.namelist())
+        return npz_names(file)
     except _READ_ERRORS as error:
         raise _bad(file, f"it cannot be opened: {error}") from error
 
 
 def _array(file: Path, name: str) -> np.ndarray:
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return np.asarray(arrays[name])
+        return npz_arrays(file, [name])[0]
     except _READ_ERRORS as error:
         raise _bad(file, f"'{name}' cannot be read: {error}") from error
 

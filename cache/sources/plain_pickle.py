@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from kdcache.cache.files.pickled import check_pickle
+
 _UINT8 = ("u1", "|u1", "B")
 
 
@@ -77,6 +79,7 @@ def read_plain(raw: bytes) -> dict[str, object]:
     Raises UnpicklingError for anything else, without having run any of it.
     """
     try:
+        check_pickle(io.BytesIO(raw), refused=())
         # S301 is about code that a pickle runs; `find_class` above gives it none.
         unpickled = _Unpickler(io.BytesIO(raw), encoding="bytes").load()
         if not isinstance(unpickled, dict):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from kdcache.cache.errors import BadOption, BadSample, Missing
+from kdcache.cache.files.regular import read_text
 from kdcache.cache.sources.boxes import LONG_SIDE_PX, BoxSource, canvas_of, check_box, objects_of
 from kdcache.cache.sources.contract import indented
 from kdcache.cache.sources.folder import NAMES_FILE, class_names_in
@@ -106,10 +107,10 @@ class Yolo(BoxSource):
         path = self.annotation_path(index)
         try:
             with touching(f"the label of '{self.keys[index]}' cannot be read", path, passing=ABSENT):
-                text = path.read_text(encoding="utf-8-sig")
+                text = read_text(path)
         except FileNotFoundError:
             return []
-        except (*ABSENT, UnicodeDecodeError) as error:
+        except (*ABSENT, ValueError) as error:
             raise BadSample(
                 f"the label of '{self.keys[index]}' cannot be read: {error}",
                 where=str(path),
@@ -164,7 +165,12 @@ def _class_names(root: Path) -> tuple[str, ...]:
     path = root / YAML_FILE
     if not path.is_file():
         return class_names_in(root, limit=MAX_CLASSES)
-    names = names_in_yaml(path.read_text(encoding="utf-8-sig"))
+    try:
+        names = names_in_yaml(read_text(path))
+    except (OSError, ValueError) as error:
+        raise BadOption(
+            f"'{path.name}' cannot be read: {error}", where=str(path), fix="write it in UTF-8, or restore it"
+        ) from error
     if not names or len(set(names)) != len(names):
         raise BadOption(
             f"'names' of {YAML_FILE} gives {len(names)} names, {len(set(names))} of them different",

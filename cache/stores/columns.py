@@ -10,8 +10,15 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from kdcache.cache.files.tensors import COLUMNS_HEADER, check_header
+
 SUFFIX = ".safetensors"
 _TEXT, _ENDS = ".text", ".ends"
+FREE_BYTES, BYTES_OF_ROW, MOST_BYTES = (
+    1 << 20,
+    8192,
+    128 << 20,
+)  # numbers of a row take 100, its texts the rest
 
 
 def pack_columns(columns: Mapping[str, np.ndarray | Sequence[str]]) -> bytes:
@@ -28,8 +35,12 @@ def pack_columns(columns: Mapping[str, np.ndarray | Sequence[str]]) -> bytes:
     return packed
 
 
-def read_columns(content: bytes | memoryview) -> dict[str, np.ndarray]:
-    """Every array by name. Raises ValueError for bytes that are no such file."""
+def read_columns(content: bytes | memoryview, rows: int) -> dict[str, np.ndarray]:
+    """Every array by name, of a file of `rows` rows. Raises ValueError for bytes that are no such file, or
+    more than so many rows take."""
+    if len(content) > (most := min(MOST_BYTES, FREE_BYTES + BYTES_OF_ROW * rows)):
+        raise ValueError(f"it has {len(content)} bytes, at most {most} are read for {rows} rows")
+    check_header(content, len(content), COLUMNS_HEADER)
     try:
         arrays: dict[str, np.ndarray] = load(bytes(content))
     except (SafetensorError, KeyError, TypeError) as error:

@@ -22,6 +22,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kdcache.cache.errors import BadCache, BadSample
+from kdcache.cache.files.picture import MAX_PIXELS, picture_size
+from kdcache.cache.files.plain_json import parse_json
 from kdcache.cache.stores.columns import SUFFIX, column, pack_columns, read_columns, text_column
 from kdcache.cache.stores.contract import Buffer, Store, bad_object
 from kdcache.cache.stores.tar_pack import pack_tar
@@ -30,6 +32,7 @@ from kdcache.cache.views.draw import key_hash
 DIGEST_BYTES = 16
 NO_DIGEST = bytes(DIGEST_BYTES)  # of what could not be read
 _MAGIC = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png"}
+_ABOUT_BYTES = 1 << 16  # of a member that tells a key and a size
 _TRUTH = "truth."  # before the names of the truth's own columns
 
 
@@ -130,6 +133,7 @@ class SampleBlock:
         self.valid = column(index, "valid", "uint8", (rows,)).astype(bool)
         self.heights = column(index, "heights", "int32", (rows,)).astype(np.int64)
         self.widths = column(index, "widths", "int32", (rows,)).astype(np.int64)
+        self._check_sizes()
         self.key_hashes = np.asarray([key_hash(key) for key in self.keys], dtype=np.uint64)
         # What the truth keeps here, by name, int64.
         truths = [name for name in index if name.startswith(_TRUTH)]
@@ -141,12 +145,27 @@ class SampleBlock:
         return len(self.keys)
 
     def image(self, row: int) -> np.ndarray:
-        """The encoded image at place `row` of the block, 1-D uint8. Raises BadSample when marked invalid."""
-        return self._span(self._images, row)
+        """The encoded image at place `row` of the block, 1-D uint8. Raises BadSample when marked invalid,
+        BadCache where it claims another size than the index says."""
+        return self._picture(self._span(self._images, row), row, "image")
 
     def label(self, row: int) -> np.ndarray:
-        """The label as it lies in the tar, 1-D uint8. Raises BadSample when the sample is marked invalid."""
-        return self._span(self._labels, row)
+        """The label as it lies in the tar, 1-D uint8. Raises as `image`."""
+        return self._picture(self._span(self._labels, row), row, "label")
+
+    def _picture(self, encoded: np.ndarray, row: int, part: str) -> np.ndarray:
+        """The same bytes, of a size that was declared: memory is taken by what the header claims."""
+        claimed, said = picture_size(encoded.data), (int(self.heights[row]), int(self.widths[row]))
+        if claimed is not None and claimed != said:
+            sizes = f"{claimed[0]}x{claimed[1]} pixels, its index says {said[0]}x{said[1]}"
+            raise bad_object(f"the {part} of '{self.keys[row]}' has {sizes}", self.where)
+        return encoded
+
+    def _check_sizes(self) -> None:
+        """Raises ValueError for an image without pixels, or of more than are decoded."""
+        heights, widths = self.heights[self.valid], self.widths[self.valid]
+        if heights.size and (min(heights.min(), widths.min()) < 1 or (heights * widths).max() > MAX_PIXELS):
+            raise ValueError(f"an image of no pixels, or of more than {MAX_PIXELS}")
 
     def _span(self, spans: np.ndarray, row: int) -> np.ndarray:
         self.require_valid(row)
@@ -184,7 +203,7 @@ def open_samples(store: Store, block: int, rows: int) -> SampleBlock:
     or too short."""
     tar, name = store.open_map(tar_name(block)), index_name(block)
     try:
-        index = read_columns(store.get(name)[0])
+        index = read_columns(store.get(name)[0], rows)
         return SampleBlock(tar, index, rows=rows, name=tar_name(block), where=store.where(tar_name(block)))
     except ValueError as error:
         raise bad_object(f"'{name}' cannot be read: {error}", store.where(name)) from error
@@ -194,7 +213,7 @@ def packed_keys(store: Store, block: int, rows: int) -> tuple[tuple[str, ...], n
     """Keys and validity of a block whose bytes nobody vouches for, from its index; None where it says
     nothing."""
     try:
-        index = read_columns(store.get(index_name(block))[0])
+        index = read_columns(store.get(index_name(block))[0], rows)
         return tuple(text_column(index, "keys", rows)), column(index, "valid", "uint8", (rows,)).astype(bool)
     except (BadCache, ValueError):
         return None
@@ -204,9 +223,12 @@ def keys_in_tar(store: Store, block: int, rows: int) -> tuple[tuple[str, ...], n
     """As `packed_keys`, from the members of the tar; None also where a sample has no members."""
     try:
         with tarfile.open(fileobj=io.BytesIO(store.get(tar_name(block))[0])) as tar:
-            files = [tar.extractfile(member) for member in tar if member.name.endswith(".json")]
-            keys = tuple(str(json.load(file)["key"]) for file in files if file is not None)
-    except (BadCache, tarfile.TarError, ValueError, KeyError, TypeError):
+            members = [m for m in tar if m.name.endswith(".json") and m.isreg() and not m.issparse()]
+            files = [tar.extractfile(member) for member in members]
+            keys = tuple(
+                str(parse_json(file.read(_ABOUT_BYTES))["key"]) for file in files if file is not None
+            )
+    except (BadCache, tarfile.TarError, ValueError, KeyError, TypeError, OverflowError):
         return None
     return (keys, np.ones(rows, dtype=bool)) if len(keys) == rows else None
 

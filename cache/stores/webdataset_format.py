@@ -8,19 +8,24 @@ are views of the mapped tar, as in zarr.
 """
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from kdcache.cache.errors import BadOption
 from kdcache.cache.spec import PartSpec, RowParts, TensorSpec
 from kdcache.cache.stores.contract import Buffer, ShardKey, Store, TargetLayout, bad_object
-from kdcache.cache.stores.json_object import json_bytes, read_json
+from kdcache.cache.stores.json_object import json_bytes, read_bytes
 from kdcache.cache.stores.tar_pack import pack_tar
 from kdcache.cache.stores.zarr_shards import raw_row
 
 FORMAT = 1
 NOT_HERE = -1  # offset of a row without targets
+# Of an index: as every row with fifty targets takes, and of what one tap says of one row.
+FREE_BYTES, BYTES_OF_ROW, MOST_BYTES, BYTES_OF_ENTRY = 1 << 20, 4096, 32 << 20, 32
+
+Offset = Annotated[int, msgspec.Meta(ge=NOT_HERE, lt=1 << 62)]
 
 
 class TarBlock:
@@ -43,10 +48,13 @@ class TarBlock:
         for part, places in self._offsets.items():
             if places.size and int(places.max()) + parts[part].num_bytes > tar.size:
                 raise bad_object(f"'{name}' is truncated: {tar.size} bytes, its index needs more", where)
+            if (places[places >= 0] % np.dtype(parts[part].dtype).itemsize).any():
+                raise bad_object(f"'{name}' is corrupt: its index points between two numbers", where)
 
     def row(self, index: int, part: str) -> np.ndarray:
         """A read-only view of the mapped tar. Raises BadCache when the row is not there."""
-        offset = int(self._offsets[part][index])
+        places = self._offsets[part]
+        offset = int(places[index]) if index < len(places) else NOT_HERE
         if offset < 0:
             raise bad_object(f"row {index} is not in '{self._name}'", self._where)
         spec = self._specs[part]
@@ -117,7 +125,7 @@ class WebdatasetFormat:
     ) -> TarBlock:
         name = tar_name(layout.teacher, shard)
         parts = layout.taps[tap].parts[size_key]
-        offsets = _read_offsets(store, _index_of(name), tap, size_key, parts)
+        offsets = _read_offsets(store, _index_of(name), tap, size_key, parts, layout.shard_samples)
         return TarBlock(store.open_map(name), parts, offsets, name, store.where(name))
 
 
@@ -162,20 +170,49 @@ def _members(
                 yield _Member(name, raw_row(parts[part], spec), tap, part, row, size.size_key, spec)
 
 
+class _Index(msgspec.Struct):
+    """Of an index what every tap has; what one tap says of its rows is decoded when it is asked for."""
+
+    format: int
+    sizes: dict[str, msgspec.Raw]
+    offsets: dict[str, msgspec.Raw]
+    parts: dict[str, msgspec.Raw]
+
+
+class _Part(msgspec.Struct):
+    shape: tuple[int, ...]
+    dtype: str
+
+
 def _read_offsets(
-    store: Store, name: str, tap: str, size_key: str, parts: Mapping[str, PartSpec]
+    store: Store, name: str, tap: str, size_key: str, parts: Mapping[str, PartSpec], shard_samples: int
 ) -> dict[str, np.ndarray]:
     """Offsets per part and row, NOT_HERE where a row has another size. Raises BadCache for disagreement."""
+    content = read_bytes(store, name, min(MOST_BYTES, FREE_BYTES + BYTES_OF_ROW * shard_samples))
     try:
-        index = read_json(store, name)
-        if index["format"] != FORMAT:
-            raise ValueError(f"format {index['format']}, this kdcache reads {FORMAT}")
-        written = index["parts"][tap].get(size_key, {})
-        wanted = {part: {"shape": list(spec.shape), "dtype": spec.dtype} for part, spec in parts.items()}
+        index = msgspec.json.decode(content, type=_Index)
+        if index.format != FORMAT:
+            raise ValueError(f"format {index.format}, this kdcache reads {FORMAT}")
+        described = _decoded(index.parts, tap, dict[str, dict[str, _Part]], FREE_BYTES)
+        written = {part: (one.shape, one.dtype) for part, one in described.get(size_key, {}).items()}
+        wanted = {part: (tuple(spec.shape), spec.dtype) for part, spec in parts.items()}
         if written != wanted:
             raise ValueError(f"'{tap}' at {size_key} is {written or 'absent'}, the manifest says {wanted}")
-        here = np.asarray([size == size_key for size in index["sizes"][tap]], dtype=bool)
-        columns = index["offsets"][tap]
+        most = 1024 + BYTES_OF_ENTRY * shard_samples
+        sizes = _decoded(index.sizes, tap, list[str], most)
+        columns = _decoded(index.offsets, tap, dict[str, list[Offset]], most * len(parts))
+        if any(len(columns[part]) != len(sizes) for part in parts) or len(sizes) > shard_samples:
+            raise ValueError(f"'{tap}' has not one size and one offset for each of its rows")
+        here = np.asarray([size == size_key for size in sizes], dtype=bool)
         return {part: np.where(here, np.asarray(columns[part], dtype=np.int64), NOT_HERE) for part in parts}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except KeyError as error:
+        raise bad_object(f"'{name}' cannot be read: it lacks {error}", store.where(name)) from error
+    except (ValueError, RecursionError) as error:
         raise bad_object(f"'{name}' cannot be read: {error}", store.where(name)) from error
+
+
+def _decoded(column: Mapping[str, msgspec.Raw], tap: str, kind: Any, most: int) -> Any:
+    """What an index says of one tap. Raises KeyError, or ValueError for another type or too much of it."""
+    if len(content := bytes(column[tap])) > most:
+        raise ValueError(f"it says {len(content)} bytes of '{tap}', at most {most} are read")
+    return msgspec.json.decode(content, type=kind)

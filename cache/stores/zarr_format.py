@@ -250,7 +250,7 @@ def _kept_meta(store: Store, name: str) -> dict[str, Any] | None:
 def _read_meta(store: Store, name: str) -> dict[str, Any]:
     try:
         meta = read_json(store, name)
-        if len(meta["shape"]) < 2 or any(type(n) is not int or n < 0 for n in meta["shape"]):
+        if len(meta["shape"]) < 2 or any(type(n) is not int or not 0 <= n < 1 << 53 for n in meta["shape"]):
             raise ValueError("an array of other axes")
     except (ValueError, KeyError, TypeError) as error:
         raise bad_object(f"'{name}' does not describe an array: {error}", store.where(name)) from error

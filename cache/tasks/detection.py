@@ -11,7 +11,7 @@ pads rows of fewer objects.
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import numpy as np
@@ -46,12 +46,16 @@ CLASS, CROWD, AREA, ID = 4, 5, 6, 7  # columns of a parsed truth
 NUM_STORED = 8
 
 
+ClassId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
+Exact = Annotated[int, msgspec.Meta(ge=-(1 << 53), le=1 << 53)]  # as float64 holds them
+
+
 class _Stored(msgspec.Struct, forbid_unknown_fields=True):
     boxes: list[tuple[float, float, float, float]]
-    classes: list[int]
-    crowd: list[int]
+    classes: list[ClassId]
+    crowd: list[Exact]
     area: list[float]
-    ids: list[int]
+    ids: list[Exact]
 
 
 _DECODER = msgspec.json.Decoder(_Stored)

@@ -10,6 +10,7 @@ import numpy as np
 from kdcache.cache.views.view import Geometry, Op, Row, View
 
 NOBODY = -1  # partner of a row that is not mixed
+MAX_RESIZED = 1 << 24  # pixels a side of the image of which a crop shows a part
 
 
 class BlockViews(NamedTuple):
@@ -73,7 +74,7 @@ def check_block_views(views: BlockViews, crop: tuple[int, int] | None, sizes: np
     resized, flip, corner, shape = g[:, 0:2], g[:, 2], g[:, 3:5], g[:, 5:7]
     wanted = sizes[views.valid] if crop is None else np.broadcast_to(np.array(crop), shape.shape)
     good = (shape == wanted).all(1) & (resized >= 1).all(1) & ((flip == 0) | (flip == 1))
-    good &= ((-shape < corner) & (corner < resized)).all(1)
+    good &= ((-shape < corner) & (corner < resized)).all(1) & (resized <= MAX_RESIZED).all(1)
     if not good.all():
         place = int(np.flatnonzero(views.valid)[np.flatnonzero(~good)[0]])
         raise ValueError(f"the view of row {place} cannot be: {views.geometry[place].tolist()}")

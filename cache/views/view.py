@@ -42,6 +42,8 @@ _EFFECTS = {
     **_MIXING,
 }
 _NUMBERS = {**_GEOMETRY, **_EFFECTS}
+_MAX_OPS = 64  # a recipe draws about twenty
+_MAX_NUMBER = 1 << 24  # of pixels, thousandths and colours
 _RANGES = {"turn": (0, 3), "posterize": (0, 8), "mixup": (0, 1000)}  # of the first integer
 _LEGAL = (
     "legal, in this order, each at most once: ('resize', h, w), ('flip',), ('crop', y, x, h, w); then "
@@ -146,6 +148,8 @@ class View(NamedTuple):
         """The view that `to_json` wrote. Raises BadCache for anything but known operations in their order."""
         if not isinstance(plain, list):
             raise _torn(plain)
+        if len(plain) > _MAX_OPS:
+            raise _torn(f"a list of {len(plain)}")
         for op in plain:
             known = isinstance(op, list) and op and isinstance(op[0], str) and op[0] in _NUMBERS
             if not known or not _well_formed(op):
@@ -173,7 +177,7 @@ def _well_formed(op: Sequence[object]) -> bool:
     name, numbers = str(op[0]), list(op[1:])
     if name in _MIXING and not (numbers and isinstance(numbers.pop(), str)):
         return False
-    if len(numbers) != _NUMBERS[name] or any(type(n) is not int for n in numbers):
+    if len(numbers) != _NUMBERS[name] or any(type(n) is not int or abs(n) > _MAX_NUMBER for n in numbers):
         return False
     low, high = _RANGES.get(name, (None, None))
     return low is None or low <= numbers[0] <= high  # type: ignore[operator]
