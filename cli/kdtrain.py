@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich_click import RichOptionPanel
 
 from kdcache.cli.chain import chain
@@ -22,6 +21,7 @@ from kdcache.cli.shared import (
     option,
     written,
 )
+from kdcache.cli.terminal import Terminal, say_error
 from kdcache.cli.train_options import panels, train_option, train_options, typed
 from kdcache.trainer.config import MachineOptions
 
@@ -53,11 +53,11 @@ def _train(given: dict[str, Any], *, resume: bool) -> None:
     from kdcache.trainer.run import train_run
 
     given = typed(given)
-    with TrainDisplay(Console()) as display:
+    with TrainDisplay(Terminal()) as display:
         try:
             train_run(given, home=home_folder(), resume=resume, listen=display)
         except KeyboardInterrupt:
-            click.echo("stopped; add --resume to continue from the last checkpoint", err=True)
+            say_error("stopped; add --resume to continue from the last checkpoint")
             raise SystemExit(EXIT_INTERRUPTED) from None
 
 
@@ -107,7 +107,7 @@ def eval_command(
         _write(out, json.dumps(judged_record(judged, split, given.get("exit_number")), indent=1))
     if records_out is not None:
         _write(records_out, json.dumps(list(judged.records)))
-    show_judged(Console(), judged, split, given.get("exit_number"))
+    show_judged(Terminal(), judged, split, given.get("exit_number"))
 
 
 def _write(path: Path, text: str) -> None:

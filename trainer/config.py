@@ -92,7 +92,7 @@ def read_config(run_dir: Path) -> TrainConfig:
     if not path.is_file():
         raise Missing(f"no run in '{run_dir}'", where=str(path), fix="leave --resume out to start it")
     try:
-        options = tomllib.loads(path.read_text())["options"]
+        options = tomllib.loads(path.read_text(encoding="utf-8"))["options"]
     except (tomllib.TOMLDecodeError, KeyError, UnicodeDecodeError) as error:
         raise BadOption(
             f"{CONFIG_NAME} cannot be read: {error}",

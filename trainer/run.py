@@ -1,7 +1,6 @@
 """A run from the options that a user wrote: start it, continue it, judge it. What the command line calls."""
 
 import itertools
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from kdcache.cache.record.find import caches_dir, find_cache, runs_dir
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source
 from kdcache.cache.trust import consent, names_in, require_trust
+from kdcache.cache.visible import shell_line
 from kdcache.trainer.assemble import assemble
 from kdcache.trainer.config import MachineOptions, TrainConfig, merge_for_resume, read_config, start_words
 from kdcache.trainer.events import Listen, silent
@@ -63,7 +63,7 @@ def _train(given: Mapping[str, Any], *, home: Path, resume: bool, listen: Listen
     try:
         run_source = open_run_source(config, home, output_stride=config.output_stride, generation=generation)
     except LostGeneration as error:
-        again = shlex.join(start_words(config, _free_name(run_dir)))
+        again = shell_line(start_words(config, _free_name(run_dir)))
         fix = f"this run cannot go on; start it anew on what counts now: {again}"
         raise LostGeneration(error.what, where=error.where, fix=fix) from error
     if not resume:

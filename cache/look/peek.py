@@ -21,6 +21,7 @@ from kdcache.cache.reader.rows import feed_with_truth
 from kdcache.cache.tasks.contract import AnsweredRow
 from kdcache.cache.tasks.panels import PANEL_PX
 from kdcache.cache.tasks.table import task_of
+from kdcache.cache.visible import drawable
 
 TITLE_PX = 18
 PANELS_ACROSS = 6
@@ -149,5 +150,5 @@ def _compose(panels: Sequence[Panel]) -> Image.Image:
         x, y = place % across * PANEL_PX, place // across * line
         shown = Image.fromarray(pixels).resize((PANEL_PX - 2, height), Image.Resampling.NEAREST)
         sheet.paste(shown, (x, y + TITLE_PX))
-        draw.text((x + 4, y + 3), title, fill="black")
+        draw.text((x + 4, y + 3), drawable(title), fill="black")
     return sheet

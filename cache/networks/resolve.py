@@ -4,7 +4,6 @@ to print.
 
 import os
 import re
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from kdcache.cache.networks.run_card import (
 from kdcache.cache.networks.weights import SUFFIXES
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import task_of
+from kdcache.cache.visible import shell_word
 
 
 def resolve_teacher(
@@ -247,5 +247,5 @@ def _untrained(name: str, parsed: NetworkName, task: Task) -> BadOption:
     return BadOption(
         f"teacher '{name}' is the network {parsed}, and nobody has trained its {rules.head}",
         where="--teacher (no run has this name)",
-        fix=f"kdtrain --loss none --student {shlex.quote(name)} --run {run} --data {rules.example_data}:DIR",
+        fix=f"kdtrain --loss none --student {shell_word(name)} --run {run} --data {rules.example_data}:DIR",
     )

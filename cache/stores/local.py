@@ -15,7 +15,6 @@ import itertools
 import mmap
 import os
 import re
-import shlex
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,6 +28,7 @@ from kdcache.cache.fingerprint import RunningDigest, digest_bytes
 from kdcache.cache.stores.contract import REPAIR, Buffer, bad_object
 from kdcache.cache.stores.contract import ObjectRecord as ObjectRecord
 from kdcache.cache.stores.inside import path_inside
+from kdcache.cache.visible import shell_line
 
 MAX_MAPS = 1024  # the kernel allows 65530 maps per process; whoever holds an array keeps its own map alive
 WRITE_BYTES = 16 << 20  # 16 MiB per write call: bounds what one call holds, and gives Ctrl-C a chance
@@ -237,7 +237,7 @@ def _clear_folder(path: Path) -> None:
 
 
 def _in_the_way(path: Path, there: str, wanted: str) -> BadCache:
-    aside = shlex.join(["mv", str(path), f"{path}.aside"])
+    aside = shell_line(["mv", str(path), f"{path}.aside"])
     return BadCache(
         f"'{path.name}' is {there} that kdcache did not make, {wanted} of the cache belongs there",
         where=str(path),

@@ -7,7 +7,7 @@ from pathlib import Path
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text`; a kill at any moment leaves the old content or the new one."""
     temporary = path.with_name(f".tmp-{path.name}")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     sync(temporary)
     os.replace(temporary, path)
     sync(path.parent)
