@@ -55,6 +55,11 @@ class TrainConfig(MachineOptions, StreamOptions, StudentOptions, StepOptions, Fo
         help="A method or a sum: none, kd, afdcd, 'cwd(tau=4,weight=3)+kd', package.module:Class. "
         "'kdtrain methods' lists all.",
     )
+    recipe: str | None = option(  # 'afdcd' or 'afdcd@camvid'
+        None,
+        help="A published script's optimizer, rate, length, batch, crop and views: afdcd, cirkd@camvid. What "
+        "you write wins. 'kdtrain methods' lists all.",
+    )
     seed: int = option(0, legal=NOT_NEGATIVE)
 
     @property

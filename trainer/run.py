@@ -19,6 +19,7 @@ from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source
 from kdcache.cache.trust import consent, names_in, require_trust
 from kdcache.cache.visible import shell_line
+from kdcache.losses.plan.recipes import published
 from kdcache.trainer.assemble import assemble
 from kdcache.trainer.config import MachineOptions, TrainConfig, merge_for_resume, read_config, start_words
 from kdcache.trainer.events import Listen, silent
@@ -38,7 +39,8 @@ from kdcache.trainer.loop import train
 from kdcache.trainer.ranks import ranks_of
 from kdcache.trainer.steps.contract import RunParts
 from kdcache.trainer.steps.options import check_one_length
-from kdcache.trainer.stream.run_source import open_run_source, resolve_run_source
+from kdcache.trainer.steps.recipe import with_recipe
+from kdcache.trainer.stream.run_source import dataset_of, open_run_source, resolve_run_source
 from kdcache.trainer.students.exits import load_exit
 
 
@@ -85,6 +87,10 @@ def started(given: Mapping[str, Any], home: Path) -> TrainConfig:
     """The configuration of a new run, its data or cache and its name decided."""
     check_one_length(given)
     config = resolve_run_source(TrainConfig(**{"run": "unnamed", **given}), home)
+    if config.recipe:
+        recipe = published(config.recipe, dataset_of(config, home))
+        options = with_recipe(given, recipe, fresh=config.data is not None)
+        config = resolve_run_source(TrainConfig(**{"run": "unnamed", **options}), home)
     return replace(config, run=given.get("run") or _name(config))
 
 

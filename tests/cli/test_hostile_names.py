@@ -212,3 +212,21 @@ def test_the_streams_are_left_as_they_were() -> None:
     with terminal.AnyEncoding():
         pass
     assert sys.stdout.errors == before
+
+
+def test_a_usage_error_still_says_how_the_command_is_used() -> None:
+    said = CliRunner().invoke(kdcache, ["verify", "--rows", "\x1b"])
+    assert said.exit_code == 2 and "Usage: " in said.stderr and "verify" in said.stderr
+
+
+def test_a_run_keeps_every_name_whatever_the_encoding_is(tmp_path: Path) -> None:
+    """config.toml holds class names; TOML is UTF-8 wherever it is written."""
+    code = (
+        "import sys; from pathlib import Path; from kdcache.trainer.folder.atomic_file import write_text; "
+        "write_text(Path(sys.argv[1]), 'T\\xfcr \\u732b')"
+    )
+    poor = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    path = tmp_path / "config.toml"
+    command = [sys.executable, "-c", code, str(path)]
+    subprocess.run(command, env={**os.environ, **poor}, check=True, capture_output=True)
+    assert path.read_bytes() == "Tür 猫".encode()
