@@ -7,9 +7,12 @@ Every child also inherits the built-in that a caller would catch. Commands print
 import difflib
 from collections.abc import Iterable
 
+from kdcache.cache.visible import visible, visible_lines
+
 
 class KdError(Exception):
-    """What is wrong, where, and what to do. ``str()`` shows the three parts on three lines."""
+    """What is wrong, where, and what to do. ``str()`` shows the three parts on three lines, with what came
+    from data as it can be seen; the parts themselves keep it as it is."""
 
     def __init__(self, what: str, *, where: str, fix: str) -> None:
         super().__init__(what)
@@ -18,7 +21,8 @@ class KdError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        return f"{self.what}\n  where: {self.where}\n  fix:   {self.fix}"
+        what, where = visible(self.what), visible(self.where)
+        return f"{what}\n  where: {where}\n  fix:   {visible_lines(self.fix)}"
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         # Keyword-only parts do not survive the default pickling that worker processes use.

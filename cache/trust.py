@@ -7,12 +7,12 @@ modules: `--teacher my.nets:make` is consent for all of `my.nets`.
 
 import importlib
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from kdcache.cache.errors import BadOption
+from kdcache.cache.visible import shell_line
 
 OPTION = "--trust"
 # Rooms whose own functions and classes a file may name: they compute on tensors. Not all of kdcache: other
@@ -59,7 +59,7 @@ def current_command() -> tuple[str, ...]:
 def command_with(*options: str) -> str:
     """What was typed with `options` behind it, to be typed; '' for a call from Python."""
     typed = current_command()
-    return shlex.join([*typed, *options]) if typed else ""
+    return shell_line([*typed, *options]) if typed else ""
 
 
 def typed_option(flag: str) -> bool:
@@ -100,4 +100,4 @@ def _line(strange: Sequence[str]) -> str:
     if line := command_with(*options):
         return line
     calls = "; ".join(f"trust({path!r})" for path in strange)
-    return f"{calls} of kdcache.cache.trust, or on a command line {shlex.join(options)}"
+    return f"{calls} of kdcache.cache.trust, or on a command line {shell_line(options)}"

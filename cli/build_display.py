@@ -3,9 +3,6 @@
 import time
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
 from kdcache.cache.build.build import BuildEvents
 from kdcache.cache.build.plan import Plan
 from kdcache.cache.build.predict import Prediction
@@ -15,6 +12,7 @@ from kdcache.cache.build.samples.survey import Survey
 from kdcache.cache.errors import size_text
 from kdcache.cache.record.advice import advised
 from kdcache.cache.views.sets import ViewSet
+from kdcache.cli.terminal import Terminal
 
 FIRST_ESTIMATE_ROWS = 20  # rows after which the time left means something
 MUCH_PADDING = 0.5  # of a canvas
@@ -36,17 +34,13 @@ def view_title(views: ViewSet) -> str:
 class BuildDisplay:
     """Progress bar on a terminal, plain lines elsewhere. Use as a context manager around `build_cache`."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=console,
-            disable=not console.is_terminal,
-        )  # fmt: skip
+    def __init__(self, terminal: Terminal) -> None:
+        self.terminal = terminal
+        self._bar = terminal.bar("", "rate")
         self._total = self._done = self._warm = 0  # rows; those of the first batch pay for warming up
         self._last_line_s = self._start_s = 0.0
-        self._samples: TaskID | None = None
-        self._targets: TaskID | None = None
+        self._samples: int | None = None
+        self._targets: int | None = None
 
     def __enter__(self) -> "BuildDisplay":
         self._bar.start()
@@ -70,10 +64,9 @@ class BuildDisplay:
         """What could not be put back, which the data may not have any more."""
         if repaired.lost:
             blocks = ", ".join(map(str, sorted(repaired.lost)))
-            self.console.print(
+            self.terminal.say(
                 f"could not be put back: {repaired.lost_samples} samples of the lost blocks {blocks}; those "
                 "that the data still has are made anew, as they are now",
-                highlight=False,
             )
 
     def surveyed(self, survey: Survey) -> None:
@@ -87,59 +80,53 @@ class BuildDisplay:
         for title, keys in listed:
             if keys:
                 more = f" and {len(keys) - LISTED_KEYS} more" if len(keys) > LISTED_KEYS else ""
-                self.console.print(
+                self.terminal.say(
                     f"{title}: {len(keys)} ({', '.join(keys[:LISTED_KEYS])}{more})",
-                    highlight=False,
-                    markup=False,
                 )
         if survey.differs and not survey.renewed:
             advice = advised("the cache keeps them as they were; renew it with: kdcache build --update")
-            self.console.print(advice, highlight=False, soft_wrap=True)
+            self.terminal.say(advice)
 
     def repairing(self, rows: int, num_bytes: int) -> None:
         """What the teacher computes again before it is known what else is to do."""
-        self.console.print(
-            f"to put back {size_text(num_bytes)} of targets ({rows} teacher rows)", highlight=False
-        )
+        self.terminal.say(f"to put back {size_text(num_bytes)} of targets ({rows} teacher rows)")
         self._total += rows
-        self._targets = self._bar.add_task("repairs", total=rows or None, rate="")
+        self._targets = self._bar.add_task("repairs", total=rows or None)
 
     def planned(self, plan: Plan, prediction: Prediction, assignment: Assignment) -> None:
         m = plan.manifest
-        say = self.console.print
-        say(plan.choice, highlight=False)
-        say(f"cache    {plan.root}" + ("  (exists: continuing)" if plan.existed else ""), highlight=False)
+        say = self.terminal.say
+        say(plan.choice)
+        say(f"cache    {plan.root}" + ("  (exists: continuing)" if plan.existed else ""))
         say(
             f"samples  {len(plan.source.keys)} of {m.data['name']} split '{m.data['split']}', shards of "
             f"{m.shard_samples}"
         )
         for note in plan.source.notes:
-            say(f"         {note}", highlight=False, markup=False)
-        say(f"views    {', '.join(view_title(v) for v in m.views)}", highlight=False)
+            say(f"         {note}")
+        say(f"views    {', '.join(view_title(v) for v in m.views)}")
         for tap in m.taps:
             spec = tap.spec(*(m.views[0].crop or m.crop))
-            say(f"tap      {tap.name}: {'x'.join(map(str, spec.shape))} {tap.codec}", highlight=False)
+            say(f"tap      {tap.name}: {'x'.join(map(str, spec.shape))} {tap.codec}")
         say(
             f"to write {size_text(prediction.target_bytes)} of targets ({prediction.rows} teacher "
             f"rows), about "
             f"{size_text(prediction.sample_bytes)} of samples; {size_text(prediction.free_bytes)} free; "
             f"at most {size_text(prediction.flight_bytes)} in memory in flight",
-            highlight=False,
         )
         self._say_padding(prediction.padding)
         self._total += prediction.rows
         packing = sum(len(keys) for keys in assignment.to_pack.values())
-        self._samples = self._bar.add_task("samples", total=packing or None, rate="", visible=bool(packing))
+        self._samples = self._bar.add_task("samples", total=packing or None, shown=bool(packing))
         self._targets = self._bar.add_task(
-            "targets", total=prediction.rows or None, rate="", visible=bool(prediction.rows)
+            "targets", total=prediction.rows or None, shown=bool(prediction.rows)
         )
 
     def _say_padding(self, share: float) -> None:
         if share > MUCH_PADDING:
-            self.console.print(
+            self.terminal.say(
                 f"{share:.0%} of the canvas is padding, on average: a --crop of the images' shape shows as "
                 "much and costs the teacher less",
-                highlight=False,
             )
 
     def packed(self, samples: int) -> None:
@@ -155,18 +142,15 @@ class BuildDisplay:
         rate_hz = (self._done - self._warm) / elapsed_s if elapsed_s > 0 else 0.0
         shown = f"{rate_hz:.1f} rows/s" if rate_hz and self._done - self._warm >= FIRST_ESTIMATE_ROWS else ""
         if self._targets is not None:
-            self._bar.update(self._targets, advance=rows, rate=shown)
-        if not self.console.is_terminal and shown and now_s - self._last_line_s > PLAIN_EVERY_S:
+            self._bar.update(self._targets, advance=rows, said=shown)
+        if not self.terminal.is_live and shown and now_s - self._last_line_s > PLAIN_EVERY_S:
             self._last_line_s = now_s
             left_s = (
                 max(0, self._total - self._done) / rate_hz
             )  # damage may leave more to do than was planned
-            self.console.print(
-                f"{self._done}/{self._total} rows, {shown}, {left_s:.0f} s left", highlight=False
-            )
+            self.terminal.say(f"{self._done}/{self._total} rows, {shown}, {left_s:.0f} s left")
 
     def skipped(self, keys: Sequence[str]) -> None:
-        self.console.print(
+        self.terminal.say(
             f"skipped {len(keys)} bad samples, their rows are marked invalid: {', '.join(keys)}",
-            highlight=False,
         )

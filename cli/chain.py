@@ -1,7 +1,6 @@
 """`kdtrain chain`: students that teach each other in turn, in the commands that a user would type."""
 
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,9 @@ from rich_click import RichCommand, RichOptionPanel
 
 from kdcache.cache.errors import BadOption
 from kdcache.cache.trust import OPTION, names_in
+from kdcache.cache.visible import shell_line
 from kdcache.cli.shared import EXIT_INTERRUPTED, consented, home_folder, option, per_task, written
+from kdcache.cli.terminal import Terminal, say_error
 from kdcache.cli.train_options import FIRST_PANEL, panels, train_options, typed
 from kdcache.trainer.config import TrainConfig
 
@@ -63,7 +64,7 @@ def chain(context: click.Context, /, **_: Any) -> None:
         options = {name: value for name, value in given.items() if name != "networks"}
         _chain(networks, options, consented(context))
     except KeyboardInterrupt:
-        click.echo("stopped; the same command continues the chain", err=True)
+        say_error("stopped; the same command continues the chain")
         raise SystemExit(EXIT_INTERRUPTED) from None
 
 
@@ -86,7 +87,7 @@ def _chain(networks: tuple[str, ...], given: Mapping[str, Any], trusted: Sequenc
     for place, link in enumerate(links):
         options = _training(link, given, loss=loss if place else "none", cache=cache)
         state = "new" if dry else state_of(home, link, typed(options))
-        click.echo(f"link {place + 1} of {len(links)}: {link.network}, run {link.run}, {state}")
+        Terminal().say(f"link {place + 1} of {len(links)}: {link.network}, run {link.run}, {state}")
         if state != "finished":
             resumed = ["--resume"] if state == "begun" else []
             _run(["kdtrain", "--run", link.run, *_arguments(options), *resumed], trusted, dry=dry)
@@ -94,7 +95,7 @@ def _chain(networks: tuple[str, ...], given: Mapping[str, Any], trusted: Sequenc
             _run(_building(link, given, loss), trusted, dry=dry)
             cache = f"CACHE_OF_{link.run}" if dry else cache_of(home, link).name
     if not dry:
-        click.echo(f"the chain is complete: {_runs(home, links)}")
+        Terminal().say(f"the chain is complete: {_runs(home, links)}")
 
 
 def _check_alone(given: Mapping[str, Any]) -> None:
@@ -146,10 +147,10 @@ def _run(command: list[str], trusted: Sequence[str], *, dry: bool) -> None:
     """
     named = names_in(command)
     command += [word for name in trusted if name not in named for word in (OPTION, name)]
-    click.echo(f"$ {shlex.join(command)}")
+    Terminal().say(f"$ {shell_line(command)}")
     status = 0 if dry else execute(command)
     if status:
-        click.echo("the chain stops here; the same command continues it", err=True)
+        say_error("the chain stops here; the same command continues it")
         raise SystemExit(status)
 
 

@@ -1,11 +1,9 @@
 """`kdcache compact`: a fresh cache of what still counts in one."""
 
 import click
-from rich.console import Console
 
 from kdcache.cli.shared import home_folder
-
-CONSOLE = Console()
+from kdcache.cli.terminal import Terminal
 
 
 @click.command()
@@ -24,7 +22,4 @@ def compact(cache: str | None, out: str) -> None:
             f"'{out}' is no name of a cache", where="--out", fix="give a plain name, such as --out small"
         )
     copied = copy(find_cache(cache, home, besides=out), home / out)
-    CONSOLE.print(
-        f"{copied.samples} samples, {copied.shards} shards copied; the cache is {copied.root}",
-        highlight=False, markup=False,
-    )  # fmt: skip
+    Terminal().say(f"{copied.samples} samples, {copied.shards} shards copied; the cache is {copied.root}")

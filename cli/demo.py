@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from kdcache.cache.errors import size_text
+from kdcache.cache.visible import shell_line
+from kdcache.cli.terminal import Table, Terminal, say_error
 
 TEACHER, STUDENT = "deeplabv3:resnet18", "deeplabv3:test_resnet"  # 13 and 1 million weights
 TEACHER_STEPS, STUDENT_STEPS = 700, 400
@@ -40,7 +40,7 @@ RUNS = {
 )
 def demo(out: Path) -> None:
     """Draw a dataset, train a teacher, cache it, train students; print one table and two pictures."""
-    console = Console()
+    terminal = Terminal()
     home = out.resolve()
     start_s = time.monotonic()
     data = f"demo:{home / 'data'}"
@@ -54,23 +54,18 @@ def demo(out: Path) -> None:
         ["kdtrain", "--loss", LOSS, "--run", LOSS, *student],
     ]
     home.mkdir(parents=True, exist_ok=True)
-    console.print(
-        f"working in {out}; every command below can be typed by hand with KDCACHE_HOME={out}", highlight=False
-    )
+    terminal.say(f"working in {out}; every command below can be typed by hand with KDCACHE_HOME={out}")
     for command in steps:
-        _run(command, home, console)
-    _results(home, console)
+        _run(command, home, terminal)
+    _results(home, terminal)
     _pictures(home, data)
-    console.print(
-        f"{time.monotonic() - start_s:.0f} s; pictures: {out}/predictions.png, {out}/peek.png",
-        highlight=False,
-    )
+    terminal.say(f"{time.monotonic() - start_s:.0f} s; pictures: {out}/predictions.png, {out}/peek.png")
 
 
-def _run(command: list[str], home: Path, console: Console) -> None:
+def _run(command: list[str], home: Path, terminal: Terminal) -> None:
     """Run one command with its log in the demo's folder; a run that is there already is continued."""
-    shown = " ".join(command).replace(str(home), home.name)
-    console.print(f"[bold]$ {shown}[/bold]", highlight=False, soft_wrap=True)
+    shown = shell_line(command).replace(str(home), home.name)
+    terminal.say(f"$ {shown}", style="bold")
     if "--run" in command and (home / "runs" / command[command.index("--run") + 1]).is_dir():
         command = [*command, "--resume"]
     log = home / f"{command[command.index('--run') + 1] if '--run' in command else 'build'}.log"
@@ -80,12 +75,12 @@ def _run(command: list[str], home: Path, console: Console) -> None:
         module = [sys.executable, "-m", f"kdcache.cli.{command[0]}", *command[1:]]
         done = subprocess.run(module, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
-        click.echo(log.read_text()[-2000:], err=True)
+        say_error(log.read_text(encoding="utf-8", errors="surrogateescape")[-2000:].rstrip())
         raise SystemExit(done.returncode)
-    console.print(f"  {time.monotonic() - start_s:.0f} s, log {log.name}", highlight=False)
+    terminal.say(f"  {time.monotonic() - start_s:.0f} s, log {log.name}")
 
 
-def _results(home: Path, console: Console) -> None:
+def _results(home: Path, terminal: Terminal) -> None:
     """The table, from what the runs and the cache recorded."""
     from kdcache.cache.reader.cache import open_cache
     from kdcache.cache.record.find import find_cache
@@ -108,7 +103,7 @@ def _results(home: Path, console: Console) -> None:
         table.add_row(*row)
         records.append(dict(zip(("run", "miou", "step_ms", "cache", "teacher_forwards"), row, strict=True)))
     (home / "table.json").write_text(json.dumps(records, indent=1) + "\n")
-    console.print(table)
+    terminal.show(table)
 
 
 def _pictures(home: Path, data: str) -> None:

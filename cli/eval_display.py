@@ -4,28 +4,27 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
+from kdcache.cli.terminal import Table, Terminal
 
 if TYPE_CHECKING:
     from kdcache.trainer.run import Judged
 
 
-def show_judged(console: Console, judged: "Judged", split: str, exit_number: int | None) -> None:
+def show_judged(terminal: Terminal, judged: "Judged", split: str, exit_number: int | None) -> None:
     from kdcache.trainer.judge.metrics import shown
 
     metrics, what = judged.metrics, judged.run_dir.name
     if exit_number is not None:
         what += f", exit {exit_number}"
-    _line(console, f"{what} on {judged.data}, {split}: {metrics.num_images} images")
+    terminal.say(f"{what} on {judged.data}, {split}: {metrics.num_images} images")
     if judged.teacher:
-        _line(console, judged.teacher)
+        terminal.say(judged.teacher)
     table = Table("class", metrics.per_class_title, box=None)
     for name, ratio in metrics.per_class.items():
         table.add_row(name, "absent" if math.isnan(ratio) else f"{100 * ratio:.2f}")
-    console.print(table)
+    terminal.show(table)
     for name, value in metrics.named().items():
-        _line(console, f"{name} {shown(name, value)}")
+        terminal.say(f"{name} {shown(name, value)}")
 
 
 def judged_record(judged: "Judged", split: str, exit_number: int | None) -> dict[str, Any]:
@@ -46,7 +45,3 @@ def judged_record(judged: "Judged", split: str, exit_number: int | None) -> dict
 def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
     """JSON has no NaN."""
     return {name: None if math.isnan(value) else value for name, value in figures.items()}
-
-
-def _line(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from kdcache.cache.build.options import GIB, MAX_SHARD_BYTES, BuildOptions, parse_tap
 from kdcache.cache.spec import PRECISIONS, Need, Task
@@ -26,8 +25,8 @@ from kdcache.cli.shared import (
     parse_size,
     per_task,
 )
+from kdcache.cli.terminal import Terminal, say_error
 
-CONSOLE = Console()
 DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(BuildOptions)}
 _HELP = dict(help_option_names=["-h", "--help"])
 
@@ -160,19 +159,19 @@ def build(
         memory_bytes=parse_size(memory), output_stride=output_stride, weights=weights, seed=seed,
         keep_empty=keep_empty, skip_bad=skip_bad, update=update, repair=repair, check=check,
     )  # fmt: skip
-    quiet = int(os.environ.get("RANK", "0")) > 0
-    with BuildDisplay(Console(quiet=quiet)) as display:
+    terminal = Terminal(quiet=int(os.environ.get("RANK", "0")) > 0)
+    with BuildDisplay(terminal) as display:
         try:
             report = build_cache(options, display.events())
         except KeyboardInterrupt:
-            click.echo("stopped; finished shards are kept, the same command continues", err=True)
+            say_error("stopped; finished shards are kept, the same command continues")
             raise SystemExit(EXIT_INTERRUPTED) from None
     if report.shards:
-        Console(quiet=quiet).print(f"wrote {report.rows} rows; the cache is [bold]{report.root}[/bold]")
+        terminal.say(f"wrote {report.rows} rows; the cache is ", strong=report.root)
     elif report.settled:
-        Console(quiet=quiet).print(f"settled in generation {report.generation} of [bold]{report.root}[/bold]")
+        terminal.say(f"settled in generation {report.generation} of ", strong=report.root)
     else:
-        Console(quiet=quiet).print(f"nothing to do: [bold]{report.root}[/bold] is complete")
+        terminal.say("nothing to do: ", strong=report.root, rest=" is complete")
 
 
 def _needs_of(losses: str | None) -> Callable[[Task], tuple[Need, ...]] | None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich_click import RichOptionPanel
 
 from kdcache.cli.chain import chain
@@ -24,6 +23,7 @@ from kdcache.cli.shared import (
     write_result,
     written,
 )
+from kdcache.cli.terminal import Terminal, say_error
 from kdcache.cli.train_options import panels, train_option, train_options, typed
 from kdcache.trainer.config import MachineOptions
 
@@ -55,11 +55,11 @@ def _train(given: dict[str, Any], *, resume: bool) -> None:
     from kdcache.trainer.run import train_run
 
     given = typed(given)
-    with TrainDisplay(Console()) as display:
+    with TrainDisplay(Terminal()) as display:
         try:
             train_run(given, home=home_folder(), resume=resume, listen=display)
         except KeyboardInterrupt:
-            click.echo("stopped; add --resume to continue from the last checkpoint", err=True)
+            say_error("stopped; add --resume to continue from the last checkpoint")
             raise SystemExit(EXIT_INTERRUPTED) from None
 
 
@@ -108,11 +108,11 @@ def eval_command(
         if path is not None:  # what would stop the writing is said before an hour of judging
             make_folder_of(path)
     judged = evaluate_run(run, home=home_folder(), split=split, **given)
-    show_judged(Console(), judged, split, given.get("exit_number"))
     if out is not None:
         write_result(out, json.dumps(judged_record(judged, split, given.get("exit_number")), indent=1))
     if records_out is not None:
         write_result(records_out, json.dumps(list(judged.records)))
+    show_judged(Terminal(), judged, split, given.get("exit_number"))
 
 
 for _command in (chain, methods):

@@ -5,14 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from kdcache.cache.errors import BadOption
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import task_names
 from kdcache.cli.shared import P, R, crop_option, home_folder, option, parse_crop
-
-CONSOLE = Console()
+from kdcache.cli.terminal import Terminal
 
 
 def _cache_option(function: Callable[P, R]) -> Callable[P, R]:
@@ -42,10 +40,9 @@ def show(cache: str | None, named: str | None, keys: bool) -> None:
 
     opened = open_cache(find_cache(_one_cache(cache, named), home_folder() / "caches"))
     if keys:
-        for index in opened.living.tolist():
-            click.echo(opened.key(index))
+        Terminal().list_lines(opened.key(index) for index in opened.living.tolist())
         return
-    print_cache(opened, CONSOLE)
+    print_cache(opened, Terminal())
 
 
 @click.command()
@@ -69,12 +66,13 @@ def verify(
 
     home = home_folder()
     root = find_cache(_one_cache(cache, named), home / "caches")
-    good = check_seals(root, CONSOLE)
-    good = good and (not pixels or check_pixels(root, CONSOLE))
+    terminal = Terminal()
+    good = check_seals(root, terminal)
+    good = good and (not pixels or check_pixels(root, terminal))
     if good and deep:
         from kdcache.cache.look.teacher import manifest_teacher
 
-        good = check_deeply(root, manifest_teacher(root, home / "runs", weights, teacher), rows, CONSOLE)
+        good = check_deeply(root, manifest_teacher(root, home / "runs", weights, teacher), rows, terminal)
     if not good:
         raise SystemExit(1)
 
@@ -97,7 +95,7 @@ def peek(key: str, cache: str | None, view: int, out: Path) -> None:
     from kdcache.cache.record.find import find_cache
 
     titles = draw(open_cache(find_cache(cache, home_folder() / "caches")), key, view, out)
-    CONSOLE.print(f"{out}: {', '.join(titles)}", highlight=False)
+    Terminal().say(f"{out}: {', '.join(titles)}")
 
 
 @click.command()
@@ -140,8 +138,8 @@ def taps(
     network, default = network_for_listing(teacher, runs, classes, output_stride, task, weights)
     size = parse_crop(crop) or default
     read = f", weights {weights}{peeled(network)}" if weights else ""
-    CONSOLE.print(f"{network.name}, input {size[0]}x{size[1]}{read}", highlight=False, soft_wrap=True)
-    CONSOLE.print(taps_table(network, size))
+    terminal = Terminal()
+    terminal.say(f"{network.name}, input {size[0]}x{size[1]}{read}")
+    terminal.show(taps_table(network, size))
     if modules:
-        for path in module_paths(network):
-            click.echo(path)
+        terminal.list_lines(module_paths(network))

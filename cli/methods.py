@@ -1,27 +1,26 @@
 """`kdtrain methods`: every method as a table; `kdtrain methods NAME`: one entry with all its options."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from kdcache.cache.tasks.table import task_names
 from kdcache.cli.shared import option
+from kdcache.cli.terminal import GRID, Table, Terminal
 
 if TYPE_CHECKING:
     from kdcache.losses.plan.catalogue import Entry, OptionRow
 
 COLUMNS = ("method", "source", "reads", "cacheable", "extra modules", "weight and defaults", "published")
+RECIPE_COLUMNS = ("recipe", "methods", "data sets", "options", "source", "not as published")
 WIDE = 150  # columns of a terminal from which on the whole table can be read
 
 
 @click.command("methods", context_settings=dict(help_option_names=["-h", "--help"]))
 @click.argument("name", required=False)
 @option("--task", type=click.Choice(task_names()), text="Only methods for this task.")
-@option("--markdown", is_flag=True, text="The table as docs/methods.md holds it.")
+@option("--markdown", is_flag=True, text="The tables as docs/methods.md holds them.")
 def methods(name: str | None, task: str | None, markdown: bool) -> None:
     """List what --loss can name, or show one method with every option, default and unit.
 
@@ -32,20 +31,24 @@ def methods(name: str | None, task: str | None, markdown: bool) -> None:
     """
     # Imported here: help and usage errors should not wait seconds for torch.
     from kdcache.losses.plan.catalogue import entries, entry
+    from kdcache.losses.plan.recipes import RECIPES
 
-    console = Console(soft_wrap=False)
+    terminal = Terminal()
     if name is not None:
-        _show(console, entry(name))
+        _show(terminal, entry(name))
         return
     listed = [e for e in entries() if task is None or task in e.tasks]
     if markdown:
-        click.echo("\n".join(markdown_table(listed)))
+        terminal.list_lines((*markdown_table(listed), "", *markdown_recipes()))
         return
-    console.print(_whole(listed) if console.width >= WIDE else _short(listed))
+    terminal.show(_whole(listed) if terminal.width >= WIDE else _short(listed))
     more = (
-        "" if console.width >= WIDE else f"; sources, modules, defaults and results: from {WIDE} columns on"
+        "" if terminal.width >= WIDE else f"; sources, modules, defaults and results: from {WIDE} columns on"
     )
-    console.print(f"one of them with every option: kdtrain methods NAME{more}", highlight=False)
+    terminal.say(f"one of them with every option: kdtrain methods NAME{more}")
+    names = {one.name for one in listed}
+    recipes = [title for title, recipe in RECIPES.items() if names & set(recipe.losses)]
+    terminal.say(f"recipes of whole runs, kdtrain --recipe NAME: {', '.join(recipes)}")
 
 
 def _short(listed: Iterable["Entry"]) -> Table:
@@ -53,7 +56,7 @@ def _short(listed: Iterable["Entry"]) -> Table:
     for one in listed:
         tasks = " ".join(word[:3] for word in one.tasks)
         cells = (one.name, one.method.title, _teacher(one), one.method.cacheable, tasks)
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*cells)
     return table
 
 
@@ -63,7 +66,7 @@ def _whole(listed: Iterable["Entry"]) -> Table:
     for name in COLUMNS:
         table.add_column(name, overflow="fold")  # a link that is cut off leads nowhere
     for one in listed:
-        table.add_row(*(Text(cell) for cell in _cells(one)))
+        table.add_row(*_cells(one))
     return table
 
 
@@ -96,28 +99,60 @@ def _teacher(e: "Entry") -> str:
     return " | ".join(dict.fromkeys(parts))
 
 
-def _show(console: Console, e: "Entry") -> None:
+def _show(terminal: Terminal, e: "Entry") -> None:
     from kdcache.losses.plan.catalogue import common_options
 
     m = e.method
-    console.print(f"[bold]{e.name}[/bold]: {m.title}", highlight=False)
-    facts = Table.grid(padding=(0, 2))
+    terminal.say(f"{e.name}: {m.title}", style="bold")
+    facts = Table(**GRID)
     for label, text in (
         ("source", m.source),
         ("code", m.code),
         ("tasks", ", ".join(e.tasks)),
-        ("reads", "\n".join(e.reads)),
-        ("weight", "\n".join(e.weights)),
-        ("companions", "\n".join(e.companions) or "none"),
+        ("reads", e.reads),
+        ("weight", e.weights),
+        ("companions", e.companions or "none"),
         ("cacheable", m.cacheable),
         ("modules", m.modules),
-        ("settings", "\n".join(part for part in (*e.settings, m.defaults) if part) or "none"),
+        ("settings", tuple(part for part in (*e.settings, m.defaults) if part) or "none"),
+        ("recipes", tuple(recipe_lines(e.name)) or "none"),
         ("published", m.published or "-"),
     ):
         facts.add_row(label, text)
-    console.print(facts, highlight=False, markup=False)
-    console.print(_options("options", e.options))
-    console.print(_options("options of every term", common_options()))
+    terminal.show(facts)
+    terminal.show(_options("options", e.options))
+    terminal.show(_options("options of every term", common_options()))
+
+
+def markdown_recipes() -> Iterator[str]:
+    """The lines of the table of recipes in docs/methods.md."""
+    from kdcache.losses.plan.recipes import RECIPES
+    from kdcache.trainer.steps.recipe import written_options
+
+    yield f"| {' | '.join(RECIPE_COLUMNS)} |"
+    yield "|" + "---|" * len(RECIPE_COLUMNS)
+    for name, one in RECIPES.items():
+        own = [f"`{data}` {written_options(options)}".rstrip() for data, options in one.datasets.items()]
+        cells = (
+            f"`{name}`",
+            ", ".join(one.losses),
+            "; ".join(own),
+            written_options(one.options),
+            one.source,
+            "; ".join(one.unlike) or "-",
+        )
+        yield f"| {' | '.join(cells)} |"
+
+
+def recipe_lines(loss: str) -> Iterator[str]:
+    """'afdcd@camvid: --lr 0.02 ...; its source; what it leaves out', of one method."""
+    from kdcache.losses.plan.recipes import published, recipe_names
+    from kdcache.trainer.steps.recipe import written_options
+
+    for name in recipe_names(loss):
+        one = published(name, None)
+        left_out = f"; not as published: {'; '.join(one.recipe.unlike)}" if one.recipe.unlike else ""
+        yield f"{name}: {written_options(one.options)} ({one.recipe.source}{left_out})"
 
 
 def _options(title: str, rows: Iterable["OptionRow"]) -> Table:

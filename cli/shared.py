@@ -19,6 +19,7 @@ from kdcache.cache.tasks.contract import TaskKind
 from kdcache.cache.tasks.table import task_names, task_of
 from kdcache.cache.trust import OPTION, consent, current_command, names_in
 from kdcache.cache.views import crop as crop_size
+from kdcache.cli.terminal import AnyEncoding, say_error, visible_usage
 
 EXIT_KD_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
@@ -42,6 +43,15 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
         super().__init__(*arguments, **attributes)
         self.params.append(trust_option())
 
+    def main(self, *arguments: Any, **attributes: Any) -> Any:
+        with AnyEncoding():
+            return super().main(*arguments, **attributes)
+
+    def make_context(self, *arguments: Any, **attributes: Any) -> click.Context:
+        with visible_usage():
+            made: click.Context = super().make_context(*arguments, **attributes)
+        return made
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[_TYPED] = list(args)
         rest: list[str] = super().parse_args(ctx, args)
@@ -53,7 +63,7 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
         try:
             if (folder := current_folder()) not in sys.path:
                 sys.path.append(folder)
-            with consent(names_in(_without_data(typed)), [str(ctx.info_name), *typed]):
+            with visible_usage(), consent(names_in(_without_data(typed)), [str(ctx.info_name), *typed]):
                 return super().invoke(ctx)
         except KdError as error:
             _end(error)
@@ -70,7 +80,7 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
 
 
 def _end(error: KdError) -> NoReturn:
-    click.echo(f"error: {advised(str(error))}", err=True)
+    say_error(f"error: {advised(str(error))}")
     sys.exit(EXIT_KD_ERROR)
 
 

@@ -5,9 +5,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from rich.console import Console
-from rich.table import Table
-
 from kdcache.cache.errors import BadOption, size_text
 from kdcache.cache.look.size import codecs_are_trusted, retired_bytes
 from kdcache.cache.look.verify import unfinished
@@ -16,13 +13,14 @@ from kdcache.cache.reader.cache import Cache
 from kdcache.cache.record.layout import bytes_per_row
 from kdcache.cache.spec import members_of
 from kdcache.cli.build_display import view_title
+from kdcache.cli.terminal import GRID, Table, Terminal
 
 
-def print_cache(cache: Cache, console: Console) -> None:
+def print_cache(cache: Cache, terminal: Terminal) -> None:
     """Teacher, data, views, taps with shape, codec and bytes, shards, digests, and the losses it can
     serve."""
     m = cache.manifest
-    facts = Table.grid(padding=(0, 2))
+    facts = Table(**GRID)
     facts.add_row("cache", str(cache.root))
     facts.add_row(
         "teacher",
@@ -42,14 +40,14 @@ def print_cache(cache: Cache, console: Console) -> None:
     for views in m.views:
         facts.add_row("views", f"{view_title(views)}  digest {views.digest()}")
     facts.add_row("generation", _generation_text(cache))
-    console.print(facts, highlight=False)
-    console.print(_tap_table(cache))
+    terminal.show(facts)
+    terminal.show(_tap_table(cache))
     if len(cache.generation.retired):
         known = codecs_are_trusted(m)  # else nobody may ask how large a row is
         freed = f"about {size_text(retired_bytes(cache))}" if known else "their room"
         advice = f"'kdcache compact --cache {cache.root.name} --out NAME' frees {freed}"
-        console.print(advice, highlight=False, soft_wrap=True)  # a command that is cut cannot be typed
-    console.print(f"losses it can serve: {', '.join(_losses(cache))}", highlight=False)
+        terminal.say(advice)
+    terminal.say(f"losses it can serve: {', '.join(_losses(cache))}")
 
 
 def _generation_text(cache: Cache) -> str:

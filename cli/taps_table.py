@@ -3,11 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from rich.table import Table
-
 from kdcache.cache.codecs.table import default_codec, make_codec
 from kdcache.cache.errors import size_text
 from kdcache.cache.networks.network import Network
+from kdcache.cli.terminal import Table
 
 
 class Row(NamedTuple):

@@ -4,11 +4,7 @@ import time
 from collections.abc import Mapping
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
-
+from kdcache.cli.terminal import Table, Terminal
 from kdcache.trainer.events import Evaluated, Event, RunFinished, RunStarted, Saved, StepsDone
 from kdcache.trainer.judge.metrics import shown
 
@@ -18,21 +14,13 @@ PLAIN_EVERY_S = 10.0  # a log file gets a line this often instead of a live one
 class TrainDisplay:
     """Listens to a run; use as a context manager around it, and pass it as `listen`."""
 
-    def __init__(self, console: Console, *, plain_every_s: float = PLAIN_EVERY_S) -> None:
-        self.console = console
+    def __init__(self, terminal: Terminal, *, plain_every_s: float = PLAIN_EVERY_S) -> None:
+        self.terminal = terminal
         self._plain_every_s = plain_every_s
         self._last_line_s = -plain_every_s  # so that the first steps show at once
         self._steps = 0
-        self._bar = Progress(
-            TextColumn("step"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[state]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("train", total=None, state="")
+        self._bar = terminal.bar("step", "state", width=20)
+        self._task = self._bar.add_task("train", total=None)
 
     def __enter__(self) -> "TrainDisplay":
         return self
@@ -50,11 +38,8 @@ class TrainDisplay:
             self._stepped(event)
         elif isinstance(event, Evaluated):
             best = " (best so far)" if event.best else ""
-            self.console.print(
+            self.terminal.say(
                 f"step {event.step}: {event.split} {metrics_text(event.metrics)}{best}",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
             )
         elif isinstance(event, Saved):
             pass  # a line per checkpoint says nothing that the next --resume does not
@@ -63,44 +48,40 @@ class TrainDisplay:
 
     def _started(self, event: RunStarted) -> None:
         self._steps = event.steps
-        self.console.print(f"run {event.run}", style="bold", markup=False)
+        self.terminal.say(f"run {event.run}", style="bold")
         for title, value in event.summary.items():
-            self.console.print(f"  {title:<10} {value}", highlight=False, markup=False, soft_wrap=True)
+            self.terminal.say(f"  {title:<10} {value}")
         if event.loss_rows:
-            self.console.print(loss_table(event.loss_rows))
+            self.terminal.show(loss_table(event.loss_rows))
         for note in event.notes:
-            self.console.print(f"  note: {note}", highlight=False, markup=False, soft_wrap=True)
+            self.terminal.say(f"  note: {note}")
         if event.start:
-            self.console.print(f"continues after step {event.start}", highlight=False)
+            self.terminal.say(f"continues after step {event.start}")
         self._bar.update(self._task, total=event.steps, completed=event.start)
         self._bar.start()
 
     def _stepped(self, event: StepsDone) -> None:
         state = state_text(event)
-        self._bar.update(self._task, completed=event.step, state=state)
+        self._bar.update(self._task, completed=event.step, said=state)
         now = time.monotonic()
-        if not self.console.is_terminal and now - self._last_line_s >= self._plain_every_s:
+        if not self.terminal.is_live and now - self._last_line_s >= self._plain_every_s:
             self._last_line_s = now
-            self.console.print(
-                f"step {event.step}/{self._steps} {state}", highlight=False, markup=False, soft_wrap=True
-            )
+            self.terminal.say(f"step {event.step}/{self._steps} {state}")
 
     def _finished(self, event: RunFinished) -> None:
         self._bar.stop()
         told = ("step", event.score_name)  # of the best student and of the last one
         figures = {k: v for k, v in event.metrics.items() if k.rpartition("/")[2] in told}
-        self.console.print(
-            f"finished {event.steps} steps: {event.run_dir}", style="bold", markup=False, soft_wrap=True
-        )
+        self.terminal.say(f"finished {event.steps} steps: {event.run_dir}", style="bold")
         if figures:
-            self.console.print(f"  {metrics_text(figures)}", highlight=False, markup=False, soft_wrap=True)
+            self.terminal.say(f"  {metrics_text(figures)}")
 
 
 def loss_table(rows: tuple[tuple[str, ...], ...]) -> Table:
     """Terms, weights, taps and options; the first row is the heading."""
     table = Table(*rows[0], box=None, pad_edge=False, padding=(0, 2, 0, 2))
     for row in rows[1:]:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*row)
     return table
 
 

@@ -26,7 +26,7 @@ Panel = tuple[str, tuple[str, ...]]  # title, flags
 _FIELDS: "dict[str, Field[Any]]" = {one.name: one for one in fields(TrainConfig)}
 # What a run is, from several sections; the other panels show a section each, without these.
 FIRST_PANEL = "What is trained"
-_FIRST = ("student", "loss", "run", "seed")
+_FIRST = ("student", "loss", "recipe", "run", "seed")
 _SECTIONS: tuple[tuple[str, type[Section]], ...] = (
     ("Pixels and targets", StreamOptions),
     ("Student", StudentOptions),

@@ -1,12 +1,7 @@
 """`kdcache verify`: what was checked, what is not as it must be, and what to do. Each check says whether all
 is well."""
 
-import shlex
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from kdcache.cache.look.verify import deep_check, pixel_check, problems, undescribed, unfinished
 from kdcache.cache.networks.network import Network
@@ -15,60 +10,56 @@ from kdcache.cache.record.advice import CACHES, cache_word
 from kdcache.cache.record.copied import finishing_line, is_unfinished_copy
 from kdcache.cache.record.generation import Generation, list_generations, newest_generation
 from kdcache.cache.trust import OPTION, command_with
+from kdcache.cache.visible import shell_word
 from kdcache.cli.shared import home_folder
-
-# A command that is broken into two lines cannot be typed again.
-_AS_TYPED: Any = {"highlight": False, "markup": False, "soft_wrap": True}
+from kdcache.cli.terminal import Table, Terminal
 
 
-def check_seals(root: Path, console: Console) -> bool:
+def check_seals(root: Path, terminal: Terminal) -> bool:
     """Everything that the newest generation counts; also says what no generation counts yet."""
     bad = list(problems(root))
     for problem in bad:
-        console.print(f"{problem.title}: {problem.text}", style="red", highlight=False, markup=False)
+        terminal.say(f"{problem.title}: {problem.text}", style="red")
     if bad:
-        word = shlex.quote(cache_word(root, home_folder() / CACHES))
+        word = shell_word(cache_word(root, home_folder() / CACHES))
         advice = list(dict.fromkeys(problem.fix for problem in bad if problem.fix))
         if not all(problem.fix for problem in bad):
             advice.append(f"run: kdcache build --cache {word} --repair")
-        # a command that is broken into two lines cannot be typed again
-        console.print(f"{len(bad)} problems; {'; then '.join(advice)}", **_AS_TYPED)
+        terminal.say(f"{len(bad)} problems; {'; then '.join(advice)}")
         return False
     if is_unfinished_copy(root):
-        console.print("this copy of a cache is not finished: nothing in it counts yet", highlight=False)
-        console.print(f"finish it with: {finishing_line(root)}", **_AS_TYPED)
+        terminal.say("this copy of a cache is not finished: nothing in it counts yet")
+        terminal.say(f"finish it with: {finishing_line(root)}")
         return True
     generation = newest_generation(root) if list_generations(root) else None
     if generation is None:
-        console.print("no build of this cache has finished: nothing in it counts yet", highlight=False)
+        terminal.say("no build of this cache has finished: nothing in it counts yet")
     else:
-        _say_undescribed(generation, console)
-        console.print(
+        _say_undescribed(generation, terminal)
+        terminal.say(
             f"generation {generation.number}: {len(generation.seals)} shards checked, "
             f"{generation.num_living} samples, {len(generation.retired)} retired, 0 damaged",
-            highlight=False,
         )
     if later := unfinished(root):
-        console.print(
+        terminal.say(
             f"{len(later)} shards are recorded that no generation counts: a build did not end; "
             "the same 'kdcache build' finishes it",
-            highlight=False,
         )
     return True
 
 
-def _say_undescribed(generation: Generation, console: Console) -> None:
+def _say_undescribed(generation: Generation, terminal: Terminal) -> None:
     """What was left out, because it needs code that nobody trusts, and the line that includes it."""
     if taps := undescribed(generation):
         codecs = dict.fromkeys(tap.codec for tap in taps)
         line = command_with(*(word for codec in codecs for word in (OPTION, codec)))
-        console.print(
+        terminal.say(
             f"descriptions of the arrays of {', '.join(tap.name for tap in taps)} were not compared: that "
-            f"takes code of somebody's own; if you trust it: {line}", **_AS_TYPED,
-        )  # fmt: skip
+            f"takes code of somebody's own; if you trust it: {line}"
+        )
 
 
-def check_pixels(root: Path, console: Console) -> bool:
+def check_pixels(root: Path, terminal: Terminal) -> bool:
     """The teacher's input of every living row, made again."""
     cache = open_cache(root)
     count = 0
@@ -79,21 +70,20 @@ def check_pixels(root: Path, console: Console) -> bool:
 
     other = list(pixel_check(cache, seen=seen))
     for row in other:
-        console.print(
-            f"'{row.key}' view {row.view}: other pixels than the teacher saw", style="red",
-            highlight=False, markup=False,
-        )  # fmt: skip
-    console.print(f"pixels of {count} rows made again, {len(other)} differ", highlight=False)
+        terminal.say(
+            f"'{row.key}' view {row.view}: other pixels than the teacher saw",
+            style="red",
+        )
+    terminal.say(f"pixels of {count} rows made again, {len(other)} differ")
     if other:
-        console.print(
+        terminal.say(
             "the image pipeline of now is another one (DALI's version, the device), or the cache is: "
             "verify where it was built, or build it again here",
-            highlight=False,
         )
     return not other
 
 
-def check_deeply(root: Path, teacher: Network, rows: int, console: Console) -> bool:
+def check_deeply(root: Path, teacher: Network, rows: int, terminal: Terminal) -> bool:
     """The teacher's answers, computed again."""
     table = Table("target", "rows", "largest error", "stated bound", "relative L2")
     errors = deep_check(root, teacher, rows)
@@ -105,11 +95,11 @@ def check_deeply(root: Path, teacher: Network, rows: int, console: Console) -> b
             f"{error.bound:.3g}",
             f"{error.relative_l2:.2e}",
         )
-    console.print(table)
+    terminal.show(table)
     for error in errors:
         for row in error.beyond:
-            console.print(
-                f"{row}: '{error.target}' is further from the teacher than its bound", style="red",
-                highlight=False, markup=False,
-            )  # fmt: skip
+            terminal.say(
+                f"{row}: '{error.target}' is further from the teacher than its bound",
+                style="red",
+            )
     return not any(error.beyond for error in errors)

@@ -240,3 +240,49 @@ def test_foreign_code_is_imported_in_one_place() -> None:
         and (getattr(node, "attr", None) or getattr(node, "id", None)) in ("import_module", "__import__")
     ]
     assert sorted(calls) == ["cache/tasks/table.py", "cache/trust.py"]
+
+
+def past_the_door(file: str, tree: ast.AST) -> Iterator[str]:
+    """What speaks to a terminal beside cli/terminal.py: rich itself, click's or Python's own printing, a
+    stream; and a text that rich would read as markup."""
+    doors = ("rich", "click.echo", "click.secho", "click.style", "print", "sys.stdout", "sys.stderr")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Name) and ast.unparse(node) in doors:
+            yield f"{file}:{node.lineno} {ast.unparse(node)}"
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+            yield from (f"{file}:{node.lineno} {n}" for n in names if n.partition(".")[0] == "rich")
+        elif isinstance(node, ast.Attribute) and node.attr == "from_markup":
+            yield f"{file}:{node.lineno} from_markup"
+
+
+def test_nothing_is_said_past_the_door_to_the_terminal() -> None:
+    """What came from data would be obeyed there."""
+    files = [(file, tree) for file, tree, _ in sources() if file != "cli/terminal.py"]
+    assert len(files) > 200
+    assert [one for file, tree in files for one in past_the_door(file, tree)] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'console.print(f"[bold]{name}[/bold]")\nfrom rich.console import Console',
+        "import rich",
+        "click.echo(key)",
+        "print(key)",
+        "sys.stderr.write(key)",
+    ],
+)
+def test_a_way_past_the_door_is_seen(line: str) -> None:
+    assert list(past_the_door("cli/x.py", ast.parse(line)))
+    assert not list(past_the_door("cli/x.py", ast.parse("terminal.say(key)")))
+
+
+def test_no_markup_is_read_behind_the_door() -> None:
+    """rich reads a plain str as markup: the door gives it Text alone, and columns of a bar that read none."""
+    tree = next(tree for file, tree, _ in sources() if file == "cli/terminal.py")
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    named = {ast.unparse(call.func): call for call in calls}
+    assert not any(name.endswith("from_markup") for name in named)
+    columns = [call for call in calls if ast.unparse(call.func) == "TextColumn"]
+    assert columns and all("markup=False" in ast.unparse(call) for call in columns)

@@ -26,11 +26,17 @@ TASK_HOMES = (
 )
 TASK_ATTRIBUTES = ("tasks", "task_settings", "task_clip", "refused")  # of loss classes
 # Room -> all that it may import of the project besides itself.
-BOTTOM = ("cache.spec", "cache.errors", "cache.fingerprint", "cache.files", "cache.system")
+BOTTOM = (
+    *("cache.spec", "cache.errors", "cache.visible", "cache.fingerprint"),
+    *("cache.files", "cache.system"),
+)
 DOORS: Mapping[str, tuple[str, ...]] = {
     "cache.files": (),
     "cache.views": ("cache.spec", "cache.errors"),
-    "cache.tasks": ("cache.spec", "cache.grid", "cache.errors", "cache.views.view", "cache.boxes"),
+    "cache.tasks": (
+        *("cache.spec", "cache.grid", "cache.errors", "cache.visible"),
+        *("cache.views.view", "cache.boxes"),
+    ),
     "cache.images": (*BOTTOM, "cache.views"),
     "cache.stores": (*BOTTOM, "cache.views"),
     "losses": (

@@ -26,6 +26,7 @@ from kdcache.cache.sources.table import open_source, splits
 from kdcache.cache.tasks.table import task_of
 from kdcache.losses.loss_set import LossSet
 from kdcache.losses.plan.plan import LossPlan, TermRow, parse_losses
+from kdcache.losses.plan.recipes import published
 from kdcache.trainer.config import TrainConfig
 from kdcache.trainer.folder.checkpoint import list_checkpoints
 from kdcache.trainer.folder.home import find_run
@@ -33,6 +34,7 @@ from kdcache.trainer.judge.judge import judge, judge_of
 from kdcache.trainer.ranks import Ranks
 from kdcache.trainer.steps.contract import Evaluate, RunParts
 from kdcache.trainer.steps.options import SCHEDULES
+from kdcache.trainer.steps.recipe import recipe_lines
 from kdcache.trainer.stream.batch import BatchLayout
 from kdcache.trainer.stream.choose import choose_stream
 from kdcache.trainer.stream.mean_targets import sources_of
@@ -68,8 +70,7 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
     init_line = _begin_with(config, home, student, losses)
     inherit_line = _inherit(config, home, run_source, student, teacher)
     evaluate, eval_note = _validation(run_source, ranks, config)
-    data_notes = run_source.source.notes if run_source.source is not None else ()
-    notes = (*data_notes, *plan.notes, *losses.notes, *network_of(student).notes)
+    notes = (*_data_notes(config, run_source), *plan.notes, *losses.notes, *network_of(student).notes)
     notes = (*notes, teacher_line, init_line, inherit_line, eval_note)
     return RunParts(
         student=student,
@@ -86,6 +87,15 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
         step_form=plan.step_form,
         teacher=teacher if plan.step_form == "generator" else None,
     )
+
+
+def _data_notes(config: TrainConfig, run_source: RunSource) -> tuple[str, ...]:
+    """What the source says of itself, and a recipe of this data set."""
+    notes = tuple(run_source.source.notes) if run_source.source is not None else ()
+    if not config.recipe:
+        return notes
+    recipe = published(config.recipe, run_source.dataset)
+    return (*notes, *recipe_lines(recipe, config, loss=config.loss, fresh=config.data is not None))
 
 
 def student_taps(plan: LossPlan, student: Network | SeveralStudents) -> tuple[str, ...]:

@@ -55,6 +55,11 @@ class TrainConfig(MachineOptions, StreamOptions, StudentOptions, StepOptions, Fo
         help="A method or a sum: none, kd, afdcd, 'cwd(tau=4,weight=3)+kd', package.module:Class. "
         "'kdtrain methods' lists all.",
     )
+    recipe: str | None = option(  # 'afdcd' or 'afdcd@camvid'
+        None,
+        help="A published script's optimizer, rate, length, batch, crop and views: afdcd, cirkd@camvid. What "
+        "you write wins. 'kdtrain methods' lists all.",
+    )
     seed: int = option(0, legal=NOT_NEGATIVE)
 
     @property
@@ -92,7 +97,7 @@ def read_config(run_dir: Path) -> TrainConfig:
     if not path.is_file():
         raise Missing(f"no run in '{run_dir}'", where=str(path), fix="leave --resume out to start it")
     try:
-        options = tomllib.loads(path.read_text())["options"]
+        options = tomllib.loads(path.read_text(encoding="utf-8"))["options"]
     except (tomllib.TOMLDecodeError, KeyError, UnicodeDecodeError) as error:
         raise BadOption(
             f"{CONFIG_NAME} cannot be read: {error}",

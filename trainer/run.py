@@ -1,7 +1,6 @@
 """A run from the options that a user wrote: start it, continue it, judge it. What the command line calls."""
 
 import itertools
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,8 @@ from kdcache.cache.record.find import caches_dir, find_cache, runs_dir
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source
 from kdcache.cache.trust import consent, names_in, require_trust
+from kdcache.cache.visible import shell_line
+from kdcache.losses.plan.recipes import published
 from kdcache.trainer.assemble import assemble
 from kdcache.trainer.config import MachineOptions, TrainConfig, merge_for_resume, read_config, start_words
 from kdcache.trainer.events import Listen, silent
@@ -38,7 +39,8 @@ from kdcache.trainer.loop import train
 from kdcache.trainer.ranks import ranks_of
 from kdcache.trainer.steps.contract import RunParts
 from kdcache.trainer.steps.options import check_one_length
-from kdcache.trainer.stream.run_source import open_run_source, resolve_run_source
+from kdcache.trainer.steps.recipe import with_recipe
+from kdcache.trainer.stream.run_source import dataset_of, open_run_source, resolve_run_source
 from kdcache.trainer.students.exits import load_exit
 
 
@@ -63,7 +65,7 @@ def _train(given: Mapping[str, Any], *, home: Path, resume: bool, listen: Listen
     try:
         run_source = open_run_source(config, home, output_stride=config.output_stride, generation=generation)
     except LostGeneration as error:
-        again = shlex.join(start_words(config, _free_name(run_dir)))
+        again = shell_line(start_words(config, _free_name(run_dir)))
         fix = f"this run cannot go on; start it anew on what counts now: {again}"
         raise LostGeneration(error.what, where=error.where, fix=fix) from error
     if not resume:
@@ -85,6 +87,10 @@ def started(given: Mapping[str, Any], home: Path) -> TrainConfig:
     """The configuration of a new run, its data or cache and its name decided."""
     check_one_length(given)
     config = resolve_run_source(TrainConfig(**{"run": "unnamed", **given}), home)
+    if config.recipe:
+        recipe = published(config.recipe, dataset_of(config, home))
+        options = with_recipe(given, recipe, fresh=config.data is not None)
+        config = resolve_run_source(TrainConfig(**{"run": "unnamed", **options}), home)
     return replace(config, run=given.get("run") or _name(config))
 
 

@@ -38,7 +38,7 @@ MUTANTS = [
     ("the command that would build the other cache leaves out the split", "build_words", '!= "train"',
      '== ""', "tests/cli/test_build_amp.py"),
     ("the command that would build the other cache is not quoted", "chosen_precision",
-     'shlex.join([*build_words(old), "--amp", amp])', '" ".join([*build_words(old), "--amp", amp])',
+     'shell_line([*build_words(old), "--amp", amp])', '" ".join([*build_words(old), "--amp", amp])',
      "tests/cli/test_build_amp.py"),
     ("a deep check computes in float32 whatever the cache's precision", "deep_check",
      "in_precision(cache.manifest.precision, ", 'in_precision("fp32", ',

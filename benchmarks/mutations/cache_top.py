@@ -24,7 +24,7 @@ MUTANTS = [
     ("a mean is taken although it is kept itself", "members_of", "if need in names:", "if False:", MEMBERS),
     ("a tap is taken for a member of an ensemble", "members_of", "if first not in taps)", "if first)", KEPT),
     # ---- errors
-    ("errors do not say what to do", "KdError.__str__", "  fix:   {self.fix}", "", SHOWN),
+    ("errors do not say what to do", "KdError.__str__", "  fix:   {visible_lines(self.fix)}", "", SHOWN),
     ("errors lose their parts between processes", "KdError.__reduce__",
      "return _rebuild, (type(self), self.what, self.where, self.fix)", "return super().__reduce__()",
      f"{ERRORS}::test_an_error_comes_whole_out_of_another_process"),

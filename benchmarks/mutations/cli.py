@@ -57,7 +57,7 @@ MUTANTS = [
     # errors
     ("an error exits with 1", "EXIT_KD_ERROR", "2", "1", REFUSED),
     ("an error exits with 0", "KdGroup.invoke", "sys.exit(EXIT_KD_ERROR)", "return None", REFUSED),
-    ("an error goes to stdout", "KdGroup.invoke", ', err=True)', ")", REFUSED),
+    ("an error goes to stdout", "terminal:say_error", ", file=sys.stderr)", ")", REFUSED),
     ("an error's place is not printed", "KdGroup.invoke", 'str(error)', 'str(error.what)', REFUSED),
     ("a fault of the program is an error of the user", "KdGroup.invoke", "except KdError as",
      "except Exception as", f"{BUILD}::test_a_fault_of_the_program_keeps_its_traceback"),
@@ -92,8 +92,8 @@ MUTANTS = [
     # looking
     ("verify with damage exits with 0", "look:verify", "SystemExit(1)", "SystemExit(0)",
      "tests/cli/test_owner_commands.py::test_verify_reports_damage_with_exit_status_1"),
-    ("verify compares 8 rows whatever was typed", "look:verify", "weights, teacher), rows, CONSOLE)",
-     "weights, teacher), 8, CONSOLE)", VERIFY),
+    ("verify compares 8 rows whatever was typed", "look:verify", "weights, teacher), rows, terminal)",
+     "weights, teacher), 8, terminal)", VERIFY),
     ("verify never runs the teacher", "look:verify", "if good and deep:", "if deep and not good:", VERIFY),
     ("verify runs the teacher of another name", "look:verify", "weights, teacher), rows", "weights), rows",
      VERIFY),

@@ -303,7 +303,7 @@ MUTANTS = [
     (
         "what verify left out is not said",
         "check_seals",
-        "_say_undescribed(generation, console)",
+        "_say_undescribed(generation, terminal)",
         "pass",
         f"{STRANGERS}::test_digests_of_a_strange_codecs_cache_are_checked_without_running_it",
     ),

@@ -6,7 +6,6 @@ only fills in what is not said again. Nothing here writes; nothing here runs a f
 """
 
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +41,7 @@ from kdcache.cache.trust import consent, require_trust
 from kdcache.cache.views.draw import QUARTERS
 from kdcache.cache.views.recipe import Recipe, parse_recipe
 from kdcache.cache.views.sets import MIRROR_OF, ViewSet, extend_views, parse_views, whole_kind
+from kdcache.cache.visible import shell_line
 
 OTHER_HOME = "for another form, build a cache of its own under another $KDCACHE_HOME"
 
@@ -230,7 +230,7 @@ def _same_identity(old: Manifest, identity: dict[str, object], root: Path) -> No
                 f"the cache was made with {difference(key, old.identity.get(key), value)}",
                 where=str(root),
                 fix="another teacher, dataset, precision, crop or recipe gets a cache of its own: "
-                + (shlex.join(words) if key in ("crop", "recipe") else "build without --cache"),
+                + (shell_line(words) if key in ("crop", "recipe") else "build without --cache"),
             )
 
 

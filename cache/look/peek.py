@@ -6,7 +6,6 @@ their task draws answers, other vectors as grey squares from their lowest to the
 """
 
 import math
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from kdcache.cache.system import touching, user_path
 from kdcache.cache.tasks.contract import AnsweredRow
 from kdcache.cache.tasks.panels import PANEL_PX
 from kdcache.cache.tasks.table import task_of
+from kdcache.cache.visible import drawable, shell_word
 
 TITLE_PX = 18
 PANELS_ACROSS = 6
@@ -58,7 +58,7 @@ def _require_picture(out: Path) -> None:
     raise BadOption(
         f"'{out.name}' does not end as the name of a picture does",
         where=f"--out {out}",
-        fix=f"name a PNG: --out {shlex.quote(str(out.with_name(out.name + '.png')))}",
+        fix=f"name a PNG: --out {shell_word(str(out.with_name(out.name + '.png')))}",
     )
 
 
@@ -166,5 +166,5 @@ def _compose(panels: Sequence[Panel]) -> Image.Image:
         x, y = place % across * PANEL_PX, place // across * line
         shown = Image.fromarray(pixels).resize((PANEL_PX - 2, height), Image.Resampling.NEAREST)
         sheet.paste(shown, (x, y + TITLE_PX))
-        draw.text((x + 4, y + 3), title, fill="black")
+        draw.text((x + 4, y + 3), drawable(title), fill="black")
     return sheet

@@ -1,6 +1,5 @@
 """The teacher behind a cache, rebuilt to check it; and any teacher, built to list its taps."""
 
-import shlex
 from pathlib import Path
 
 from kdcache.cache.errors import BadCache, BadOption
@@ -15,6 +14,7 @@ from kdcache.cache.record.manifest import Manifest, read_manifest
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import task_of
 from kdcache.cache.trust import command_with, is_trusted, require_trust, typed_option
+from kdcache.cache.visible import shell_line
 
 
 def own_teacher(manifest: Manifest | None, cache: str = "") -> str:
@@ -35,7 +35,7 @@ def own_teacher(manifest: Manifest | None, cache: str = "") -> str:
         raise BadOption(
             f"the cache names its teacher by a path, which is not followed: '{name}'",
             where=where,
-            fix=f"if you trust it: {command_with(*words) or shlex.join(words)}",
+            fix=f"if you trust it: {command_with(*words) or shell_line(words)}",
         )
     factories = [m for m in members if ":" in m and not is_library(m)]
     if not all(is_trusted(factory) for factory in factories):

@@ -4,7 +4,6 @@ to print.
 
 import os
 import re
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -38,6 +37,7 @@ from kdcache.cache.networks.weights import OtherClasses
 from kdcache.cache.networks.weights_file import named_file
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import task_of
+from kdcache.cache.visible import shell_word
 
 
 def resolve_teacher(
@@ -281,5 +281,5 @@ def _untrained(name: str, parsed: NetworkName, task: Task) -> BadOption:
     return BadOption(
         f"teacher '{name}' is the network {parsed}, and nobody has trained its {rules.head}",
         where="--teacher (no run has this name)",
-        fix=f"kdtrain --loss none --student {shlex.quote(name)} --run {run} --data {rules.example_data}:DIR",
+        fix=f"kdtrain --loss none --student {shell_word(name)} --run {run} --data {rules.example_data}:DIR",
     )

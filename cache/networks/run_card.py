@@ -8,7 +8,6 @@ after a kill between the two renames finds the waiting weights by the card's dig
 import hashlib
 import json
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.spec import Task
 from kdcache.cache.system import touching
 from kdcache.cache.tasks.table import read_task
+from kdcache.cache.visible import shell_line, shell_word
 
 CARD = "network.json"
 STUDENT = "student.safetensors"
@@ -104,11 +104,11 @@ def same_data(spec: str, other: str) -> bool:
 def classes_fix(run: str, card: RunCard, spec: str) -> str:
     """What to do where the classes of the data `spec` are not those of a run."""
     if not same_data(spec, card.data):
-        return f"use the data of the run: --data {shlex.quote(card.data)}"
+        return f"use the data of the run: --data {shell_word(card.data)}"
     words = ["kdtrain", "--loss", "none", "--student", card.config.name, "--data", spec, "--run", f"{run}-2"]
     return (
         "these are the data of the run, changed since: put their classes back, or train a teacher on them "
-        f"as they are now: {shlex.join(words)}"
+        f"as they are now: {shell_line(words)}"
     )
 
 

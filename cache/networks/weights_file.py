@@ -8,7 +8,6 @@ import json
 import math
 import os
 import pickle
-import shlex
 import shutil
 import sys
 import zipfile
@@ -29,6 +28,7 @@ from kdcache.cache.files.tensors import check_tensor_file
 from kdcache.cache.files.unpack import check_stored
 from kdcache.cache.networks.unwrapping import unwrap
 from kdcache.cache.system import touching, user_path
+from kdcache.cache.visible import shell_line, shell_word
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 KEY_MARK = "#"
@@ -169,7 +169,7 @@ def _holds_more(path: Path, refusal: str) -> BadWeights:
         f"refused: the file is a pickle that holds more than tensors and could run code ({shown})",
         where=str(path),
         fix=f"keep only the tensors ({trust}): {_conversion(path, made, classes if harmless else [])} "
-        f"and then --weights {shlex.quote(str(made))}",
+        f"and then --weights {shell_word(str(made))}",
     )
 
 
@@ -185,7 +185,7 @@ def _conversion(path: Path, made: Path, harmless: Sequence[str]) -> str:
         "torch.save({k: v for k, v in d.items() if torch.is_tensor(v) or isinstance(v, dict) and v and "
         f"all(map(torch.is_tensor, v.values()))}}, {json.dumps(str(made))})"
     )
-    return shlex.join([_python(), "-c", program])
+    return shell_line([_python(), "-c", program])
 
 
 def _python() -> str:

@@ -6,9 +6,10 @@ lies elsewhere.
 """
 
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
+
+from kdcache.cache.visible import shell_word
 
 CACHES = "caches"  # the folder of a home
 _ADVISED = re.compile(r"kdcache build (?=--(?:repair|update)\b)")
@@ -36,4 +37,4 @@ def advised(text: str) -> str:
     """The text with `--cache NAME` in every command of it that would not know which cache is meant."""
     if not _named:
         return text
-    return _ADVISED.sub(lambda match: f"{match[0]}--cache {shlex.quote(_named[0])} ", text)
+    return _ADVISED.sub(lambda match: f"{match[0]}--cache {shell_word(_named[0])} ", text)

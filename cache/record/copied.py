@@ -4,7 +4,6 @@ A builder's note, part of no generation. It is the first file of a copy: a folde
 generation is a copy that did not end, and no cache yet.
 """
 
-import shlex
 from pathlib import Path
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from kdcache.cache.errors import BadCache
 from kdcache.cache.record.generation import list_generations
 from kdcache.cache.record.sealed import read_sealed
+from kdcache.cache.visible import shell_line
 
 NOTE = "compact.json"
 
@@ -42,4 +42,4 @@ def finishing_line(root: Path) -> str:
     """The command that finishes the copy in this folder."""
     note = copy_note(root)
     source = (note.cache if note else "") or "CACHE"
-    return shlex.join(["kdcache", "compact", "--cache", source, "--out", root.name])
+    return shell_line(["kdcache", "compact", "--cache", source, "--out", root.name])

@@ -9,7 +9,6 @@ keeps a copy of the manifest of its time: a claim that no generation holds is a 
 
 import os
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from kdcache.cache.record.sealed import MAX_BYTES, decode_sealed, sealed
 from kdcache.cache.spec import PRECISIONS, Task, TensorSpec, ceil_div
 from kdcache.cache.tasks.table import read_task
 from kdcache.cache.views.sets import DRAWN, ViewSet
+from kdcache.cache.visible import shell_line
 
 FORMAT = 2
 FILE_NAME = "manifest.json"
@@ -317,5 +317,5 @@ def _check_format(content: bytes, path: Path) -> None:
     raise BadCache(
         f"the cache has format {written}, this kdcache reads {FORMAT}",
         where=str(path),
-        fix=f"build it again: {shlex.join(words)}",
+        fix=f"build it again: {shell_line(words)}",
     )

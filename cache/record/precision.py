@@ -3,7 +3,6 @@
 Two shards of one cache in two precisions would be two teachers under one name.
 """
 
-import shlex
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -13,6 +12,7 @@ from kdcache.cache.record.command import build_words
 from kdcache.cache.record.manifest import FULL as FULL
 from kdcache.cache.record.manifest import Manifest
 from kdcache.cache.spec import PRECISIONS
+from kdcache.cache.visible import shell_line
 
 _NO = "no"
 
@@ -30,7 +30,7 @@ def chosen_precision(amp: str | None, old: Manifest | None, planned: Manifest | 
             f"the cache was built with --amp {_amp_of(old.precision)}, not {amp}",
             where=f"cache {old.name}",
             fix="leave --amp out to grow it as it is, or build another cache: "
-            + shlex.join([*build_words(old), "--amp", amp]),
+            + shell_line([*build_words(old), "--amp", amp]),
         )
     return old.precision
 

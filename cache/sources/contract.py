@@ -27,6 +27,7 @@ from kdcache.cache.sources.tree import Tree
 from kdcache.cache.spec import Task
 from kdcache.cache.system import user_path
 from kdcache.cache.tasks.table import SEGMENTATION
+from kdcache.cache.visible import INDENT
 
 Described = dict[str, str | int | list[str]]
 
@@ -289,4 +290,4 @@ def stamp_of_files(paths: Sequence[Path]) -> list[int]:
 
 def indented(layout: str) -> str:
     """A layout's lines below each other in an error."""
-    return "\n".join(f"           {line.strip()}" for line in layout.strip().splitlines())
+    return "\n".join(INDENT + line.strip() for line in layout.strip().splitlines())

@@ -15,7 +15,6 @@ import errno
 import itertools
 import os
 import re
-import shlex
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -31,6 +30,7 @@ from kdcache.cache.stores.contract import ObjectRecord as ObjectRecord
 from kdcache.cache.stores.inside import path_inside
 from kdcache.cache.stores.mapped import map_file
 from kdcache.cache.system import GONE, READ_ONLY, file_of, refused, touching
+from kdcache.cache.visible import shell_line
 
 MAX_MAPS = 1024  # the kernel allows 65530 maps per process; whoever holds an array keeps its own map alive
 KEPT = "run the same command again: finished shards are kept"
@@ -240,7 +240,7 @@ def _clear_folder(path: Path) -> None:
 
 
 def _in_the_way(path: Path, there: str, wanted: str) -> BadCache:
-    aside = shlex.join(["mv", str(path), f"{path}.aside"])
+    aside = shell_line(["mv", str(path), f"{path}.aside"])
     return BadCache(
         f"'{path.name}' is {there} that kdcache did not make, {wanted} of the cache belongs there",
         where=str(path),

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from kdcache.cache.spec import IGNORE
+from kdcache.cache.visible import drawable
 
 PANEL_PX = 320  # width of one panel
 LINE_PX = 36
@@ -18,7 +19,7 @@ def text_panel(lines: Sequence[str]) -> np.ndarray:
     sheet = Image.new("RGB", (PANEL_PX, PANEL_PX), "white")
     draw = ImageDraw.Draw(sheet)
     for place, line in enumerate(lines):
-        draw.text((8, 8 + place * LINE_PX), line, fill="black", font_size=LINE_PX * 2 // 3)
+        draw.text((8, 8 + place * LINE_PX), drawable(line), fill="black", font_size=LINE_PX * 2 // 3)
     return np.asarray(sheet)
 
 
@@ -33,7 +34,7 @@ def draw_boxes(
         # An edge lies between two pixels: a frame is drawn on the last ones inside.
         inside = max(left, right - 1), max(top, bottom - 1)
         draw.rectangle((left, top, *inside), outline=colour)
-        draw.text((left + 2, top + 1), text, fill=colour, stroke_width=1, stroke_fill="black")
+        draw.text((left + 2, top + 1), drawable(text), fill=colour, stroke_width=1, stroke_fill="black")
     return np.asarray(sheet)
 
 

@@ -65,8 +65,8 @@ def test_a_cache_that_is_there_is_not_written_over(scene: Scene) -> None:
 
 @pytest.mark.parametrize("out", ["../small", "a/b", ".hidden", "", "a\nb", "x" * 201, "\N{SNOWMAN}" * 100])
 def test_a_copy_lies_beside_the_other_caches(scene: Scene, out: str) -> None:
-    refused = run("compact", "--out", out)
-    assert refused.exit_code == 2 and f"'{out}' is no name of a cache" in refused.stderr
+    refused, shown = run("compact", "--out", out), out.replace("\n", r"\n")
+    assert refused.exit_code == 2 and f"'{shown}' is no name of a cache" in refused.stderr
     assert list(scene.caches.iterdir()) == [scene.cache], "nor is anything written into caches/ itself"
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ OPTIONS = {
     "--no-sync-bn", "--online", "--optimizer", "--output-stride", "--poly-power", "--resume", "--run",
     "--save-every", "--seed", "--steps", "--student", "--sync-bn", "--teacher",
     "--teacher-weights", "--threads", "--views", "--warmup-steps", "--weight-decay", "--weights",
-    "--trust", "--keep-empty", "--encoder-lr", "--freeze", "--inherit",
+    "--trust", "--keep-empty", "--encoder-lr", "--freeze", "--inherit", "--recipe",
 }  # fmt: skip
 NETWORK = """
 from torch import nn
@@ -200,3 +201,26 @@ def test_two_processes_share_a_step_and_finish(home: Path, tmp_path: Path) -> No
     assert [line["step"] for line in metrics(run_dir) if "loss" in line] == [1, 2, 3]
     assert metrics(run_dir)[-1]["num_images"] == 2
     assert done.stdout.count("finished 3 steps") == 1
+
+
+@pytest.mark.slow
+def test_a_recipe_gives_a_run_what_was_not_written_and_every_difference_is_said(home: Path) -> None:
+    typed = ["--data", "folder:drawn", "--loss", "none", *TINY, "--run", "r", "--recipe"]
+    refused = kd(*typed, "afdcd")
+    assert refused.exit_code == 2 and "recipe 'afdcd' has no numbers for 'folder'" in refused.stderr
+    assert "--recipe afdcd@camvid" in refused.stderr and not (home / "runs" / "r").exists()
+    done = kd(*typed, "okddip@cifar10", "--epochs", "1", "--weight-decay", "0.25")
+    assert done.exit_code == 0, done.output
+    assert "lr 0.1 x 0.1 at 0.5, 0.75 of the run, weight decay 0.25" in done.output
+    assert "1 (1.0 epochs), batch 4" in done.output
+    assert "gives --optimizer sgd --lr 0.1 --momentum 0.9 --nesterov --lr-schedule multistep" in done.output
+    assert (
+        "as you wrote: --weight-decay 0.25 instead of 0.0005, --epochs 1 instead of 300, "
+        "--batch-size 4 instead of 128" in done.output
+    )
+    options = tomllib.loads((home / "runs" / "r" / "config.toml").read_text())["options"]
+    assert (options["recipe"], options["lr"], options["nesterov"]) == ("okddip@cifar10", 0.1, True)
+    again = kd(*typed, "okddip@cifar10", "--epochs", "1", "--weight-decay", "0.25", "--resume")
+    assert again.exit_code == 0, again.output
+    other = kd(*typed, "okddip@cifar100", "--epochs", "1", "--weight-decay", "0.25", "--resume")
+    assert other.exit_code == 2 and "--recipe okddip@cifar100 differs from okddip@cifar10" in other.stderr

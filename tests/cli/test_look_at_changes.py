@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from cache_scene import Scene, add, built_scene, damage, images, relabel, remove, repaint
 from click.testing import CliRunner, Result
-from rich.console import Console
 
 from kdcache.cache.reader.cache import Cache, open_cache
 from kdcache.cli import build_display
 from kdcache.cli.build_display import BuildDisplay
 from kdcache.cli.kdcache import main
 from kdcache.cli.show_table import _bytes_by_tap
+from kdcache.cli.terminal import Terminal
 
 TEACHER = ["--teacher", "tiny_teacher:make"]
 Build = Callable[..., str]  # of the words that are typed, what is printed
@@ -241,11 +241,11 @@ def test_what_a_build_announces_is_what_it_says_it_wrote(scene: Scene, build: Bu
 def test_a_bar_never_shows_more_rows_than_there_are_or_less_time_than_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    console = Console(file=io.StringIO(), width=200)
-    display, now_s = BuildDisplay(console), iter(range(1, 100))
+    said = io.StringIO()
+    display, now_s = BuildDisplay(Terminal(file=said, width=200)), iter(range(1, 100))
     monkeypatch.setattr(build_display.time, "monotonic", lambda: 10.0 * next(now_s))
     display.repairing(30, 1000)
     for _ in range(3):
         display.computed(10)
-    told = console.file.getvalue()  # type: ignore[attr-defined]
+    told = said.getvalue()
     assert "(30 teacher rows)" in told and "30/30 rows, 1.0 rows/s, 0 s left" in told

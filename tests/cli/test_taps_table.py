@@ -6,7 +6,7 @@ from kdcache.cli.taps_table import taps_table
 
 def test_levels_stand_under_their_group_with_its_bytes() -> None:
     network = build_network("gfl(width=32,convs=1):mbv2", task="detection", num_classes=80)
-    columns = [list(column.cells) for column in taps_table(network, (640, 640)).columns]
+    columns = [list(map(str, column.cells)) for column in taps_table(network, (640, 640)).drawn.columns]
     names, cells, strides, codecs = columns[0], columns[2], columns[3], columns[4]
     assert names[:4] == ["stage1", "stage2", "stage3", "stage4"]
     assert names[4:11] == ["fpn", "  p3", "  p4", "  p5", "  p6", "  p7", "cls"]
@@ -19,4 +19,4 @@ def test_levels_stand_under_their_group_with_its_bytes() -> None:
 
 def test_a_network_without_groups_is_a_plain_list() -> None:
     network = build_network("mbv2", task="segmentation", num_classes=3)
-    assert list(taps_table(network, (64, 64)).columns[0].cells) == list(network.taps)
+    assert list(map(str, taps_table(network, (64, 64)).drawn.columns[0].cells)) == list(network.taps)

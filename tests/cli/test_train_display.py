@@ -3,8 +3,8 @@
 import io
 
 import pytest
-from rich.console import Console
 
+from kdcache.cli.terminal import Terminal
 from kdcache.cli.train_display import TrainDisplay
 from kdcache.trainer.events import RunFinished
 
@@ -22,7 +22,7 @@ CARD = {
     ],
 )
 def test_the_end_tells_the_score_of_the_best_student_and_of_the_last(score_name: str, line: str) -> None:
-    console = Console(file=io.StringIO(), width=200)
-    with TrainDisplay(console) as display:
+    said = io.StringIO()
+    with TrainDisplay(Terminal(file=said, width=200)) as display:
         display(RunFinished(run_dir="runs/r", steps=40, metrics=CARD, score_name=score_name, notes=()))
-    assert console.file.getvalue().splitlines() == ["finished 40 steps: runs/r", f"  {line}"]  # type: ignore[attr-defined]
+    assert said.getvalue().splitlines() == ["finished 40 steps: runs/r", f"  {line}"]

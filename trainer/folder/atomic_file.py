@@ -14,7 +14,7 @@ def write_text(path: Path, text: str) -> None:
     DiskFull and Refused; the old content stays."""
     temporary = path.with_name(f".tmp-{path.name}")
     with touching(f"'{path.name}' could not be written", path.parent, again=RUN_AGAIN):
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)

@@ -15,6 +15,7 @@ from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.run import load_run_network
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.tasks.table import task_of
+from kdcache.cache.visible import drawable
 from kdcache.trainer.judge.judge import evaluating, judge_of, judged_images
 from kdcache.trainer.stream.source_samples import as_samples
 
@@ -64,7 +65,7 @@ def _sheet(rows: Sequence[Columns]) -> Image.Image:
     sheet = Image.new("RGB", (CELL_PX * len(rows[0]), TITLE_PX + sum(heights)), "white")
     draw = ImageDraw.Draw(sheet)
     for column, (title, _) in enumerate(rows[0]):
-        draw.text((column * CELL_PX + 4, 3), title, fill="black")
+        draw.text((column * CELL_PX + 4, 3), drawable(title), fill="black")
     top = TITLE_PX
     for row, height in zip(rows, heights, strict=True):
         for column, (_, pixels) in enumerate(row):

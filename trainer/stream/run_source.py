@@ -19,6 +19,7 @@ from kdcache.cache.networks.resolve import member_names, run_folder
 from kdcache.cache.networks.run_card import read_run_card
 from kdcache.cache.reader.cache import Cache, open_cache
 from kdcache.cache.record.find import caches_dir, find_cache, runs_dir
+from kdcache.cache.record.manifest import read_manifest
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source
 from kdcache.cache.spec import Task
@@ -42,6 +43,16 @@ def resolve_run_source(options: Options, home: Path) -> Options:
     if options.views == FRESH:
         raise BadOption("--views fresh without --data", where="--views fresh", fix="add --data NAME:FOLDER")
     return replace(options, cache=cache_label(home, find_cache(options.cache, caches_dir(home))))
+
+
+def dataset_of(options: StreamOptions, home: Path) -> str:
+    """What settings are published for: the name of the source, of options that `resolve_run_source` made.
+
+    Raises KdError for a cache that cannot be read.
+    """
+    if options.data:
+        return options.data.partition(":")[0]
+    return str(read_manifest(find_cache(options.cache, caches_dir(home))).data["name"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,6 @@
 """What to type where a cache or a teacher remembers something that is no longer so: the whole line, which
 works."""
 
-import shlex
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from kdcache.cache.record.manifest import read_manifest
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source, splits
 from kdcache.cache.trust import command_with, typed_option
+from kdcache.cache.visible import shell_line
 
 
 def own_word(options: BuildOptions) -> str:
@@ -31,7 +31,7 @@ def open_remembered(spec: str, options: BuildOptions, teacher: str, *, keep_empt
         cache = own_word(options) or _cache_of(spec, teacher, options.caches_dir)
         words = ["--cache", cache] if cache and not typed_option("--cache") else []
         words += ["--data", f"{spec.partition(':')[0]}:DIR"]
-        line = command_with(*words) or shlex.join(words)
+        line = command_with(*words) or shell_line(words)
         raise Missing(
             f"{error.what}, and nobody named another with --data",
             where=error.where,

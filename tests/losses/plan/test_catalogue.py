@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from kdcache.cache.spec import BadOption
-from kdcache.cli.methods import markdown_table, methods
+from kdcache.cli.methods import markdown_recipes, markdown_table, methods
 from kdcache.losses.plan.catalogue import common_options, entries, entry
 from kdcache.losses.plan.table import LOSSES
 
@@ -28,7 +28,18 @@ def test_every_schedule_says_its_unit() -> None:
 
 
 def test_the_table_in_the_document_is_what_the_command_prints() -> None:
-    assert "\n".join(markdown_table(entries())) in DOCUMENT.read_text()
+    document = DOCUMENT.read_text()
+    assert "\n".join(markdown_table(entries())) in document and "\n".join(markdown_recipes()) in document
+
+
+def test_the_command_shows_the_recipes_of_a_method_and_names_those_of_a_task() -> None:
+    shown = CliRunner(env={"COLUMNS": "1000"}).invoke(methods, ["cwd"]).output
+    (line,) = [line for line in shown.splitlines() if "cwd@cityscapes" in line]
+    assert "--lr 0.01 " in line and "--crop 512,512 (arXiv 2011.13256; irfanICMLL/TorchDistiller" in line
+    assert line.endswith("not as published: scales are drawn between these bounds, there in steps of 0.1)")
+    assert re.search(r"recipes +none", CliRunner().invoke(methods, ["fgd"]).output)
+    listed = CliRunner().invoke(methods, ["--task", "classification"]).output
+    assert "kdtrain --recipe NAME: mgd, repdistiller, mdistiller, tfkd, sskd" in listed
 
 
 def test_the_command_shows_one_method_with_defaults_and_units() -> None:

@@ -1,0 +1,160 @@
+"""The only door to the terminal: whatever is said through it is shown, never interpreted.
+
+Names of samples, classes, runs, teachers and files come from data and from what was typed. Through this door
+they are no markup of rich (`[/b]` is a class name like any other), and what a terminal would obey instead of
+showing it is escaped (cache/visible.py). Styles are arguments here, not words inside a text.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from types import TracebackType
+from typing import IO, Any
+
+import click
+from rich import table
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from kdcache.cache.visible import visible
+
+# What rich's Table.grid is, two spaces between its columns.
+GRID: dict[str, Any] = {
+    "box": None, "padding": (0, 2), "collapse_padding": True, "show_header": False, "pad_edge": False,
+    "show_footer": False, "show_edge": False,
+}  # fmt: skip
+
+
+class Table:
+    """Rows of cells. A cell of several lines is a tuple."""
+
+    def __init__(self, *headers: str, title: str = "", **look: Any) -> None:
+        """`look`: arguments of rich's Table."""
+        shown = _cell(title, "table.title") if title else None
+        self.drawn = table.Table(title=shown, **look)
+        for header in headers:
+            self.add_column(header)
+
+    def add_column(self, header: str, **look: Any) -> None:
+        self.drawn.add_column(_cell(header), **look)
+
+    def add_row(self, *cells: str | tuple[str, ...]) -> None:
+        self.drawn.add_row(*map(_cell, cells))
+
+    def add_section(self) -> None:
+        self.drawn.add_section()
+
+
+def _cell(lines: str | tuple[str, ...], style: str = "") -> Text:
+    return Text("\n".join(map(visible, (lines,) if isinstance(lines, str) else lines)), style)
+
+
+class Terminal:
+    """Where a command speaks: stdout, or stderr with `errors`."""
+
+    def __init__(
+        self,
+        *,
+        errors: bool = False,
+        quiet: bool = False,
+        file: IO[str] | None = None,
+        width: int | None = None,
+    ) -> None:
+        """`file` and `width` replace the real ones."""
+        self._console = Console(stderr=errors, quiet=quiet, file=file, width=width, highlight=False)
+
+    @property
+    def width(self) -> int:
+        return self._console.width
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a person sees a line change; a log file gets new lines instead."""
+        return self._console.is_terminal
+
+    def say(self, line: object, *, style: str = "", strong: object = "", rest: str = "") -> None:
+        """One line, `strong` in bold in front of its `rest`. The terminal breaks it, not we: a command that
+        is cut into two lines cannot be typed again."""
+        text = Text(visible(line), style).append(visible(strong), "bold").append(visible(rest))
+        self._console.print(text, soft_wrap=True)
+
+    def list_lines(self, lines: Iterable[str]) -> None:
+        """Many lines for another program: no styles, no layout."""
+        for line in lines:
+            print(visible(line))
+
+    def show(self, shown: Table) -> None:
+        self._console.print(shown.drawn)
+
+    def bar(self, title: str, field: str, *, width: int | None = 40) -> "Bar":
+        """Progress of tasks, each with a text `field` of its own at the right."""
+        return Bar(self._console, title, field, width)
+
+
+class Bar:
+    """Lines that change on a terminal; nothing elsewhere."""
+
+    def __init__(self, console: Console, title: str, field: str, width: int | None) -> None:
+        self._field = field
+        self._progress = Progress(
+            TextColumn(title or "{task.description}", markup=False),
+            BarColumn(bar_width=width),
+            MofNCompleteColumn(),
+            TextColumn(f"{{task.fields[{field}]}}", markup=False),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def start(self) -> None:
+        self._progress.start()
+
+    def stop(self) -> None:
+        self._progress.stop()
+
+    def add_task(self, name: str, *, total: int | None, said: str = "", shown: bool = True) -> int:
+        fields: dict[str, Any] = {self._field: visible(said)}
+        return self._progress.add_task(visible(name), total=total, visible=shown, **fields)
+
+    def update(self, task: int, *, said: str | None = None, **changes: Any) -> None:
+        """`changes`: completed, total or advance."""
+        fields: dict[str, Any] = {} if said is None else {self._field: visible(said)}
+        self._progress.update(TaskID(task), **changes, **fields)
+
+
+def say_error(text: str) -> None:
+    """On stderr. The text is a KdError's, whose lines are visible already, or one line."""
+    for line in text.split("\n"):
+        print(visible(line), file=sys.stderr)
+
+
+class AnyEncoding:
+    """While a command runs, stdout and stderr escape what their encoding lacks, as 'ascii' lacks 'ü'."""
+
+    def __enter__(self) -> None:
+        streams = [one for one in (sys.stdout, sys.stderr) if isinstance(one, TextIOWrapper)]
+        self._before = [(one, one.errors) for one in streams]
+        for one in streams:
+            one.reconfigure(errors="backslashreplace")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for stream, errors in self._before:
+            if not stream.closed:
+                stream.reconfigure(errors=errors)
+
+
+@contextmanager
+def visible_usage() -> Iterator[None]:
+    """What click says of a command line repeats words of it: within this they are visible too."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        raise click.UsageError(visible(error.format_message()), error.ctx) from error
+    except click.ClickException as error:
+        raise click.ClickException(visible(error.format_message())) from error
