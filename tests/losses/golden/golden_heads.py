@@ -2,6 +2,8 @@
 terms of the real objects, the task's and a distillation's, on it.
 """
 
+from typing import Literal
+
 import torch
 from bare_inputs import specs, step_inputs
 from golden_case import Case
@@ -16,7 +18,9 @@ from kdcache.losses.step_inputs import StepInputs
 from kdcache.losses.supervised.detection import Supervised
 
 LEVEL = 3  # of the one level that these files have
-OWN_CODE, BCKDS_CODE = "own", "bckd"  # how a positive's box is weighed: GFL's code, or BCKD's
+Form = Literal["own", "bckd"]
+OWN_CODE: Form = "own"  # how a positive's box is weighed: as GFL's code does, or as BCKD's
+BCKDS_CODE: Form = "bckd"
 
 
 def head_maps(case: Case) -> Maps:
@@ -53,7 +57,7 @@ def given(case: Case) -> Matched:
     )
 
 
-def task_answers(case: Case, inputs: StepInputs, form: str) -> tuple[dict[str, Tensor], Tensor]:
+def task_answers(case: Case, inputs: StepInputs, form: Form) -> tuple[dict[str, Tensor], Tensor]:
     """The supervised terms by the keys of the files, which store those of boxes and bins before the division;
     and their sum as a run has it."""
     terms = weighted(Supervised(head_maps(case), score=form), inputs)

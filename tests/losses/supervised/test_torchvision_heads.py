@@ -244,7 +244,7 @@ def test_the_same_boxes_are_detected(name: str) -> None:
     counts = [len(level) for level in given.anchors]
     with torch.no_grad():
         answers = decode(given.maps, given.grid, CLASSES, CANVAS)
-        outputs = {key: list(value.split(counts, dim=1)) for key, value in given.outputs.items()}
+        outputs = {key: list(torch.split(value, counts, dim=1)) for key, value in given.outputs.items()}
         wanted = given.theirs.postprocess_detections(outputs, [given.anchors] * IMAGES, [CANVAS] * IMAGES)
     for own, theirs in zip(answers, wanted, strict=True):
         assert len(own.scores_N) > 10
