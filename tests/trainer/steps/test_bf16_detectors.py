@@ -30,7 +30,8 @@ NETWORKS = {
     "retinanet": "retinanet:test_resnet",
 }
 CANVAS, CLASSES = (64, 96), 3
-BOUND = 0.05  # of a term; bfloat16 keeps 8 bits, one rounding is 0.4 %, a head has about twenty in a row
+BOUND = 0.03  # of a term; bfloat16 keeps 8 bits, one rounding is 0.4 %; seen: up to 1 %
+SLOPE_BOUND = 0.15  # of the gradient of all parameters together; seen: up to 0.06
 HEADS = pytest.mark.parametrize("head", NETWORKS)
 
 
@@ -105,7 +106,7 @@ def test_a_step_in_bfloat16_is_finite_and_near_one_in_float32(head: str) -> None
     assert set(slopes) == set(wide_slopes) and len(slopes) > 20
     assert [name for name, slope in slopes.items() if not torch.isfinite(slope).all()] == []
     whole, narrow = (torch.cat([one.flatten() for one in side.values()]) for side in (wide_slopes, slopes))
-    assert float((whole - narrow).norm() / whole.norm()) <= 0.2, "of the gradient as a whole"
+    assert float((whole - narrow).norm() / whole.norm()) <= SLOPE_BOUND
 
 
 @HEADS
