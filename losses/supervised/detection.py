@@ -2,6 +2,8 @@
 
 N: positives, averaged over the ranks (`Matched`). Sums and divisors as in mmdet; all four are divided so
 that several ranks give the gradient of one.
+torchvision's own losses differ by divisors alone: its FCOS sums boxes unweighed over N, its RetinaNet divides
+each image by that image's N and takes the mean of the images.
 
 | head | class | box | beside |
 |---|---|---|---|

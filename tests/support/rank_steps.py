@@ -35,9 +35,8 @@ def main(loss: str, out: Path, *, maps: bool) -> None:
     reset_accelerate()
 
 
-def on_two_ranks(module: str, out: Path, *arguments: str) -> list[dict[str, Any]]:
-    """Run a module of this folder on two CPU ranks of one thread each; what each left in `<out>/rank<r>.pt`,
-    of which 'world' says that there were two."""
+def launched(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a module of this folder on two CPU ranks of one thread each, to whatever end."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -47,7 +46,13 @@ def on_two_ranks(module: str, out: Path, *arguments: str) -> list[dict[str, Any]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launch, "-m", "--", module, *arguments]
     with alone():
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def on_two_ranks(module: str, out: Path, *arguments: str) -> list[dict[str, Any]]:
+    """Run a module of this folder on two ranks; what each left in `<out>/rank<r>.pt`, of which 'world' says
+    that there were two."""
+    done = launched(module, *arguments)
     assert done.returncode == 0, done.stderr
     left = [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
     assert [one["world"] for one in left] == [2, 2]

@@ -4,15 +4,12 @@ from collections.abc import Mapping
 
 import torch
 from bare_inputs import specs, step_inputs
-from gfl_by_hand import Level, about_point, expectation, task_terms
-from gfl_by_hand import Terms as TaskTerms
 from golden_case import Adapter, Case
 from golden_features import zero_of
+from golden_heads import BCKDS_CODE, OWN_CODE, head_inputs, head_maps, task_answers, weighted
 from torch import Tensor
 from torch.func import functional_call
 
-from kdcache.cache.grid import DenseGrid
-from kdcache.cache.positions import level_rows, sides_of
 from kdcache.losses.contract import Facts, Maps, Weighted
 from kdcache.losses.detection.bckd import (
     EPSILON,
@@ -24,9 +21,7 @@ from kdcache.losses.detection.bckd import (
 from kdcache.losses.detection.fgd import FocalGlobal
 from kdcache.losses.detection.gid import box_response, class_response, feature_distance, relation_distance
 from kdcache.losses.detection.ld import LocalisationDistillation, mean_divergence
-from kdcache.losses.detection.matched import Matched
 from kdcache.losses.detection.regions import overlap_less_distance, valuable_regions
-from kdcache.losses.step_inputs import StepInputs
 
 Terms = Mapping[str, Weighted]
 REGION_TOLERANCE = 1e-4  # in float32, by the files' README: the published code subtracts close numbers
@@ -70,29 +65,29 @@ def ld_vlr_region(case: Case) -> dict[str, Tensor]:
 
 
 def bckd_head_gfl(case: Case) -> dict[str, Tensor]:
-    """The term with a given assignment, beside the task loss of the head."""
+    """Task and distillation of a whole head, with the assignment of the file."""
     kd, iou = case.meta["kd_weight"], case.meta["iou_weight"]
-    terms = BinaryClassification(_maps(case), cls=kd, loc=iou)(_inputs(case))
-    cls, loc = (term.value * term.weight for term in terms.values())
-    task = task_terms(_level(case), case.meta["num_total_samples"], small=1e-4)
-    loss = task.quality + (task.box + task.dfl) / (task.weight + 1e-6) + cls + loc
-    answers = {"out.loss_kd": cls, "out.loss_score_kd": loc, "out.distill_only": cls + loc}
+    inputs = head_inputs(case)
+    cls, loc = weighted(BinaryClassification(head_maps(case), cls=kd, loc=iou), inputs).values()
+    answers, task = task_answers(case, inputs, BCKDS_CODE)
+    answers |= {"out.loss_kd": cls, "out.loss_score_kd": loc, "out.distill_only": cls + loc}
     switched_off = ("ld", "ld_vlr", "kd_neg", "im", "score_kd_vlr")
     zeros = {f"out.loss_{name}": torch.zeros(()) for name in switched_off}
-    return {**answers, **zeros, **_task(task), "out.loss": loss, **case.input_gradients(loss)}
+    loss = task + cls + loc
+    return {**answers, **zeros, "out.loss": loss, **case.input_gradients(loss)}
 
 
 def ld_head_gfl(case: Case) -> dict[str, Tensor]:
-    meta = case.meta
+    """As above, and the region of the file; its total is the distillation's."""
+    meta, inputs = case.meta, head_inputs(case)
     options = {"main": meta["w_ld"], "vlr": meta["w_vlr"], "kd": meta["w_kd"]}
-    module = LocalisationDistillation(_maps(case), T=meta["T_ld"], kd_T=meta["T_kd"], **options)
-    terms = module(_inputs(case), regions=case["vlr_region"])
-    main, vlr, kd = (term.value * term.weight for term in terms.values())
-    answers = {"out.loss_ld": main, "out.loss_ld_vlr": vlr, "out.loss_kd": kd}
+    module = LocalisationDistillation(head_maps(case), T=meta["T_ld"], kd_T=meta["T_kd"], **options)
+    main, vlr, kd = weighted(module, inputs, regions=case["vlr_region"]).values()
+    answers, _ = task_answers(case, inputs, OWN_CODE)
+    answers |= {"out.loss_ld": main, "out.loss_ld_vlr": vlr, "out.loss_kd": kd}
     zeros = {f"out.loss_{name}": torch.zeros(()) for name in ("kd_neg", "im")}
-    task = task_terms(_level(case), meta["num_total_samples"], small=0.0)
     loss = main + vlr + kd
-    return {**answers, **zeros, **_task(task), "out.loss": loss, **case.input_gradients(loss)}
+    return {**answers, **zeros, "out.loss": loss, **case.input_gradients(loss)}
 
 
 def fgd(case: Case) -> dict[str, Tensor]:
@@ -139,66 +134,6 @@ def _reduced(case: Case, weighted: Tensor, epsilon: float) -> Tensor:
     """Over the file's divisor, or the mean over rows where it has none."""
     divisor = case.meta["avg_factor"]
     return weighted.mean() if divisor is None else weighted.sum() / (divisor + epsilon)
-
-
-def _grid(case: Case) -> DenseGrid:
-    return DenseGrid(levels=(3,), strides=(case.meta["stride"],), num_bins=case.meta["reg_max"] + 1)
-
-
-def _sides(case: Case) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The level's maps of both sides; the boxes follow from the bins, as in the network."""
-    student = {"cls3": case["cls_score"], "bins3": case["bbox_pred"]}
-    teacher = {"cls3": case["soft_label"], "bins3": case["soft_targets"]}
-    for side in (student, teacher):
-        side["box3"] = expectation(side["bins3"].unflatten(1, (4, -1)).movedim(2, -1))
-    return student, teacher
-
-
-def _maps(case: Case) -> Maps:
-    student, teacher = (
-        {tap: spec._replace(stride=case.meta["stride"]) for tap, spec in specs(side).items()}
-        for side in _sides(case)
-    )
-    height, width = (size * case.meta["stride"] for size in case["cls_score"].shape[2:])
-    return Maps(student, teacher, Facts(input_size=(height, width)), _grid(case), _grid(case))
-
-
-def _inputs(case: Case) -> StepInputs:
-    labels, num_classes = case["labels"], case["cls_score"].shape[1]
-    positive = (labels >= 0) & (labels < num_classes)
-    matched = Matched(
-        torch.where(positive, labels, -1),
-        case["label_weights"],
-        case["bbox_targets"],
-        torch.zeros_like(case["label_weights"]),
-        positive.any()[None],
-        (labels.shape[1],),
-        torch.tensor(case.meta["num_total_samples"], dtype=case.dtype),
-    )
-    return step_inputs(*_sides(case), prepared=matched)
-
-
-def _level(case: Case) -> Level:
-    anchors = case["anchors"].reshape(-1, 4)
-    points = (anchors[:, :2] + anchors[:, 2:]) / 2
-    sides = sides_of(points, case["bbox_targets"].reshape(-1, 4), case.meta["stride"])
-    bins = level_rows(case["bbox_pred"], 1).flatten(0, 1).unflatten(-1, (4, -1))
-    return Level(
-        level_rows(case["cls_score"], 1).flatten(0, 1),
-        bins,
-        case["labels"].flatten(),
-        case["label_weights"].flatten(),
-        about_point(sides),
-    )
-
-
-def _task(task: TaskTerms) -> dict[str, Tensor]:
-    return {
-        "out.loss_cls": task.quality,
-        "out.loss_bbox": task.box,
-        "out.loss_dfl": task.dfl,
-        "out.weight_targets_sum": task.weight,
-    }
 
 
 def _summed(terms: Terms) -> Tensor:

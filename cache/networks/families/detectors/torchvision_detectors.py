@@ -4,6 +4,10 @@ Backbone and head are torchvision's own modules under their own names; its trans
 stay out. Its files tell 91 slots apart: the rows of the last layer that are no class are left out as they are
 read, which equals leaving out those logits. Two-stage detectors (`tv:fasterrcnn...`, `tv:maskrcnn...`) would
 stand here too.
+
+Answers are torchvision's. Trained further, RetinaNet matches objects to the published anchors, torchvision to
+sides in whole pixels and to points `size // cells` apart: other anchors answer for some objects, which moves
+the loss by less than 1 % at 640x640 and by up to 10 % on canvases whose levels are rounded up.
 """
 
 import re
