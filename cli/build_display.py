@@ -1,7 +1,7 @@
 """How a build talks to a person: what it will cost, how fast it goes, when it ends."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -36,8 +36,9 @@ def view_title(views: ViewSet) -> str:
 class BuildDisplay:
     """Progress bar on a terminal, plain lines elsewhere. Use as a context manager around `build_cache`."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, look: Callable[[Plan], str] = lambda plan: "") -> None:
+        """`look` says how good a teacher is, before a cache of it is begun."""
+        self.console, self._look = console, look
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=console,
@@ -127,6 +128,8 @@ class BuildDisplay:
             highlight=False,
         )
         self._say_padding(prediction.padding)
+        if not plan.existed and (said := self._look(plan)):
+            say(f"teacher  {said}", highlight=False, markup=False, soft_wrap=True)
         self._total += prediction.rows
         packing = sum(len(keys) for keys in assignment.to_pack.values())
         self._samples = self._bar.add_task("samples", total=packing or None, rate="", visible=bool(packing))

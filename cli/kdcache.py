@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -26,6 +26,9 @@ from kdcache.cli.shared import (
     parse_size,
     per_task,
 )
+
+if TYPE_CHECKING:
+    from kdcache.cache.build.plan import Plan
 
 CONSOLE = Console()
 DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(BuildOptions)}
@@ -161,7 +164,7 @@ def build(
         keep_empty=keep_empty, skip_bad=skip_bad, update=update, repair=repair, check=check,
     )  # fmt: skip
     quiet = int(os.environ.get("RANK", "0")) > 0
-    with BuildDisplay(Console(quiet=quiet)) as display:
+    with BuildDisplay(Console(quiet=quiet), lambda plan: _first_look(plan, options)) as display:
         try:
             report = build_cache(options, display.events())
         except KeyboardInterrupt:
@@ -173,6 +176,22 @@ def build(
         Console(quiet=quiet).print(f"settled in generation {report.generation} of [bold]{report.root}[/bold]")
     else:
         Console(quiet=quiet).print(f"nothing to do: [bold]{report.root}[/bold] is complete")
+
+
+def _first_look(plan: "Plan", options: BuildOptions) -> str:
+    """How good the teacher is on a few of the images; '' where it answers for other classes than these."""
+    from kdcache.trainer.judge.first_look import first_look
+
+    if plan.network.config.class_difference(plan.source.class_names):
+        return ""
+    return first_look(
+        plan.network,
+        plan.source,
+        input_size=plan.manifest.crop,
+        device=options.device,
+        batch_size=options.batch_size,
+        num_threads=options.threads,
+    )
 
 
 def _needs_of(losses: str | None) -> Callable[[Task], tuple[Need, ...]] | None:
