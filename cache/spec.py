@@ -78,6 +78,7 @@ class Need:
 
     tap: str
     reduction: str = ""
+    first: int = 0  # where the tap stands for a group of levels: how many of them, the finest first; 0: all
 
     @property
     def name(self) -> str:
@@ -105,6 +106,15 @@ class ViewRules(NamedTuple):
 
 
 RowParts = Mapping[str, np.ndarray]  # part name -> array, what one row's target is on disk
+
+
+def first_levels(levels: Iterable[str], most: int) -> tuple[str, ...]:
+    """The `most` finest levels of a group, of an ensemble's those of every member; 0: all of them.
+    ('a.p3', 'a.p4', 'b.p3', 'b.p4'), 1: 'a.p3', 'b.p3'."""
+    levels = tuple(levels)
+    members = [level.rpartition(".")[0] for level in levels]
+    places = [members[:index].count(member) for index, member in enumerate(members)]
+    return tuple(level for level, place in zip(levels, places, strict=True) if not most or place < most)
 
 
 def members_of(names: Iterable[str], need: str) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """How a build talks to a person: what it will cost, how fast it goes, when it ends."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kdcache.cache.build.build import BuildEvents
 from kdcache.cache.build.plan import Plan
@@ -34,8 +34,9 @@ def view_title(views: ViewSet) -> str:
 class BuildDisplay:
     """Progress bar on a terminal, plain lines elsewhere. Use as a context manager around `build_cache`."""
 
-    def __init__(self, terminal: Terminal) -> None:
-        self.terminal = terminal
+    def __init__(self, terminal: Terminal, look: Callable[[Plan], str] = lambda plan: "") -> None:
+        """`look` says how good a teacher is, before a cache of it is begun."""
+        self.terminal, self._look = terminal, look
         self._bar = terminal.bar("", "rate")
         self._total = self._done = self._warm = 0  # rows; those of the first batch pay for warming up
         self._last_line_s = self._start_s = 0.0
@@ -115,6 +116,8 @@ class BuildDisplay:
             f"at most {size_text(prediction.flight_bytes)} in memory in flight",
         )
         self._say_padding(prediction.padding)
+        if not plan.existed and (said := self._look(plan)):
+            say(f"teacher  {said}")
         self._total += prediction.rows
         packing = sum(len(keys) for keys in assignment.to_pack.values())
         self._samples = self._bar.add_task("samples", total=packing or None, shown=bool(packing))

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,6 +26,9 @@ from kdcache.cli.shared import (
     per_task,
 )
 from kdcache.cli.terminal import Terminal, say_error
+
+if TYPE_CHECKING:
+    from kdcache.cache.build.plan import Plan
 
 DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(BuildOptions)}
 _HELP = dict(help_option_names=["-h", "--help"])
@@ -160,7 +163,7 @@ def build(
         keep_empty=keep_empty, skip_bad=skip_bad, update=update, repair=repair, check=check,
     )  # fmt: skip
     terminal = Terminal(quiet=int(os.environ.get("RANK", "0")) > 0)
-    with BuildDisplay(terminal) as display:
+    with BuildDisplay(terminal, lambda plan: _first_look(plan, options)) as display:
         try:
             report = build_cache(options, display.events())
         except KeyboardInterrupt:
@@ -172,6 +175,22 @@ def build(
         terminal.say(f"settled in generation {report.generation} of ", strong=report.root)
     else:
         terminal.say("nothing to do: ", strong=report.root, rest=" is complete")
+
+
+def _first_look(plan: "Plan", options: BuildOptions) -> str:
+    """How good the teacher is on a few of the images; '' where it answers for other classes than these."""
+    from kdcache.trainer.judge.first_look import first_look
+
+    if plan.network.config.class_difference(plan.source.class_names):
+        return ""
+    return first_look(
+        plan.network,
+        plan.source,
+        input_size=plan.manifest.crop,
+        device=options.device,
+        batch_size=options.batch_size,
+        num_threads=options.threads,
+    )
 
 
 def _needs_of(losses: str | None) -> Callable[[Task], tuple[Need, ...]] | None:

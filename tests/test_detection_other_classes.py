@@ -82,7 +82,7 @@ def test_its_features_are_what_a_build_keeps_and_says_why(home: Path) -> None:
     said, cache = built(home)
     assert cache.manifest.tap_names == FPN
     why = "class 1 is 'beam' in the data and 'bar' of the teacher: its features alone can teach, and fpn is"
-    assert why in said
+    assert why in said and "of these images" not in said, "its boxes are not the data's to judge"
 
 
 @pytest.mark.parametrize("loss", ["pkd", "fgd"])
@@ -132,6 +132,7 @@ def test_the_same_classes_in_another_order_are_other_classes(home: Path) -> None
 def test_the_same_classes_are_not_remarked_on(home: Path) -> None:
     said, cache = built(home, data="own")
     assert cache.manifest.tap_names[0] == "cls3" and "of the teacher" not in said
+    assert " on 3 of these images" in said
     assert "class_names" not in cache.manifest.network
     assert "finished 1 steps" in typed(kdtrain, "--loss", "bckd", *STUDENT, "--run", "s")
 

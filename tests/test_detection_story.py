@@ -94,7 +94,7 @@ def test_what_is_missing_is_added_by_the_command_that_the_error_prints(home: Pat
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_student_learns_by_every_method_without_a_teacher_in_memory(home: Path, method: str) -> None:
-    typed(kdcache, "build", "--for", "ld,pkd")
+    typed(kdcache, "build", "--for", "ld,fgd")
     output = typed(
         kdtrain, "--loss", method, "--student", NETWORK, "--run", f"by {method}".replace("/", "-"), *SHORT
     )
@@ -194,3 +194,29 @@ def test_a_canvas_that_is_mostly_padding_is_said_before_the_teacher_runs(
     assert ("of the canvas is padding, on average" in output) == said
     if said:
         assert 50 < int(output.partition("% of the canvas")[0][-2:]) < 95
+
+
+def test_pkd_stores_the_four_levels_that_it_reads_and_reads_no_more_of_a_cache_that_has_them(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is missing is named by its levels too, and p7 is added for a loss that reads it."""
+    (tmp_path / "runs").symlink_to(made / "runs")
+    monkeypatch.setenv("KDCACHE_HOME", str(tmp_path))
+    student = ["--student", NETWORK, *SHORT]
+    typed(kdcache, "build", "--teacher", "t", "--device", "cpu", "--tap", "box3")
+    error = refused(kdtrain, "--loss", "pkd", *student)
+    assert error.endswith("--tap p3 --tap p4 --tap p5 --tap p6")
+    typed(kdcache, "build", "--for", "pkd")
+    (root,) = (tmp_path / "caches").iterdir()
+    assert open_cache(root).manifest.tap_names == ("box3", "p3", "p4", "p5", "p6")
+    four = typed(kdtrain, "--loss", "pkd", "--run", "four", *student)
+    assert "p3, p4, p5, p6 from the cache" in " ".join(four.split())
+    assert refused(kdtrain, "--loss", "fgd", *student).endswith("--tap fpn")
+    assert "pkd" in typed(kdcache, "show").partition("losses it can serve: ")[2]
+    typed(kdcache, "build", "--for", "fgd")
+    typed(kdtrain, "--loss", "pkd", "--run", "five", *student)
+    one, other = (
+        (tmp_path / "runs" / name / "student.safetensors").read_bytes() for name in ("four", "five")
+    )
+    assert one == other
+    typed(kdtrain, "--loss", "pkd(levels=all)", "--run", "all", *student)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.spec import PRECISIONS, Need, Task
+from kdcache.cache.spec import PRECISIONS, Need, Task, first_levels
 from kdcache.cache.stores.table import FORMATS
 from kdcache.cache.tasks.table import task_of
 
@@ -114,7 +114,8 @@ class BuildOptions:
         typed = [one for request in self.taps for one in expanded(request, groups)]
         named = {one.name: alone.get(one.name, one) for one in typed}
         for need in self.needs_of(task) if self.needs_of else ():
-            for one in expanded(TapRequest(need.tap, reduction=need.reduction), groups):
+            levels = {one: first_levels(group, need.first) for one, group in groups.items()}
+            for one in expanded(TapRequest(need.tap, reduction=need.reduction), levels):
                 named.setdefault(one.name, one)
         each = (one for request in named.values() for one in _of_members(request, taps))
         return replace(self, taps=tuple(each), needs_of=None)

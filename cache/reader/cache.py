@@ -64,9 +64,13 @@ class Cache(StoredSamples):
     def require(self, targets: Iterable[str]) -> None:
         """Refuse targets that the cache does not keep, naming the command that would add them all."""
         kept = self.manifest.tap_names
-        missing = list(dict.fromkeys(kind_of(name) or name for name in targets if name not in kept))
-        if not missing:
+        lacking = [name for name in targets if name not in kept]
+        if not lacking:
             return
+        groups, there = self.teacher_config.groups, {*kept, *lacking}
+        partly = {kind for kind, levels in groups.items() if not there.issuperset(levels)}
+        named = (name if kind_of(name) in partly else kind_of(name) or name for name in lacking)
+        missing = list(dict.fromkeys(named))
         own = {tap.tap.rpartition(".")[2] for tap in self.manifest.taps}
         reduced = any("." in name and name.rpartition(".")[2] not in own for name in missing)
         add = "--for with the loss's name" if reduced else " ".join(f"--tap {name}" for name in missing)

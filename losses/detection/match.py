@@ -32,24 +32,30 @@ class Pairs(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def tap_pairs(term: str, maps: Maps, taps: str, *, target: Callable[[str], str] = str) -> Pairs:
+def tap_pairs(
+    term: str, maps: Maps, taps: str, *, target: Callable[[str], str] = str, first: int = 0
+) -> Pairs:
     """The maps that an option `taps` names on both sides; a group is its levels. `target` names what is read
-    of a teacher's tap, where that is not the map. BadOption where no tap is named, and where the grids do not
-    share what a group needs."""
+    of a teacher's tap, where that is not the map; of `fpn` the teacher's `first` levels are read, 0: all.
+    BadOption where no tap is named, and where the grids do not share what a group needs."""
     pairs: list[TapPair] = []
     notes: list[str] = []
     for name in named_taps(term, taps):
         if name not in GROUPS:
             pairs.append(TapPair(name, target(name)))
             continue
-        group = shared_levels(term, maps, target) if name == FPN else same_levels(term, maps, name, target)
+        if name == FPN:
+            group = shared_levels(term, maps, target, first)
+        else:
+            group = same_levels(term, maps, name, target)
         pairs += group.taps
         notes += group.notes
     return Pairs(tuple(pairs), tuple(notes))
 
 
-def shared_levels(term: str, maps: Maps, target: Callable[[str], str] = str) -> Pairs:
-    """The feature maps of equal stride, and which have no partner. BadOption where no stride is shared."""
+def shared_levels(term: str, maps: Maps, target: Callable[[str], str] = str, first: int = 0) -> Pairs:
+    """The feature maps of equal stride, and which have no partner; with `first` only those among the
+    teacher's first levels. BadOption where no stride is shared."""
     student, teacher = grids(term, maps)
     ours, theirs = (dict(zip(grid.strides, grid.groups[FPN], strict=True)) for grid in (student, teacher))
     shared = [stride for stride in student.strides if stride in theirs]
@@ -60,7 +66,8 @@ def shared_levels(term: str, maps: Maps, target: Callable[[str], str] = str) -> 
             where=f"loss term '{term}'",
             fix="take networks with a level of the same stride, such as --student gfl:r18 --teacher gfl:r50",
         )
-    pairs = tuple(TapPair(ours[stride], target(theirs[stride])) for stride in shared)
+    read = [stride for stride in shared if not first or stride in teacher.strides[:first]]
+    pairs = tuple(TapPair(ours[stride], target(theirs[stride])) for stride in read)
     for one in pairs:
         check_same_size(term, one.student, maps.student[one.student], maps.teacher[one.teacher])
     alone = [
@@ -72,7 +79,7 @@ def shared_levels(term: str, maps: Maps, target: Callable[[str], str] = str) -> 
         for stride in grid.strides
         if stride not in there
     ]
-    note = f"features are compared at {_listed(shared)}; {'; '.join(alone)}"
+    note = f"features are compared at {_listed(read)}; {'; '.join(alone)}"
     return Pairs(pairs, (note,) if alone else ())
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdcache.cache.grid import FPN
+from kdcache.cache.spec import Need
 from kdcache.cache.tasks.table import CLASSIFICATION, DETECTION, SEGMENTATION
 from kdcache.losses.contract import LossTerm, Maps, Method, Reads, same_taps
 from kdcache.losses.detection.match import TapPair, tap_pairs
@@ -74,7 +75,7 @@ class PearsonFeatures(LossTerm):
         shares: Annotated[str, About("factor of each map, separated by /, or the word same")] = SAME,
     ) -> None:
         super().__init__()
-        pairs, self.notes = tap_pairs("pkd", maps, taps)
+        pairs, self.notes = tap_pairs("pkd", maps, taps, first=_first(taps, levels))
         self.pairs = pairs if levels == "all" else pairs[:levels]
         self.shares = read_shares("pkd", shares, len(self.pairs))
         self.resize = resize
@@ -83,6 +84,9 @@ class PearsonFeatures(LossTerm):
 
     @classmethod
     def reads(cls, options: Mapping[str, OptionValue]) -> Reads:
+        """A level that no pair is made of is not asked of the teacher: a cache would store it for nobody."""
+        if first := _first(str(options["taps"]), options["levels"]):
+            return Reads((FPN,), (Need(tap=FPN, first=first),))
         return same_taps(options)
 
     def forward(self, inputs: StepInputs) -> Tensor:
@@ -99,6 +103,11 @@ class PearsonFeatures(LossTerm):
         if student[:, 0].numel() == 1:
             return student.float().sum() * 0.0
         return pearson_distance(student, teacher)
+
+
+def _first(taps: str, levels: OptionValue) -> int:
+    """How many levels of `fpn` are read where it is all that is compared; 0: all of them."""
+    return int(levels) if taps == FPN and levels != "all" else 0  # type: ignore[arg-type]
 
 
 def _resized(map_BCHW: Tensor, like_BCHW: Tensor) -> Tensor:

@@ -89,7 +89,11 @@ def _chosen(name: str, task: Task) -> Choice:
 def _reads(plan: LossPlan) -> str:
     """Of a method with its companions; the task loss reads the student's logits besides."""
     terms = [term.reads for term in plan.terms if term.name != TASK]
-    needs = dict.fromkeys(need.name for reads in terms for need in reads.needs)
+    needs = dict.fromkeys(
+        f"{need.name} (first {need.first})" if need.first else need.name
+        for reads in terms
+        for need in reads.needs
+    )
     needs |= dict.fromkeys(f"[{need.name}]" for reads in terms for need in reads.optional_needs)
     taps = dict.fromkeys(tap for reads in terms for tap in reads.student_taps)
     taps |= dict.fromkeys(f"[{tap}]" for reads in terms for tap in reads.optional_taps)

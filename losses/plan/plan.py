@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar, cast
 
 from kdcache.cache.grid import CLS, DenseGrid, kind_of
-from kdcache.cache.spec import BadOption, Need, Task, TensorSpec
+from kdcache.cache.spec import BadOption, Need, Task, TensorSpec, first_levels
 from kdcache.losses.contract import NO_FACTS, PLAIN, Facts, LossTerm, Maps, StepForm, StudentForm
 from kdcache.losses.detection.match import check_classes
 from kdcache.losses.formulas.shapes import check_same_size
@@ -251,7 +251,11 @@ def _levels_of(taps: Iterable[str], groups: Groups) -> tuple[str, ...]:
 
 
 def _needs_of_levels(needs: Iterable[Need], groups: Groups) -> tuple[Need, ...]:
-    return _unique(replace(need, tap=level) for need in needs for level in groups.get(need.tap, (need.tap,)))
+    return _unique(
+        replace(need, tap=level, first=0)
+        for need in needs
+        for level in first_levels(groups.get(need.tap, (need.tap,)), need.first)
+    )
 
 
 def _check_maps(term: TermPlan, maps: Maps) -> None:

@@ -38,6 +38,8 @@ class Judge(ABC):
     taps: tuple[str, ...] = ("logits",)  # what it reads of a network
     batch_size: ClassVar[int]  # images that are asked about at once, where nobody says how many
     score_name: ClassVar[str]  # of its metrics
+    first_images: ClassVar[int] = 0  # on which a teacher is judged before a cache of it is built; 0: on none
+    usual_causes: ClassVar[str] = ""  # of a score of 0 there, and what to look at
     no_teacher: ClassVar[str] = ""  # why no teacher can be asked beside the network; '' where one can
     no_pictures: ClassVar[str] = ""  # why answers cannot be drawn, with {source}'s name; '' where they can
     # Why there is no list of what a network says of each image; '' where there is one.
@@ -49,6 +51,11 @@ class Judge(ABC):
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    def can_judge(self, network: nn.Module) -> bool:
+        """Whether `meet` would take this network."""
+        del network
+        return True
 
     def meet(self, network: nn.Module | Ask, input_size: tuple[int, int]) -> None:
         """Learn of the network, before it is asked, what its answers are read with: its `taps`, their scale.

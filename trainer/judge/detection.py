@@ -61,14 +61,24 @@ class Judge(TaskJudge):
         "agreement with a teacher is measured for classification; boxes are compared by their own average "
         "precision"
     )
+    first_images = 32
+    usual_causes = (
+        "a teacher that finds nothing has nothing to teach. The usual causes: its classes stand in another "
+        "order than the data's, or it expects pixels of another mean and deviation"
+    )
     no_records = ""
     grid: DenseGrid | None = None
     canvas: tuple[int, int] = (0, 0)
 
+    def can_judge(self, network: nn.Module) -> bool:
+        """Not several at once: the answers of each are maps of its own, and nobody unites boxes."""
+        grid = _grid_in(network)
+        return grid is not None and set(_taps(grid)) <= set(getattr(network, "taps", ()))
+
     def meet(self, network: nn.Module | Ask, input_size: tuple[int, int]) -> None:
         self.grid = _grid_of(network)
         self.canvas = input_size
-        self.taps = tuple(tap for kind in _KINDS for tap in self.grid.groups.get(kind, ()))
+        self.taps = _taps(self.grid)
 
     def geometry(self, size: tuple[int, int], input_size: tuple[int, int]) -> Geometry:
         """All of the image, as large as the canvas holds it, at the top left."""
@@ -130,11 +140,20 @@ class Judge(TaskJudge):
         return _decode()(answers, self.grid, self.num_classes, self.canvas)
 
 
-def _grid_of(network: nn.Module | Ask) -> DenseGrid:
-    """The grid of a network, or of the one that is wrapped. Raises BadOption where there is none."""
+def _taps(grid: DenseGrid) -> tuple[str, ...]:
+    return tuple(tap for kind in _KINDS for tap in grid.groups.get(kind, ()))
+
+
+def _grid_in(network: nn.Module | Ask) -> DenseGrid | None:
+    """The grid of a network, or of the one that is wrapped."""
     parts = network.modules() if isinstance(network, nn.Module) else [network]
     grids = (getattr(part, "grid", None) for part in parts)
-    grid = next((one for one in grids if isinstance(one, DenseGrid)), None)
+    return next((one for one in grids if isinstance(one, DenseGrid)), None)
+
+
+def _grid_of(network: nn.Module | Ask) -> DenseGrid:
+    """The same. Raises BadOption where there is none."""
+    grid = _grid_in(network)
     if grid is None:
         raise BadOption(
             "this network answers no dense maps of boxes, which are judged by average precision",

@@ -51,6 +51,20 @@ def test_what_a_loss_needs_of_a_group_is_its_levels() -> None:
     assert dict(asked("cls=fp16", needs=needs))["cls4"] == "fp16"
 
 
+def test_a_loss_that_reads_some_levels_of_a_group_is_given_those() -> None:
+    """Of an ensemble those of every member; beside another loss that reads them all, all."""
+    assert asked(needs=(Need(tap="fpn", first=1),)) == [("p3", None)]
+    assert [tap for tap, _ in asked(needs=(Need(tap="fpn", first=1), Need(tap="fpn")))] == ["p3", "p4"]
+    both = {"fpn": ("a.p3", "a.p4", "b.p3", "b.p4")}
+    assert [tap for tap, _ in asked(needs=(Need(tap="fpn", first=1),), groups=both)] == ["a.p3", "b.p3"]
+    assert [tap for tap, _ in asked("fpn", needs=(Need(tap="fpn", first=1),))] == ["p3", "p4"]
+
+
+def test_a_teacher_of_other_classes_gives_its_features() -> None:
+    usual = default_requests("detection", TAPS, GROUPS, differ=True)
+    assert [request.tap for request in usual] == ["p3", "p4"]
+
+
 def test_the_tasks_own_targets_are_levels() -> None:
     usual = default_requests("detection", TAPS, GROUPS)
     assert [request.tap for request in usual] == ["cls3", "cls4", "box3", "box4"]
