@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from kdcache.cache.errors import BadSample, Missing
+from kdcache.cache.errors import LEAVE_OUT, BadSample, Missing
 from kdcache.cache.sources.labels import DECODE_ERRORS, open_intact, unreadable
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -128,7 +128,7 @@ def _missing_file(kind: str, key: str, path: Path) -> BadSample:
     return BadSample(
         f"'{key}' has no {kind}",
         where=str(path),
-        fix=f"add the {kind}, or leave the sample out with 'kdcache build --skip-bad'",
+        fix=f"add the {kind}, or {LEAVE_OUT}",
     )
 
 
