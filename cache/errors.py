@@ -9,6 +9,10 @@ from collections.abc import Iterable
 
 from kdcache.cache.visible import visible, visible_lines
 
+# The way out of a sample that cannot be used. It is read by who builds a cache, and by who trains or judges
+# on the data themselves, where no option leaves anything out.
+LEAVE_OUT = "take the sample out of the data ('kdcache build --skip-bad' builds a cache without it)"
+
 
 class KdError(Exception):
     """What is wrong, where, and what to do. ``str()`` shows the three parts on three lines, with what came

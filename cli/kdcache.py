@@ -123,7 +123,7 @@ for command in (compact, demo, show, verify, peek, taps):
     help="Of the teacher's last stage, where it can be chosen. [default: the run's, else 8]",
 )
 @click.option("--weights", help="imagenet, a tag, a .safetensors file or a weights-only .pt file.")
-@click.option("--seed", type=int, default=DEFAULTS["seed"], show_default=True, help="Of the drawn views.")
+@click.option("--seed", type=int, help="Of the drawn views. [default: the cache's; of a new one 0]")
 @click.option(
     "--keep-empty", is_flag=True, help="Of objects: keep images without any box that training can use."
 )
@@ -139,8 +139,8 @@ def build(
     teacher: str | None, mean: bool, data: str | None, split: str, cache: str | None, taps: tuple[str, ...],
     losses: str | None, views: str | None, augment: str | None, mirror: bool, crop: str | None,
     target_format: str | None, zstd: bool, batch_size: int, amp: str | None, device: str, shard_rows: str,
-    memory: str, threads: int, output_stride: int | None, weights: str | None, seed: int, keep_empty: bool,
-    skip_bad: bool, update: bool, repair: bool, check: bool,
+    memory: str, threads: int, output_stride: int | None, weights: str | None, seed: int | None,
+    keep_empty: bool, skip_bad: bool, update: bool, repair: bool, check: bool,
 ) -> None:  # fmt: skip
     """Run the teacher once and keep its taps. Again: continue, grow (--tap, --for, --views), update or
     repair."""

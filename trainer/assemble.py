@@ -17,7 +17,7 @@ from torch import nn
 from kdcache.cache.errors import BadOption, Missing
 from kdcache.cache.grid import DenseGrid, levels_of_kinds
 from kdcache.cache.networks.network import Network
-from kdcache.cache.networks.network_config import NetworkConfig, grid_of
+from kdcache.cache.networks.network_config import NetworkConfig, foreign_names, grid_of
 from kdcache.cache.networks.resolve import resolve_teacher
 from kdcache.cache.networks.run_card import DataClasses, other_classes
 from kdcache.cache.networks.weights import weights_digest
@@ -294,6 +294,18 @@ def _validation(run_source: RunSource, ranks: Ranks, config: TrainConfig) -> tup
     return evaluate, ""
 
 
+def _stride_said(deployed: Network, run_source: RunSource) -> str:
+    """The stride that was chosen; of a network of somebody's own, where nothing chooses, those of its
+    maps."""
+    if task_of(run_source.task).networks.no_stride:
+        return ""
+    if not foreign_names(deployed.config):
+        return f", stride {deployed.output_stride}"
+    specs = deployed.tap_specs(list(deployed.taps), *run_source.crop).values()
+    strides = sorted({spec.stride for spec in specs if spec.stride})
+    return f", maps at stride {', '.join(map(str, strides))}" if strides else ""
+
+
 def summary(
     config: TrainConfig, run_source: RunSource, student: nn.Module, plan: LossPlan, ranks: Ranks
 ) -> dict[str, str]:
@@ -316,7 +328,7 @@ def summary(
     share = f", the encoder {c.encoder_lr:g} of it" if c.encoder_lr != 1 else ""
     still = sum(parameter.numel() for parameter in student.parameters() if not parameter.requires_grad)
     frozen = f", {still / 1e6:.1f} million of them frozen" if still else ""
-    stride = f", stride {deployed.output_stride}" if not task_of(run_source.task).networks.no_stride else ""
+    stride = _stride_said(deployed, run_source)
     return {
         "task": f"{run_source.task}, {len(run_source.class_names)} classes",
         "student": f"{deployed.name}, {num_weights / 1e6:.1f} million weights{frozen}{stride}{taken}",

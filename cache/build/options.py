@@ -69,7 +69,7 @@ class BuildOptions:
     shard_rows: int | None = None  # None: the most rows whose largest array shard stays small enough
     memory_bytes: int = 4 * GIB
     threads: int = 1
-    seed: int = 0
+    seed: int | None = None  # of drawn views; None: as they have it, of the first ones 0
     weights: str | None = None
     output_stride: int | None = None
     skip_bad: bool = False

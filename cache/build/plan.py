@@ -285,11 +285,12 @@ def _fresh_views(
     """Those that are asked for, else those that were planned, of the crop and recipe of now; else the
     task's."""
     kind, mirrors = task_of(source.task), MIRROR_OF.values()
-    text, mirror, seed = options.views, options.mirror, options.seed
+    text, mirror, seed = options.views, options.mirror, options.seed or 0
     if planned and not (text or mirror):
         text = "+".join(_word_of(views) for views in planned.views if views.kind not in mirrors)
         mirror = any(views.kind in mirrors for views in planned.views)
-        seed = next((views.seed for views in planned.views if views.draws), seed)
+        if options.seed is None:
+            seed = next((views.seed for views in planned.views if views.draws), seed)
     mirror = mirror or (text is None and kind.views.mirror)
     text = text or kind.default_views
     return parse_views(
@@ -321,7 +322,7 @@ def grown_manifest(old: Manifest, options: BuildOptions, network: Network) -> Ma
         wanted = parse_views(
             options.views or whole_kind(kind.views),
             crop=old.crop,
-            seed=options.seed,
+            seed=_seed_of(old) if options.seed is None else options.seed,
             mirror=options.mirror,
             augment=recipe[0],
             rules=kind.views,
@@ -342,9 +343,16 @@ def grown_manifest(old: Manifest, options: BuildOptions, network: Network) -> Ma
     return old.grown(views=views, taps=tuple(taps.values()))
 
 
+def _seed_of(old: Manifest) -> int:
+    """Of the views that are drawn; 0 where none is."""
+    return next((views.seed for views in old.views if views.draws), 0)
+
+
 def _refuse_other_layout(old: Manifest, options: BuildOptions) -> None:
     """What a cache cannot change once it is there must not be ignored when it is asked for."""
+    seeds = {views.seed for views in old.views if views.draws}  # one, where anything is drawn
     asked: list[tuple[str, object, object]] = [
+        ("--seed", options.seed if seeds else None, _seed_of(old)),
         ("--shard-rows", options.shard_rows, old.shard_samples),
         ("--format", options.target_format, old.target_format),
         ("--zstd", options.zstd or None, old.zstd),

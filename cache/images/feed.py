@@ -13,7 +13,7 @@ import xxhash
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from kdcache.cache.errors import BadSample
+from kdcache.cache.errors import LEAVE_OUT, BadSample
 from kdcache.cache.files.picture import TooManyPixels, check_picture_size
 from kdcache.cache.images.effects import apply_effects
 from kdcache.cache.views.view import Geometry, Row
@@ -24,11 +24,9 @@ PIPELINE_VERSION = 2
 # rounding error. A thousandth of a pixel to the right and down decides it the same way everywhere.
 NUDGE_PX = 1e-3
 
-SHRINK = "cut it into pieces or shrink it, or build with --skip-bad to leave the sample out"
+SHRINK = f"cut it into pieces or shrink it, or {LEAVE_OUT}"
 NameOf = Callable[[int, int], str]  # (batch number, row) -> what to call that sample in an error
-_FIX = (
-    "replace the file by one that opens in an image viewer, or build with --skip-bad to leave the sample out"
-)
+_FIX = f"replace the file by one that opens in an image viewer, or {LEAVE_OUT}"
 
 
 class Feed(NamedTuple):

@@ -1,9 +1,16 @@
 """Pretrained weights by tag, from the timm hub and torchvision; a failed download says to pass a file."""
 
 from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import timm
+import torch
 import torchvision
+from huggingface_hub import constants
 from torch import Tensor
 
 from kdcache.cache.errors import BadOption, BadWeights, unknown
@@ -18,6 +25,7 @@ from kdcache.cache.networks.names import (
 )
 from kdcache.cache.networks.weights_file import WeightsFile
 
+ANSWER_S = 5.0  # seconds until a server that does not answer is given up
 IMAGENET = "imagenet"  # the weights that timm takes by default for the architecture
 
 
@@ -39,7 +47,7 @@ def download(name: NetworkName, tag: str, num_classes: int, *, fresh_head: bool 
         timm_name = f"{timm_name.partition('.')[0]}.{tag}"
         check_tag(timm_name)
     mean, std = statistics(timm_name)
-    state = _fetch(lambda: timm.create_model(timm_name, pretrained=True).state_dict(), tag, name)
+    state = _fetch(lambda: _from_hub(timm_name), tag, name)
     return WeightsFile(state=state, mean=mean, std=std, origin=f"{timm_name} of the timm hub")
 
 
@@ -55,8 +63,56 @@ def _torchvision(name: NetworkName, tag: str, num_classes: int, fresh_head: bool
             fix=f"use it with --data {own.example_data}:DIR, or pass weights of your own with --weights FILE",
         )
     weights = available[tag]
-    state = _fetch(lambda: weights.get_state_dict(progress=False, check_hash=True), tag, name)
-    return WeightsFile(state=dict(state), origin=f"{tag} of torchvision")
+
+    def read() -> dict[str, Tensor]:
+        file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+        if not file.is_file():
+            _require_answer(weights.url)
+        return dict(weights.get_state_dict(progress=False, check_hash=True))
+
+    state = _fetch(read, tag, name)
+    return WeightsFile(state=state, origin=f"{tag} of torchvision")
+
+
+def _from_hub(timm_name: str) -> dict[str, Tensor]:
+    """From the hub, or from what was fetched from it before. The hub's own client asks six times for every
+    file, with pauses, before it looks at what it has: a hub that does not answer at once is not asked."""
+    before = constants.HF_HUB_OFFLINE
+    try:
+        _require_answer(constants.ENDPOINT)
+    except OSError as silence:
+        constants.HF_HUB_OFFLINE = True
+        try:
+            return dict(timm.create_model(timm_name, pretrained=True).state_dict())
+        except Exception:  # what is missing from the client's folder has many errors; the cause is one
+            raise silence from None
+        finally:
+            constants.HF_HUB_OFFLINE = before
+    return dict(timm.create_model(timm_name, pretrained=True).state_dict())
+
+
+def _require_answer(url: str) -> None:
+    """Raises OSError where no server answers in ANSWER_S seconds; any answer will do, also a refusal."""
+    failures: list[OSError] = []
+
+    def ask() -> None:
+        try:
+            with urlopen(Request(url, method="HEAD"), timeout=ANSWER_S):
+                return
+        except HTTPError:
+            return
+        except OSError as failure:
+            failures.append(failure)
+
+    # In a thread: looking a name up has a patience of its own that no timeout of urlopen ends.
+    asking = Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(ANSWER_S + 1)
+    host = urlsplit(url).hostname
+    if asking.is_alive():
+        raise OSError(f"{host} does not answer")
+    if failures:
+        raise OSError(f"{host} cannot be reached: {getattr(failures[0], 'reason', failures[0])}")
 
 
 def _fetch(read: Callable[[], dict[str, Tensor]], tag: str, name: NetworkName) -> dict[str, Tensor]:

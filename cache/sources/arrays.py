@@ -19,6 +19,7 @@ from PIL import Image
 
 from kdcache.cache.errors import BadSample, Missing
 from kdcache.cache.sources.contract import BaseSource, Described
+from kdcache.cache.sources.remarks import class_remarks
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import CLASSIFICATION
 
@@ -115,6 +116,11 @@ class ArraySource(BaseSource):
     def check(self, index: int) -> tuple[int, int]:
         """Nothing is left to check: all rows were when the arrays were read."""
         return self.default_crop
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        labels_N = np.concatenate([rows.labels for rows in self._pieces])
+        return tuple(class_remarks(labels_N, self.class_names))
 
     def describe(self) -> Described:
         about: Described = {

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kdcache.cache.boxes import usable
-from kdcache.cache.errors import BadSample, Missing
+from kdcache.cache.errors import LEAVE_OUT, BadSample, Missing
 from kdcache.cache.sources.contract import BaseSource, Described, stamp_of_files
 from kdcache.cache.sources.listing import header_size, image_size, read_bytes, transposed_by_exif
 from kdcache.cache.spec import Task
@@ -159,7 +159,7 @@ class BoxSource(BaseSource):
             where=f"{path} and {self.annotation_path(index)}",
             fix="the image's EXIF turns it, which is ignored here: store it turned"
             if turned
-            else "write the image's own size, and boxes in its pixels; or leave it out with --skip-bad",
+            else f"write the image's own size, and boxes in its pixels; or {LEAVE_OUT}",
         )
 
 
@@ -179,7 +179,7 @@ def check_box(box: Sequence[float], what: str, where: str) -> None:
         raise BadSample(
             f"{what} has a number that is none: {', '.join(f'{side:g}' for side in box)}",
             where=where,
-            fix="correct it, or leave the sample out with 'kdcache build --skip-bad'",
+            fix=f"correct it, or {LEAVE_OUT}",
         )
     width, height = box[2] - box[0], box[3] - box[1]
     if min(width, height) < 0:
@@ -187,7 +187,7 @@ def check_box(box: Sequence[float], what: str, where: str) -> None:
             f"{what} is {width:g} wide and {height:g} high",
             where=where,
             fix="give left, top, right and bottom in this order, or the corner and two sides of 0 or more; "
-            "'kdcache build --skip-bad' leaves the sample out",
+            f"or {LEAVE_OUT}",
         )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from kdcache.cache.boxes import usable
-from kdcache.cache.errors import BadSample, Missing
+from kdcache.cache.errors import LEAVE_OUT, BadSample, Missing
 from kdcache.cache.fingerprint import digest16
 from kdcache.cache.sources.boxes import LONG_SIDE_PX, BoxSource, Usable, canvas_of, check_box
 from kdcache.cache.sources.coco_json import UNKNOWN, read_coco
@@ -136,12 +136,12 @@ class Coco(BoxSource):
                     f"{what} is of category {category}, which is not in the list",
                     where=str(self._json),
                     fix=f"ids of categories are {_listed(self._index.category_ids.tolist())}; correct it, or "
-                    "leave the sample out with 'kdcache build --skip-bad'",
+                    f"{LEAVE_OUT}",
                 )
         raise BadSample(
             f"an annotation of '{key}' has an area that is no number",
             where=str(self._json),
-            fix="correct it, or leave the sample out with 'kdcache build --skip-bad'",
+            fix=f"correct it, or {LEAVE_OUT}",
         )
 
     def _rows(self, index: int) -> slice:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+import numpy as np
+
 from kdcache.cache.errors import BadSample, Missing
 from kdcache.cache.sources.labels import ClassMap, decode_label, train_id_png
 from kdcache.cache.sources.listing import (
@@ -23,6 +25,7 @@ from kdcache.cache.sources.listing import (
     require_text,
     transposed_by_exif,
 )
+from kdcache.cache.sources.remarks import depth_remarks, label_remarks
 from kdcache.cache.sources.tree import Tree
 from kdcache.cache.spec import Task
 from kdcache.cache.system import user_path
@@ -131,8 +134,9 @@ class BaseSource(ABC):
     def missing_folder(cls, root: Path) -> Missing:
         """The error for a root at which `splits_in` finds nothing; shows the expected layout."""
         why = "holds nothing of the expected layout" if root.is_dir() else "does not exist"
+        what = "this is a file, and a folder is asked for" if root.is_file() else f"the folder {why}"
         return Missing(
-            f"no {cls.name} images: the folder {why}",
+            f"no {cls.name} images: {what}",
             where=str(root),
             fix=f"give the folder that holds\n{indented(cls.layout)}",
         )
@@ -226,7 +230,12 @@ class FileSource(BaseSource):
 
     def label_bytes(self, index: int) -> bytes:
         key, path = self.keys[index], self.label_path(index)
-        return train_id_png(self._stored_label(index), self._class_map, key=key, path=path)
+        stored = self._stored_label(index)
+        label = decode_label(stored, key=key, path=path)
+        # Here and not in `check` alone: who reads samples without building a cache checks none.
+        if label.ids_HW.shape != (size := self.size(index)):
+            raise self._sizes_differ(index, size, label.ids_HW.shape)
+        return train_id_png(stored, self._class_map, key=key, path=path, label=label)
 
     def files(self, index: int) -> tuple[Path, ...]:
         return self.image_path(index), self.label_path(index)
@@ -253,6 +262,19 @@ class FileSource(BaseSource):
             "class_names": list(self.class_names),
             "class_map": self._class_map.text,
         }
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Of some labels and images: what is ignored, a class 0 without pixels, 16 bits hardly used."""
+        images = [self.image_path(index) for index in range(len(self.keys))]
+        labels = label_remarks(self._train_ids, len(self.keys), self.class_names)
+        return (*labels, *depth_remarks(images))
+
+    def _train_ids(self, index: int) -> np.ndarray:
+        key, path = self.keys[index], self.label_path(index)
+        ids_HW = decode_label(self._stored_label(index), key=key, path=path).ids_HW
+        self._class_map.require(ids_HW, key=key, path=path)
+        return self._class_map.apply(ids_HW)
 
     def _stored_label(self, index: int) -> bytes:
         return read_bytes(self.label_path(index), key=self.keys[index], kind="label")

@@ -18,6 +18,7 @@ from kdcache.cache.sources.listing import (
     read_bytes,
     require_text,
 )
+from kdcache.cache.sources.remarks import depth_remarks
 from kdcache.cache.sources.tree import SPLITS
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import CLASSIFICATION
@@ -84,6 +85,10 @@ class ImageFolder(BaseSource):
 
     def check(self, index: int) -> tuple[int, int]:
         return image_size(self._paths[index], key=self.keys[index])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(depth_remarks(self._paths))
 
     def describe(self) -> Described:
         return {

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from kdcache.cache.errors import BadSample
+from kdcache.cache.errors import LEAVE_OUT, BadSample
 from kdcache.cache.files.picture import MAX_PIXELS, TooManyPixels, check_picture_size
 from kdcache.cache.spec import IGNORE
 
@@ -108,9 +108,12 @@ def decode_label(encoded: bytes, *, key: str, path: Path) -> Label:
     return Label(ids, grey8=grey and depth == 8 and plain)
 
 
-def train_id_png(encoded: bytes, class_map: ClassMap, *, key: str, path: Path) -> bytes:
-    """8-bit grey PNG of train ids; the given bytes themselves when they already are one. Raises BadSample."""
-    label = decode_label(encoded, key=key, path=path)
+def train_id_png(
+    encoded: bytes, class_map: ClassMap, *, key: str, path: Path, label: Label | None = None
+) -> bytes:
+    """8-bit grey PNG of train ids; the given bytes themselves when they already are one. `label` is what they
+    decode to, where that is known. Raises BadSample."""
+    label = label or decode_label(encoded, key=key, path=path)
     present = class_map.require(label.ids_HW, key=key, path=path)
     if label.grey8 and class_map.keeps(present):
         return encoded
@@ -156,7 +159,7 @@ def unreadable(kind: str, key: str, path: Path, error: BaseException) -> BadSamp
     return BadSample(
         f"the {kind} of '{key}' cannot be read: {why}",
         where=str(path),
-        fix="replace the file with an intact copy, or leave it out with 'kdcache build --skip-bad'",
+        fix=f"replace the file with an intact copy, or {LEAVE_OUT}",
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from kdcache.cache.errors import BadSample, Missing, Refused
+from kdcache.cache.errors import LEAVE_OUT, BadSample, Missing, Refused
 from kdcache.cache.files.picture import MAX_PIXELS, TooManyPixels
 from kdcache.cache.files.regular import open_regular, read_regular, read_text
 from kdcache.cache.sources.labels import DECODE_ERRORS, open_intact, unreadable
@@ -173,7 +173,7 @@ def _missing_file(kind: str, key: str, path: Path) -> BadSample:
     return BadSample(
         f"'{key}' has no {kind}",
         where=str(path),
-        fix=f"add the {kind}, or leave the sample out with 'kdcache build --skip-bad'",
+        fix=f"add the {kind}, or {LEAVE_OUT}",
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdcache.cache.errors import BadSample
+from kdcache.cache.errors import BadSample, Missing
 from kdcache.cache.files.unpack import npz_arrays, npz_names
 from kdcache.cache.sources.arrays import SMALL_PX, TEST, TRAIN, VAL, ArraySource, Rows
 from kdcache.cache.sources.contract import Described
@@ -20,6 +20,7 @@ from kdcache.cache.sources.folder import NAMES_FILE, RECORD_FILE, class_names_in
 NAMES_ARRAY = "class_names"
 MAX_CLASSES = 1 << 16  # more are no classes but ids of something
 _READ_ERRORS = (OSError, EOFError, ValueError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+MOST_NAMES = 8  # of arrays that an error lists
 
 
 class Npz(ArraySource):
@@ -43,6 +44,20 @@ class Npz(ArraySource):
         file = npz_file(root)
         names = set(_names_in(file)) if file else set()
         return tuple(part for part in (TRAIN, VAL, TEST) if {f"x_{part}", f"y_{part}"} <= names)
+
+    @classmethod
+    def missing_folder(cls, root: Path) -> Missing:
+        """A file that is there and holds other arrays is said with their names."""
+        file = npz_file(root) if root.exists() else None
+        if file is None:
+            return super().missing_folder(root)
+        listed = ", ".join(_names_in(file)[:MOST_NAMES]) or "nothing"
+        return Missing(
+            f"no {cls.name} images: '{file.name}' has no pair x_train and y_train, or x_test and y_test",
+            where=str(file),
+            fix="give its arrays these names: numpy.savez(FILE, x_train=..., y_train=...); it holds "
+            f"{listed}",
+        )
 
     def read_part(self, part: str) -> Rows:
         file = npz_file(self.root)

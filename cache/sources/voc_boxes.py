@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from kdcache.cache.errors import BadSample, Missing
+from kdcache.cache.errors import LEAVE_OUT, BadSample, Missing
 from kdcache.cache.sources.boxes import BoxSource, check_box, objects_of
 from kdcache.cache.sources.contract import indented
 from kdcache.cache.sources.folder import NAMES_FILE, class_names_in
@@ -129,7 +129,7 @@ class VocBoxes(BoxSource):
             raise BadSample(
                 f"the annotation of '{key}' cannot be read: {error}",
                 where=str(self._path_of(key)),
-                fix="replace the file with an intact copy, or leave it out with 'kdcache build --skip-bad'",
+                fix=f"replace the file with an intact copy, or {LEAVE_OUT}",
             ) from error
 
     def _corner(self, one: ElementTree.Element, name: str, what: str, where: str) -> float:
@@ -140,7 +140,7 @@ class VocBoxes(BoxSource):
             raise BadSample(
                 f"{what} has no number as its {name}: '{text.strip()}'",
                 where=where,
-                fix="correct it, or leave the sample out with 'kdcache build --skip-bad'",
+                fix=f"correct it, or {LEAVE_OUT}",
             ) from error
 
     def _class_of(self, one: ElementTree.Element, what: str, where: str) -> int:

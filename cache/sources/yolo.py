@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdcache.cache.errors import BadOption, BadSample, Missing
+from kdcache.cache.errors import LEAVE_OUT, BadOption, BadSample, Missing
 from kdcache.cache.files.regular import read_text
 from kdcache.cache.sources.boxes import LONG_SIDE_PX, BoxSource, canvas_of, check_box, objects_of
 from kdcache.cache.sources.contract import indented
@@ -114,7 +114,7 @@ class Yolo(BoxSource):
             raise BadSample(
                 f"the label of '{self.keys[index]}' cannot be read: {error}",
                 where=str(path),
-                fix="replace the file with an intact copy, or leave it out with 'kdcache build --skip-bad'",
+                fix=f"replace the file with an intact copy, or {LEAVE_OUT}",
             ) from error
         return [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
 
@@ -156,8 +156,7 @@ def _no_box(what: str, line: str, where: str) -> BadSample:
     return BadSample(
         f"{what} is no box: '{line.strip()[:60]}'",
         where=where,
-        fix="write 'class x y width height', or the class and pairs of a polygon; 'kdcache build --skip-bad' "
-        "leaves the sample out",
+        fix=f"write 'class x y width height', or the class and pairs of a polygon; or {LEAVE_OUT}",
     )
 
 

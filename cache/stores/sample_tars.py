@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kdcache.cache.errors import BadCache, BadSample
+from kdcache.cache.errors import LEAVE_OUT, BadCache, BadSample
 from kdcache.cache.files.picture import MAX_PIXELS, picture_size
 from kdcache.cache.files.plain_json import parse_json
 from kdcache.cache.stores.columns import SUFFIX, column, pack_columns, read_columns, text_column
@@ -60,7 +60,7 @@ def image_suffix(image: bytes, *, key: str) -> str:
     raise BadSample(
         f"the image of '{key}' is neither JPEG nor PNG: it starts with {image[:8].hex(' ') or 'nothing'}",
         where=f"sample '{key}'",
-        fix="convert it to JPEG or PNG, or leave it out with --skip-bad",
+        fix=f"convert it to JPEG or PNG, or {LEAVE_OUT}",
     )
 
 

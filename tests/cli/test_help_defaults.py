@@ -85,7 +85,7 @@ BUILDS_WITH = {
     "memory": "4G",
     "threads": "1",
     "output_stride": "the run's, else 8",
-    "seed": "0",
+    "seed": "the cache's; of a new one 0",
 }
 TINY = "deeplabv3:test_resnet"
 
@@ -141,6 +141,7 @@ def of_building(name: str) -> str:
         "crop": IN_WORDS["crop"],
         "augment": "the dataset's",
         "amp": "the cache's; of a new one no",  # test_build_as_typed.py
+        "seed": "the cache's; of a new one 0",  # tests/cache/build/test_build_views.py
     }
     if name == "shard_rows":
         assert BUILD[name] is None

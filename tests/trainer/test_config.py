@@ -78,6 +78,16 @@ def test_data_and_cache_together_say_what_each_means() -> None:
         ({"batch_size": 10, "accumulate": 4}, "--batch-size cannot be 10", "multiple of --accumulate 4"),
         ({"run": "../x"}, "--run cannot be '../x'", "folder name"),
         ({"run": "a/b"}, "--run cannot be 'a/b'", "folder name"),
+        (
+            {"views": "fresh"},
+            "--views fresh without --data",
+            "add --data NAME:FOLDER --online --teacher RUN_OR_NETWORK; --data alone",
+        ),
+        (
+            {"views": "fresh", "online": True},
+            "--views fresh without --data",
+            "add --data NAME:FOLDER --teacher RUN_OR_NETWORK",
+        ),
         ({"views": "stored", "data": "camvid:d"}, "--views stored and --data", "--cache"),
         ({"lr_schedule": "multi"}, "unknown value of --lr-schedule 'multi'", "multistep"),
         ({"milestones": (0.5, 1.0)}, "--milestones cannot be 0.5,1", "between 0 and 1"),

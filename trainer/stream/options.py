@@ -62,6 +62,7 @@ class StreamOptions(Section):
                 where=f"--data {self.data} --cache {self.cache}",
                 fix="give one of them; '--online --teacher T --data D' is a live teacher on fresh views",
             )
+        self._check_fresh()
         self._check_teacher()
         clash = {STORED: "data", FRESH: "cache"}.get(self.views or "")
         if clash and getattr(self, clash):
@@ -75,6 +76,20 @@ class StreamOptions(Section):
     def asks_teacher(self) -> bool:
         """Whether a run with these options reads a teacher's weights."""
         return self.online
+
+    def _check_fresh(self) -> None:
+        """Raises BadOption that names all that fresh views need and is not there."""
+        if self.views != FRESH or self.data or self.cache:
+            return
+        absent = ["--data NAME:FOLDER"]
+        absent += [] if self.online else ["--online"]
+        absent += [] if self.teacher else ["--teacher RUN_OR_NETWORK"]
+        more = "" if self.online and self.teacher else "; --data alone trains without a teacher"
+        raise BadOption(
+            f"--views fresh without {absent[0].partition(' ')[0]}",
+            where="--views fresh",
+            fix=f"add {' '.join(absent)}{more}",
+        )
 
     def _check_teacher(self) -> None:
         if self.online and not self.teacher:

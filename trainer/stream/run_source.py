@@ -27,7 +27,7 @@ from kdcache.cache.tasks.table import task_of
 from kdcache.cache.views.recipe import parse_recipe
 from kdcache.losses.contract import Facts
 from kdcache.trainer.folder.home import absolute_spec, cache_label
-from kdcache.trainer.stream.options import FRESH, StreamOptions
+from kdcache.trainer.stream.options import StreamOptions
 from kdcache.trainer.stream.source_samples import SourceSamples
 
 Options = TypeVar("Options", bound=StreamOptions)
@@ -40,8 +40,6 @@ def resolve_run_source(options: Options, home: Path) -> Options:
     """
     if options.data:
         return replace(options, data=absolute_spec(options.data))
-    if options.views == FRESH:
-        raise BadOption("--views fresh without --data", where="--views fresh", fix="add --data NAME:FOLDER")
     return replace(options, cache=cache_label(home, find_cache(options.cache, caches_dir(home))))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from aligned_classes import RECIPES, build_class_cache, draw_classes, ops_of
 
-from kdcache.cache.errors import BadCache
+from kdcache.cache.errors import BadCache, BadOption
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.record.records import record_name
 
@@ -49,3 +49,26 @@ def test_a_rebuilt_shard_holds_the_same_views(folder: Path) -> None:
     assert error.value.fix == "run 'kdcache build --repair'"
     again = grown(folder, cache, repair=True)
     assert (again.root / record_name(key)).read_bytes() == before
+
+
+def test_a_seed_that_is_not_the_caches_is_refused_and_one_that_is_left_out_is_kept(
+    folder: Path, tmp_path: Path
+) -> None:
+    cache = build_class_cache(folder, "zarr", MIXUP, seed=3, caches_dir=tmp_path)
+    more = grown(folder, cache, views="crops:5")
+    assert [(v.first, v.count, v.seed) for v in more.manifest.views] == [(0, 3, 3), (3, 2, 3)]
+    with pytest.raises(BadOption) as caught:
+        grown(folder, cache, seed=4)
+    assert str(caught.value) == (
+        "the cache was built with --seed 3, not 4\n"
+        f"  where: cache {cache.manifest.name}\n"
+        "  fix:   leave --seed out; for another form, build a cache of its own under another $KDCACHE_HOME"
+    )
+    assert grown(folder, cache, seed=3).generation.number == more.generation.number
+
+
+def test_a_new_cache_is_drawn_from_seed_0_and_one_without_drawn_views_takes_any(folder: Path) -> None:
+    assert build_class_cache(folder, "zarr", MIXUP, views="crops:1").manifest.views[0].seed == 0
+    whole = build_class_cache(folder, "zarr", "none", views="full")
+    more = grown(folder, whole, views="crops:1", seed=6)
+    assert [v.seed for v in more.manifest.views if v.draws] == [6]

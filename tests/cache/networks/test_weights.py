@@ -1,6 +1,7 @@
 """Weights files: what fits where, and what is refused."""
 
 import os
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -8,6 +9,7 @@ from typing import cast
 import pytest
 import timm
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from kdcache.cache.errors import BadOption, BadWeights, Missing
@@ -169,11 +171,50 @@ def test_a_failed_download_says_to_pass_a_file(monkeypatch: pytest.MonkeyPatch) 
     def offline(*_: object, **__: object) -> None:
         raise OSError("no route to the hub\nlong story")
 
+    monkeypatch.setattr("kdcache.cache.networks.downloads._require_answer", lambda url: None)
     monkeypatch.setattr("kdcache.cache.networks.downloads.timm.create_model", offline)
     with pytest.raises(BadWeights, match="'imagenet' could not be downloaded: no route to the hub") as caught:
         student("r50", "imagenet")
     assert caught.value.where == "weights of deeplabv3:resnet50"
     assert "--weights FILE.safetensors" in caught.value.fix
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was fetched before still serves; what was not is refused, and nothing waits for retries."""
+    real, offline = timm.create_model, []
+
+    def create(name: str, **options: object) -> object:
+        if options.pop("pretrained", False):
+            offline.append(constants.HF_HUB_OFFLINE)
+            if len(offline) > 1:
+                raise ValueError("the client's own words")
+        return real(name, **options)
+
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # nobody listens there
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("kdcache.cache.networks.downloads.timm.create_model", create)
+        assert student("mbv2", "imagenet").name == "deeplabv3:mobilenetv2_100"
+        with pytest.raises(BadWeights) as caught:
+            student("mbv2", "imagenet")
+    assert offline == [True, True] and not constants.HF_HUB_OFFLINE
+    assert str(caught.value) == (
+        "pretrained weights 'imagenet' could not be downloaded: 127.0.0.1 cannot be reached: "
+        "[Errno 111] Connection refused\n"
+        "  where: weights of deeplabv3:mobilenetv2_100\n"
+        "  fix:   pass a file instead: --weights FILE.safetensors (or .pt), or --weights none for random ones"
+    )
+
+
+def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdcache.cache.networks.downloads.ANSWER_S", 0.2)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(BadWeights, match=r"'imagenet' could not be downloaded: 127\.0\.0\.1 "):
+            student("mbv2", "imagenet")
 
 
 def test_pretrained_weights_are_fitted_like_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
