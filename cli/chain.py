@@ -15,6 +15,7 @@ from kdcache.cache.trust import OPTION, names_in
 from kdcache.cli.shared import EXIT_INTERRUPTED, consented, home_folder, option, per_task, written
 from kdcache.cli.train_options import FIRST_PANEL, panels, train_options, typed
 from kdcache.trainer.config import TrainConfig
+from kdcache.trainer.folder.option_field import spelled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,6 +81,8 @@ def _chain(networks: tuple[str, ...], given: Mapping[str, Any], trusted: Sequenc
     links = read_links(
         networks, prefix=given.get("run", "chain"), loss=loss, seed=given.get("seed", TrainConfig.seed)
     )
+    for link in links:  # a number that no link could run with is said before the first one runs
+        TrainConfig(**{"run": link.run, **typed(_training(link, given, loss=loss, cache=""))})
     check_chain(links, data=given["data"], loss=loss)
     dry = bool(given.get("dry_run"))
     cache = ""
@@ -135,7 +138,7 @@ def _arguments(options: Mapping[str, Any]) -> list[str]:
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
-            words += [f"--{flag}", f"{value:g}" if isinstance(value, float) else str(value)]
+            words += [f"--{flag}", spelled(value)]
     return words
 
 

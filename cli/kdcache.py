@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from kdcache.cache.build.options import GIB, MAX_SHARD_BYTES, BuildOptions, parse_tap
-from kdcache.cache.spec import PRECISIONS, Need, Task
+from kdcache.cache.spec import MOST_ROWS, MOST_SEED, MOST_STRIDE, MOST_THREADS, PRECISIONS, Need, Task
 from kdcache.cache.stores.table import DEFAULT_FORMAT, FORMATS
 from kdcache.cli.compact import compact
 from kdcache.cli.demo import demo
@@ -85,7 +85,7 @@ for command in (compact, demo, show, verify, peek, taps):
 @click.option("--zstd", is_flag=True, help="Compress targets with zstd level 1: smaller, slower to read.")
 @click.option(
     "--batch-size",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MOST_ROWS),
     default=DEFAULTS["batch_size"],
     show_default=True,
     help="Images per forward of the teacher.",
@@ -110,18 +110,24 @@ for command in (compact, demo, show, verify, peek, taps):
 )
 @click.option(
     "--threads",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MOST_THREADS),
     default=DEFAULTS["threads"],
     show_default=True,
     help="Threads of the image pipeline.",
 )
 @click.option(
     "--output-stride",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MOST_STRIDE),
     help="Of the teacher's last stage, where it can be chosen. [default: the run's, else 8]",
 )
 @click.option("--weights", help="imagenet, a tag, a .safetensors file or a weights-only .pt file.")
-@click.option("--seed", type=int, default=DEFAULTS["seed"], show_default=True, help="Of the drawn views.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, MOST_SEED),
+    default=DEFAULTS["seed"],
+    show_default=True,
+    help="Of the drawn views.",
+)
 @click.option(
     "--keep-empty", is_flag=True, help="Of objects: keep images without any box that training can use."
 )
