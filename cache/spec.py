@@ -19,6 +19,11 @@ IGNORE = 255  # label of pixels that no loss and no metric counts
 # Of a forward, by option value: the type that autocast takes, named as in torch.
 PRECISIONS: Mapping[str, str | None] = {"no": None, "bf16": "bfloat16", "fp16": "float16"}
 Task = str  # the name of a task: a key of `kdcache.cache.tasks.table.TASKS`
+# What a number of an option may be at most: far above what anybody means, below what ends memory or int64.
+MOST_SEED = 2**63 - 1
+MOST_THREADS = 1024
+MOST_STRIDE = 1024  # pixels per cell
+MOST_ROWS = 2**20  # of one batch or one shard
 FILL_RGB = (124, 116, 104)  # colour of padding: the ImageNet mean, so that it normalises to about zero
 
 

@@ -16,6 +16,7 @@ from kdcache.cli.shared import EXIT_INTERRUPTED, consented, home_folder, option,
 from kdcache.cli.terminal import Terminal, say_error
 from kdcache.cli.train_options import FIRST_PANEL, panels, train_options, typed
 from kdcache.trainer.config import TrainConfig
+from kdcache.trainer.folder.option_field import spelled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +82,8 @@ def _chain(networks: tuple[str, ...], given: Mapping[str, Any], trusted: Sequenc
     links = read_links(
         networks, prefix=given.get("run", "chain"), loss=loss, seed=given.get("seed", TrainConfig.seed)
     )
+    for link in links:  # a number that no link could run with is said before the first one runs
+        TrainConfig(**{"run": link.run, **typed(_training(link, given, loss=loss, cache=""))})
     check_chain(links, data=given["data"], loss=loss)
     dry = bool(given.get("dry_run"))
     cache = ""
@@ -136,7 +139,7 @@ def _arguments(options: Mapping[str, Any]) -> list[str]:
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
-            words += [f"--{flag}", f"{value:g}" if isinstance(value, float) else str(value)]
+            words += [f"--{flag}", spelled(value)]
     return words
 
 

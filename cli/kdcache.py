@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdcache.cache.build.options import GIB, MAX_SHARD_BYTES, BuildOptions, parse_tap
-from kdcache.cache.spec import PRECISIONS, Need, Task
+from kdcache.cache.spec import MOST_ROWS, MOST_SEED, MOST_STRIDE, MOST_THREADS, PRECISIONS, Need, Task
 from kdcache.cache.stores.table import DEFAULT_FORMAT, FORMATS
 from kdcache.cli.compact import compact
 from kdcache.cli.demo import demo
@@ -87,7 +87,7 @@ for command in (compact, demo, show, verify, peek, taps):
 @click.option("--zstd", is_flag=True, help="Compress targets with zstd level 1: smaller, slower to read.")
 @click.option(
     "--batch-size",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MOST_ROWS),
     default=DEFAULTS["batch_size"],
     show_default=True,
     help="Images per forward of the teacher.",
@@ -112,18 +112,22 @@ for command in (compact, demo, show, verify, peek, taps):
 )
 @click.option(
     "--threads",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MOST_THREADS),
     default=DEFAULTS["threads"],
     show_default=True,
     help="Threads of the image pipeline.",
 )
 @click.option(
     "--output-stride",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MOST_STRIDE),
     help="Of the teacher's last stage, where it can be chosen. [default: the run's, else 8]",
 )
 @click.option("--weights", help="imagenet, a tag, a .safetensors file or a weights-only .pt file.")
-@click.option("--seed", type=int, help="Of the drawn views. [default: the cache's; of a new one 0]")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, MOST_SEED),
+    help="Of the drawn views. [default: the cache's; of a new one 0]",
+)
 @click.option(
     "--keep-empty", is_flag=True, help="Of objects: keep images without any box that training can use."
 )

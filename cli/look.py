@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.spec import Task
+from kdcache.cache.spec import MOST_ROWS, MOST_SEED, MOST_STRIDE, Task
 from kdcache.cache.tasks.table import task_names
 from kdcache.cli.shared import P, R, crop_option, home_folder, option, parse_crop
 from kdcache.cli.terminal import Terminal
@@ -52,7 +52,9 @@ def show(cache: str | None, named: str | None, keys: bool) -> None:
     "--pixels", is_flag=True, help="Also make every row's teacher input again and compare its digest."
 )
 @click.option("--deep", is_flag=True, help="Also run the teacher again on some rows and compare.")
-@click.option("--rows", type=click.IntRange(1), default=8, show_default=True, help="Rows for --deep.")
+@click.option(
+    "--rows", type=click.IntRange(1, MOST_ROWS), default=8, show_default=True, help="Rows for --deep."
+)
 @click.option("--weights", help="The teacher's weights, where they are not those of a run.")
 @click.option("--teacher", help="The teacher, where it is code of your own. [default: the cache's]")
 def verify(
@@ -80,7 +82,7 @@ def verify(
 @click.command()
 @click.argument("key")
 @click.option("--cache", help="Name or folder of the cache. [default: the only one]")
-@click.option("--view", type=click.IntRange(0), default=0, show_default=True, help="View number.")
+@click.option("--view", type=click.IntRange(0, MOST_SEED), default=0, show_default=True, help="View number.")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -101,10 +103,10 @@ def peek(key: str, cache: str | None, view: int, out: Path) -> None:
 @click.command()
 @click.option("--teacher", required=True, help="A run's name, else a network.")
 @click.option("--modules", is_flag=True, help="List every module path as well, for --tap NAME@PATH.")
-@click.option("--output-stride", type=click.IntRange(1), help="[default: the run's, else 8]")
+@click.option("--output-stride", type=click.IntRange(1, MOST_STRIDE), help="[default: the run's, else 8]")
 @click.option(
     "--classes",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MOST_ROWS),
     default=19,
     show_default=True,
     help="Classes, for a network that is not a run.",

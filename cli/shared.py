@@ -14,6 +14,7 @@ from rich_click import RichGroup
 
 from kdcache.cache.errors import BadOption, KdError
 from kdcache.cache.record.advice import advised, forget
+from kdcache.cache.spec import MOST_ROWS
 from kdcache.cache.system import current_folder, refused, touching, user_path
 from kdcache.cache.tasks.contract import TaskKind
 from kdcache.cache.tasks.table import task_names, task_of
@@ -25,6 +26,7 @@ EXIT_KD_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
 CAPTION = "Runs lie under runs/, caches under caches/, in $KDCACHE_HOME or the current folder."
 _TYPED = "kdcache.typed"  # of a context: the words of the command line
+_MOST_BYTES = 1 << 60
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}  # bytes
 
 P = ParamSpec("P")
@@ -185,9 +187,9 @@ def parse_crop(text: str | None) -> tuple[int, int] | None:
 
 def parse_size(text: str) -> int:
     """'4G' -> 4294967296 bytes; K, M, G, T are powers of 1024, a trailing 'B' or 'iB' is allowed."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     num_bytes = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
-    if num_bytes < 1:
+    if not 1 <= num_bytes <= _MOST_BYTES:
         raise BadOption(
             f"'{text}' is no size", where=f"--memory {text}", fix="write bytes as 512M, 4G or 1.5G"
         )
@@ -196,11 +198,14 @@ def parse_size(text: str) -> int:
 
 def parse_count(text: str, flag: str) -> int:
     """A whole number above 0. Raises BadOption."""
-    if not text.isdecimal() or int(text) < 1:
+    count = int(text) if text.isdecimal() and len(text) <= len(str(MOST_ROWS)) else 0
+    if not 1 <= count <= MOST_ROWS:
         raise BadOption(
-            f"'{text}' is no count above 0", where=f"{flag} {text}", fix="give a whole number, or auto"
+            f"'{text}' is no count above 0, at most {MOST_ROWS}",
+            where=f"{flag} {text}",
+            fix="give a whole number, or auto",
         )
-    return int(text)
+    return count
 
 
 def pick_device(text: str) -> str:

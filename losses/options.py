@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from kdcache.cache.spec import BadOption, unknown
 
 OptionValue = float | int | bool | str | tuple[int, int]
+# Squares of it, as of a temperature, are still inside of float32; a count of as many things has no memory.
+LARGEST: Mapping[type, float] = {float: 1e15, int: 10**9}
 
 
 class Range(NamedTuple):
@@ -126,8 +128,9 @@ def _read(name: str, spec: OptionSpec, text: str, where: str) -> OptionValue:
         value = _as_kind(kind, text)
         if value is not None and _in_range(value, spec.legal):
             return value
+    most = f", at most {LARGEST[float]:g}" if _is_huge(text) else ""
     raise BadOption(
-        f"option '{spec.name}' of '{name}' takes {legal_words(spec)}, not '{text}'",
+        f"option '{spec.name}' of '{name}' takes {legal_words(spec)}{most}, not '{text}'",
         where=where,
         fix=f"for example {name}({spec.name}={written(spec.default)})",
     )
@@ -139,15 +142,23 @@ def _as_kind(kind: Any, text: str) -> OptionValue | None:
             return {"true": True, "false": False}.get(text.lower())
         if kind is tuple:
             sides = [int(side) for side in text.split("x")]
-            return (sides[0], sides[-1]) if len(sides) <= 2 else None
+            return (sides[0], sides[-1]) if len(sides) <= 2 and max(sides) <= LARGEST[int] else None
         if kind in (int, float):
             number: float = kind(text)
-            return number if math.isfinite(number) else None
+            return number if abs(number) <= LARGEST[kind] else None
     except ValueError:
         return None
     if kind is str:
         return text
     return text if text == kind else None
+
+
+def _is_huge(text: str) -> bool:
+    """Whether a text is a number that nothing but its size speaks against."""
+    try:
+        return LARGEST[float] < float(text) < math.inf
+    except ValueError:
+        return False
 
 
 def _in_range(value: OptionValue, legal: Range | None) -> bool:

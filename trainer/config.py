@@ -14,9 +14,9 @@ from typing import Any
 import tomli_w
 
 from kdcache.cache.errors import BadOption, Missing, unknown
-from kdcache.cache.spec import PRECISIONS
+from kdcache.cache.spec import MOST_SEED, MOST_THREADS, PRECISIONS
 from kdcache.trainer.folder.atomic_file import write_text
-from kdcache.trainer.folder.option_field import NOT_NEGATIVE, POSITIVE, Section, about, flag, option
+from kdcache.trainer.folder.option_field import Legal, Section, about, flag, option
 from kdcache.trainer.folder.options import FolderOptions
 from kdcache.trainer.folder.run_folder import CONFIG_NAME
 from kdcache.trainer.steps.options import StepOptions
@@ -42,7 +42,11 @@ class MachineOptions(Section):
     compile: bool = option(False, help="Compile the student with torch.compile.")
     sync_bn: bool | None = option(None, said="on for several GPU processes")
     threads: int = option(
-        1, help="Threads that decode images.", label="default: ", legal=POSITIVE, free_on_resume=True
+        1,
+        help="Threads that decode images.",
+        label="default: ",
+        legal=Legal(f"a number from 1 to {MOST_THREADS}", lambda threads: 1 <= threads <= MOST_THREADS),
+        free_on_resume=True,
     )
 
 
@@ -60,7 +64,7 @@ class TrainConfig(MachineOptions, StreamOptions, StudentOptions, StepOptions, Fo
         help="A published script's optimizer, rate, length, batch, crop and views: afdcd, cirkd@camvid. What "
         "you write wins. 'kdtrain methods' lists all.",
     )
-    seed: int = option(0, legal=NOT_NEGATIVE)
+    seed: int = option(0, legal=Legal("0 or more, below 2^63", lambda seed: 0 <= seed <= MOST_SEED))
 
     @property
     def asks_teacher(self) -> bool:

@@ -145,6 +145,7 @@ def evaluate_run(
     A classifier may be compared with a teacher, a run's name or a network's. Raises KdError for what is not
     there, for data of other classes, and for records of a task that has none.
     """
+    MachineOptions(device=device, threads=threads)  # raises for what cannot be
     run_dir = find_run(home, run)
     card = read_run_card(run_dir)
     spec = absolute_spec(data) if data else card.data

@@ -17,6 +17,7 @@ from kdcache.cache.views.draw import MAX_SCALE, MIN_SCALE, QUARTERS, draw_view, 
 from kdcache.cache.views.recipe import Recipe, read_recipe
 from kdcache.cache.views.view import FIT_VERSION, MIN_SHARE, MIN_SIDE_PX, VIEW_VERSION, View
 
+MOST_VIEWS = 65_536  # of one sample
 DRAWN = ("crops", "turns")  # kinds that draw random numbers, and have a crop
 FULL, FIT = "full", "fit"
 MIRROR_OF = {FULL: "mirror", FIT: "fit-mirror"}  # the whole image -> the kind that flips it
@@ -28,8 +29,9 @@ _WRITTEN = (  # fields of a set in a manifest
     *("min_scale", "max_scale", "flip", "draw_first", "augment"),
 )
 _LEGAL = (
-    "legal forms: 'crops:K' (K >= 1), 'full', or both joined by '+', as in 'crops:8+full'; "
-    "'turns:K' for classification, K draws in four turns each; 'fit' for detection, alone or with crops"
+    f"legal forms: 'crops:K' (K from 1 to {MOST_VIEWS}), 'full', or both joined by '+', as in "
+    "'crops:8+full'; 'turns:K' for classification, K draws in four turns each; 'fit' for detection, "
+    "alone or with crops"
 )
 
 
@@ -214,7 +216,8 @@ def _read_word(word: str, where: str) -> tuple[str, int]:
     kind, colon, count = word.partition(":")
     if word in MIRROR_OF:
         return kind, 1
-    if kind in DRAWN and count.isascii() and count.isdigit() and int(count) >= 1:
+    short = len(count) <= len(str(MOST_VIEWS))
+    if kind in DRAWN and count.isascii() and count.isdigit() and short and 1 <= int(count) <= MOST_VIEWS:
         return kind, int(count)
     spelled = {"crops": "crops:8", "turns": "turns:2", FULL: FULL, FIT: FIT}
     close = None if colon else nearest(kind, spelled)

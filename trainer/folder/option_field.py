@@ -10,6 +10,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, NamedTuple, TypeVar
 
 from kdcache.cache.errors import BadOption, unknown
+from kdcache.cache.spec import MOST_ROWS
 
 T = TypeVar("T")
 _KEY = "option"
@@ -22,8 +23,22 @@ class Legal(NamedTuple):
     holds: Callable[[Any], bool]
 
 
-POSITIVE = Legal("a number above 0", lambda value: value > 0)
-NOT_NEGATIVE = Legal("0 or more", lambda value: value >= 0)
+# Bounds are far above what anybody means and below what breaks arithmetic: float32 ends at 3.4e38, int64 at
+# 9.2e18, and a count of things in memory ends earlier. Infinity and NaN are inside of none.
+MOST_STEPS = 10**12
+LARGEST = 1e6
+
+
+def positive(most: float) -> Legal:
+    return Legal(f"a number above 0, at most {most:g}", lambda value: 0 < value <= most)
+
+
+def not_negative(most: float) -> Legal:
+    return Legal(f"0 or more, at most {most:g}", lambda value: 0 <= value <= most)
+
+
+A_COUNT_OF_STEPS = positive(MOST_STEPS)
+A_COUNT_OF_ROWS = positive(MOST_ROWS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +80,9 @@ def spelled(value: object) -> str:
     """A value as it is written after its flag: '0.625,0.75', '0.02', 'sgd'."""
     if isinstance(value, tuple):
         return ",".join(spelled(one) for one in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    short = f"{value:g}" if isinstance(value, float) else str(value)
+    # Six digits are not every number: what is typed again must be what was meant.
+    return short if not isinstance(value, float) or float(short) == value else repr(value)
 
 
 def help_text(one: "Field[Any]") -> str:

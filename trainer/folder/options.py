@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from kdcache.trainer.folder.option_field import POSITIVE, Section, bad, metadata, option
+from kdcache.trainer.folder.option_field import A_COUNT_OF_STEPS, Section, bad, metadata, option
 
 TRACKERS = ("tensorboard", "wandb")
 
@@ -17,9 +17,11 @@ class FolderOptions(Section):
         )
     )
     eval_every: int | None = option(
-        None, help="Steps between validations.", said="only at the end", legal=POSITIVE
+        None, help="Steps between validations.", said="only at the end", legal=A_COUNT_OF_STEPS
     )
-    save_every: int = option(1_000, help="Steps between checkpoints.", legal=POSITIVE, free_on_resume=True)
+    save_every: int = option(
+        1_000, help="Steps between checkpoints.", legal=A_COUNT_OF_STEPS, free_on_resume=True
+    )
     log: str = option(
         "tensorboard", help=f"{', '.join(TRACKERS)}, both with a comma, or none.", free_on_resume=True
     )

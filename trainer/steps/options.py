@@ -11,9 +11,25 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, Self
 
 from kdcache.cache.errors import BadOption
-from kdcache.trainer.folder.option_field import NOT_NEGATIVE, POSITIVE, Section, bad, flag, option, spelled
+from kdcache.trainer.folder.option_field import (
+    A_COUNT_OF_ROWS,
+    A_COUNT_OF_STEPS,
+    LARGEST,
+    MOST_STEPS,
+    Legal,
+    Section,
+    bad,
+    flag,
+    not_negative,
+    option,
+    positive,
+    spelled,
+)
 
 _ROUNDING = 1e-6  # steps; 0.7 * 10 is a little more than 7
+# SGD's memory of a gradient grows without end at 1. A norm that never clips is a common way to ask for norms.
+_MOMENTUM = Legal("0 or more, below 1", lambda value: 0 <= value < 1)
+_LARGEST_NORM = 1e30
 
 
 class OptimizerKind(NamedTuple):
@@ -87,19 +103,22 @@ def parse_milestones(text: str) -> tuple[float, ...]:
 class LengthOptions(Section):
     """How long a run is, and how many samples a step has."""
 
-    steps: int = option(40_000, help="Optimizer steps.", legal=POSITIVE)
+    steps: int = option(40_000, help="Optimizer steps.", legal=A_COUNT_OF_STEPS)
     epochs: float | None = option(  # when given, `steps` is computed from it
-        None, help="Passes over the training samples, instead of --steps.", legal=POSITIVE
+        None, help="Passes over the training samples, instead of --steps.", legal=positive(LARGEST)
     )
     # Global: over all ranks and accumulated micro batches.
-    batch_size: int = option(16, help="Samples per step over all processes.", legal=POSITIVE)
-    accumulate: int = option(1, help="Micro batches per step.", legal=POSITIVE)
+    batch_size: int = option(16, help="Samples per step over all processes.", legal=A_COUNT_OF_ROWS)
+    accumulate: int = option(1, help="Micro batches per step.", legal=A_COUNT_OF_ROWS)
 
     def with_steps(self, num_samples: int) -> Self:
         """`steps` from `epochs`, where given: the fewest steps that see every sample `epochs` times."""
         if self.epochs is None:
             return self
-        return replace(self, steps=max(1, -int(-self.epochs * num_samples // self.batch_size)))
+        steps = max(1, -int(-self.epochs * num_samples // self.batch_size))
+        if steps > MOST_STEPS:
+            raise bad("epochs", self.epochs, f"fewer: these are {steps} steps, and {MOST_STEPS} are the most")
+        return replace(self, steps=steps)
 
     def check(self) -> None:
         super().check()
@@ -122,24 +141,34 @@ class RateOptions(Section):
     """The optimizer and how its rate goes."""
 
     optimizer: str = option("sgd", choices=tuple(OPTIMIZERS))
-    lr: float | None = option(None, said=_each(lambda kind: kind.lr), legal=POSITIVE)
-    weight_decay: float | None = option(None, said=_each(lambda kind: kind.weight_decay), legal=NOT_NEGATIVE)
-    momentum: float = option(0.9, legal=NOT_NEGATIVE)
+    lr: float | None = option(None, said=_each(lambda kind: kind.lr), legal=positive(LARGEST))
+    weight_decay: float | None = option(
+        None, said=_each(lambda kind: kind.weight_decay), legal=not_negative(LARGEST)
+    )
+    momentum: float = option(0.9, legal=_MOMENTUM)
     nesterov: bool = option(False, help="Nesterov's momentum, with sgd.")
-    encoder_lr: float = option(1.0, help="Share of the rate that the student's encoder has.", legal=POSITIVE)
-    clip: float | None = option(None, help="Largest norm of the student's gradient.", legal=POSITIVE)
+    encoder_lr: float = option(
+        1.0, help="Share of the rate that the student's encoder has.", legal=positive(LARGEST)
+    )
+    clip: float | None = option(
+        None, help="Largest norm of the student's gradient.", legal=positive(_LARGEST_NORM)
+    )
     lr_schedule: str = option(
         "poly", help="How the rate falls over the run, whatever its length.", choices=tuple(SCHEDULES)
     )
-    poly_power: float = option(0.9, help="poly: rate = lr * (1 - step/steps) ** power.", legal=NOT_NEGATIVE)
+    poly_power: float = option(
+        0.9, help="poly: rate = lr * (1 - step/steps) ** power.", legal=not_negative(LARGEST)
+    )
     # Drops of the rate at epochs 150, 180, 210 of 240, by 10 (Tian et al. 2020, appendix: CIFAR-100).
     milestones: tuple[float, ...] = option(
         (0.625, 0.75, 0.875),
         help="multistep: shares of the run after which it drops.",
         read=parse_milestones,
     )
-    lr_drop: float = option(0.1, help="multistep: factor of each drop.", legal=POSITIVE)
-    warmup_steps: int = option(0, help="A linear rise first, with any schedule.", legal=NOT_NEGATIVE)
+    lr_drop: float = option(0.1, help="multistep: factor of each drop.", legal=positive(1))
+    warmup_steps: int = option(
+        0, help="A linear rise first, with any schedule.", legal=not_negative(MOST_STEPS)
+    )
 
     @property
     def base_lr(self) -> float:

@@ -7,7 +7,10 @@ from kdcache.cache.views import crop as crop_size
 from kdcache.trainer.folder.option_field import Legal, Section, flag, option
 
 FRESH, STORED = "fresh", "stored"
-_SIZE = Legal("H,W in pixels, such as 360,360", lambda crop: min(crop) >= 1)
+_SIZE = Legal(
+    f"H,W in pixels up to {crop_size.MOST_SIDE}, such as 360,360",
+    lambda crop: min(crop) >= 1 and max(crop) <= crop_size.MOST_SIDE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from kdcache.cache.errors import BadOption
-from kdcache.trainer.folder.option_field import Legal, Section, option
+from kdcache.cache.spec import MOST_STRIDE
+from kdcache.trainer.folder.option_field import Legal, Section, option, positive
 
 NOTHING = "none"
 FREEZES = (NOTHING, "stem+stage1")
@@ -33,7 +34,9 @@ class StudentOptions(Section):
         said="stem+stage1 for detecting with pretrained weights, otherwise none",
         choices=FREEZES,
     )
-    output_stride: int | None = option(None, help="Segmentation.", said="the cached teacher's, otherwise 8")
+    output_stride: int | None = option(
+        None, help="Segmentation.", said="the cached teacher's, otherwise 8", legal=positive(MOST_STRIDE)
+    )
     aux: bool | None = option(None, help="Auxiliary head on stage 3.", said="on for segmenting ResNets")
     ema: float | None = option(
         None, help="Decay of averaged weights, which are then judged and exported.", legal=_DECAY

@@ -147,7 +147,7 @@ def test_a_text_that_is_no_views_shows_the_legal_forms(text: str) -> None:
     with pytest.raises(BadOption, match=f"unknown views '{text}'") as caught:
         parsed(text)
     assert f"--views {text}" in caught.value.where
-    assert "'crops:K' (K >= 1), 'full'" in caught.value.fix
+    assert "'crops:K' (K from 1 to 65536), 'full'" in caught.value.fix
 
 
 def test_a_misspelt_kind_is_guessed() -> None:
