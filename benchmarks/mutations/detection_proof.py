@@ -36,7 +36,7 @@ MUTANTS = [
         DETECTED,
     ),
     (
-        "sides of fcos may be negative",
+        "the network of fcos answers negative sides",
         "FcosHead.level",
         "nn.functional.relu(boxes.bbox_reg(features_BCHW))",
         "boxes.bbox_reg(features_BCHW)",

@@ -19,10 +19,10 @@ from dense_heads import (
 )
 from torch import Tensor
 from torch.nn import functional
-from torchvision.ops import sigmoid_focal_loss
+from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from kdcache.cache.grid import DenseGrid
-from kdcache.cache.positions import anchors, points
+from kdcache.cache.positions import anchors, boxes_at, level_rows, points
 from kdcache.cache.spec import BadOption
 from kdcache.losses.contract import Facts, Maps
 from kdcache.losses.detection.matched import Matched
@@ -199,6 +199,33 @@ def test_the_focal_loss_is_torchvisions() -> None:
     hot = functional.one_hot(matched.labels_BP.clamp(min=0), 3) * (matched.labels_BP >= 0)[..., None]
     wanted = sigmoid_focal_loss(rows, hot.double(), reduction="sum") / matched.num_positives
     assert float(head_losses(grid, maps, truth).terms["task.cls"]) == pytest.approx(float(wanted.detach()))
+
+
+def test_atss_has_gfls_assignment_and_torchvisions_losses_of_classes_and_boxes() -> None:
+    truth, maps = random_truth(SEED), head_taps(GRIDS["atss"])
+    matched, of_gfl = (
+        supervised(grid, head_taps(grid)).prepare(head_inputs({}, truth))
+        for grid in (GRIDS["atss"], GRIDS["gfl"])
+    )
+    for field, ours, other in zip(Matched._fields, matched, of_gfl, strict=True):
+        assert torch.equal(torch.as_tensor(ours), torch.as_tensor(other)), field
+    logits, sides = (
+        torch.cat([level_rows(maps[tap], 1) for tap in GRIDS["atss"].groups[kind]], 1)
+        for kind in ("cls", "box")
+    )
+    hot = functional.one_hot(matched.labels_BP.clamp(min=0), 3) * (matched.labels_BP >= 0)[..., None]
+    strides = [
+        torch.full((size, 1), float(stride))
+        for size, stride in zip(matched.level_sizes, GRIDS["atss"].strides, strict=True)
+    ]
+    chosen, weights = matched.labels_BP >= 0, matched.centerness_BP
+    said = boxes_at(torch.cat(points(GRIDS["atss"], *CANVAS)), sides * torch.cat(strides), 1)
+    apart = generalized_box_iou_loss(said[chosen], matched.boxes_BP4[chosen].double())
+    terms = head_losses(GRIDS["atss"], maps, truth).terms
+    wanted = sigmoid_focal_loss(logits, hot.double(), reduction="sum") / matched.num_positives
+    assert float(terms["task.cls"]) == pytest.approx(float(wanted.detach()))
+    wanted = 2 * (apart * weights[chosen]).sum() / weights.sum().clamp(min=1)
+    assert float(terms["task.box"]) == pytest.approx(float(wanted.detach()), rel=1e-6)
 
 
 @ALL

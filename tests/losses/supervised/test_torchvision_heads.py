@@ -85,13 +85,18 @@ class Both(NamedTuple):
 
 
 def painted(num_objects: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Images (B, H, W, 3) of so many objects, and their truth (B, M, 5), moved off whole pixels: at the end
-    of a level's range torchvision compares strictly."""
+    """Images (B, H, W, 3) of so many objects, and a truth (B, M, 5) around them: a third as they are, others
+    2 and 4 times as large. No side lies on a whole pixel: at the end of a level's range torchvision compares
+    strictly."""
     drawn = [paint(number, CANVAS, count) for number, count in enumerate(num_objects)]
     truth = torch.full((len(drawn), max(num_objects), 5), -1.0)
     for row, one in zip(truth, drawn, strict=True):
-        row[: len(one.boxes_M4), :4] = torch.from_numpy(one.boxes_M4) + 0.37
-        row[: len(one.boxes_M4), 4] = torch.from_numpy(one.classes_M)
+        boxes_M4 = torch.from_numpy(one.boxes_M4).float()
+        growth_M1 = 2.0 ** (torch.arange(len(boxes_M4))[:, None] % 3)
+        middle_M2, half_M2 = (boxes_M4[:, :2] + boxes_M4[:, 2:]) / 2, (boxes_M4[:, 2:] - boxes_M4[:, :2]) / 2
+        edges = [middle_M2 - growth_M1 * half_M2, middle_M2 + growth_M1 * half_M2]
+        row[: len(boxes_M4), :4] = torch.cat(edges, 1).clamp(1, CANVAS[0] - 1) + 0.37
+        row[: len(boxes_M4), 4] = torch.from_numpy(one.classes_M)
     return torch.stack([torch.from_numpy(one.pixels_HWC) for one in drawn]), truth
 
 
@@ -224,7 +229,7 @@ def test_retinanet_has_torchvisions_losses_of_an_image(image: int) -> None:
     wanted = [matched.boxes_BP4[0, chosen], one.targets[0]["boxes"][index_P[chosen]]]
     coder = one.theirs.head.regression_head.box_coder
     own, other = ((said - coder.encode_single(boxes, at)).abs().sum(1) for boxes in wanted)
-    assert int((wanted[0] != wanted[1]).any(1).sum()) == (1 if image == 0 else 0)
+    assert len(said) > 10 and int((wanted[0] != wanted[1]).any(1).sum()) < 4
     close(terms["box"].value * len(said), losses["bbox_regression"] * len(said) + (own - other).sum())
 
 
