@@ -14,7 +14,10 @@ from kdcache.cli.shared import option
 if TYPE_CHECKING:
     from kdcache.losses.plan.catalogue import Entry, OptionRow
 
-COLUMNS = ("method", "source", "reads", "cacheable", "extra modules", "weight and defaults", "published")
+COLUMNS = (
+    *("method", "source", "reads", "detectors", "cacheable", "extra modules", "weight and defaults"),
+    "published",
+)
 WIDE = 150  # columns of a terminal from which on the whole table can be read
 
 
@@ -73,6 +76,7 @@ def _cells(e: "Entry") -> tuple[str, ...]:
         f"{e.name}: {e.method.title}",
         f"{e.method.source}; {e.method.code}",
         "; ".join(e.reads),
+        e.detectors or "-",
         e.method.cacheable,
         e.method.modules,
         "; ".join(part for part in (*e.weights, *brings, e.method.defaults) if part),
@@ -106,6 +110,7 @@ def _show(console: Console, e: "Entry") -> None:
         ("source", m.source),
         ("code", m.code),
         ("tasks", ", ".join(e.tasks)),
+        *([("detectors", e.detectors)] if e.detectors else []),
         ("reads", "\n".join(e.reads)),
         ("weight", "\n".join(e.weights)),
         ("companions", "\n".join(e.companions) or "none"),
