@@ -12,7 +12,10 @@ from kdcache.cli.terminal import GRID, Table, Terminal
 if TYPE_CHECKING:
     from kdcache.losses.plan.catalogue import Entry, OptionRow
 
-COLUMNS = ("method", "source", "reads", "cacheable", "extra modules", "weight and defaults", "published")
+COLUMNS = (
+    *("method", "source", "reads", "detectors", "cacheable", "extra modules", "weight and defaults"),
+    "published",
+)
 RECIPE_COLUMNS = ("recipe", "methods", "data sets", "options", "source", "not as published")
 WIDE = 150  # columns of a terminal from which on the whole table can be read
 
@@ -76,6 +79,7 @@ def _cells(e: "Entry") -> tuple[str, ...]:
         f"{e.name}: {e.method.title}",
         f"{e.method.source}; {e.method.code}",
         "; ".join(e.reads),
+        e.detectors or "-",
         e.method.cacheable,
         e.method.modules,
         "; ".join(part for part in (*e.weights, *brings, e.method.defaults) if part),
@@ -109,6 +113,7 @@ def _show(terminal: Terminal, e: "Entry") -> None:
         ("source", m.source),
         ("code", m.code),
         ("tasks", ", ".join(e.tasks)),
+        *([("detectors", e.detectors)] if e.detectors else []),
         ("reads", e.reads),
         ("weight", e.weights),
         ("companions", e.companions or "none"),

@@ -104,6 +104,8 @@ class Method(NamedTuple):
     modules: str = "none"  # learned parts, dropped after training
     defaults: str = ""  # per dataset, where they differ
     published: str = ""  # result that the authors report
+    detectors: tuple[str, ...] = ()  # dense detectors that its numbers are published for, by family
+    elsewhere: tuple[str, ...] = ()  # and those that it takes besides, with numbers of ours
 
 
 class Refusal(NamedTuple):

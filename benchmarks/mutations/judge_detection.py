@@ -70,7 +70,7 @@ MUTANTS = [
     ("an object of a class that is not there counts as wrong", "judge/detection:Judge.check_truth",
      ">= self.num_classes", "> self.num_classes",
      f"{JUDGE}::test_a_class_that_the_network_does_not_know_is_refused_by_name"),
-    ("a wrapped detector cannot be judged", "judge/detection:_grid_of", "network.modules()", "[network]",
+    ("a wrapped detector cannot be judged", "judge/detection:_grid_in", "network.modules()", "[network]",
      f"{JUDGE}::test_a_wrapped_network_is_read_by_its_own_grid"),
     ("a teacher of boxes is asked and forgotten", "judge/detection:Judge",
      '''    no_teacher = (

@@ -163,7 +163,7 @@ MUTANTS = [
      MATCH + "ld_needs_equal_bins_on_both_sides"),
     ("ld takes sides that both lack bins", "check_bins", " > 0:", " >= 0:",
      MATCH + "ld_needs_equal_bins_on_both_sides"),
-    ("classes in another order pass", "check_classes", "ours == theirs", "set(ours) == set(theirs)",
+    ("classes in another order pass", "spec.py:class_difference", "if a != b", "if a not in teacher",
      MATCH + "other_classes_or_another_order_are_refused_where_scores_are_compared"),
     ("levels of features are paired by their place", "shared_levels", "target(theirs[stride]))",
      "target(list(theirs.values())[shared.index(stride)]))",

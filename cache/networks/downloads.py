@@ -42,6 +42,7 @@ def download(name: NetworkName, tag: str, num_classes: int, *, fresh_head: bool 
             where=f"weights of {name}",
             fix=f"pass --weights FILE.safetensors{inside}",
         )
+    _refuse_whole(name, tag)
     timm_name = name.body.removesuffix(SAME)
     if tag != IMAGENET:
         timm_name = f"{timm_name.partition('.')[0]}.{tag}"
@@ -49,6 +50,18 @@ def download(name: NetworkName, tag: str, num_classes: int, *, fresh_head: bool 
     mean, std = statistics(timm_name)
     state = _fetch(lambda: _from_hub(timm_name), tag, name)
     return WeightsFile(state=state, mean=mean, std=std, origin=f"{timm_name} of the timm hub")
+
+
+def _refuse_whole(name: NetworkName, tag: str) -> None:
+    """Raises BadOption where the tag is of torchvision's whole networks, and an encoder's was asked for."""
+    owners = [body for body, own in TORCHVISION_NETWORKS.items() if own.tag == tag]
+    if owners:
+        owner = next((body for body in owners if body.startswith(f"{name.family}_")), owners[0])
+        raise BadOption(
+            f"'{tag}' names weights of whole networks of torchvision, and {name} takes those of its encoder",
+            where=f"weights of {name}",
+            fix=f"take --student {TORCHVISION}:{owner} --weights {tag}, or --weights {IMAGENET}",
+        )
 
 
 def _torchvision(name: NetworkName, tag: str, num_classes: int, fresh_head: bool) -> WeightsFile:

@@ -41,6 +41,8 @@ class ChannelWise(LossTerm):
         "with the formula's; detection: cls, tau 1, weight 10 (mmrazor, gfl)",
         published="Cityscapes mIoU PSPNet-R18 75.02 to 75.90 (TorchDistiller), 75.54 (mmrazor); "
         "CIRKD's table: DeepLabV3-R18 75.55 (74.21), MBV2 74.66 (73.12)",
+        detectors=("gfl",),
+        elsewhere=("retinanet", "fcos", "atss"),
     )
     tasks = (SEGMENTATION, DETECTION)
     aliases = {"tap": "taps"}

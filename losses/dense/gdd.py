@@ -36,8 +36,9 @@ class GenerativeDenoise(LossTerm):
         cacheable="yes, a large map: 34 MB in fp16 at 2048x64x128",
         modules="1x1 convolution where channels differ, two 3x3 convolutions (18 C^2 weights)",
         defaults="weight 145 for PSPNet-R18, 175 for DeepLabV3-R18 (Cityscapes, 512x512 crops); detection: "
-        "fpn, weight 65, published for RepPoints with --clip 35; for gfl, retinanet, fcos and atss ours",
+        "fpn, weight 65, published for RepPoints with --clip 35",
         published="Cityscapes mIoU PSPNet-R18 69.85 -> 74.67, DeepLabV3-R18 73.20 -> 77.69",
+        elsewhere=("retinanet", "fcos", "atss", "gfl"),
     )
     tasks = (SEGMENTATION, DETECTION)
     aliases = {"tap": "taps"}

@@ -38,6 +38,8 @@ class MaskedGeneration(LossTerm):
         defaults="segmentation: share 0.75, weight 2e-5, cwd 3; classification: mask channel, share 0.15, "
         "weight 7e-5; detection: fpn, share 0.65, weight 2e-5, published with --clip 35",
         published="Cityscapes mIoU (512x512) PSPNet-R18 69.85 -> 73.63, DeepLabV3-R18 73.20 -> 76.31",
+        detectors=("retinanet",),
+        elsewhere=("fcos", "atss", "gfl"),
     )
     tasks = (SEGMENTATION, CLASSIFICATION, DETECTION)
     published_weight = 2e-5

@@ -72,10 +72,11 @@ class BinaryClassification(LossTerm):
     method = Method(
         title="BCKD, binary classification and localisation distillation",
         source="Yang et al. 2023, https://arxiv.org/abs/2308.14286",
-        code="TinyTigerPan/BCKD 121c9aa; published for gfl alone, the weights for retinanet, fcos and atss "
-        "are ours",
+        code="TinyTigerPan/BCKD 121c9aa",
         defaults="cls 1, loc 4, GIoU, levels without a positive skipped",
         published="COCO AP GFL-R101 -> GFL-R50 43.2 (40.1), -> R34 42.0 (38.9), -> R18 38.6 (35.8)",
+        detectors=("gfl",),
+        elsewhere=("retinanet", "fcos", "atss"),
     )
     tasks = (DETECTION,)
 

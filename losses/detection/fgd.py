@@ -146,6 +146,8 @@ class FocalGlobal(LossTerm):
         defaults="one-stage: temp 0.5, alpha 1e-3, beta 5e-4, gamma 5e-4, relation 5e-6; fcos: 0.8, 1.6e-3, "
         "8e-4, 8e-4, 8e-6; published with --clip 35 and --inherit neck+head",
         published="COCO AP RetinaNet-R50 40.7 (37.4), FCOS-R50 42.7 (38.5), GFL-R50 43.5 (40.2)",
+        detectors=("retinanet", "fcos", "gfl"),
+        elsewhere=("atss",),
     )
     tasks = (DETECTION,)
     clip_norm = 35.0

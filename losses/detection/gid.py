@@ -102,11 +102,13 @@ class GeneralInstances(LossTerm):
     method = Method(
         title="General instance distillation",
         source="Dai et al. 2021, https://arxiv.org/abs/2103.02340",
-        code="daixinghome/Distill_GID_detectron2 9118c54; for retinanet, on other heads ours",
+        code="daixinghome/Distill_GID_detectron2 9118c54",
         cacheable="yes, large maps: the features, scores and boxes of all positions",
         modules="a 1x1 convolution per level where channels differ (published: none)",
         defaults="feature 5e-4, relation 40, cls 0.1, box 1; 10 instances, suppression at 0.3",
         published="COCO AP RetinaNet-R101 -> R50 39.1 (36.2), by the authors' private code",
+        detectors=("retinanet",),
+        elsewhere=("fcos", "atss", "gfl"),
     )
     tasks = (DETECTION,)
 

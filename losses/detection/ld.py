@@ -50,9 +50,10 @@ class LocalisationDistillation(LossTerm):
     method = Method(
         title="Localisation distillation",
         source="Zheng et al. 2022, https://arxiv.org/abs/2102.12252",
-        code="HikariTJU/LD 4287990 mmdet/models/dense_heads/ld_head.py; for gfl",
+        code="HikariTJU/LD 4287990 mmdet/models/dense_heads/ld_head.py",
         defaults="main 0.25 at T 10, vlr 0.25 at T 10, kd 10 at T 2; LD alone is ld(vlr=0,kd=0)",
         published="COCO AP GFL-R101 -> GFL-R50 42.1 (40.1), main alone 41.1; -> R34 41.0, -> R18 37.5",
+        detectors=("gfl",),
     )
     tasks = (DETECTION,)
 

@@ -60,6 +60,7 @@ class AttentionTransfer(LossTerm):
         defaults="segmentation: neck, weight 10000, kd(T=1); classification: stages 1 to 3, weight 1000; "
         "detection: fpn, the weight is ours",
         published="none in the tables of these repositories",
+        elsewhere=("retinanet", "fcos", "atss", "gfl"),
     )
     tasks = (SEGMENTATION, CLASSIFICATION, DETECTION)
     companions = {"kd": {"weight": 1.0}}

@@ -73,6 +73,7 @@ class FitNet(LossTerm):
         "weight 100; original: stage=hint, then --init RUN and stage=kd (weight 4, to 1 in 400 epochs); "
         "detection: fpn, cirkd, the weight is ours",
         published="CIFAR-100 resnet32x4 -> resnet8x4 73.50 (student 72.50)",
+        elsewhere=("retinanet", "fcos", "atss", "gfl"),
     )
     same_size = False  # the regressors bridge sizes, or refuse them
     tasks = (SEGMENTATION, CLASSIFICATION, DETECTION)

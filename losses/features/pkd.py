@@ -52,6 +52,8 @@ class PearsonFeatures(LossTerm):
         defaults="detection: the first 4 levels of fpn, weight 10 (one-stage), 6 (two-stage); published for "
         "detection only",
         published="COCO RetinaNet-X101 -> RetinaNet-R50 40.8 AP (student 37.4)",
+        detectors=("retinanet", "fcos"),
+        elsewhere=("atss", "gfl"),
     )
     same_size = False
     tasks = (SEGMENTATION, CLASSIFICATION, DETECTION)

@@ -3,9 +3,10 @@
 Nothing is written twice: reads, options, defaults and published settings come from the classes themselves.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from kdcache.cache.grid import FPN, kind_of, tap_of
 from kdcache.cache.spec import BadOption, Task
 from kdcache.cache.tasks.table import task_names
 from kdcache.losses.contract import LossTerm, Method
@@ -34,6 +35,7 @@ class Entry(NamedTuple):
     name: str
     method: Method
     tasks: tuple[Task, ...]
+    detectors: str  # '' where no detector is taught so
     reads: tuple[str, ...]
     weights: tuple[str, ...]
     companions: tuple[str, ...]
@@ -66,6 +68,7 @@ def entry(name: str) -> Entry:
         name,
         loss_class.method,
         tuple(loss_class.tasks),
+        _detectors(loss_class.method, plans.values()),
         tuple(f"{task}: {_reads(plan)}" for task, plan in plans.items()),
         tuple(f"{task}: {_weights(loss_class, choice)}" for task, choice in chosen.items()),
         tuple(f"{task}: {text}" for task, plan in plans.items() if (text := _companions(plan))),
@@ -80,6 +83,21 @@ def common_options() -> tuple[OptionRow, ...]:
     """
     weight = OptionRow(WEIGHT.name, "published", legal_words(WEIGHT), WEIGHT.about)
     return (weight, *(_row(spec) for spec in schedule_specs().values()))
+
+
+def compares_positions(plan: LossPlan) -> bool:
+    """Whether it compares what two detectors say at one anchor, and not features alone."""
+    return any(kind_of(tap_of(need.tap, 0)) not in ("", FPN) for need in plan.needs)
+
+
+def _detectors(method: Method, plans: Iterable[LossPlan]) -> str:
+    """'published for gfl; retinanet, fcos: numbers ours; any of them teaches any'."""
+    if not method.detectors and not method.elsewhere:
+        return ""
+    alike = "teacher and student with equal anchors"
+    parts = [f"published for {', '.join(method.detectors)}"] if method.detectors else []
+    parts += [f"{', '.join(method.elsewhere)}: numbers ours"] if method.elsewhere else []
+    return "; ".join((*parts, alike if any(map(compares_positions, plans)) else "any teaches any"))
 
 
 def _chosen(name: str, task: Task) -> Choice:

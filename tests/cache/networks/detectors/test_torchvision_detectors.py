@@ -202,6 +202,22 @@ def test_a_student_of_other_classes_begins_with_coco_weights_by_their_tag(
     assert "--data voc:DIR" in caught.value.fix
 
 
+@pytest.mark.parametrize(
+    ("name", "owner"), [("retinanet:r50", "retinanet_resnet50_fpn"), ("fcos:r18", "fcos_resnet50_fpn")]
+)
+def test_weights_of_a_whole_network_are_none_of_an_encoder_and_the_network_is_named(
+    name: str, owner: str
+) -> None:
+    with pytest.raises(BadOption) as caught:
+        build_network(name, task="detection", num_classes=3, weights="COCO_V1", role="student")
+    written = {"retinanet:r50": "retinanet:resnet50", "fcos:r18": "fcos:resnet18"}[name]
+    assert caught.value.what == (
+        f"'COCO_V1' names weights of whole networks of torchvision, and {written} takes those of its encoder"
+    )
+    assert caught.value.where == f"weights of {written}"
+    assert caught.value.fix == f"take --student tv:{owner} --weights COCO_V1, or --weights imagenet"
+
+
 def test_a_network_of_one_task_is_none_of_another() -> None:
     with pytest.raises(
         BadOption, match="'tv:fcos_resnet50_fpn' is a network for detection, and the data are"
