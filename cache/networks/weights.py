@@ -38,7 +38,7 @@ METADATA = (
 )  # JSON lists in a safetensors header: statistics these weights expect
 
 
-_DAMAGE = (
+DAMAGE = (
     *(RuntimeError, EOFError, OSError, ValueError, AttributeError, KeyError, TypeError, IndexError),
     *(AssertionError, OverflowError, MemoryError, zipfile.BadZipFile),  # a file may spell anything
 )
@@ -168,7 +168,7 @@ def _read_pickle(path: Path) -> object:
             fix="where it was made, save only the tensors: "
             "safetensors.torch.save_file(network.state_dict(), FILE)",
         ) from refusal
-    except _DAMAGE as damage:
+    except DAMAGE as damage:
         first = (str(damage).splitlines() or [type(damage).__name__])[0]
         raise BadWeights(
             f"not a readable PyTorch weights file: {first}", where=str(path), fix="copy or download it again"

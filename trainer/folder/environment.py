@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from kdcache.cache.errors import BadCache
+from kdcache.cache.files.plain_json import kind_of_value, read_json_object
 from kdcache.trainer.folder.atomic_file import write_text
 
 FILE_NAME = "environment.json"
@@ -55,7 +56,7 @@ def begun_generation(run_dir: Path) -> int | None:
     """The generation of the cache that a run began on; None for a run that has not begun, or reads no
     cache."""
     try:
-        number = json.loads((run_dir / FILE_NAME).read_text())["stream"]["generation"]
+        number = read_json_object(run_dir / FILE_NAME)["stream"]["generation"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return number if isinstance(number, int) else None
@@ -69,7 +70,16 @@ def refuse_other_stream(run_dir: Path, stream: dict[str, object]) -> None:
     path = run_dir / FILE_NAME
     if not path.is_file():
         return
-    then = json.loads(path.read_text()).get("stream")
+    try:
+        then = read_json_object(path)["stream"]
+        if not isinstance(then, dict):
+            raise ValueError(f"'stream' is {kind_of_value(then)}")
+    except (OSError, ValueError, KeyError) as error:
+        raise BadCache(
+            f"what the run began on cannot be read: {error}",
+            where=str(path),
+            fix="start a new run (--run NAME); this one can only continue on what it began with",
+        ) from error
     now = json.loads(json.dumps(stream, default=str))
     if then == now:
         return
