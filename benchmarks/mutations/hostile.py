@@ -156,8 +156,8 @@ MUTANTS = [
     (
         "one number stands for a terabyte",
         "weights.py:_is_plain",
-        "return value.device",
-        "return True or value.device",
+        "value.device.type ==",
+        "True or value.device.type ==",
         WEIGHTS,
     ),
     ("statistics of pixels are of any length", "_statistics", "len(numbers) != 3 or ", "", WEIGHTS),
