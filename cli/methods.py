@@ -109,11 +109,11 @@ def _show(terminal: Terminal, e: "Entry") -> None:
     m = e.method
     terminal.say(f"{e.name}: {m.title}", style="bold")
     facts = Table(**GRID)
-    for label, text in (
+    rows: tuple[tuple[str, str | tuple[str, ...]], ...] = (
         ("source", m.source),
         ("code", m.code),
         ("tasks", ", ".join(e.tasks)),
-        *([("detectors", e.detectors)] if e.detectors else []),
+        ("detectors", e.detectors),
         ("reads", e.reads),
         ("weight", e.weights),
         ("companions", e.companions or "none"),
@@ -122,8 +122,10 @@ def _show(terminal: Terminal, e: "Entry") -> None:
         ("settings", tuple(part for part in (*e.settings, m.defaults) if part) or "none"),
         ("recipes", tuple(recipe_lines(e.name)) or "none"),
         ("published", m.published or "-"),
-    ):
-        facts.add_row(label, text)
+    )
+    for label, text in rows:
+        if text:
+            facts.add_row(label, text)
     terminal.show(facts)
     terminal.show(_options("options", e.options))
     terminal.show(_options("options of every term", common_options()))

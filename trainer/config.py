@@ -11,10 +11,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import tomli_w
 
-from kdcache.cache.errors import BadOption, Missing, unknown
+from kdcache.cache.errors import BadOption, Missing, Refused, unknown
+from kdcache.cache.files.regular import read_text
 from kdcache.cache.spec import MOST_SEED, MOST_THREADS, PRECISIONS
+from kdcache.cache.system import touching
 from kdcache.trainer.folder.atomic_file import write_text
 from kdcache.trainer.folder.option_field import Legal, Section, about, flag, option
 from kdcache.trainer.folder.options import FolderOptions
@@ -101,8 +104,14 @@ def read_config(run_dir: Path) -> TrainConfig:
     if not path.is_file():
         raise Missing(f"no run in '{run_dir}'", where=str(path), fix="leave --resume out to start it")
     try:
-        options = tomllib.loads(path.read_text(encoding="utf-8"))["options"]
-    except (tomllib.TOMLDecodeError, KeyError, UnicodeDecodeError) as error:
+        with touching(f"'{CONFIG_NAME}' cannot be read", path):
+            text = read_text(path)
+        options = tomllib.loads(text)["options"]
+        if not isinstance(options, dict):
+            raise ValueError("'options' is no table")
+    except Refused:
+        raise
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         raise BadOption(
             f"{CONFIG_NAME} cannot be read: {error}",
             where=str(path),
@@ -115,7 +124,22 @@ def read_config(run_dir: Path) -> TrainConfig:
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in options.items()
     }
+    _check_types(values, path)
     return TrainConfig(**values)
+
+
+def _check_types(values: Mapping[str, Any], path: Path) -> None:
+    """Raises BadOption for a value of another type than its option has."""
+    try:
+        msgspec.convert(values, type=TrainConfig)
+    except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, BadOption):  # a legal type, and no value for this option
+            raise error.__cause__ from None
+        raise BadOption(
+            f"{CONFIG_NAME} holds an option of another type: {error}",
+            where=str(path),
+            fix="repair the file, or start under another --run",
+        ) from error
 
 
 def start_words(config: TrainConfig, run: str) -> list[str]:

@@ -26,7 +26,8 @@ from kdcache.trainer.events import (
     silent,
 )
 from kdcache.trainer.folder.atomic_file import RUN_AGAIN
-from kdcache.trainer.folder.checkpoint import Checkpoint, load_latest, save_checkpoint, sweep
+from kdcache.trainer.folder.checkpoint import FOLDER, Checkpoint, load_latest, save_checkpoint, sweep
+from kdcache.trainer.folder.checkpoint_shape import fitting
 from kdcache.trainer.folder.environment import describe_environment, refuse_other_stream, write_environment
 from kdcache.trainer.folder.run_folder import MetricsLog, check_free, held
 from kdcache.trainer.ranks import ranks_of, reset_accelerate, start_accelerator, start_trackers, uses_sync_bn
@@ -104,8 +105,9 @@ class Run:
         self.best: dict[str, float] | None = None  # 'step' and the metrics of the best student so far
         self.last: dict[str, float] = {}  # metrics of the latest validation
         if start is not None:
-            self.stepper.load_states(start.states)
-            self.best, self.last = start.progress["best"], start.progress["last"]
+            with fitting(run_dir / FOLDER / f"step-{start.step:08d}"):
+                self.stepper.load_states(start.states)
+                self.best, self.last = start.progress["best"], start.progress["last"]
         self.main = accelerator.is_main_process
         self.log = MetricsLog(run_dir, keep_until=self.first) if self.main else None
         self.reporter = Reporter(accelerator, self.log, listen, run_dir)

@@ -31,7 +31,7 @@ MUTANTS = [
      "        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)\n", "", DIGEST),
     ("the digest of weights does not see their names", "weights_digest", "{name} {value.dtype}",
      "{value.dtype}", DIGEST),
-    ("a pickle may run its code", "_read_pickle", "weights_only=True", "weights_only=False",
+    ("a pickle may run its code", "read_tensors", "weights_only=True", "weights_only=False",
      f"{WEIGHTS}::test_a_pickle_with_code_is_refused_and_not_run"),
     ("prefixes of distributed training stay on", "PREFIXES", '"module.", ', "",
      f"{WEIGHTS}::test_wrappers_and_prefixes_are_peeled"),

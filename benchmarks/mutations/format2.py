@@ -24,8 +24,8 @@ MUTANTS = [
         "if False:",
         SEALED,
     ),
-    ("a linked file is read", "read_regular", "path.lstat()", "path.stat()", SEALED),
-    ("a file of any size is read", "read_regular", "if status.st_size > max_bytes:", "if False:", SEALED),
+    ("a linked file is read", "read_sealed", "follow=False", "follow=True", SEALED),
+    ("a file of any size is read", "regular.py:_check", "status.st_size > max_bytes", "False", SEALED),
     # ---- records
     (
         "a record under another shard's name is read",

@@ -44,7 +44,7 @@ MUTANTS = [
     ("a loaded exit has first weights", "load_exit", "    student.exits.load_state_dict(state)\n", "",
      f"{FORMS}::test_an_exit_is_loaded_from_its_run"),
     ("exits are joined to whatever student lies beside them", "read_exits",
-     'described["student"] != student', "False", STRANGE),
+     "described.student != student", "False", STRANGE),
     ("new exits take their names before the student is exported", "exits_beside",
      "    yield\n    replace(weights, run_dir / WEIGHTS)\n",
      "    replace(weights, run_dir / WEIGHTS)\n    yield\n", KILLED),

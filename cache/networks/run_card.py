@@ -211,10 +211,10 @@ def _digest_of(path: Path) -> str:
 
 def _settle(run_dir: Path, card: RunCard) -> None:
     student, waiting = run_dir / STUDENT, run_dir / WAITING
-    digest = file_digest(student) if student.is_file() else "no file"
+    digest = _digest_of(student) if student.is_file() else "no file"
     if digest == card.weights_digest:
         return
-    if waiting.is_file() and file_digest(waiting) == card.weights_digest:
+    if waiting.is_file() and _digest_of(waiting) == card.weights_digest:
         waiting.replace(student)
         return
     raise BadWeights(

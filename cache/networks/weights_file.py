@@ -41,7 +41,7 @@ HARMLESS = ("argparse.Namespace", "types.SimpleNamespace")
 NUM_CLASSES_SHOWN = 3
 MAX_PICKLE = 64 << 20  # bytes of what says which tensors there are
 _LEGACY_PICKLES = 5  # of a file of torch before 1.6, before its tensors
-_DAMAGE = (
+DAMAGE = (
     *(RuntimeError, EOFError, OSError, ValueError, AttributeError, KeyError, TypeError, IndexError),
     *(AssertionError, OverflowError, MemoryError, zipfile.BadZipFile),  # a file may spell anything
 )
@@ -145,7 +145,7 @@ def _read_pickle(path: Path) -> object:
             return read_tensors(path)
     except pickle.UnpicklingError as refusal:
         raise _holds_more(path, str(refusal)) from refusal
-    except _DAMAGE as damage:
+    except DAMAGE as damage:
         if isinstance(damage, Refused):
             raise
         first = (str(damage).splitlines() or [type(damage).__name__])[0]

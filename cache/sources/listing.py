@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from kdcache.cache.errors import LEAVE_OUT, BadSample, Missing, Refused
-from kdcache.cache.files.picture import MAX_PIXELS, TooManyPixels
+from kdcache.cache.files.picture import check_picture_size
 from kdcache.cache.files.regular import open_regular, read_regular, read_text
 from kdcache.cache.sources.labels import DECODE_ERRORS, open_intact, unreadable
 from kdcache.cache.system import GONE, file_of, refused, touching
@@ -18,6 +18,7 @@ _FORMATS = ("JPEG", "MPO", "PNG")  # MPO: a JPEG with further pictures behind it
 _EXIF_ORIENTATION = 0x0112
 ABSENT = (*GONE, IsADirectoryError)  # there is no such file: the sample's own fault
 MAX_FILE_BYTES = 1 << 30  # of one image or label
+_HEAD_BYTES = 1 << 16  # cameras write a thumbnail before the size
 LIST_BYTES = 256 << 20  # of a list, some million samples
 
 
@@ -150,11 +151,10 @@ def header_size(path: Path, *, key: str) -> tuple[int, int]:
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            check_picture_size(file.read(_HEAD_BYTES))  # Pillow would not say the size of one too large
+            file.seek(0)
             with Image.open(file) as image:
-                size = image.height, image.width
-        if size[0] * size[1] > MAX_PIXELS:
-            raise TooManyPixels(*size)
-        return size
+                return image.height, image.width
     except FileNotFoundError as error:
         raise _missing_file("image", key, path) from error
     except Refused:

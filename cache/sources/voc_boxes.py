@@ -19,6 +19,8 @@ from kdcache.cache.sources.folder import NAMES_FILE, class_names_in
 from kdcache.cache.sources.listing import find_images, listed_keys, read_bytes
 from kdcache.cache.sources.tree import SPLITS
 
+MAX_BYTES = 16 << 20  # of one annotation
+
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
@@ -124,8 +126,12 @@ class VocBoxes(BoxSource):
     def _read(self, key: str) -> ElementTree.Element:
         encoded = read_bytes(self._path_of(key), key=key, kind="annotation")
         try:
+            if len(encoded) > MAX_BYTES:
+                raise ValueError(f"it has {len(encoded)} bytes, at most {MAX_BYTES} are read")
+            if b"<!ENTITY" in encoded:  # names that stand for others, many times over
+                raise ValueError("it defines entities")
             return ElementTree.fromstring(encoded)
-        except ElementTree.ParseError as error:
+        except (ElementTree.ParseError, ValueError) as error:
             raise BadSample(
                 f"the annotation of '{key}' cannot be read: {error}",
                 where=str(self._path_of(key)),

@@ -35,10 +35,11 @@ def pack_columns(columns: Mapping[str, np.ndarray | Sequence[str]]) -> bytes:
     return packed
 
 
-def read_columns(content: bytes | memoryview, rows: int) -> dict[str, np.ndarray]:
+def read_columns(content: bytes | memoryview, rows: int | None = None) -> dict[str, np.ndarray]:
     """Every array by name, of a file of `rows` rows. Raises ValueError for bytes that are no such file, or
     more than so many rows take."""
-    if len(content) > (most := min(MOST_BYTES, FREE_BYTES + BYTES_OF_ROW * rows)):
+    most = MOST_BYTES if rows is None else min(MOST_BYTES, FREE_BYTES + BYTES_OF_ROW * rows)
+    if len(content) > most:
         raise ValueError(f"it has {len(content)} bytes, at most {most} are read for {rows} rows")
     check_header(content, len(content), COLUMNS_HEADER)
     try:

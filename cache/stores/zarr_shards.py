@@ -106,6 +106,7 @@ class ShardRows:
             raise bad_object(
                 f"row {index} of '{self.name}' cannot be decompressed: {error}", self.where
             ) from error
+        raw.setflags(write=False)
         return np.ndarray(self._shape, self._dtype, raw.data)
 
     def _check_slots(self, offsets: np.ndarray, sizes: np.ndarray, num_bytes: int) -> None:

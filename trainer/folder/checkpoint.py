@@ -20,8 +20,10 @@ from typing import Any, NamedTuple
 import torch
 
 from kdcache.cache.errors import BadWeights, Refused
+from kdcache.cache.networks.weights_file import DAMAGE, read_tensors
 from kdcache.cache.system import GONE, touching
 from kdcache.trainer.folder.atomic_file import RUN_AGAIN, sync
+from kdcache.trainer.folder.checkpoint_shape import read_digests, read_progress, state_problem
 
 FOLDER = "checkpoints"
 KEPT = 2
@@ -84,7 +86,11 @@ def load_latest(run_dir: Path) -> Checkpoint | None:
         _check_digest(folder / name, stored)
     parts = sorted(name for name in digests if name.endswith(".pt"))
     states = {name.removesuffix(".pt"): _load_part(folder / name) for name in parts}
-    return Checkpoint(_step_of(folder), states, json.loads((folder / "progress.json").read_text()))
+    try:
+        progress = read_progress(folder / "progress.json")
+    except (OSError, ValueError) as error:
+        raise _damaged(folder / "progress.json", f"cannot be read: {error}") from error
+    return Checkpoint(_step_of(folder), states, progress)
 
 
 def sweep(run_dir: Path) -> None:
@@ -115,8 +121,8 @@ def _read_digests(folder: Path) -> dict[str, str]:
     path = folder / "digests.json"
     try:
         with touching(f"'{path.name}' cannot be read", path, passing=GONE):
-            digests: dict[str, str] = dict(json.loads(path.read_text()))
-    except (*GONE, ValueError, TypeError) as error:
+            digests = read_digests(path)
+    except (*GONE, ValueError) as error:
         raise _damaged(path, f"cannot be read: {error}") from error
     if "progress.json" not in digests:
         raise _damaged(path, "does not list progress.json")
@@ -133,9 +139,17 @@ def _load_part(path: Path) -> Any:
     # weights_only: a checkpoint holds tensors and plain containers, and loading one can run no code.
     try:
         with touching(f"'{path.name}' cannot be read", path):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            state = read_tensors(path)
+    except Refused:
+        raise
     except pickle.UnpicklingError as error:
         raise _damaged(path, "holds more than tensors and plain values, and is not loaded") from error
+    except DAMAGE as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise _damaged(path, f"cannot be read: {first}") from error
+    if problem := state_problem(state):
+        raise _damaged(path, problem)
+    return state
 
 
 def _damaged(path: Path, why: str) -> BadWeights:

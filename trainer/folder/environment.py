@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from kdcache.cache.errors import BadCache
+from kdcache.cache.files.plain_json import kind_of_value, read_json_object
 from kdcache.cache.system import GONE, touching
 from kdcache.trainer.folder.atomic_file import write_text
 
@@ -58,7 +59,7 @@ def begun_generation(run_dir: Path) -> int | None:
     path = run_dir / FILE_NAME
     try:
         with touching(f"'{FILE_NAME}' cannot be read", path, passing=GONE):
-            number = json.loads(path.read_text())["stream"]["generation"]
+            number = read_json_object(path)["stream"]["generation"]
     except (*GONE, ValueError, KeyError, TypeError):
         return None
     return number if isinstance(number, int) else None
@@ -72,7 +73,16 @@ def refuse_other_stream(run_dir: Path, stream: dict[str, object]) -> None:
     path = run_dir / FILE_NAME
     if not path.is_file():
         return
-    then = json.loads(path.read_text()).get("stream")
+    try:
+        then = read_json_object(path)["stream"]
+        if not isinstance(then, dict):
+            raise ValueError(f"'stream' is {kind_of_value(then)}")
+    except (OSError, ValueError, KeyError) as error:
+        raise BadCache(
+            f"what the run began on cannot be read: {error}",
+            where=str(path),
+            fix="start a new run (--run NAME); this one can only continue on what it began with",
+        ) from error
     now = json.loads(json.dumps(stream, default=str))
     if then == now:
         return

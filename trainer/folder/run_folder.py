@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from kdcache.cache.errors import BadOption, Busy
+from kdcache.cache.files.regular import read_text
 from kdcache.cache.system import touching
 from kdcache.trainer.folder.atomic_file import RUN_AGAIN, write_text
 
 CONFIG_NAME = "config.toml"
 METRICS_NAME = "metrics.jsonl"
+METRICS_BYTES = 1 << 30  # some million lines
 
 
 def check_free(run_dir: Path) -> None:
@@ -71,7 +73,11 @@ class MetricsLog:
         """Opens the log and drops what a killed run wrote after step `keep_until`, its last checkpoint."""
         self.path = run_dir / METRICS_NAME
         if self.path.is_file():
-            kept = [line for line in self.path.read_text().splitlines() if _step_in(line) <= keep_until]
+            kept = [
+                line
+                for line in read_text(self.path, METRICS_BYTES).splitlines()
+                if _step_in(line) <= keep_until
+            ]
             write_text(self.path, "".join(line + "\n" for line in kept))
         with self._touching():
             self._file = self.path.open("a")
@@ -100,7 +106,7 @@ class MetricsLog:
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """Every whole line of `metrics.jsonl`."""
-    lines = (run_dir / METRICS_NAME).read_text().splitlines()
+    lines = read_text(run_dir / METRICS_NAME, METRICS_BYTES).splitlines()
     return [json.loads(line) for line in lines if _step_in(line) < _TORN]
 
 
@@ -110,5 +116,5 @@ _TORN = 1 << 62  # beyond any step: a line cut by a kill is dropped with the lin
 def _step_in(line: str) -> int:
     try:
         return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return _TORN

@@ -9,11 +9,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from os import replace
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kdcache.cache.errors import BadWeights, Missing
+from kdcache.cache.files.plain_json import read_json_object
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.run_card import file_digest
 from kdcache.cache.networks.weights import weights_digest
@@ -22,6 +25,17 @@ from kdcache.trainer.folder.atomic_file import sync
 
 WEIGHTS, CARD, NEXT = "exits.safetensors", "exits.json", ".next"
 FORMAT = 1
+MAX_EXITS = 64
+
+
+class _Card(msgspec.Struct, frozen=True):
+    """The description's JSON."""
+
+    format: Annotated[int, msgspec.Meta(ge=FORMAT, le=FORMAT)]
+    form: str
+    count: Annotated[int, msgspec.Meta(ge=1, le=MAX_EXITS)]
+    student: str
+    weights: str
 
 
 @contextmanager
@@ -64,11 +78,11 @@ def read_exits(run_dir: Path, network: Network) -> tuple[str, int, dict[str, Ten
     student = weights_digest(network)
     for card in cards:
         described = _parse(card)
-        if described["student"] != student:
+        if described.student != student:
             continue
         for path in (run_dir / WEIGHTS, run_dir / f"{WEIGHTS}{NEXT}"):
-            if path.is_file() and file_digest(path) == described["weights"]:
-                return str(described["form"]), int(str(described["count"])), load_file(path)
+            if path.is_file() and file_digest(path) == described.weights:
+                return described.form, described.count, load_file(path)
     raise BadWeights(
         f"the exits of run '{run_dir.name}' are not those of its student {student[:8]}",
         where=str(run_dir / WEIGHTS),
@@ -76,14 +90,12 @@ def read_exits(run_dir: Path, network: Network) -> tuple[str, int, dict[str, Ten
     )
 
 
-def _parse(card: Path) -> dict[str, object]:
+def _parse(card: Path) -> _Card:
     try:
         with touching(f"'{card.name}' cannot be read", card):
-            raw = json.loads(card.read_text())
-        if raw["format"] != FORMAT:
-            raise ValueError(f"format {raw['format']} instead of {FORMAT}")
-        return {name: raw[name] for name in ("form", "count", "student", "weights")}
-    except (ValueError, KeyError, TypeError) as damage:
+            raw = read_json_object(card)
+        return msgspec.convert(raw, type=_Card)
+    except ValueError as damage:
         raise BadWeights(
             f"the description of the exits cannot be read: {damage}",
             where=str(card),

@@ -46,7 +46,7 @@ def take_over(student: nn.Module, losses: LossSet, run_dir: Path) -> str:
     given = load_run_network(run_dir).state_dict()
     weights = _copy(given, deployed_of(student).state_dict())
     latest = load_latest(run_dir)
-    distiller: Mapping[str, Tensor] = latest.states["distiller"] if latest is not None else {}
+    distiller: Mapping[str, Tensor] = latest.states.get("distiller", {}) if latest is not None else {}
     parts = {name.removeprefix(LOSSES): v for name, v in distiller.items() if name.startswith(LOSSES)}
     learned = _copy(parts, losses.state_dict())
     if all(name.startswith(PIXELS) for name in (*weights.names, *learned.names)):

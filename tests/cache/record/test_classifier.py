@@ -21,7 +21,7 @@ WEIGHT_KD = torch.arange(12, dtype=torch.float64).reshape(4, 3).T  # (3, 4), not
 
 
 def claiming(digest: str) -> Manifest:
-    return cast(Manifest, SimpleNamespace(classifier=digest))
+    return cast(Manifest, SimpleNamespace(classifier=digest, class_names=("a", "b", "c")))
 
 
 @pytest.fixture

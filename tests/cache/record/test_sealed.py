@@ -169,5 +169,5 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
 def test_a_file_beyond_all_bounds_is_refused_unread(tmp_path: Path) -> None:
     with (tmp_path / "huge").open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(BadCache, match="at most 268435456 are read"):
+    with pytest.raises(BadCache, match="at most 8388608 are read"):
         read_sealed(tmp_path / "huge", Body, what="it", fix="")
