@@ -24,7 +24,7 @@ OBEYED = {
 @pytest.mark.parametrize(("text", "seen"), OBEYED.items(), ids=[ascii(seen) for seen in OBEYED.values()])
 def test_what_a_terminal_would_obey_is_seen(text: str, seen: str) -> None:
     assert visible(text) == seen
-    assert visible(seen) == seen  # said twice, seen once
+    assert visible(seen) == seen and visible(f"{seen}\0") == rf"{seen}\x00"  # said twice, seen once
 
 
 def test_letters_of_every_script_stay_as_they_are() -> None:

@@ -140,6 +140,7 @@ TYPED = (
     ("kdcache", "build", "--format", EVIL),
     ("kdcache", "build", "--views", EVIL),
     ("kdcache", f"--{EVIL}"),
+    ("kdcache", "verify", "a", EVIL),  # the one word that click repeats as it is
     ("kdcache", EVIL),
     ("kdtrain", EVIL),
     ("kdtrain", f"--{EVIL}"),
@@ -200,11 +201,11 @@ def test_a_terminal_of_a_poor_encoding_gets_escapes(
 def test_a_process_of_a_poor_encoding_ends_without_a_traceback(
     tmp_path: Path, setting: dict[str, str]
 ) -> None:
-    command = [sys.executable, "-m", "kdcache.cli.kdcache", "show", "猫\x1b"]
+    command = [sys.executable, "-m", "kdcache.cli.kdcache", "verify", "a", "猫\x1b"]
     got = subprocess.run(
         command, env={**os.environ, **setting}, cwd=tmp_path, capture_output=True, check=False
     )
-    assert got.returncode == 2 and got.stderr.startswith(b"error: ") and rb"\x1b" in got.stderr
+    assert got.returncode == 2 and b"Traceback" not in got.stderr and rb"\x1b" in got.stderr
 
 
 def test_the_streams_are_left_as_they_were() -> None:
@@ -230,3 +231,29 @@ def test_a_run_keeps_every_name_whatever_the_encoding_is(tmp_path: Path) -> None
     command = [sys.executable, "-c", code, str(path)]
     subprocess.run(command, env={**os.environ, **poor}, check=True, capture_output=True)
     assert path.read_bytes() == "Tür 猫".encode()
+
+
+def test_runs_and_teachers_with_hostile_names_train_judge_and_teach(home: Path, live: bool) -> None:
+    """A run cannot be called so, but whoever made its folder may have renamed it."""
+    data, plain = f"imagefolder:{home / 'data'}", f"[b][red]猫{int(live)}"
+    assert plain in say("kdtrain", "--loss", "none", "--data", data, "--run", plain, *NETWORK, live=live)
+    named = f"\u202e{plain}\x9b2J"
+    (home / "runs" / plain).rename(home / "runs" / named)
+    seen, there = rf"\u202e{plain}\x9b2J", set((home / "caches").iterdir())
+    assert seen in say("kdtrain", "eval", named, live=live)
+    assert seen in say(
+        "kdcache", "build", "--teacher", named, "--views", "crops:1", "--device", "cpu", live=live
+    )
+    for made in set((home / "caches").iterdir()) - there:
+        shutil.rmtree(made)  # the others name no cache, because there is one
+
+
+def test_a_chain_prints_commands_that_can_be_copied_whatever_they_name(home: Path) -> None:
+    data = f"imagefolder:{home / 'data'}"
+    lines = say("kdtrain", "chain", "resnet20", "resnet20", "--data", data, "--dry-run").splitlines()
+    typed = next(line for line in lines if "--data" in line)
+    word = subprocess.run(
+        ["bash", "-c", f"printf %s {typed.partition('--data ')[2]} | cat"], capture_output=True, check=True,
+        env={"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"},
+    ).stdout.decode()  # fmt: skip
+    assert word.startswith(data)
