@@ -55,8 +55,7 @@ def build_network(
     without a choice. `weights`: 'none' or None for random ones, 'imagenet' or another tag to download, a
     file, a part of one (FILE#KEY) or a run folder. A backbone's file goes into the encoder and leaves the
     head untrained; of weights for other classes a student takes all but the classifier. `aux` asks for an
-    auxiliary head where the network has one. `taps` adds places by hand. Raises BadOption, BadWeights,
-    Missing.
+    auxiliary head where there is one. `taps` adds places by hand. Raises BadOption, BadWeights, Missing.
     """
     parsed = parse_name(name, where=f"--{role}", task=task)
     classes = _num_classes(parsed, num_classes, role, task)

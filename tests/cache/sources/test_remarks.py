@@ -77,8 +77,8 @@ def test_dark_16_bit_images_say_their_range(root: Path) -> None:
     image = np.linspace(7, 4095, 200).astype(np.uint16).reshape(SIZE)
     draw(root, "a", mask((0, 200)), image)
     said = (
-        "16-bit images hold values 7..4095 of 0..65535, and networks see the upper 8 bits, here 0..15 of 255: "
-        "stretch them to the whole range"
+        "16-bit images hold values 7..4095 of 0..65535, and networks see the upper 8 bits, here 0..15 of "
+        "255: stretch them to the whole range"
     )
     assert notes(root) == (said,)
     folder = root / "classes" / "train" / "x"
