@@ -29,6 +29,9 @@ from kdcache.cli.terminal import Terminal, say_error
 
 if TYPE_CHECKING:
     from kdcache.cache.build.plan import Plan
+    from kdcache.cache.networks.network import Network
+    from kdcache.cache.record.manifest import Manifest
+    from kdcache.cache.sources.contract import Source
 
 DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(BuildOptions)}
 _HELP = dict(help_option_names=["-h", "--help"])
@@ -160,9 +163,9 @@ def build(
     options = BuildOptions(
         runs_dir=runs_dir(home), caches_dir=caches_dir(home), teacher=teacher, mean=mean, data=data,
         split=split, cache=existing, taps=tuple(parse_tap(t) for t in taps), needs_of=_needs_of(losses),
-        views=views, augment=augment, mirror=mirror, crop=parse_crop(crop), target_format=target_format,
-        zstd=zstd, batch_size=batch_size, amp=amp, device=pick_device(device), threads=threads,
-        shard_rows=None if shard_rows == "auto" else parse_count(shard_rows, "--shard-rows"),
+        fits=_fitting(losses), views=views, augment=augment, mirror=mirror, crop=parse_crop(crop),
+        target_format=target_format, zstd=zstd, batch_size=batch_size, amp=amp, device=pick_device(device),
+        threads=threads, shard_rows=None if shard_rows == "auto" else parse_count(shard_rows, "--shard-rows"),
         memory_bytes=parse_size(memory), output_stride=output_stride, weights=weights, seed=seed,
         keep_empty=keep_empty, skip_bad=skip_bad, update=update, repair=repair, check=check,
     )  # fmt: skip
@@ -201,14 +204,27 @@ def _needs_of(losses: str | None) -> Callable[[Task], tuple[Need, ...]] | None:
     """What the comma-separated losses read on a task; commas inside parentheses separate options."""
     if not losses:
         return None
-    names = re.split(r",(?![^(]*\))", losses)
+    names = _split(losses)
 
     def needs(task: Task) -> tuple[Need, ...]:
         from kdcache.losses.plan.plan import needs_of
 
-        return tuple(need for name in names for need in needs_of(name.strip(), task=task))
+        return tuple(need for name in names for need in needs_of(name, task=task))
 
     return needs
+
+
+def _fitting(losses: str | None) -> "Callable[[Manifest, Source, Network], None] | None":
+    """The check that the cache to be built fits these losses."""
+    if not losses:
+        return None
+    from kdcache.cli.loss_fit import fitting
+
+    return fitting(_split(losses))
+
+
+def _split(losses: str) -> list[str]:
+    return [name.strip() for name in re.split(r",(?![^(]*\))", losses)]
 
 
 if __name__ == "__main__":

@@ -3,15 +3,12 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 
-from kdcache.cache.errors import BadOption, size_text
+from kdcache.cache.errors import size_text
 from kdcache.cache.look.size import codecs_are_trusted, retired_bytes
 from kdcache.cache.look.verify import unfinished
-from kdcache.cache.networks.network_config import grid_of
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.record.layout import bytes_per_row
-from kdcache.cache.spec import members_of
 from kdcache.cli.build_display import view_title
 from kdcache.cli.terminal import GRID, Table, Terminal
 
@@ -47,7 +44,7 @@ def print_cache(cache: Cache, terminal: Terminal) -> None:
         freed = f"about {size_text(retired_bytes(cache))}" if known else "their room"
         advice = f"'kdcache compact --cache {cache.root.name} --out NAME' frees {freed}"
         terminal.say(advice)
-    terminal.say(f"losses it can serve: {', '.join(_losses(cache))}")
+    _print_losses(cache, terminal)
 
 
 def _generation_text(cache: Cache) -> str:
@@ -116,22 +113,21 @@ def _divided(num_bytes: int, taps: Sequence[str], weights: Mapping[str, int]) ->
         given = num_bytes * before // whole
 
 
-def _losses(cache: Cache) -> list[str]:
-    """Losses of the cache's task that it answers: every need is kept, or is the mean of what is kept of
-    several teachers, and the views are those that the loss reads. One that invents its images asks none.
-    """
-    from kdcache.losses.plan.plan import parse_losses
-    from kdcache.losses.plan.table import TASK, loss_names
+def _print_losses(cache: Cache, terminal: Terminal) -> None:
+    """Those that any student can be trained with; those that ask something of it; those that cannot be
+    served although all that they read is there."""
+    from kdcache.cli.loss_fit import served  # tables of a cache should not wait for the losses
 
-    targets, turned = cache.manifest.tap_names, any(v.kind == "turns" for v in cache.manifest.views)
-
-    grid = grid_of(cache.teacher_config)
-    answered = []
-    for name in loss_names():
-        with suppress(BadOption):  # a method of another task
-            plan = parse_losses(name, preset=None, task=cache.task)
-            plan = plan.with_levels({}, {} if grid is None else grid.groups)
-            kept = all(n.name in targets or members_of(targets, n.name) for n in plan.needs)
-            if name != TASK and kept and plan.step_form != "generator" and (turned or not plan.turns):
-                answered.append(name)
-    return answered
+    fits = dict(served(cache))
+    free = [name for name, fit in fits.items() if fit.refusal is None and not fit.student]
+    terminal.say(f"losses it can serve: {', '.join(free)}")
+    by_need: dict[tuple[str, ...], list[str]] = {}
+    for name, fit in fits.items():
+        if fit.student:
+            by_need.setdefault(fit.student, []).append(name)
+    for need, names in by_need.items():
+        words = f"needs a student of {' and '.join(need)}: {', '.join(names)}"
+        terminal.say(f"  {words}")
+    for name, fit in fits.items():
+        if fit.refusal is not None:
+            terminal.say(f"  not {name}: {fit.refusal.what}")

@@ -33,7 +33,7 @@ MUTANTS = [
      "{value.dtype}", DIGEST),
     ("a pickle may run its code", "read_tensors", "weights_only=True", "weights_only=False",
      f"{WEIGHTS}::test_a_pickle_with_code_is_refused_and_not_run"),
-    ("prefixes of distributed training stay on", "PREFIXES", '"module.", ', "",
+    ("prefixes of distributed training stay on", "unwrapping.py:PREFIXES", '"module."', '"modules."',
      f"{WEIGHTS}::test_wrappers_and_prefixes_are_peeled"),
     ("statistics in a weights file are forgotten", "fit_weights",
      "if file.mean is not None and file.std is not None:", "if False:",

@@ -31,9 +31,9 @@ MUTANTS = [
     ),
     (
         "show promises losses by a group's name alone",
-        "show_table.py:_losses",
-        "plan = plan.with_levels({}, {} if grid is None else grid.groups)",
-        "plan = plan.with_levels({}, {})",
+        "loss_fit.py:_plan",
+        "return plan.with_levels({}, {} if grid is None else grid.groups)",
+        "return plan.with_levels({}, {})",
         HOLDS,
     ),
     ("one level of a kind is asked for", "Cache.require", "kind_of(name) or name", "name", ADDED),

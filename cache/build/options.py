@@ -5,12 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kdcache.cache.errors import BadOption
 from kdcache.cache.spec import PRECISIONS, Need, Task, first_levels
 from kdcache.cache.stores.table import FORMATS
 from kdcache.cache.tasks.table import task_of
+
+if TYPE_CHECKING:  # options are read for help, which should not wait for torch
+    from kdcache.cache.networks.network import Network
+    from kdcache.cache.record.manifest import Manifest
+    from kdcache.cache.sources.contract import Source
 
 GIB = 1 << 30
 # 256 MiB: larger files gain nothing in reading and lose more when a build is killed.
@@ -59,6 +64,8 @@ class BuildOptions:
     crop: tuple[int, int] | None = None  # (height, width) in pixels
     taps: tuple[TapRequest, ...] = ()
     needs_of: Callable[[Task], tuple[Need, ...]] | None = None  # what the losses of --for read
+    # Raises BadOption where the cache that is planned does not fit them:
+    fits: "Callable[[Manifest, Source, Network], None] | None" = None
     augment: str | None = None  # recipe text; None: the source's own
     mean: bool = False  # of several teachers: keep the mean of their logits instead of each one's
     target_format: str | None = None  # zarr

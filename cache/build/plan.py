@@ -106,6 +106,8 @@ def make_plan(options: BuildOptions) -> Plan:
             manifest = _fresh(options, name, teacher, identity, network, source, drawn, named.claimed)
     classifier = pack_classifier(network.classifier_weight())
     manifest = manifest.grown(classifier=classifier_digest(classifier))
+    if options.fits is not None:
+        options.fits(manifest, source, network)
     return Plan(root, manifest, source, network, choice, named.generation, named.claimed, classifier, typed)
 
 

@@ -1,4 +1,4 @@
-"""What the table before step 0 says of a student's stride: the chosen one, or that of a network of one's own."""
+"""What the table before step 0 says of a stride: the chosen one, or those of one's own network."""
 
 import sys
 from pathlib import Path
