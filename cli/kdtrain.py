@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich_click import RichOptionPanel
 
+from kdcache.cache.system import user_path, write_whole
 from kdcache.cli.chain import chain
 from kdcache.cli.eval_display import judged_record, show_judged
 from kdcache.cli.methods import methods
@@ -21,7 +22,6 @@ from kdcache.cli.shared import (
     home_folder,
     make_folder_of,
     option,
-    write_result,
     written,
 )
 from kdcache.cli.train_options import panels, train_option, train_options, typed
@@ -110,9 +110,10 @@ def eval_command(
     judged = evaluate_run(run, home=home_folder(), split=split, **given)
     show_judged(Console(), judged, split, given.get("exit_number"))
     if out is not None:
-        write_result(out, json.dumps(judged_record(judged, split, given.get("exit_number")), indent=1))
+        record = judged_record(judged, split, given.get("exit_number"))
+        write_whole(user_path(out), f"{json.dumps(record, indent=1)}\n".encode())
     if records_out is not None:
-        write_result(records_out, json.dumps(list(judged.records)))
+        write_whole(user_path(records_out), f"{json.dumps(list(judged.records))}\n".encode())
 
 
 for _command in (chain, methods):
