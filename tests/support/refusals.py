@@ -21,10 +21,20 @@ NAMES = (
 
 class Refusing:
     """Counts the calls on files below `folder`; number `at` of them, and with `lasting` all after it, raise
-    `code`. `calls` lists what was called on which kind of file."""
+    `code`. With `writing` only calls that would change something count. `calls` lists what was called on
+    which file."""
 
-    def __init__(self, folder: Path, at: int = -1, code: int = errno.EIO, *, lasting: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        at: int = -1,
+        code: int = errno.EIO,
+        *,
+        lasting: bool = False,
+        writing: bool = False,
+    ) -> None:
         self.folder, self.at, self.code, self.lasting = os.path.realpath(folder), at, code, lasting
+        self.writing = writing
         self.calls: list[tuple[str, str]] = []
         self._stack = ExitStack()
 
@@ -42,7 +52,8 @@ class Refusing:
     def _refused(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def refused(*arguments: Any, **options: Any) -> Any:
             path = _path_of(arguments[0]) if arguments else ""
-            if path == self.folder or path.startswith(self.folder + os.sep):
+            counts = not self.writing or _changes(name, arguments[1:], options)
+            if counts and (path == self.folder or path.startswith(self.folder + os.sep)):
                 number = len(self.calls)
                 self.calls.append((name, os.path.relpath(path, self.folder)))
                 if number == self.at or (self.lasting and number > self.at >= 0):
@@ -53,6 +64,17 @@ class Refusing:
 
 
 _readlink = os.readlink
+_LOOKING = ("scandir", "listdir", "stat", "lstat")
+
+
+def _changes(name: str, arguments: tuple[object, ...], options: dict[str, object]) -> bool:
+    """Whether a read-only file system would refuse the call."""
+    if name != "open":
+        return name not in _LOOKING
+    how = options.get("mode", arguments[0] if arguments else "r")
+    if isinstance(how, str):
+        return any(letter in how for letter in "wax+")
+    return isinstance(how, int) and bool(how & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
 
 
 def _path_of(target: object) -> str:
