@@ -1,5 +1,5 @@
 """An operating system that refuses any one call: exit status 2 in three parts or no harm at all, and the same
-command finishes when the fault is gone. Every call: `benchmarks/faults.py --only errors`."""
+command finishes when the fault is gone."""
 
 import errno
 import os
@@ -118,9 +118,9 @@ def test_a_file_that_cannot_be_read_is_no_damage(scene: Scene, code: int, words:
 
 def test_a_source_that_cannot_be_listed_retires_nobody(scene: Scene) -> None:
     """os.walk passes over a folder that it may not list, as if it were empty."""
-    before = tree(scene.cache)
     with Refusing(scene.data) as counted:
         build(scene, "--update")
+    before = tree(scene.cache)
     at = next(number for number, call in enumerate(counted.calls) if call[0] == "scandir")
     with Refusing(scene.data, at, errno.ESTALE):
         result = build(scene, "--update")
