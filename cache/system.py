@@ -18,7 +18,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})  # of a place that this user may only read
 GONE = (FileNotFoundError, NotADirectoryError)  # what says that a file is not there
 _ALLOW = "let its owner permit it ('ls -ld' shows who may)"
-_HOME = "work where you may write: set KDCACHE_HOME to a folder of yours, or name another one"
+_HOME = "set KDCACHE_HOME to a folder of yours, and name a cache that lies elsewhere by its path"
 _ROOM = "free some space"
 _MOUNT = "see that the disk is mounted and sound ('dmesg' says what happened)"
 # Number -> what is wrong, what to do before the command is run again.
@@ -86,6 +86,22 @@ def touching(
         if cause is None or isinstance(error, (KdError, *passing)):
             raise
         raise refused(cause, what, where, again=again) from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """A file that the user named, with its folder, in place of an older one only when all of it is written.
+    Raises DiskFull, Refused."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with touching(f"'{path.name}' could not be written", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():  # a pipe, /dev/stdout
+            path.write_bytes(content)
+            return
+        try:
+            draft.write_bytes(content)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def system_error(error: BaseException) -> OSError | None:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from rich_click import RichOptionPanel
 
+from kdcache.cache.system import user_path, write_whole
 from kdcache.cli.chain import chain
 from kdcache.cli.eval_display import judged_record, show_judged
 from kdcache.cli.methods import methods
@@ -20,7 +21,6 @@ from kdcache.cli.shared import (
     home_folder,
     make_folder_of,
     option,
-    write_result,
     written,
 )
 from kdcache.cli.terminal import Terminal, say_error
@@ -108,11 +108,12 @@ def eval_command(
         if path is not None:  # what would stop the writing is said before an hour of judging
             make_folder_of(path)
     judged = evaluate_run(run, home=home_folder(), split=split, **given)
-    if out is not None:
-        write_result(out, json.dumps(judged_record(judged, split, given.get("exit_number")), indent=1))
-    if records_out is not None:
-        write_result(records_out, json.dumps(list(judged.records)))
     show_judged(Terminal(), judged, split, given.get("exit_number"))
+    if out is not None:
+        record = judged_record(judged, split, given.get("exit_number"))
+        write_whole(user_path(out), f"{json.dumps(record, indent=1)}\n".encode())
+    if records_out is not None:
+        write_whole(user_path(records_out), f"{json.dumps(list(judged.records))}\n".encode())
 
 
 for _command in (chain, methods):

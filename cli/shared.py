@@ -1,7 +1,6 @@
 """What both commands share: errors as text with exit status 2, where things lie, options of one meaning."""
 
 import errno
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -162,22 +161,6 @@ def make_folder_of(path: Path) -> None:
     """The folder of a file that will be written. Raises Refused."""
     with touching(f"no folder for '{path.name}' could be made", path.parent):
         user_path(path).parent.mkdir(parents=True, exist_ok=True)
-
-
-def write_result(path: Path, text: str) -> None:
-    """A file that the user named, in place of an older one only when all of it is written. Raises DiskFull,
-    Refused."""
-    path = user_path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with touching(f"'{path.name}' could not be written", path):
-        if path.exists() and not path.is_file():  # a pipe, /dev/stdout
-            path.write_text(text + "\n")
-            return
-        try:
-            draft.write_text(text + "\n")
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
 
 
 def parse_crop(text: str | None) -> tuple[int, int] | None:

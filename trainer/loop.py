@@ -30,7 +30,14 @@ from kdcache.trainer.folder.checkpoint import FOLDER, Checkpoint, load_latest, s
 from kdcache.trainer.folder.checkpoint_shape import fitting
 from kdcache.trainer.folder.environment import describe_environment, refuse_other_stream, write_environment
 from kdcache.trainer.folder.run_folder import MetricsLog, check_free, held
-from kdcache.trainer.ranks import ranks_of, reset_accelerate, start_accelerator, start_trackers, uses_sync_bn
+from kdcache.trainer.ranks import (
+    quiet_trackers,
+    ranks_of,
+    reset_accelerate,
+    start_accelerator,
+    start_trackers,
+    uses_sync_bn,
+)
 from kdcache.trainer.reporter import Reporter
 from kdcache.trainer.steps.choose import make_stepper
 from kdcache.trainer.steps.contract import RunParts
@@ -48,7 +55,7 @@ def train(
     NotFinite when a loss is not a number (the last checkpoint stays), DiskFull and Refused where the system
     refuses a file.
     """
-    with touching("the run had to stop", run_dir, again=RUN_AGAIN):
+    with touching("the run had to stop", run_dir, again=RUN_AGAIN), quiet_trackers():
         return _train(config, run_dir, assemble, resume=resume, listen=listen)
 
 

@@ -1,7 +1,9 @@
 """Where a run computes: device, ranks, precision, and the trackers that Accelerate opens for it."""
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,6 +100,23 @@ def start_trackers(accelerator: Accelerator, config: TrainConfig) -> None:
         options = config.to_dict()
         flat = {name: value for name, value in options.items() if isinstance(value, (int, float, str, bool))}
         accelerator.init_trackers("kdcache", config=flat, init_kwargs={"wandb": {"name": config.run}})
+
+
+@contextmanager
+def quiet_trackers() -> Iterator[None]:
+    """TensorBoard's thread prints a traceback of what the system refuses it and hands the error on to the
+    thread that trains, which reports it: once is enough."""
+    before = threading.excepthook
+
+    def hook(thrown: threading.ExceptHookArgs) -> None:
+        if getattr(thrown.exc_value, "errno", None) is None:
+            before(thrown)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def reset_accelerate() -> None:

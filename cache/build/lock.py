@@ -27,20 +27,16 @@ def build_lock(root: Path) -> Iterator[None]:
         return
     with file:
         _lock(file, root)
-        with touching("the lock of the cache could not be written", root / FILE_NAME):
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+        _note(file, str(os.getpid()))
         try:
             yield
         finally:
-            with suppress(OSError):  # only a note of who holds it; closing the file frees the lock
-                file.truncate(0)
+            _note(file, "")
 
 
 def _opened(root: Path) -> TextIO | None:
     """The file to lock; None in a folder that is there and takes none."""
-    with touching("the folder of the cache could not be made", root):
+    with touching("the folder of the cache cannot be written", root):
         root.mkdir(parents=True, exist_ok=True)
     path = path_inside(root, FILE_NAME)  # a link would be written through
     try:
@@ -49,6 +45,13 @@ def _opened(root: Path) -> TextIO | None:
         if error.errno in READ_ONLY:
             return None
         raise refused(error, "the lock of the cache could not be opened", path) from error
+
+
+def _note(file: TextIO, holder: str) -> None:
+    """Who holds the lock, for the error of another builder; a full disk does without."""
+    with suppress(OSError):
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), holder.encode())
 
 
 def _lock(file: TextIO, root: Path) -> None:

@@ -5,6 +5,7 @@ A tap's map is shown by its first three principal components as red, green and b
 their task draws answers, other vectors as grey squares from their lowest to their highest value.
 """
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from kdcache.cache.images.feed import Feed
 from kdcache.cache.images.pipeline import ImagePipeline
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.reader.rows import feed_with_truth
-from kdcache.cache.system import touching, user_path
+from kdcache.cache.system import user_path, write_whole
 from kdcache.cache.tasks.contract import AnsweredRow
 from kdcache.cache.tasks.panels import PANEL_PX
 from kdcache.cache.tasks.table import task_of
@@ -44,10 +45,9 @@ def peek(cache: Cache, key: str, view: int, out: Path) -> list[str]:
     panels += alone
     for tap, value in values.items():
         panels += _tap_panels(tap, value, answers.get(tap))
-    sheet = _compose(panels)
-    with touching(f"'{out.name}' could not be written", out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(out)
+    picture = io.BytesIO()
+    _compose(panels).save(picture, Image.registered_extensions()[out.suffix.lower()])
+    write_whole(out, picture.getvalue())
     return [title for title, _ in panels]
 
 

@@ -149,4 +149,4 @@ def _row(index: int, view: int, mixed: Mixed, key_of: Callable[[int], str]) -> R
 
 
 def _parts(number: int) -> RowParts:
-    return {"values": np.full(SPEC.shape, number, np.uint8), "scale": np.ones((2, 3), np.float32)}
+    return {"values": np.full(SPEC.shape, number % 256, np.uint8), "scale": np.ones((2, 3), np.float32)}

@@ -50,7 +50,7 @@ def _began_only(run_dir: Path) -> bool:
 @contextmanager
 def held(run_dir: Path) -> Iterator[None]:
     """Hold the run for this process. Raises Busy when another one has it; a kill releases it."""
-    with touching("the folder of the run could not be made", run_dir):
+    with touching("the folder of the run cannot be written", run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
         lock = (run_dir / ".lock").open("w")
     with lock:

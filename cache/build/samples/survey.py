@@ -14,7 +14,7 @@ from kdcache.cache.fingerprint import digest16
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.stores.sample_tars import NO_DIGEST, SampleBlock
-from kdcache.cache.system import READ_ONLY
+from kdcache.cache.system import FULL, READ_ONLY
 
 Content = tuple[bytes, bytes]  # digests of a sample's image and label, as its source has them
 
@@ -124,11 +124,11 @@ def _changes(
 
 
 def _note(cache: Cache, block: int, stamps: list[Stamp]) -> None:
-    """A note spares reading files again: a cache that is only read does without."""
+    """A note spares reading files again: a cache that takes none does without."""
     try:
         write_stamps(cache.store, block, stamps)
     except Refused as error:
-        if error.errno not in READ_ONLY:
+        if error.errno not in READ_ONLY | FULL:
             raise
 
 
