@@ -89,7 +89,7 @@ def _results(home: Path, console: Console) -> None:
     """The table, from what the runs and the cache recorded."""
     from kdcache.cache.reader.cache import open_cache
     from kdcache.cache.record.find import find_cache
-    from kdcache.trainer.folder.run_folder import read_metrics
+    from kdcache.trainer.folder.metrics_log import read_metrics
 
     cache = open_cache(find_cache(None, home / "caches"))
     num_bytes = sum(p.stat().st_size for p in cache.root.rglob("*") if p.is_file())

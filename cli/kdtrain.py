@@ -111,8 +111,10 @@ def eval_command(
 
 
 def _write(path: Path, text: str) -> None:
+    from kdcache.trainer.folder.atomic_file import write_text
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text + "\n")
+    write_text(path, text + "\n")
 
 
 for _command in (chain, methods):

@@ -26,7 +26,8 @@ from kdcache.trainer.events import (
 )
 from kdcache.trainer.folder.checkpoint import Checkpoint, load_latest, save_checkpoint, sweep
 from kdcache.trainer.folder.environment import describe_environment, refuse_other_stream, write_environment
-from kdcache.trainer.folder.run_folder import MetricsLog, check_free, held
+from kdcache.trainer.folder.metrics_log import MetricsLog
+from kdcache.trainer.folder.run_folder import check_free, held
 from kdcache.trainer.ranks import ranks_of, reset_accelerate, start_accelerator, start_trackers, uses_sync_bn
 from kdcache.trainer.reporter import Reporter
 from kdcache.trainer.steps.choose import make_stepper
@@ -88,7 +89,6 @@ class Run:
         )
         self.ranks = ranks_of(accelerator)
         sync_bn, note = uses_sync_bn(config, self.ranks)
-        self.notes = (*parts.notes, *([note] if note else []))
         self.stepper = make_stepper(config, parts, accelerator, sync_bn=sync_bn)
         self.first = start.step if start else 0
         self.best: dict[str, float] | None = None  # 'step' and the metrics of the best student so far
@@ -98,6 +98,8 @@ class Run:
             self.best, self.last = start.progress["best"], start.progress["last"]
         self.main = accelerator.is_main_process
         self.log = MetricsLog(run_dir, keep_until=self.first) if self.main else None
+        notes = (*parts.notes, note, *(self.log.notes if self.log is not None else ()))
+        self.notes = tuple(one for one in notes if one)
         self.reporter = Reporter(accelerator, self.log, listen, run_dir)
 
     def run(self) -> Mapping[str, float]:

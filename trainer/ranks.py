@@ -11,10 +11,10 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.tracking import TensorBoardTracker
 from accelerate.utils import ProjectConfiguration
 
-from kdcache.cache.errors import BadOption, unknown
+from kdcache.cache.errors import BadOption
 from kdcache.cache.spec import PRECISIONS
 from kdcache.trainer.config import MachineOptions, TrainConfig
-from kdcache.trainer.folder.options import TRACKERS, FolderOptions
+from kdcache.trainer.folder.options import FolderOptions
 
 
 class Ranks(NamedTuple):
@@ -107,9 +107,6 @@ def reset_accelerate() -> None:
 
 
 def _trackers(options: FolderOptions, run_dir: Path, start: int) -> list[Any]:
-    for name in options.trackers:
-        if name not in TRACKERS:
-            raise unknown("tracker", name, TRACKERS, where=f"--log {options.log}")
     if "wandb" in options.trackers and not _installed("wandb"):
         raise BadOption(
             "--log wandb, and wandb is not installed", where=f"--log {options.log}", fix="pip install wandb"

@@ -10,7 +10,7 @@ from tiny_folder import draw_folder
 from kdcache.cli import chain as chain_module
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
-from kdcache.trainer.folder.run_folder import read_metrics
+from kdcache.trainer.folder.metrics_log import read_metrics
 
 NETWORK = """
 from torch import nn

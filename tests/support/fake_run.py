@@ -20,7 +20,7 @@ from kdcache.trainer.assemble import student_taps
 from kdcache.trainer.config import TrainConfig
 from kdcache.trainer.events import Event
 from kdcache.trainer.folder.checkpoint import list_checkpoints
-from kdcache.trainer.folder.run_folder import read_metrics
+from kdcache.trainer.folder.metrics_log import read_metrics
 from kdcache.trainer.judge.segmentation import SegmentationMetrics
 from kdcache.trainer.loop import train
 from kdcache.trainer.steps.contract import RunParts

@@ -6,8 +6,13 @@ from pathlib import Path
 
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text`; a kill at any moment leaves the old content or the new one."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """`write_text` of bytes."""
     temporary = path.with_name(f".tmp-{path.name}")
-    temporary.write_text(text)
+    temporary.write_bytes(content)
     sync(temporary)
     os.replace(temporary, path)
     sync(path.parent)

@@ -1,19 +1,23 @@
 """What a run was computed with: versions and device, for `environment.json`.
 
-No user name, host name or path.
+No user name, host name or path. The file ends in a seal; one of before there were seals has no "format".
 """
 
 import json
 import platform
+import shlex
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from kdcache.cache.errors import BadCache
+from kdcache.cache.seal import opened_text, sealed_text
 from kdcache.trainer.folder.atomic_file import write_text
 
 FILE_NAME = "environment.json"
+FORMAT = 2
 _PACKAGES = (
     "kdcache",
     "torch",
@@ -47,38 +51,56 @@ def describe_environment(device: torch.device, *, world: int) -> dict[str, objec
 
 def write_environment(run_dir: Path, environment: dict[str, object], stream: dict[str, object]) -> None:
     """`environment.json`: the environment, and the digests of what the stream reads."""
-    table = {"environment": environment, "stream": stream}
-    write_text(run_dir / FILE_NAME, json.dumps(table, indent=1, sort_keys=True, default=str) + "\n")
+    table = {"environment": environment, "format": FORMAT, "stream": stream}
+    write_text(run_dir / FILE_NAME, sealed_text(table))
 
 
 def begun_generation(run_dir: Path) -> int | None:
     """The generation of the cache that a run began on; None for a run that has not begun, or reads no
-    cache."""
-    try:
-        number = json.loads((run_dir / FILE_NAME).read_text())["stream"]["generation"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    cache. Raises BadCache for a file that cannot be read."""
+    then = _stream_then(run_dir)
+    number = None if then is None else then.get("generation")
     return number if isinstance(number, int) else None
 
 
 def refuse_other_stream(run_dir: Path, stream: dict[str, object]) -> None:
     """Raise BadCache when a resumed run would read other samples, views or targets than it began with.
 
-    A run goes on with the generation of the cache that it began on, whatever was built since.
+    A run goes on with the generation of the cache that it began on, whatever was built since. Raises BadCache
+    also for a file that cannot be read.
     """
-    path = run_dir / FILE_NAME
-    if not path.is_file():
+    then = _stream_then(run_dir)
+    if then is None:
         return
-    then = json.loads(path.read_text()).get("stream")
     now = json.loads(json.dumps(stream, default=str))
     if then == now:
         return
     parts = sorted(k for k in {*then, *now} if then.get(k) != now.get(k))
     raise BadCache(
         f"the run began on other targets or views than are there now: {', '.join(parts)} differ",
-        where=str(path),
+        where=str(run_dir / FILE_NAME),
         fix="start a new run (--run NAME); this one can only continue on what it began with",
     )
+
+
+def _stream_then(run_dir: Path) -> dict[str, Any] | None:
+    """What the stream of a run read when it began; None where nothing says it."""
+    path = run_dir / FILE_NAME
+    if not path.is_file():
+        return None
+    try:
+        stream = opened_text(path.read_bytes(), unsealed=None)["stream"]
+        if not isinstance(stream, dict):
+            raise ValueError("it describes no stream")
+    except (OSError, ValueError, KeyError) as error:
+        why = "it describes no stream" if isinstance(error, KeyError) else str(error)
+        raise BadCache(
+            f"what the run began with cannot be read: {why}",
+            where=str(path),
+            fix="put the file back as it was; or go on without comparing what the run reads now with what it "
+            f"began with: rm {shlex.quote(str(path))}",
+        ) from error
+    return stream
 
 
 def _version(package: str) -> str | None:
