@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,9 @@ import click
 from rich_click import RichCommand, RichOptionPanel
 
 from kdcache.cache.errors import BadOption
+from kdcache.cache.processes.child import in_a_process
 from kdcache.cache.trust import OPTION, names_in
-from kdcache.cli.shared import EXIT_INTERRUPTED, consented, home_folder, option, per_task, written
+from kdcache.cli.shared import consented, home_folder, option, per_task, written
 from kdcache.cli.train_options import FIRST_PANEL, panels, train_options, typed
 from kdcache.trainer.config import TrainConfig
 
@@ -59,12 +59,8 @@ def chain(context: click.Context, /, **_: Any) -> None:
     """
     given = written(context)
     networks = tuple(context.params["networks"])
-    try:
-        options = {name: value for name, value in given.items() if name != "networks"}
-        _chain(networks, options, consented(context))
-    except KeyboardInterrupt:
-        click.echo("stopped; the same command continues the chain", err=True)
-        raise SystemExit(EXIT_INTERRUPTED) from None
+    options = {name: value for name, value in given.items() if name != "networks"}
+    _chain(networks, options, consented(context))
 
 
 for _title, _flags in panels(without=OTHER):
@@ -155,8 +151,7 @@ def _run(command: list[str], trusted: Sequence[str], *, dry: bool) -> None:
 
 def execute(command: list[str]) -> int:
     """Exit status of 'kdtrain ...' or 'kdcache ...'. A process of its own gives its memory back."""
-    module = [sys.executable, "-m", f"kdcache.cli.{command[0]}", *command[1:]]
-    return subprocess.run(module, check=False).returncode
+    return in_a_process([sys.executable, "-m", f"kdcache.cli.{command[0]}", *command[1:]])
 
 
 def _runs(home: "Path", links: tuple["Link", ...]) -> str:

@@ -16,6 +16,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from kdcache.cache.processes.child import in_a_process
 from kdcache.cli.sizes import size_text
 
 TEACHER, STUDENT = "deeplabv3:resnet18", "deeplabv3:test_resnet"  # 13 and 1 million weights
@@ -78,10 +79,10 @@ def _run(command: list[str], home: Path, console: Console) -> None:
     start_s = time.monotonic()
     with log.open("w") as output:
         module = [sys.executable, "-m", f"kdcache.cli.{command[0]}", *command[1:]]
-        done = subprocess.run(module, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False)
-    if done.returncode:
+        status = in_a_process(module, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    if status:
         click.echo(log.read_text()[-2000:], err=True)
-        raise SystemExit(done.returncode)
+        raise SystemExit(status)
     console.print(f"  {time.monotonic() - start_s:.0f} s, log {log.name}", highlight=False)
 
 

@@ -18,7 +18,6 @@ from kdcache.cli.demo import demo
 from kdcache.cli.look import peek, show, taps, verify
 from kdcache.cli.shared import (
     CAPTION,
-    EXIT_INTERRUPTED,
     KdGroup,
     crop_option,
     home_folder,
@@ -162,11 +161,7 @@ def build(
     )  # fmt: skip
     quiet = int(os.environ.get("RANK", "0")) > 0
     with BuildDisplay(Console(quiet=quiet)) as display:
-        try:
-            report = build_cache(options, display.events())
-        except KeyboardInterrupt:
-            click.echo("stopped; finished shards are kept, the same command continues", err=True)
-            raise SystemExit(EXIT_INTERRUPTED) from None
+        report = build_cache(options, display.events())
     if report.shards:
         Console(quiet=quiet).print(f"wrote {report.rows} rows; the cache is [bold]{report.root}[/bold]")
     elif report.settled:

@@ -16,7 +16,6 @@ from kdcache.cli.eval_display import judged_record, show_judged
 from kdcache.cli.methods import methods
 from kdcache.cli.shared import (
     CAPTION,
-    EXIT_INTERRUPTED,
     KdGroup,
     home_folder,
     option,
@@ -54,11 +53,7 @@ def _train(given: dict[str, Any], *, resume: bool) -> None:
 
     given = typed(given)
     with TrainDisplay(Console()) as display:
-        try:
-            train_run(given, home=home_folder(), resume=resume, listen=display)
-        except KeyboardInterrupt:
-            click.echo("stopped; add --resume to continue from the last checkpoint", err=True)
-            raise SystemExit(EXIT_INTERRUPTED) from None
+        train_run(given, home=home_folder(), resume=resume, listen=display)
 
 
 @kdtrain.command("eval", context_settings=_HELP)  # type: ignore[untyped-decorator]

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from click.core import ParameterSource
 from rich_click import RichGroup
 
 from kdcache.cache.errors import BadOption, KdError
+from kdcache.cache.processes.stop import Stopped, signals
 from kdcache.cache.record.advice import advised, forget
 from kdcache.cache.tasks.contract import TaskKind
 from kdcache.cache.tasks.table import task_names, task_of
@@ -19,7 +21,14 @@ from kdcache.cache.trust import OPTION, consent, current_command, names_in
 from kdcache.cache.views import crop as crop_size
 
 EXIT_KD_ERROR = 2
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
+# What a command that a signal ends says of what it did, where it knows no more itself.
+_KEPT = {
+    "build": "finished shards are kept, the same command continues",
+    "chain": "the same command continues the chain",
+    "compact": "the same command finishes the copy",
+    "demo": "the same command continues",
+    "kdtrain": "no step was made; the same command starts again",
+}
 CAPTION = "Runs lie under runs/, caches under caches/, in $KDCACHE_HOME or the current folder."
 _TYPED = "kdcache.typed"  # of a context: the words of the command line
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}  # bytes
@@ -50,8 +59,10 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
         typed = ctx.meta[_TYPED]
         forget()
         try:
-            with consent(names_in(_without_data(typed)), [str(ctx.info_name), *typed]):
+            with signals(), consent(names_in(_without_data(typed)), [str(ctx.info_name), *typed]):
                 return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            sys.exit(_stopped(stop, ctx.invoked_subcommand or str(ctx.info_name)))
         except KdError as error:
             click.echo(f"error: {advised(str(error))}", err=True)
             sys.exit(EXIT_KD_ERROR)
@@ -61,6 +72,14 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
         if not any(OPTION in one.opts for one in cmd.params):
             cmd.params.append(trust_option())
         super().add_command(cmd, name)
+
+
+def _stopped(stop: KeyboardInterrupt, command: str) -> int:
+    """Say once, on the first rank, what a signal ended; the exit status."""
+    said = stop.said if isinstance(stop, Stopped) else ""
+    if os.environ.get("RANK", "0") == "0":
+        click.echo(f"stopped; {said or _KEPT.get(command, 'nothing was changed')}", err=True)
+    return stop.status if isinstance(stop, Stopped) else 128 + signal.SIGINT
 
 
 def _without_data(words: list[str]) -> list[str]:

@@ -18,6 +18,7 @@ import tomli_w
 
 from kdcache.cache.errors import BadOption, unknown
 from kdcache.cache.fingerprint import digest_bytes
+from kdcache.cache.processes.stop import TIMEOUT_S
 from kdcache.cache.spec import PRECISIONS
 from kdcache.trainer.folder.atomic_file import write_text
 from kdcache.trainer.folder.option_field import NOT_NEGATIVE, POSITIVE, Section, about, flag, option
@@ -49,6 +50,13 @@ class MachineOptions(Section):
     sync_bn: bool | None = option(None, said="on for several GPU processes")
     threads: int = option(
         1, help="Threads that decode images.", label="default: ", legal=POSITIVE, free_on_resume=True
+    )
+    rank_timeout: float = option(
+        TIMEOUT_S,
+        help="Seconds without a sign of life of one process after which the others end.",
+        label="default: ",
+        legal=POSITIVE,
+        free_on_resume=True,
     )
 
 

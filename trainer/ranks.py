@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,9 +10,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.tracking import TensorBoardTracker
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 
 from kdcache.cache.errors import BadOption
+from kdcache.cache.processes.stop import TIMEOUT_S
 from kdcache.cache.spec import PRECISIONS
 from kdcache.trainer.config import MachineOptions, TrainConfig
 from kdcache.trainer.folder.options import FolderOptions
@@ -54,6 +56,9 @@ def start_accelerator(config: TrainConfig, run_dir: Path, *, start: int) -> Acce
     return Accelerator(
         mixed_precision=config.amp,
         gradient_accumulation_steps=config.accumulate,
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=timedelta(seconds=max(config.rank_timeout, TIMEOUT_S)))
+        ],
         cpu=config.device == "cpu",
         log_with=_trackers(config, run_dir, start) or None,  # an empty list is warned about
         project_config=ProjectConfiguration(project_dir=str(run_dir)),

@@ -20,7 +20,7 @@ OPTIONS = {
     "--no-sync-bn", "--online", "--optimizer", "--output-stride", "--poly-power", "--resume", "--run",
     "--save-every", "--seed", "--steps", "--student", "--sync-bn", "--teacher",
     "--teacher-weights", "--threads", "--views", "--warmup-steps", "--weight-decay", "--weights",
-    "--trust", "--keep-empty", "--encoder-lr", "--freeze", "--inherit",
+    "--trust", "--rank-timeout", "--keep-empty", "--encoder-lr", "--freeze", "--inherit",
 }  # fmt: skip
 NETWORK = """
 from torch import nn

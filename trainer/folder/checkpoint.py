@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,9 @@ from typing import Any, NamedTuple
 import torch
 
 from kdcache.cache.errors import BadWeights, DiskFull
+from kdcache.cache.trust import current_command, typed_option
 from kdcache.trainer.folder.atomic_file import sync
+from kdcache.trainer.folder.run_folder import CONFIG_NAME
 
 FOLDER = "checkpoints"
 KEPT = 2
@@ -52,7 +55,7 @@ def save_checkpoint(
         raise DiskFull(
             f"checkpoint of step {step} could not be written: {error}",
             where=str(final),
-            fix="make room; the last checkpoint is kept, continue with --resume",
+            fix=f"make room; {going_on(run_dir)}",
         ) from error
     if final.exists():  # a resumed run that repeats this step: its bytes replace those of the same step
         shutil.rmtree(final)
@@ -85,6 +88,19 @@ def load_latest(run_dir: Path) -> Checkpoint | None:
     parts = sorted(name for name in digests if name.endswith(".pt"))
     states = {name.removesuffix(".pt"): _load_part(folder / name) for name in parts}
     return Checkpoint(_step_of(folder), states, json.loads((folder / "progress.json").read_text()))
+
+
+def going_on(run_dir: Path) -> str:
+    """How a run that ended early goes on, and from where, with the command to type."""
+    typed = list(current_command()) or ["kdtrain"]
+    typed += [] if typed_option("--run") or typed_option("--name") else ["--run", run_dir.name]
+    command = shlex.join([*typed, *([] if "--resume" in typed else ["--resume"])])
+    finished = list_checkpoints(run_dir)
+    if finished:
+        return f"the last checkpoint is that of step {_step_of(finished[-1])}, go on with: {command}"
+    if (run_dir / CONFIG_NAME).is_file():
+        return f"there is no checkpoint yet, begin again with: {command}"
+    return "there is no checkpoint yet, the same command begins again"
 
 
 def sweep(run_dir: Path) -> None:
