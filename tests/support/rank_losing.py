@@ -1,7 +1,7 @@
 """A run of the tiny student on this rank, in which one rank meets a fate: python -m rank_losing FATE OUT.
 
-FATE is WHO:WHEN:WHAT, such as '1:step:SIGKILL': the rank, when (step, judge, late: in a sleep of its own after the
-first step), and the signal that it sends to itself, or 'error'. Prints what a command would.
+FATE is WHO:WHEN:WHAT, such as '1:step:SIGKILL': the rank or 'all', in a step or in a validation ('judge'),
+and the signal that it sends to itself, or 'error'. Prints what a command would.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Two ranks of a run, one of which is killed, stands still, fails or is stopped: the other ends and says which."""
+"""Two ranks of a run, one of which is killed, stands still, fails or is stopped: the other one says it."""
 
 import os
 import signal
