@@ -31,7 +31,8 @@ MUTANTS = [
     ("a line that was cut short is left out in silence", "MetricsLog.__init__", "if torn:", "if False:", LOG),
     ("weights are private whatever the umask", "save_tensors", "    path.chmod(mode)\n", "",
      f"{CARDS}::test_the_weights_are_as_open_to_others_as_the_umask_says"),
-    ("a mistyped run is not offered the nearest", "no_run", "if close else", "if False else", CONFIG),
+    ("a mistyped run is not offered the nearest", "no_run", "if close else", "if False else",
+     f"{CONFIG}::test_resuming_a_run_that_is_not_there_says_so"),
     ("none is no tracker that is offered", "FolderOptions.check", "(*TRACKERS, NO_TRACKER)", "TRACKERS",
      f"{CONFIG}::test_a_mistyped_tracker_is_offered_all_of_them_and_none"),
     # ---- signals
