@@ -1,7 +1,6 @@
 """`kdtrain chain`: students that teach each other in turn, in the commands that a user would type."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,9 +9,10 @@ import click
 from rich_click import RichCommand, RichOptionPanel
 
 from kdcache.cache.errors import BadOption
+from kdcache.cache.processes.child import in_a_process
 from kdcache.cache.trust import OPTION, names_in
 from kdcache.cache.visible import shell_line
-from kdcache.cli.shared import EXIT_INTERRUPTED, consented, home_folder, option, per_task, written
+from kdcache.cli.shared import consented, home_folder, option, per_task, written
 from kdcache.cli.terminal import Terminal, say_error
 from kdcache.cli.train_options import FIRST_PANEL, panels, train_options, typed
 from kdcache.trainer.config import TrainConfig
@@ -61,12 +61,8 @@ def chain(context: click.Context, /, **_: Any) -> None:
     """
     given = written(context)
     networks = tuple(context.params["networks"])
-    try:
-        options = {name: value for name, value in given.items() if name != "networks"}
-        _chain(networks, options, consented(context))
-    except KeyboardInterrupt:
-        say_error("stopped; the same command continues the chain")
-        raise SystemExit(EXIT_INTERRUPTED) from None
+    options = {name: value for name, value in given.items() if name != "networks"}
+    _chain(networks, options, consented(context))
 
 
 for _title, _flags in panels(without=OTHER):
@@ -159,8 +155,7 @@ def _run(command: list[str], trusted: Sequence[str], *, dry: bool) -> None:
 
 def execute(command: list[str]) -> int:
     """Exit status of 'kdtrain ...' or 'kdcache ...'. A process of its own gives its memory back."""
-    module = [sys.executable, "-m", f"kdcache.cli.{command[0]}", *command[1:]]
-    return subprocess.run(module, check=False).returncode
+    return in_a_process([sys.executable, "-m", f"kdcache.cli.{command[0]}", *command[1:]])
 
 
 def _runs(home: "Path", links: tuple["Link", ...]) -> str:

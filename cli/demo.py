@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from kdcache.cache.errors import size_text
+from kdcache.cache.processes.child import in_a_process
 from kdcache.cache.visible import shell_line
 from kdcache.cli.terminal import Table, Terminal, say_error
 
@@ -73,10 +74,10 @@ def _run(command: list[str], home: Path, terminal: Terminal) -> None:
     start_s = time.monotonic()
     with log.open("w") as output:
         module = [sys.executable, "-m", f"kdcache.cli.{command[0]}", *command[1:]]
-        done = subprocess.run(module, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False)
-    if done.returncode:
+        status = in_a_process(module, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    if status:
         say_error(log.read_text(encoding="utf-8", errors="surrogateescape")[-2000:].rstrip())
-        raise SystemExit(done.returncode)
+        raise SystemExit(status)
     terminal.say(f"  {time.monotonic() - start_s:.0f} s, log {log.name}")
 
 
@@ -84,7 +85,7 @@ def _results(home: Path, terminal: Terminal) -> None:
     """The table, from what the runs and the cache recorded."""
     from kdcache.cache.reader.cache import open_cache
     from kdcache.cache.record.find import find_cache
-    from kdcache.trainer.folder.run_folder import read_metrics
+    from kdcache.trainer.folder.metrics_log import read_metrics
 
     cache = open_cache(find_cache(None, home / "caches"))
     num_bytes = sum(p.stat().st_size for p in cache.root.rglob("*") if p.is_file())

@@ -17,7 +17,6 @@ from kdcache.cli.demo import demo
 from kdcache.cli.look import peek, show, taps, verify
 from kdcache.cli.shared import (
     CAPTION,
-    EXIT_INTERRUPTED,
     KdGroup,
     crop_option,
     home_folder,
@@ -25,7 +24,7 @@ from kdcache.cli.shared import (
     parse_size,
     per_task,
 )
-from kdcache.cli.terminal import Terminal, say_error
+from kdcache.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from kdcache.cache.build.plan import Plan
@@ -171,11 +170,7 @@ def build(
     )  # fmt: skip
     terminal = Terminal(quiet=int(os.environ.get("RANK", "0")) > 0)
     with BuildDisplay(terminal, lambda plan: _first_look(plan, options)) as display:
-        try:
-            report = build_cache(options, display.events())
-        except KeyboardInterrupt:
-            say_error("stopped; finished shards are kept, the same command continues")
-            raise SystemExit(EXIT_INTERRUPTED) from None
+        report = build_cache(options, display.events())
     if report.shards:
         terminal.say(f"wrote {report.rows} rows; the cache is ", strong=report.root)
     elif report.settled:

@@ -16,14 +16,13 @@ from kdcache.cli.eval_display import judged_record, show_judged
 from kdcache.cli.methods import methods
 from kdcache.cli.shared import (
     CAPTION,
-    EXIT_INTERRUPTED,
     KdGroup,
     home_folder,
     make_folder_of,
     option,
     written,
 )
-from kdcache.cli.terminal import Terminal, say_error
+from kdcache.cli.terminal import Terminal
 from kdcache.cli.train_options import panels, train_option, train_options, typed
 from kdcache.trainer.config import MachineOptions
 
@@ -56,11 +55,7 @@ def _train(given: dict[str, Any], *, resume: bool) -> None:
 
     given = typed(given)
     with TrainDisplay(Terminal()) as display:
-        try:
-            train_run(given, home=home_folder(), resume=resume, listen=display)
-        except KeyboardInterrupt:
-            say_error("stopped; add --resume to continue from the last checkpoint")
-            raise SystemExit(EXIT_INTERRUPTED) from None
+        train_run(given, home=home_folder(), resume=resume, listen=display)
 
 
 @kdtrain.command("eval", context_settings=_HELP)  # type: ignore[untyped-decorator]

@@ -1,7 +1,9 @@
 """What both commands share: errors as text with exit status 2, where things lie, options of one meaning."""
 
 import errno
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ from click.core import ParameterSource
 from rich_click import RichGroup
 
 from kdcache.cache.errors import BadOption, KdError
+from kdcache.cache.processes.stop import Stopped, signals
 from kdcache.cache.record.advice import advised, forget
 from kdcache.cache.spec import MOST_ROWS
 from kdcache.cache.system import current_folder, refused, touching, user_path
@@ -22,7 +25,14 @@ from kdcache.cache.views import crop as crop_size
 from kdcache.cli.terminal import AnyEncoding, say_error, visible_usage
 
 EXIT_KD_ERROR = 2
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
+# What a command that a signal ends says of what it did, where it knows no more itself.
+_KEPT = {
+    "build": "finished shards are kept, the same command continues",
+    "chain": "the same command continues the chain",
+    "compact": "the same command finishes the copy",
+    "demo": "the same command continues",
+    "kdtrain": "no step was made; the same command starts again",
+}
 CAPTION = "Runs lie under runs/, caches under caches/, in $KDCACHE_HOME or the current folder."
 _TYPED = "kdcache.typed"  # of a context: the words of the command line
 _MOST_BYTES = 1 << 60
@@ -64,8 +74,11 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
         try:
             if (folder := current_folder()) not in sys.path:
                 sys.path.append(folder)
-            with visible_usage(), consent(names_in(_without_data(typed)), [str(ctx.info_name), *typed]):
+            words = [str(ctx.info_name), *typed]
+            with signals(), visible_usage(), consent(names_in(_without_data(typed)), words):
                 return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            sys.exit(_stopped(stop, ctx.invoked_subcommand or str(ctx.info_name)))
         except KdError as error:
             _end(error)
         except OSError as error:
@@ -83,6 +96,14 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
 def _end(error: KdError) -> NoReturn:
     say_error(f"error: {advised(str(error))}")
     sys.exit(EXIT_KD_ERROR)
+
+
+def _stopped(stop: KeyboardInterrupt, command: str) -> int:
+    """Say once, on the first rank, what a signal ended; the exit status."""
+    said = stop.said if isinstance(stop, Stopped) else ""
+    if os.environ.get("RANK", "0") == "0":
+        say_error(f"stopped; {said or _KEPT.get(command, 'nothing was changed')}")
+    return stop.status if isinstance(stop, Stopped) else 128 + signal.SIGINT
 
 
 def _without_data(words: list[str]) -> list[str]:

@@ -31,6 +31,7 @@ SENTENCES: list[tuple[str, str, tuple[object, ...]]] = [
     ),
     ("docs/training.md", rf"`lr \* \(1 - step / steps\) \*\* {FLOAT}`", (SGD.poly_power,)),
     ("docs/training.md", r"with `--log (\w+)`, the default", (SGD.log,)),
+    ("docs/training.md", r"silent for `--rank-timeout` seconds \((\d+)\)", (SGD.rank_timeout,)),
     (
         "docs/training.md",
         r"windows of at least (\d+) blocks and (\d+) samples",

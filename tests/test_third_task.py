@@ -28,7 +28,7 @@ from kdcache.cache.tasks.panels import text_panel
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
 from kdcache.losses.step_inputs import StepInputs
-from kdcache.trainer.folder.run_folder import read_metrics
+from kdcache.trainer.folder.metrics_log import read_metrics
 from kdcache.trainer.stream.batch import Batch, BatchLayout
 from kdcache.trainer.stream.fresh import FreshStream
 from kdcache.trainer.stream.stored import StoredStream

@@ -31,6 +31,7 @@ from kdcache.trainer.config import TrainConfig
 from kdcache.trainer.folder.checkpoint import list_checkpoints
 from kdcache.trainer.folder.home import find_run
 from kdcache.trainer.judge.judge import judge, judge_of
+from kdcache.trainer.judge.readable import check_readable
 from kdcache.trainer.ranks import Ranks
 from kdcache.trainer.steps.contract import Evaluate, RunParts
 from kdcache.trainer.steps.options import SCHEDULES
@@ -278,6 +279,7 @@ def _validation(run_source: RunSource, ranks: Ranks, config: TrainConfig) -> tup
             where=f"--data {run_source.spec}",
             fix="name its classes, in their order, as they were; or build the cache again from these data",
         )
+    check_readable(source, rank=ranks.rank, world=ranks.world)
     evaluate = partial(
         judge,
         source=source,

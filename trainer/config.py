@@ -3,8 +3,11 @@
 Steps: the command line gives options -> each section of `TrainConfig` checks its own -> `write_config` keeps
 them together with what they were resolved to -> `read_config` reads them back, and `merge_for_resume` refuses
 to continue a run under other options, because the result would be neither the old run nor a new one.
+
+The file is for people, so its seal stands in a comment, the last line, and is compared on --resume alone.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -14,18 +17,22 @@ from typing import Any
 import msgspec
 import tomli_w
 
-from kdcache.cache.errors import BadOption, Missing, Refused, unknown
-from kdcache.cache.files.regular import read_text
+from kdcache.cache.errors import BadOption, Refused, unknown
+from kdcache.cache.files.regular import TEXT_BYTES, read_regular, read_text
+from kdcache.cache.fingerprint import digest_bytes
+from kdcache.cache.processes.stop import MOST_TIMEOUT_S, TIMEOUT_S
 from kdcache.cache.spec import MOST_SEED, MOST_THREADS, PRECISIONS
 from kdcache.cache.system import touching
 from kdcache.trainer.folder.atomic_file import write_text
-from kdcache.trainer.folder.option_field import Legal, Section, about, flag, option
+from kdcache.trainer.folder.option_field import Legal, Section, about, flag, option, positive
 from kdcache.trainer.folder.options import FolderOptions
-from kdcache.trainer.folder.run_folder import CONFIG_NAME
+from kdcache.trainer.folder.run_folder import CONFIG_NAME, no_run
 from kdcache.trainer.steps.options import StepOptions
 from kdcache.trainer.stream.options import StreamOptions
 from kdcache.trainer.students.options import StudentOptions
 
+_SEAL = "# compared on --resume, delete this line after a change of your own: "
+_SEALED = re.compile(rb"\n" + re.escape(_SEAL.encode()) + rb"(x3:[0-9a-f]{32})\n\Z")
 # Keys of the file's first version in their order; what came later follows in the order of the sections.
 _FILE_ORDER = (
     "run", "student", "loss", "data", "cache", "online", "teacher", "teacher_weights", "views", "steps",
@@ -49,6 +56,13 @@ class MachineOptions(Section):
         help="Threads that decode images.",
         label="default: ",
         legal=Legal(f"a number from 1 to {MOST_THREADS}", lambda threads: 1 <= threads <= MOST_THREADS),
+        free_on_resume=True,
+    )
+    rank_timeout: float = option(
+        TIMEOUT_S,
+        help="Seconds without a sign of life of one process after which the others end.",
+        label="default: ",
+        legal=positive(MOST_TIMEOUT_S),
         free_on_resume=True,
     )
 
@@ -92,7 +106,8 @@ class TrainConfig(MachineOptions, StreamOptions, StudentOptions, StepOptions, Fo
 def write_config(run_dir: Path, config: TrainConfig, resolved: Mapping[str, Any]) -> None:
     """Write `config.toml`: table `options` (read back by --resume) and table `resolved` (for people)."""
     tables = {"options": _without_none(config.to_dict()), "resolved": _without_none(resolved)}
-    write_text(run_dir / CONFIG_NAME, tomli_w.dumps(tables))
+    text = tomli_w.dumps(tables)
+    write_text(run_dir / CONFIG_NAME, f"{text}{_SEAL}{digest_bytes(text.encode())}\n")
 
 
 def read_config(run_dir: Path) -> TrainConfig:
@@ -102,7 +117,7 @@ def read_config(run_dir: Path) -> TrainConfig:
     """
     path = run_dir / CONFIG_NAME
     if not path.is_file():
-        raise Missing(f"no run in '{run_dir}'", where=str(path), fix="leave --resume out to start it")
+        raise no_run(run_dir.parent, run_dir.name)
     try:
         with touching(f"'{CONFIG_NAME}' cannot be read", path):
             text = read_text(path)
@@ -126,6 +141,24 @@ def read_config(run_dir: Path) -> TrainConfig:
     }
     _check_types(values, path)
     return TrainConfig(**values)
+
+
+def check_config_seal(run_dir: Path) -> None:
+    """Raises BadOption when `config.toml` is not as it was written. A file without a seal is of before there
+    were seals, or of a person who deleted it after a change."""
+    path = run_dir / CONFIG_NAME
+    with touching(f"'{CONFIG_NAME}' cannot be read", path):
+        content = read_regular(path, TEXT_BYTES)
+    match = _SEALED.search(content)
+    text = content if match is None else content[: match.start() + 1]
+    commented = content.rstrip(b"\n").rpartition(b"\n")[2].startswith(b"#")
+    if (match is None and not commented) or (match and match[1].decode() == digest_bytes(text)):
+        return
+    raise BadOption(
+        f"{CONFIG_NAME} is not as the run wrote it, and --resume would go on under other options",
+        where=str(path),
+        fix="put the text back as it was; or delete its last line to go on with what it says now",
+    )
 
 
 def _check_types(values: Mapping[str, Any], path: Path) -> None:

@@ -3,18 +3,26 @@
 Order after step n: metrics line -> validation when due -> checkpoint when due -> export when the student is
 the best. The best student is exported after the checkpoint that knows of it, so a killed run never keeps an
 export that its checkpoint has not heard of; resuming right there exports again.
+
+A signal waits for the end of its step and leaves a checkpoint there. A validation that fails, or that a
+signal ends, leaves one that knows that the validation is due: a resumed run begins with it.
 """
 
 import math
+import signal
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import nn
 
+from kdcache.cache.processes.stop import Stopped, asked, finishing
+from kdcache.cache.processes.watch import Alone, watching
 from kdcache.cache.system import touching
 from kdcache.trainer.config import TrainConfig, write_config
 from kdcache.trainer.events import (
@@ -26,10 +34,19 @@ from kdcache.trainer.events import (
     silent,
 )
 from kdcache.trainer.folder.atomic_file import RUN_AGAIN
-from kdcache.trainer.folder.checkpoint import FOLDER, Checkpoint, load_latest, save_checkpoint, sweep
+from kdcache.trainer.folder.checkpoint import (
+    FOLDER,
+    Checkpoint,
+    going_on,
+    load_latest,
+    save_checkpoint,
+    sweep,
+)
 from kdcache.trainer.folder.checkpoint_shape import fitting
 from kdcache.trainer.folder.environment import describe_environment, refuse_other_stream, write_environment
-from kdcache.trainer.folder.run_folder import MetricsLog, check_free, held
+from kdcache.trainer.folder.metrics_log import MetricsLog
+from kdcache.trainer.folder.run_folder import check_free, held
+from kdcache.trainer.judge.metrics import Metrics
 from kdcache.trainer.ranks import (
     quiet_trackers,
     ranks_of,
@@ -53,7 +70,7 @@ def train(
 
     Raises BadOption when the folder is taken and `resume` is not set, Busy when another process trains there,
     NotFinite when a loss is not a number (the last checkpoint stays), DiskFull and Refused where the system
-    refuses a file.
+    refuses a file, LostRank when another rank is gone, Stopped after a signal.
     """
     with touching("the run had to stop", run_dir, again=RUN_AGAIN), quiet_trackers():
         return _train(config, run_dir, assemble, resume=resume, listen=listen)
@@ -67,19 +84,24 @@ def _train(
     start = load_latest(run_dir) if resume else None
     accelerator = start_accelerator(config, run_dir, start=start.step if start else 0)
     try:
-        parts = assemble(accelerator)
         with ExitStack() as stack:
+            fix = partial(going_on, run_dir)
+            ranks = stack.enter_context(watching(timeout_s=config.rank_timeout, fix=fix))
+            parts = assemble(accelerator)
             stack.callback(parts.stream.close)
             if accelerator.is_main_process:
                 stack.enter_context(held(run_dir))
                 sweep(run_dir)
                 write_config(run_dir, config, parts.resolved)
             accelerator.wait_for_everyone()
-            run = Run(
-                config, run_dir, parts, accelerator, start, listen if accelerator.is_main_process else silent
-            )
+            heard = listen if accelerator.is_main_process else silent
+            run = Run(config, run_dir, parts, accelerator, start, heard, ranks)
             stack.callback(run.close)
             return run.run()
+    except Stopped as stop:
+        if stop.said:
+            raise
+        raise Stopped(stop.number, f"no step was made; {going_on(run_dir)}") from None
     finally:
         accelerator.end_training()
         reset_accelerate()
@@ -96,7 +118,9 @@ class Run:
         accelerator: Accelerator,
         start: Checkpoint | None,
         listen: Listen,
+        together: Alone,
     ) -> None:
+        self.together = together
         self.config, self.run_dir, self.parts, self.accelerator, self.listen = (
             config,
             run_dir,
@@ -106,35 +130,76 @@ class Run:
         )
         self.ranks = ranks_of(accelerator)
         sync_bn, note = uses_sync_bn(config, self.ranks)
-        self.notes = (*parts.notes, *([note] if note else []))
         self.stepper = make_stepper(config, parts, accelerator, sync_bn=sync_bn)
         self.first = start.step if start else 0
         self.best: dict[str, float] | None = None  # 'step' and the metrics of the best student so far
         self.last: dict[str, float] = {}  # metrics of the latest validation
+        self.unjudged = False  # whether the validation of the first step is still due
         if start is not None:
             with fitting(run_dir / FOLDER / f"step-{start.step:08d}"):
                 self.stepper.load_states(start.states)
                 self.best, self.last = start.progress["best"], start.progress["last"]
+                self.unjudged = bool(start.progress.get("unjudged"))
         self.main = accelerator.is_main_process
         self.log = MetricsLog(run_dir, keep_until=self.first) if self.main else None
+        notes = (*parts.notes, note, *(self.log.notes if self.log is not None else ()))
+        self.notes = tuple(one for one in notes if one)
         self.reporter = Reporter(accelerator, self.log, listen, run_dir)
 
     def run(self) -> Mapping[str, float]:
         """Every remaining step, then the card. Returns its metrics."""
         self._begin()
+        with finishing():
+            if self.unjudged and self.parts.evaluate is not None:
+                self._save(self.first, self._judge(self.first))
+            self._steps()
+            return self._finish()
+
+    def _steps(self) -> None:
         config, total = self.config, self.config.steps
         batches = self.parts.stream.run(self.first * config.accumulate)
         self.reporter.restart_clock()
         for step in range(self.first, total):
             result = self.stepper.step(step, batches, self.parts.stream)
-            self.reporter.add(step + 1, self.stepper.lr(step), result)
-            judged = self.parts.evaluate is not None and due(step + 1, config.eval_every, total)
-            if judged or due(step + 1, config.save_every, total):
+            done = step + 1
+            self.reporter.add(done, self.stepper.lr(step), result)
+            judged = self.parts.evaluate is not None and due(done, config.eval_every, total)
+            stops = self._stops(done, judged)
+            if stops or judged or due(done, config.save_every, total):
                 self.reporter.flush()
-                better = judged and self._judge(step + 1)
-                self._save(step + 1, better)
+                if stops:
+                    self._stop(done, unjudged=judged)
+                self._save(done, judged and self._judge(done))
                 self.reporter.restart_clock()
-        return self._finish()
+
+    def _stops(self, done: int, judged: bool) -> bool:
+        """Whether a signal ends the run after this step: the same answer on every rank."""
+        if judged and self.ranks.reduce is not None:  # a validation is worth a question that waits
+            return bool(self.ranks.reduce(torch.tensor(float(asked() > 0), device=self.ranks.device)) > 0)
+        return (judged or done < self.config.steps) and self.together.stops_after(done)
+
+    def _stop(self, done: int, *, unjudged: bool) -> None:
+        """Save and end. Raises Stopped."""
+        self._save(done, False, unjudged=unjudged)
+        raise self._stopped(done)
+
+    def _stopped(self, done: int) -> Stopped:
+        return Stopped(asked() or signal.SIGTERM, f"{done} steps are done, {going_on(self.run_dir)}")
+
+    def _evaluated(self, done: int, network: nn.Module) -> Metrics:
+        """The figures of `network`. What ends this early finds, or leaves, the checkpoint of its step."""
+        assert self.parts.evaluate is not None
+        if self.ranks.world > 1:  # a rank that fails elsewhere cannot be waited for
+            self._save(done, False, unjudged=True)
+        try:
+            with finishing(False):
+                return self.parts.evaluate(network)
+        except (Exception, KeyboardInterrupt) as error:
+            if self.ranks.world == 1:
+                self._save(done, False, unjudged=True)
+            if isinstance(error, Stopped):
+                raise self._stopped(done) from None
+            raise
 
     def close(self) -> None:
         if self.log is not None:
@@ -162,11 +227,10 @@ class Run:
 
     def _judge(self, step: int) -> bool:
         """Validate on every rank; True when this is the best student so far."""
-        assert self.parts.evaluate is not None
         network = self.stepper.network
         _share_buffers(network, self.ranks.world)
         training = network.training
-        metrics = self.parts.evaluate(network)
+        metrics = self._evaluated(step, network)
         network.train(training)
         self.last = metrics.named()
         # A figure that is not a number (no labelled pixel) is no best: nothing would ever beat it.
@@ -181,11 +245,13 @@ class Run:
         self.listen(Evaluated(step=step, split="val", metrics=self.last, best=better))
         return better
 
-    def _save(self, step: int, better: bool) -> None:
+    def _save(self, step: int, better: bool, *, unjudged: bool = False) -> None:
+        """A checkpoint; with `unjudged` one whose validation is still due."""
         if self.main:
             assert self.log is not None
             self.log.sync()
-            progress = {"best": self.best, "last": self.last}
+            progress: dict[str, Any] = {"best": self.best, "last": self.last}
+            progress |= {"unjudged": True} if unjudged else {}
             path = save_checkpoint(self.run_dir, step=step, states=self.stepper.states(), progress=progress)
             self.listen(Saved(step=step, path=str(path)))
             if better and self.best is not None:

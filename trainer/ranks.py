@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,12 +12,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.tracking import TensorBoardTracker
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 
-from kdcache.cache.errors import BadOption, unknown
+from kdcache.cache.errors import BadOption
+from kdcache.cache.processes.stop import TIMEOUT_S
 from kdcache.cache.spec import PRECISIONS
 from kdcache.trainer.config import MachineOptions, TrainConfig
-from kdcache.trainer.folder.options import TRACKERS, FolderOptions
+from kdcache.trainer.folder.options import FolderOptions
 
 
 class Ranks(NamedTuple):
@@ -56,6 +58,9 @@ def start_accelerator(config: TrainConfig, run_dir: Path, *, start: int) -> Acce
     return Accelerator(
         mixed_precision=config.amp,
         gradient_accumulation_steps=config.accumulate,
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=timedelta(seconds=max(config.rank_timeout, TIMEOUT_S)))
+        ],
         cpu=config.device == "cpu",
         log_with=_trackers(config, run_dir, start) or None,  # an empty list is warned about
         project_config=ProjectConfiguration(project_dir=str(run_dir)),
@@ -126,9 +131,6 @@ def reset_accelerate() -> None:
 
 
 def _trackers(options: FolderOptions, run_dir: Path, start: int) -> list[Any]:
-    for name in options.trackers:
-        if name not in TRACKERS:
-            raise unknown("tracker", name, TRACKERS, where=f"--log {options.log}")
     if "wandb" in options.trackers and not _installed("wandb"):
         raise BadOption(
             "--log wandb, and wandb is not installed", where=f"--log {options.log}", fix="pip install wandb"

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 
 from kdcache.cache.errors import KdError
 from kdcache.trainer.events import Listen, StepsDone
-from kdcache.trainer.folder.run_folder import MetricsLog
+from kdcache.trainer.folder.metrics_log import MetricsLog
 from kdcache.trainer.steps.step import UNWEIGHTED, StepResult
 
 REPORT_EVERY = {"cpu": 1, "cuda": 10}  # steps

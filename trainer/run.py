@@ -21,7 +21,14 @@ from kdcache.cache.trust import consent, names_in, require_trust
 from kdcache.cache.visible import shell_line
 from kdcache.losses.plan.recipes import published
 from kdcache.trainer.assemble import assemble
-from kdcache.trainer.config import MachineOptions, TrainConfig, merge_for_resume, read_config, start_words
+from kdcache.trainer.config import (
+    MachineOptions,
+    TrainConfig,
+    check_config_seal,
+    merge_for_resume,
+    read_config,
+    start_words,
+)
 from kdcache.trainer.events import Listen, silent
 from kdcache.trainer.folder.environment import begun_generation
 from kdcache.trainer.folder.home import (
@@ -98,6 +105,7 @@ def continued(given: Mapping[str, Any], home: Path) -> TrainConfig:
     """The stored configuration of a run, checked against what the user wrote now."""
     name = given.get("run") or _name(started(given, home))
     stored = read_config(runs_dir(home) / name)
+    check_config_seal(runs_dir(home) / name)
     now = {key: value for key, value in given.items() if key != "run"}
     if now.get("data"):
         now["data"] = absolute_spec(now["data"])

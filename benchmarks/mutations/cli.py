@@ -4,7 +4,7 @@ BUILD, REACH = "tests/cli/test_build_as_typed.py", "tests/cli/test_options_reach
 TYPED = f"{BUILD}::test_an_option_of_build_reaches_the_builder_and_changes_nothing_else"
 REFUSED = f"{BUILD}::test_a_value_that_build_cannot_use_is_answered_in_three_parts_with_status_2"
 GIVEN = f"{REACH}::test_training_is_given_the_options_that_were_typed_and_no_others"
-STOPPED = f"{REACH}::test_ctrl_c_ends_training_with_130_and_names_resume"
+STOPPED = f"{REACH}::test_ctrl_c_ends_training_with_130_and_says_what_there_is"
 EVAL = f"{REACH}::test_eval_asks_for_what_was_typed"
 FIGURES = f"{REACH}::test_eval_shows_percent_and_writes_ratios_with_null_for_a_class_that_never_occurs"
 VERIFY = f"{REACH}::test_verify_runs_the_teacher_again_only_when_asked_and_on_the_rows_that_were_typed"
@@ -52,7 +52,7 @@ MUTANTS = [
     ("a count of 0 is taken", "parse_count", "int(text) < 1", "int(text) < 0", REFUSED),
     ("every rank prints", NAME, '"0")) > 0', '"0")) > 1',
      f"{BUILD}::test_build_says_how_many_rows_it_wrote_and_where_and_a_second_rank_says_nothing"),
-    ("a build that was stopped counts as done", NAME, "SystemExit(EXIT_INTERRUPTED)", "SystemExit(0)",
+    ("a build that was stopped counts as done", "shared:_stopped", "else 128 + signal.SIGINT", "else 0",
      f"{BUILD}::test_ctrl_c_ends_a_build_with_130_and_says_that_the_same_command_continues"),
     # errors
     ("an error exits with 1", "EXIT_KD_ERROR", "2", "1", REFUSED),
@@ -61,7 +61,7 @@ MUTANTS = [
     ("an error's place is not printed", "KdGroup.invoke", 'str(error)', 'str(error.what)', REFUSED),
     ("a fault of the program is an error of the user", "KdGroup.invoke", "except KdError as",
      "except Exception as", f"{BUILD}::test_a_fault_of_the_program_keeps_its_traceback"),
-    ("Ctrl-C exits as an error", "EXIT_INTERRUPTED", "130", "1", STOPPED),
+    ("Ctrl-C exits as an error", "shared:_stopped", "128 + signal.SIGINT", "1", STOPPED),
     # kdtrain
     ("options that were not typed are passed on too", "written", "is ParameterSource.COMMANDLINE",
      "is not None", GIVEN),
@@ -75,7 +75,9 @@ MUTANTS = [
     ("--crop reaches training as text", "StreamOptions", "        read=crop_size.parse_crop,\n", "", GIVEN),
     ("a run looks for its folders where it was started", "kdtrain:_train", "home=home_folder()",
      "home=Path.cwd()", "tests/cli/test_kdtrain.py"),
-    ("a stopped run says nothing of --resume", "kdtrain:_train", "add --resume", "start again", STOPPED),
+    ("a stopped run says nothing of what is kept", "shared:_stopped", "{said or", "{'' or", STOPPED),
+    ("every rank says that it stopped", "shared:_stopped", 'os.environ.get("RANK", "0") == "0"', "True",
+     STOPPED),
     # eval and its figures
     ("eval judges the best exit", "eval_command", '("run", "split", "out")',
      '("run", "split", "out", "exit_number")', EVAL),

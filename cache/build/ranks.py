@@ -3,12 +3,16 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
+from kdcache.cache.processes.watch import watching
+
 T = TypeVar("T")
+_PATIENCE = timedelta(days=7)
 
 
 @contextmanager
@@ -20,9 +24,11 @@ def group() -> Iterator[tuple[int, int]]:
         return
     mine = not dist.is_initialized()
     if mine:
-        dist.init_process_group("gloo")
+        # Shards take as long as they take; who waits for a rank that is gone is told by `watching`.
+        dist.init_process_group("gloo", timeout=_PATIENCE)
     try:
-        yield dist.get_rank(), world
+        with watching(fix=lambda: "finished shards are kept, the same command continues"):
+            yield dist.get_rank(), world
     finally:
         if mine:
             dist.destroy_process_group()

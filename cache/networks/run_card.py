@@ -3,10 +3,11 @@
 Two files cannot be replaced in one step, so the card carries the digest of the weights and is the commit:
 the new weights wait under another name, the card is renamed over, then the weights are. A reader that comes
 after a kill between the two renames finds the waiting weights by the card's digest and finishes the job.
+
+The card ends in a seal. A card of format 1, of before there were seals, is read without.
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -15,13 +16,15 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 from safetensors.torch import save_file
+from torch import Tensor
 
 from kdcache.cache.errors import BadWeights, Missing
-from kdcache.cache.files.plain_json import read_json_object
-from kdcache.cache.files.regular import open_regular
+from kdcache.cache.files.plain_json import MAX_BYTES
+from kdcache.cache.files.regular import open_regular, read_regular
 from kdcache.cache.files.tensors import check_tensor_file
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.network_config import NetworkConfig
+from kdcache.cache.seal import opened_text, sealed_text
 from kdcache.cache.spec import Task
 from kdcache.cache.system import touching
 from kdcache.cache.tasks.table import read_task
@@ -30,7 +33,7 @@ from kdcache.cache.visible import shell_line, shell_word
 CARD = "network.json"
 STUDENT = "student.safetensors"
 WAITING = "student.safetensors.next"
-FORMAT = 1
+FORMAT, UNSEALED = 2, 1
 LISTED_CLASSES = 5  # of those that differ
 
 
@@ -127,18 +130,27 @@ def _save(run_dir: Path, network: Network, card: RunCard) -> RunCard:
         name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()
     }
     waiting = run_dir / WAITING
-    # One entry only: safetensors writes several in an order of its own mood, and the digest would change.
-    save_file(state, waiting, metadata={"format": "pt"})
-    _sync(waiting)
+    save_tensors(state, waiting)
     saved = replace(card, network=network.config.to_dict(), weights_digest=file_digest(waiting))
     written = {"format": FORMAT, **asdict(saved), "task": saved.task}
     draft = run_dir / f"{CARD}.next"
-    draft.write_text(json.dumps(written, indent=1, sort_keys=True) + "\n")
+    draft.write_text(sealed_text(written))
     _sync(draft)
     draft.replace(run_dir / CARD)
     waiting.replace(run_dir / STUDENT)
     _sync(run_dir)
     return saved
+
+
+def save_tensors(state: Mapping[str, Tensor], path: Path) -> None:
+    """A safetensors file, on disk when this returns, that follows the umask: safetensors makes it private."""
+    path.unlink(missing_ok=True)
+    path.touch()
+    mode = path.stat().st_mode
+    # One entry only: safetensors writes several in an order of its own mood, and the digest would change.
+    save_file(dict(state), path, metadata={"format": "pt"})
+    path.chmod(mode)
+    _sync(path)
 
 
 def read_run_card(run_dir: Path) -> RunCard:
@@ -172,10 +184,11 @@ def file_digest(path: Path) -> str:
 def _parse(path: Path) -> RunCard:
     try:
         with touching(f"'{path.name}' cannot be read", path):
-            raw = read_json_object(path)
+            content = read_regular(path, MAX_BYTES)
+        raw = opened_text(content, unsealed=UNSEALED)
         task = read_task(raw, where=str(path))  # cards of before there were two do not name theirs
-        written = {*raw, "task"} - {"format"}
-        if raw["format"] != FORMAT or written != {"task", *(entry.name for entry in fields(RunCard))}:
+        written, known = {*raw, "task"} - {"format"}, {"task", *(entry.name for entry in fields(RunCard))}
+        if raw["format"] not in (FORMAT, UNSEALED) or written != known:
             raise ValueError(f"not the fields of format {FORMAT}")
         body = msgspec.convert(raw, type=_Body)
         config = NetworkConfig.from_dict(raw["network"], where=str(path))
@@ -194,7 +207,7 @@ def _parse(path: Path) -> RunCard:
         raise BadWeights(
             f"the run's description cannot be read: {damage}",
             where=str(path),
-            fix="train the run again, or use the version of kdcache that wrote it",
+            fix="put the file back as it was, or train the run again under another name (--run NAME)",
         ) from damage
 
 
@@ -221,7 +234,7 @@ def _settle(run_dir: Path, card: RunCard) -> None:
         f"other teacher weights under a run's name: run '{run_dir.name}' says {card.weights_digest[:8]}, "
         f"the file is {digest[:8]}",
         where=str(student),
-        fix=f"put the run's own weights back, or train it again: kdtrain --run {run_dir.name}",
+        fix="put the run's own weights back, or train it again under another name (--run NAME)",
     )
 
 

@@ -12,7 +12,7 @@ from kdcache.cache.reader.cache import open_cache
 from kdcache.cli import chain as chain_module
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
-from kdcache.trainer.folder.run_folder import read_metrics
+from kdcache.trainer.folder.metrics_log import read_metrics
 
 NETWORK = """
 from torch import nn

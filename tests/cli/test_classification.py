@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.folder.run_folder import read_metrics
+from kdcache.trainer.folder.metrics_log import read_metrics
 from kdcache.trainer.stream.run_source import open_run_source, resolve_run_source
 
 TINY = [

@@ -67,6 +67,7 @@ TRAINS_WITH = {
     "device": "auto",
     "amp": "no",
     "threads": "1",
+    "rank_timeout": "1800",
     "save_every": "1000",
     "log": "tensorboard",
 }

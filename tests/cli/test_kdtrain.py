@@ -21,7 +21,7 @@ OPTIONS = {
     "--no-sync-bn", "--online", "--optimizer", "--output-stride", "--poly-power", "--resume", "--run",
     "--save-every", "--seed", "--steps", "--student", "--sync-bn", "--teacher",
     "--teacher-weights", "--threads", "--views", "--warmup-steps", "--weight-decay", "--weights",
-    "--trust", "--keep-empty", "--encoder-lr", "--freeze", "--inherit", "--recipe",
+    "--trust", "--keep-empty", "--encoder-lr", "--freeze", "--inherit", "--recipe", "--rank-timeout",
 }  # fmt: skip
 NETWORK = """
 from torch import nn
@@ -117,7 +117,7 @@ def test_help_names_every_option_without_loading_torch() -> None:
             ["unknown tracker", "did you mean 'tensorboard'"],
         ),
         (["--data", "folder:drawn", "--amp", "fp16", "--device", "cpu"], ["--amp fp16", "--amp bf16"]),
-        (["--run", "r", "--resume"], ["no run in", "config.toml", "leave --resume out"]),
+        (["--run", "r", "--resume"], ["no run 'r'", "runs there: none"]),
         (["eval", "nothing"], ["no run 'nothing'", "runs there: none"]),
         (
             ["--data", "folder:drawn", "--augment", "flop"],

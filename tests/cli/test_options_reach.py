@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kdcache.cache.look.verify import DeepError
+from kdcache.cache.processes.stop import Stopped
 from kdcache.cli import show_table, verify_display
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
@@ -89,13 +91,26 @@ def test_resume_is_a_wish_of_its_own_and_no_option_of_the_run(trained: Heard) ->
     assert trained.positional == ({"run": "x"},) and trained.named["resume"] is True
 
 
-def test_ctrl_c_ends_training_with_130_and_names_resume(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_ends_training_with_130_and_says_what_there_is(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("kdcache.trainer.run.train_run", interrupted)
     stopped = kd(kdtrain)
-    assert stopped.exit_code == 130 and "add --resume to continue" in stopped.stderr
+    assert stopped.exit_code == 130
+    assert stopped.stderr == "stopped; no step was made; the same command starts again\n"
+
+    def after_steps(*_: Any, **__: Any) -> None:
+        raise Stopped(signal.SIGTERM, "7 steps are done, go on with: that")
+
+    monkeypatch.setattr("kdcache.trainer.run.train_run", after_steps)
+    stopped = kd(kdtrain)
+    assert stopped.exit_code == 143 and stopped.stderr == "stopped; 7 steps are done, go on with: that\n"
+    monkeypatch.setenv("RANK", "1")
+    assert kd(kdtrain).stderr == "", "one rank tells it"
+    monkeypatch.delenv("RANK")
     monkeypatch.setattr("kdcache.trainer.chain.read_links", interrupted)
     chain = kd(kdtrain, "chain", "r18", "r34", "--data", "camvid:d")
     assert chain.exit_code == 130 and "the same command continues the chain" in chain.stderr

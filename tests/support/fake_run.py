@@ -4,6 +4,8 @@ The stream is faithful in what resuming relies on: batches and targets are a pur
 """
 
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from kdcache.trainer.assemble import student_taps
 from kdcache.trainer.config import TrainConfig
 from kdcache.trainer.events import Event
 from kdcache.trainer.folder.checkpoint import list_checkpoints
-from kdcache.trainer.folder.run_folder import read_metrics
+from kdcache.trainer.folder.metrics_log import read_metrics
 from kdcache.trainer.judge.segmentation import SegmentationMetrics
 from kdcache.trainer.loop import train
 from kdcache.trainer.steps.contract import RunParts
@@ -57,12 +59,22 @@ class TinyStudent(nn.Module):
 
 
 class FakeStream:
-    """Batches that depend on nothing but the micro step; `kill_at` dies before handing out that one."""
+    """Batches that depend on nothing but the micro step; `kill_at` dies before handing out that one, and
+    `signal_at` sends a signal to this process."""
 
     num_samples = 10
 
-    def __init__(self, layout: BatchLayout, *, kill_at: int | None = None, bad_at: int | None = None) -> None:
+    def __init__(
+        self,
+        layout: BatchLayout,
+        *,
+        kill_at: int | None = None,
+        bad_at: int | None = None,
+        signal_at: int | None = None,
+        number: int = signal.SIGTERM,
+    ) -> None:
         self.layout, self.kill_at, self.bad_at = layout, kill_at, bad_at
+        self.signal_at, self.number = signal_at, number
         self.closed = False
 
     def run(self, start_micro_step: int = 0) -> Iterator[Batch]:
@@ -70,6 +82,8 @@ class FakeStream:
         while True:
             if micro_step == self.kill_at:
                 raise Killed
+            if micro_step == self.signal_at:
+                os.kill(os.getpid(), self.number)
             draw = torch.Generator().manual_seed(micro_step + 10_000 * self.layout.rank)
             size = (self.layout.micro_batch, SIZE, SIZE)
             images = torch.randint(0, 256, (*size, 3), generator=draw, dtype=torch.uint8)

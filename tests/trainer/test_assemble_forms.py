@@ -11,7 +11,7 @@ from dying_step import dies_in_step
 from kdcache.cache.errors import BadOption, Missing
 from kdcache.cache.networks.run import load_run_network
 from kdcache.trainer.folder.checkpoint import list_checkpoints, load_latest
-from kdcache.trainer.folder.run_folder import read_metrics
+from kdcache.trainer.folder.metrics_log import read_metrics
 from kdcache.trainer.run import train_run
 from kdcache.trainer.students.exits import load_exit
 

@@ -7,7 +7,14 @@ import pytest
 
 from kdcache.cache.errors import BadOption, Missing
 from kdcache.cache.views.crop import parse_crop
-from kdcache.trainer.config import MachineOptions, TrainConfig, merge_for_resume, read_config, write_config
+from kdcache.trainer.config import (
+    MachineOptions,
+    TrainConfig,
+    check_config_seal,
+    merge_for_resume,
+    read_config,
+    write_config,
+)
 from kdcache.trainer.steps.options import SCHEDULES, RateOptions, parse_milestones
 
 
@@ -29,7 +36,7 @@ KEYS = """
     run student loss data online teacher teacher_weights views steps epochs batch_size accumulate optimizer lr
     weight_decay momentum nesterov lr_schedule poly_power milestones lr_drop warmup_steps clip ema crop
     augment output_stride weights aux seed amp compile sync_bn eval_every save_every threads device log
-    encoder_lr keep_empty
+    encoder_lr keep_empty rank_timeout
 """
 
 
@@ -164,9 +171,42 @@ def test_unknown_option_in_a_config_file_names_the_nearest(tmp_path: Path) -> No
 
 
 def test_resuming_a_run_that_is_not_there_says_so(tmp_path: Path) -> None:
-    with pytest.raises(Missing, match="no run in") as error:
-        read_config(tmp_path / "r")
-    assert "leave --resume out" in error.value.fix
+    with pytest.raises(Missing, match="no run 'r18'") as error:
+        read_config(tmp_path / "r18")
+    assert error.value.fix == "runs there: none; train one first"
+    for name in ("r18-kd", "mbv2-cwd"):
+        (tmp_path / name).mkdir()
+        write_config(tmp_path / name, config(), {})
+    with pytest.raises(Missing, match="no run 'r18-dk'") as error:
+        read_config(tmp_path / "r18-dk")
+    assert error.value.fix == "did you mean 'r18-kd'? runs there: mbv2-cwd, r18-kd"
+
+
+def test_options_that_were_changed_are_read_and_no_run_goes_on_with_them(tmp_path: Path) -> None:
+    write_config(tmp_path, config(), {})
+    check_config_seal(tmp_path)
+    path = tmp_path / "config.toml"
+    path.write_text(path.read_text().replace("momentum = 0.9", "momentum = 0.8"))
+    assert read_config(tmp_path).momentum == 0.8, "it is for people"
+    with pytest.raises(BadOption, match="config.toml is not as the run wrote it") as error:
+        check_config_seal(tmp_path)
+    assert error.value.where == str(path) and "delete its last line" in error.value.fix
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    check_config_seal(tmp_path)
+
+
+@pytest.mark.parametrize("options", ["run = 3", "lr = 0.1", 'run = "r"\nsteps = "many"'])
+def test_an_option_of_another_kind_is_an_error_in_three_parts(tmp_path: Path, options: str) -> None:
+    (tmp_path / "config.toml").write_text(f"[options]\n{options}\n")
+    with pytest.raises(BadOption) as error:
+        read_config(tmp_path)
+    assert "config.toml" in error.value.where
+
+
+def test_a_mistyped_tracker_is_offered_all_of_them_and_none(tmp_path: Path) -> None:
+    with pytest.raises(BadOption, match="unknown tracker 'nonee'") as error:
+        config(log="nonee")
+    assert error.value.fix == "did you mean 'none'? legal: none, tensorboard, wandb"
 
 
 def test_a_config_file_that_is_not_toml_is_located(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from kdcache.cache.errors import BadOption, Busy
 from kdcache.trainer.events import Evaluated, RunFinished, RunStarted, StepsDone
 from kdcache.trainer.folder import checkpoint
 from kdcache.trainer.folder.checkpoint import list_checkpoints
-from kdcache.trainer.folder.run_folder import held, read_metrics
+from kdcache.trainer.folder.metrics_log import read_metrics
+from kdcache.trainer.folder.run_folder import held
 from kdcache.trainer.loop import train
 from kdcache.trainer.reporter import NotFinite
 from kdcache.trainer.steps.contract import RunParts

@@ -21,7 +21,7 @@ from kdcache.cache.reader.cache import open_cache
 from kdcache.cache.spec import Need
 from kdcache.cache.tasks.table import CLASSIFICATION
 from kdcache.trainer.folder.checkpoint import list_checkpoints
-from kdcache.trainer.folder.run_folder import read_metrics
+from kdcache.trainer.folder.metrics_log import read_metrics
 from kdcache.trainer.run import evaluate_run, train_run
 from kdcache.trainer.stream.batch import BatchLayout
 from kdcache.trainer.stream.stored import StoredStream

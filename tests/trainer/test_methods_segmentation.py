@@ -13,7 +13,7 @@ from segmentation_run import METHODS, AllTaps, method_parts
 
 from kdcache.trainer.config import TrainConfig
 from kdcache.trainer.folder.checkpoint import list_checkpoints
-from kdcache.trainer.folder.run_folder import read_metrics
+from kdcache.trainer.folder.metrics_log import read_metrics
 from kdcache.trainer.loop import train
 
 CONFIG = TrainConfig(run="r", steps=2, batch_size=4, lr=0.05, save_every=1, device="cpu", log="none")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kdcache.trainer.events import Event, StepsDone
-from kdcache.trainer.folder.run_folder import MetricsLog, read_metrics
+from kdcache.trainer.folder.metrics_log import MetricsLog, read_metrics
 from kdcache.trainer.reporter import REPORT_EVERY, NotFinite, Reporter
 from kdcache.trainer.steps.step import UNWEIGHTED, StepResult
 

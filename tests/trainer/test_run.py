@@ -93,7 +93,7 @@ def test_a_student_is_validated_on_the_validation_split(monkeypatch: pytest.Monk
 
     def open_source(spec: str, split: str) -> Any:
         opened.append(split)
-        return SimpleNamespace(task="t", class_names=CLASSES)
+        return SimpleNamespace(task="t", class_names=CLASSES, keys=())
 
     run_source: Any = SimpleNamespace(spec="folder:/d", class_names=CLASSES, crop=(5, 6))
     ranks: Any = SimpleNamespace(device="cpu", amp=None, rank=0, world=1, reduce=None)
@@ -110,7 +110,9 @@ def test_a_student_is_not_validated_on_classes_that_have_other_numbers_now(
 ) -> None:
     """A renamed class folder gives the classes behind it other numbers: the best student would be chosen by
     labels of other classes."""
-    renamed = SimpleNamespace(task="t", class_names=("a", "aa", "c", "d"), name="n", root="/d", split="val")
+    renamed = SimpleNamespace(
+        task="t", class_names=("a", "aa", "c", "d"), name="n", root="/d", split="val", keys=()
+    )
     monkeypatch.setattr(assemble, "open_source", lambda spec, split: renamed)
     monkeypatch.setattr(assemble, "splits", lambda spec: ("train", "val"))
     run_source: Any = SimpleNamespace(spec="n:/d", class_names=CLASSES, crop=(5, 6))

@@ -22,12 +22,14 @@ import torch
 from kdcache.cache.errors import BadWeights, Refused
 from kdcache.cache.networks.weights_file import DAMAGE, read_tensors
 from kdcache.cache.system import GONE, touching
-from kdcache.trainer.folder.atomic_file import RUN_AGAIN, sync
+from kdcache.cache.trust import current_command, typed_option
+from kdcache.cache.visible import shell_line
+from kdcache.trainer.folder.atomic_file import sync
 from kdcache.trainer.folder.checkpoint_shape import read_digests, read_progress, state_problem
+from kdcache.trainer.folder.run_folder import CONFIG_NAME
 
 FOLDER = "checkpoints"
 KEPT = 2
-_AGAIN = f"{RUN_AGAIN}: the last checkpoint is kept"
 _TEMPORARY = ".tmp-"
 _NAME = re.compile(r"^step-(\d{8,})$")
 
@@ -48,7 +50,7 @@ def save_checkpoint(
     final, temporary = folder / f"step-{step:08d}", folder / f"{_TEMPORARY}step-{step:08d}"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        with touching(f"the checkpoint of step {step} could not be written", final, again=_AGAIN):
+        with touching(f"the checkpoint of step {step} could not be written", final, again=going_on(run_dir)):
             temporary.mkdir(parents=True)
             _write_parts(temporary, states, progress)
             if (
@@ -91,6 +93,19 @@ def load_latest(run_dir: Path) -> Checkpoint | None:
     except (OSError, ValueError) as error:
         raise _damaged(folder / "progress.json", f"cannot be read: {error}") from error
     return Checkpoint(_step_of(folder), states, progress)
+
+
+def going_on(run_dir: Path) -> str:
+    """How a run that ended early goes on, and from where, with the command to type."""
+    typed = list(current_command()) or ["kdtrain"]
+    typed += [] if typed_option("--run") or typed_option("--name") else ["--run", run_dir.name]
+    command = shell_line([*typed, *([] if "--resume" in typed else ["--resume"])])
+    finished = list_checkpoints(run_dir)
+    if finished:
+        return f"the last checkpoint is that of step {_step_of(finished[-1])}, go on with: {command}"
+    if (run_dir / CONFIG_NAME).is_file():
+        return f"there is no checkpoint yet, begin again with: {command}"
+    return "there is no checkpoint yet, the same command begins again"
 
 
 def sweep(run_dir: Path) -> None:

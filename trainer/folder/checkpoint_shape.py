@@ -17,6 +17,7 @@ FileName = Annotated[str, msgspec.Meta(pattern=r"\A(?!\.)[A-Za-z0-9_.-]{1,100}\Z
 class _Progress(msgspec.Struct):
     best: dict[str, float | None] | None = None
     last: dict[str, float | None] = {}
+    unjudged: bool = False
 
 
 def read_digests(path: Path) -> dict[str, str]:

@@ -1,21 +1,26 @@
 """What a run was computed with: versions and device, for `environment.json`.
 
-No user name, host name or path.
+No user name, host name or path. The file ends in a seal; one of before there were seals has no "format".
 """
 
 import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from kdcache.cache.errors import BadCache
-from kdcache.cache.files.plain_json import kind_of_value, read_json_object
-from kdcache.cache.system import GONE, touching
+from kdcache.cache.files.plain_json import MAX_BYTES, kind_of_value
+from kdcache.cache.files.regular import read_regular
+from kdcache.cache.seal import opened_text, sealed_text
+from kdcache.cache.system import touching
+from kdcache.cache.visible import shell_word
 from kdcache.trainer.folder.atomic_file import write_text
 
 FILE_NAME = "environment.json"
+FORMAT = 2
 _PACKAGES = (
     "kdcache",
     "torch",
@@ -49,49 +54,58 @@ def describe_environment(device: torch.device, *, world: int) -> dict[str, objec
 
 def write_environment(run_dir: Path, environment: dict[str, object], stream: dict[str, object]) -> None:
     """`environment.json`: the environment, and the digests of what the stream reads."""
-    table = {"environment": environment, "stream": stream}
-    write_text(run_dir / FILE_NAME, json.dumps(table, indent=1, sort_keys=True, default=str) + "\n")
+    table = {"environment": environment, "format": FORMAT, "stream": stream}
+    write_text(run_dir / FILE_NAME, sealed_text(table))
 
 
 def begun_generation(run_dir: Path) -> int | None:
     """The generation of the cache that a run began on; None for a run that has not begun, or reads no
-    cache."""
-    path = run_dir / FILE_NAME
-    try:
-        with touching(f"'{FILE_NAME}' cannot be read", path, passing=GONE):
-            number = read_json_object(path)["stream"]["generation"]
-    except (*GONE, ValueError, KeyError, TypeError):
-        return None
+    cache. Raises BadCache for a file that cannot be read."""
+    then = _stream_then(run_dir)
+    number = None if then is None else then.get("generation")
     return number if isinstance(number, int) else None
 
 
 def refuse_other_stream(run_dir: Path, stream: dict[str, object]) -> None:
     """Raise BadCache when a resumed run would read other samples, views or targets than it began with.
 
-    A run goes on with the generation of the cache that it began on, whatever was built since.
+    A run goes on with the generation of the cache that it began on, whatever was built since. Raises BadCache
+    also for a file that cannot be read.
     """
-    path = run_dir / FILE_NAME
-    if not path.is_file():
+    then = _stream_then(run_dir)
+    if then is None:
         return
-    try:
-        then = read_json_object(path)["stream"]
-        if not isinstance(then, dict):
-            raise ValueError(f"'stream' is {kind_of_value(then)}")
-    except (OSError, ValueError, KeyError) as error:
-        raise BadCache(
-            f"what the run began on cannot be read: {error}",
-            where=str(path),
-            fix="start a new run (--run NAME); this one can only continue on what it began with",
-        ) from error
     now = json.loads(json.dumps(stream, default=str))
     if then == now:
         return
     parts = sorted(k for k in {*then, *now} if then.get(k) != now.get(k))
     raise BadCache(
         f"the run began on other targets or views than are there now: {', '.join(parts)} differ",
-        where=str(path),
+        where=str(run_dir / FILE_NAME),
         fix="start a new run (--run NAME); this one can only continue on what it began with",
     )
+
+
+def _stream_then(run_dir: Path) -> dict[str, Any] | None:
+    """What the stream of a run read when it began; None where nothing says it."""
+    path = run_dir / FILE_NAME
+    if not path.is_file():
+        return None
+    try:
+        with touching(f"'{FILE_NAME}' cannot be read", path):
+            content = read_regular(path, MAX_BYTES)
+        stream = opened_text(content, unsealed=None)["stream"]
+        if not isinstance(stream, dict):
+            raise ValueError(f"'stream' is {kind_of_value(stream)}")
+    except (ValueError, KeyError) as error:
+        why = "it describes no stream" if isinstance(error, KeyError) else str(error)
+        raise BadCache(
+            f"what the run began with cannot be read: {why}",
+            where=str(path),
+            fix="put the file back as it was; or go on without comparing what the run reads now with what it "
+            f"began with: rm {shell_word(str(path))}",
+        ) from error
+    return stream
 
 
 def _version(package: str) -> str | None:

@@ -6,10 +6,10 @@
 import re
 from pathlib import Path
 
-from kdcache.cache.errors import BadOption, Missing, nearest
+from kdcache.cache.errors import BadOption
 from kdcache.cache.record.find import caches_dir, runs_dir
 from kdcache.cache.system import user_path
-from kdcache.trainer.folder.run_folder import CONFIG_NAME
+from kdcache.trainer.folder.run_folder import CONFIG_NAME, no_run
 
 
 def find_run(home: Path, name_or_path: str) -> Path:
@@ -18,12 +18,7 @@ def find_run(home: Path, name_or_path: str) -> Path:
     for run_dir in (user_path(name_or_path), runs / name_or_path):
         if (run_dir / CONFIG_NAME).is_file():
             return run_dir
-    names = sorted(config_file.parent.name for config_file in runs.glob(f"*/{CONFIG_NAME}"))
-    close = nearest(Path(name_or_path).name, names)
-    hint = f"did you mean '{close}'? " if close else ""
-    raise Missing(
-        f"no run '{name_or_path}'", where=str(runs), fix=f"{hint}runs there: {', '.join(names) or 'none'}"
-    )
+    raise no_run(runs, name_or_path)
 
 
 def cache_label(home: Path, cache_dir: Path) -> str:

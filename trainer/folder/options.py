@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from kdcache.cache.errors import unknown
 from kdcache.trainer.folder.option_field import A_COUNT_OF_STEPS, Section, bad, metadata, option
 
-TRACKERS = ("tensorboard", "wandb")
+TRACKERS, NO_TRACKER = ("tensorboard", "wandb"), "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +24,17 @@ class FolderOptions(Section):
         1_000, help="Steps between checkpoints.", legal=A_COUNT_OF_STEPS, free_on_resume=True
     )
     log: str = option(
-        "tensorboard", help=f"{', '.join(TRACKERS)}, both with a comma, or none.", free_on_resume=True
+        "tensorboard", help=f"{', '.join(TRACKERS)}, both with a comma, or {NO_TRACKER}.", free_on_resume=True
     )
 
     @property
     def trackers(self) -> tuple[str, ...]:
-        return tuple(part for part in self.log.replace(" ", "").split(",") if part not in ("", "none"))
+        return tuple(part for part in self.log.replace(" ", "").split(",") if part not in ("", NO_TRACKER))
 
     def check(self) -> None:
         super().check()
         if not self.run or self.run.startswith(".") or "/" in self.run or "\\" in self.run:
             raise bad("run", repr(self.run), "a plain folder name; it is made under runs/")
+        for name in self.trackers:
+            if name not in TRACKERS:
+                raise unknown("tracker", name, (*TRACKERS, NO_TRACKER), where=f"--log {self.log}")

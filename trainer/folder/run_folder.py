@@ -1,25 +1,19 @@
-"""The folder of one run: who may write it, and its `metrics.jsonl`.
+"""The folder of one run: who may write it, and which runs lie beside it.
 
 `runs/<name>/{config.toml, network.json, student.safetensors, metrics.jsonl, environment.json, checkpoints/}`.
 A folder is made once; continuing it takes --resume, and one process at a time holds it.
 """
 
 import fcntl
-import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from kdcache.cache.errors import BadOption, Busy
-from kdcache.cache.files.regular import read_text
+from kdcache.cache.errors import BadOption, Busy, Missing, nearest
 from kdcache.cache.system import touching
-from kdcache.trainer.folder.atomic_file import RUN_AGAIN, write_text
+from kdcache.trainer.folder.metrics_log import METRICS_NAME
 
 CONFIG_NAME = "config.toml"
-METRICS_NAME = "metrics.jsonl"
-METRICS_BYTES = 1 << 30  # some million lines
 
 
 def check_free(run_dir: Path) -> None:
@@ -34,6 +28,15 @@ def check_free(run_dir: Path) -> None:
             where=str(run_dir),
             fix="continue it with --resume, or choose another name with --run",
         )
+
+
+def no_run(runs: Path, name_or_path: str) -> Missing:
+    """The error for a run that is not there; names the nearest one and lists all of the folder `runs`."""
+    names = sorted(config_file.parent.name for config_file in runs.glob(f"*/{CONFIG_NAME}"))
+    close = nearest(Path(name_or_path).name, names)
+    hint = f"did you mean '{close}'? " if close else ""
+    there = f"runs there: {', '.join(names)}" if names else "runs there: none; train one first"
+    return Missing(f"no run '{name_or_path}'", where=str(runs), fix=f"{hint}{there}")
 
 
 def _began_only(run_dir: Path) -> bool:
@@ -64,57 +67,3 @@ def held(run_dir: Path) -> Iterator[None]:
                 fix="wait for it, or choose another name with --run",
             ) from error
         yield
-
-
-class MetricsLog:
-    """Append-only lines, each a JSON object with `step`, the number of finished steps it speaks of."""
-
-    def __init__(self, run_dir: Path, *, keep_until: int) -> None:
-        """Opens the log and drops what a killed run wrote after step `keep_until`, its last checkpoint."""
-        self.path = run_dir / METRICS_NAME
-        if self.path.is_file():
-            kept = [
-                line
-                for line in read_text(self.path, METRICS_BYTES).splitlines()
-                if _step_in(line) <= keep_until
-            ]
-            write_text(self.path, "".join(line + "\n" for line in kept))
-        with self._touching():
-            self._file = self.path.open("a")
-
-    def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Raises DiskFull and Refused, as the others do."""
-        with self._touching():
-            self._file.write(json.dumps({"step": step, **values}) + "\n")
-
-    def sync(self) -> None:
-        """Put every line on disk: done before a checkpoint that stands for them."""
-        with self._touching():
-            self._file.flush()
-            os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        with self._touching():
-            try:
-                self.sync()
-            finally:
-                self._file.close()
-
-    def _touching(self) -> AbstractContextManager[None]:
-        return touching(f"'{self.path.name}' could not be written", self.path, again=RUN_AGAIN)
-
-
-def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """Every whole line of `metrics.jsonl`."""
-    lines = read_text(run_dir / METRICS_NAME, METRICS_BYTES).splitlines()
-    return [json.loads(line) for line in lines if _step_in(line) < _TORN]
-
-
-_TORN = 1 << 62  # beyond any step: a line cut by a kill is dropped with the lines after the checkpoint
-
-
-def _step_in(line: str) -> int:
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return _TORN

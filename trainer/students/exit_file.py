@@ -4,7 +4,6 @@ Writing: both under `.next` names -> the student's own export, which commits -> 
 description that names the student's weights, then the weights file that it names, each under either name.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from os import replace
@@ -12,26 +11,28 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from kdcache.cache.errors import BadWeights, Missing
-from kdcache.cache.files.plain_json import read_json_object
+from kdcache.cache.files.plain_json import MAX_BYTES
+from kdcache.cache.files.regular import read_regular
 from kdcache.cache.networks.network import Network
-from kdcache.cache.networks.run_card import file_digest
+from kdcache.cache.networks.run_card import file_digest, save_tensors
 from kdcache.cache.networks.weights import weights_digest
+from kdcache.cache.seal import opened_text, sealed_text
 from kdcache.cache.system import touching
 from kdcache.trainer.folder.atomic_file import sync
 
 WEIGHTS, CARD, NEXT = "exits.safetensors", "exits.json", ".next"
-FORMAT = 1
+FORMAT, UNSEALED = 2, 1  # of before there were seals
 MAX_EXITS = 64
 
 
 class _Card(msgspec.Struct, frozen=True):
     """The description's JSON."""
 
-    format: Annotated[int, msgspec.Meta(ge=FORMAT, le=FORMAT)]
+    format: Annotated[int, msgspec.Meta(ge=UNSEALED, le=FORMAT)]
     form: str
     count: Annotated[int, msgspec.Meta(ge=1, le=MAX_EXITS)]
     student: str
@@ -46,8 +47,7 @@ def exits_beside(
     run_dir.mkdir(parents=True, exist_ok=True)
     weights, card = run_dir / f"{WEIGHTS}{NEXT}", run_dir / f"{CARD}{NEXT}"
     plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
-    save_file(plain, weights, metadata={"format": "pt"})
-    sync(weights)
+    save_tensors(plain, weights)
     described = {
         "format": FORMAT,
         "form": form,
@@ -55,7 +55,7 @@ def exits_beside(
         "student": weights_digest(network),
         "weights": file_digest(weights),
     }
-    card.write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
+    card.write_text(sealed_text(described))
     sync(card)
     yield
     replace(weights, run_dir / WEIGHTS)
@@ -93,11 +93,11 @@ def read_exits(run_dir: Path, network: Network) -> tuple[str, int, dict[str, Ten
 def _parse(card: Path) -> _Card:
     try:
         with touching(f"'{card.name}' cannot be read", card):
-            raw = read_json_object(card)
-        return msgspec.convert(raw, type=_Card)
+            content = read_regular(card, MAX_BYTES)
+        return msgspec.convert(opened_text(content, unsealed=UNSEALED), type=_Card)
     except ValueError as damage:
         raise BadWeights(
             f"the description of the exits cannot be read: {damage}",
             where=str(card),
-            fix="train the run again, or use the version of kdcache that wrote it",
+            fix="put the file back as it was, or train the run again under another name (--run NAME)",
         ) from damage

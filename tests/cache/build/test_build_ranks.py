@@ -1,6 +1,7 @@
 """Several ranks write one cache: each makes whole shards, and the bytes are those of one rank."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,41 @@ def test_two_ranks_write_what_one_rank_writes(tmp_path: Path) -> None:
     with alone():
         two = build(tmp_path / "two", data, launch)
     assert files(one) == files(two)
+
+
+KILLED = """
+import os, signal, sys
+from kdcache.cache.build.ranks import group, meet
+from kdcache.cache.errors import KdError
+try:
+    with group() as (rank, world):
+        meet(world)
+        if rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        meet(world)
+except KdError as error:
+    sys.exit(f"error: {error}")
+"""
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_ends_the_others_and_is_named() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    with alone():
+        ranks = [
+            subprocess.Popen(
+                [sys.executable, "-c", KILLED],
+                env=os.environ | launch | {"RANK": str(rank)},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        said = [rank.communicate(timeout=LIMIT_S)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [1, -9]
+    assert "error: rank 1 of 2 is gone: its process was killed or broke down; the others end too" in said[0]
+    assert "fix:   finished shards are kept, the same command continues" in said[0]
+    assert "Traceback" not in said[0]

@@ -1,6 +1,8 @@
 """What a run was computed with, and that it goes on only on the stream that it began with."""
 
 import json
+import shlex
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
@@ -45,7 +47,21 @@ def test_the_generation_that_a_run_began_on_is_what_it_goes_on_with(tmp_path: Pa
     assert begun_generation(tmp_path) is None, "fresh views are of no generation"
 
 
-@pytest.mark.parametrize("torn", ["", "{", "[]", '{"stream": []}', '{"stream": {"generation": "7"}}'])
-def test_a_torn_note_names_no_generation(tmp_path: Path, torn: str) -> None:
+@pytest.mark.parametrize("torn", ["", "{", "[]", "{}", '{"stream": []}', "\0", "[" * 100_000])
+def test_a_torn_note_is_an_error_and_no_other_beginning(tmp_path: Path, torn: str) -> None:
     (tmp_path / "environment.json").write_text(torn)
-    assert begun_generation(tmp_path) is None
+    for read in (lambda: begun_generation(tmp_path), lambda: refuse_other_stream(tmp_path, STREAM)):
+        with pytest.raises(BadCache, match="what the run began with cannot be read: .") as error:
+            read()
+        assert error.value.where == str(tmp_path / "environment.json")
+    subprocess.run(shlex.split(error.value.fix.rpartition(": ")[2]), check=True)
+    refuse_other_stream(tmp_path, STREAM)
+
+
+def test_a_note_of_before_there_were_seals_is_read(tmp_path: Path) -> None:
+    kept = {"environment": {}, "stream": STREAM | {"generation": 7}}
+    (tmp_path / "environment.json").write_text(json.dumps(kept, indent=1))
+    assert begun_generation(tmp_path) == 7
+    refuse_other_stream(tmp_path, STREAM | {"generation": 7})
+    with pytest.raises(BadCache, match="generation differ"):
+        refuse_other_stream(tmp_path, STREAM | {"generation": 8})

@@ -1,9 +1,14 @@
 """The lines of a run's figures: appended, and after a kill those beyond the checkpoint are gone."""
 
 import json
+import shlex
+import subprocess
 from pathlib import Path
 
-from kdcache.trainer.folder.run_folder import MetricsLog, read_metrics
+import pytest
+
+from kdcache.cache.errors import KdError
+from kdcache.trainer.folder.metrics_log import MetricsLog, read_metrics
 
 
 def steps(run_dir: Path) -> list[int]:
@@ -30,3 +35,46 @@ def test_lines_are_on_disk_once_they_are_synced(tmp_path: Path) -> None:
     log.sync()
     assert steps(tmp_path) == [1]
     log.close()
+
+
+def test_a_line_that_a_kill_cut_short_is_said_when_it_is_left_out(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path, keep_until=0)
+    log.write(1, {"lr": 0.5})
+    log.close()
+    assert log.notes == ()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "lr": 0.4')
+    log = MetricsLog(tmp_path, keep_until=2)
+    log.close()
+    assert log.notes == ("the last line of metrics.jsonl was cut short by a kill, and is left out",)
+    assert steps(tmp_path) == [1]
+
+
+@pytest.mark.parametrize("stray", [b"\xff", b"", b"\0", b"[]", b'{"step": "2"}', b"[" * 100_000])
+def test_a_stray_byte_is_an_error_that_names_the_line_and_keeps_the_file(
+    tmp_path: Path, stray: bytes
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(tmp_path, keep_until=0)
+    for step in (1, 2, 3):
+        log.write(step, {"lr": 0.5})
+    log.close()
+    first, _, last, _ = path.read_bytes().split(b"\n")
+    damaged = b"\n".join([first, stray, last, b""])
+    path.write_bytes(damaged)
+    for read in (lambda: MetricsLog(tmp_path, keep_until=3), lambda: read_metrics(tmp_path)):
+        with pytest.raises(KdError, match="line 2 of the run's figures is not as it was written") as error:
+            read()
+        assert error.value.where == str(path) and path.read_bytes() == damaged
+    subprocess.run(shlex.split(error.value.fix.rpartition(": ")[2]), check=True)
+    assert steps(tmp_path) == [1, 3]
+
+
+def test_lines_of_before_there_were_checks_are_read_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "lr": 0.5}\n{"step": 1, "miou": 0.25, "num_images": 2}\n')
+    log = MetricsLog(tmp_path, keep_until=1)
+    log.write(2, {"lr": 0.4})
+    log.close()
+    assert steps(tmp_path) == [1, 1, 2]
+    assert read_metrics(tmp_path)[1] == {"step": 1, "miou": 0.25, "num_images": 2}

@@ -21,7 +21,7 @@ from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION
 from kdcache.trainer import assemble as module
 from kdcache.trainer.config import TrainConfig
-from kdcache.trainer.folder.run_folder import read_metrics
+from kdcache.trainer.folder.metrics_log import read_metrics
 from kdcache.trainer.judge.alone import judge_alone
 from kdcache.trainer.judge.metrics import Metrics
 from kdcache.trainer.judge.segmentation import SegmentationMetrics, predict

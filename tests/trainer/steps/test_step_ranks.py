@@ -9,7 +9,7 @@ from plain_run import BARE, RIVAL_LR, assert_close, copy_of, gradient_by_hand, l
 from rank_arithmetic import CONFIG, LOSS, plain_parts
 from rank_steps import on_two_ranks
 
-from kdcache.trainer.folder.run_folder import read_metrics
+from kdcache.trainer.folder.metrics_log import read_metrics
 from kdcache.trainer.ranks import start_accelerator
 
 BATCH = range(BARE.batch_size)

@@ -16,7 +16,7 @@ from kdcache.cache.networks.build import build_network
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.losses.plan.plan import parse_losses
-from kdcache.trainer.folder.run_folder import read_metrics
+from kdcache.trainer.folder.metrics_log import read_metrics
 from kdcache.trainer.loop import train
 from kdcache.trainer.steps.contract import RunParts
 from kdcache.trainer.stream.batch import Batch, BatchLayout, Stream

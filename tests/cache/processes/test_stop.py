@@ -1,0 +1,103 @@
+"""Signals: the first ends a command where it is, or when its work is done; the second ends it at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kdcache.cache.processes.stop import FORWARDED, Stopped, asked, finishing, signals
+
+WAITS = """
+import sys, time
+from kdcache.cache.processes.stop import finishing, signals
+with signals(), finishing():
+    print("ready", flush=True)
+    time.sleep(1)
+    while True:  # work that never asks
+        time.sleep(1)
+"""
+PARENT = """
+import sys
+from kdcache.cache.processes.child import in_a_process
+from kdcache.cache.processes.stop import Stopped, signals
+with signals():
+    try:
+        in_a_process([sys.executable, "-c", sys.argv[1], sys.argv[2]])
+    except Stopped as stop:
+        sys.exit(stop.status)
+"""
+CHILD = """
+import pathlib, sys, time
+from kdcache.cache.processes.stop import asked, finishing, signals
+with signals(), finishing():
+    print("ready", flush=True)
+    while not asked():
+        time.sleep(0.05)
+    time.sleep(0.5)  # longer than subprocess.run waits for a child after Ctrl-C
+    pathlib.Path(sys.argv[1]).write_text("kept")
+"""
+
+
+def started(code: str, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_raises_where_the_command_is(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with signals():
+        with pytest.raises(Stopped) as stopped:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        assert stopped.value.number == asked() == number
+    assert asked() == 0 and signal.getsignal(number) is before
+
+
+def test_it_waits_for_work_and_not_inside_of_what_can_be_given_up() -> None:
+    with signals(), finishing():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked() == signal.SIGTERM
+    with signals(), finishing(), pytest.raises(Stopped), finishing(False):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_ends_a_process_that_never_asks(number: signal.Signals) -> None:
+    with started(WAITS) as process:
+        process.send_signal(number)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        process.send_signal(number)
+        assert process.wait(3) == 128 + number
+
+
+def test_what_a_launcher_hands_on_is_no_second_signal() -> None:
+    """Ctrl-C reaches every process of a terminal, and the launcher sends it to its children once more."""
+    with started(WAITS, **{FORWARDED: "1"}) as process:
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.2)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(3) == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_child_keeps_its_work_before_its_parent_ends(tmp_path: Path, number: signal.Signals) -> None:
+    with started(PARENT, CHILD, str(tmp_path / "kept")) as process:
+        process.send_signal(number)
+        assert process.wait(5) == 128 + number
+    assert (tmp_path / "kept").read_text() == "kept"
