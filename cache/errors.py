@@ -66,6 +66,10 @@ class Busy(KdError, RuntimeError):
     """Another builder holds this cache, or another run holds this folder."""
 
 
+class NotFinite(KdError, ArithmeticError):
+    """A loss, a gradient, a weight or an answer that is infinite or not a number."""
+
+
 class DiskFull(KdError, OSError):
     """Not enough room, found before or while writing. Finished work is kept."""
 

@@ -92,6 +92,10 @@ class TrainDisplay:
         self.console.print(
             f"finished {event.steps} steps: {event.run_dir}", style="bold", markup=False, soft_wrap=True
         )
+        if event.skipped:
+            self.console.print(
+                f"  {event.skipped} of {event.steps} steps were not finite and were left out", highlight=False
+            )
         if figures:
             self.console.print(f"  {metrics_text(figures)}", highlight=False, markup=False, soft_wrap=True)
 
@@ -110,6 +114,7 @@ def state_text(event: StepsDone) -> str:
     return (
         f"loss {event.terms['total']:.4g} ({terms}) lr {event.lr:.3g}  "
         f"{event.steps_per_s:.3g} steps/s, {event.wait_share:.0%} waiting for the stream"
+        + (f", {event.skipped} steps not finite and left out" if event.skipped else "")
     )
 
 
