@@ -1,5 +1,5 @@
-"""Numbers: bounds of options, steps that are not finite, one mean for any split of a batch. Each change would end
-in a traceback, in a student of NaN, or in another step than the one that was asked for."""
+"""Numbers: bounds of options, steps that are not finite, one mean for any split of a batch. Each change would
+end in a traceback, in a student of NaN, or in another step than the one that was asked for."""
 
 OPTIONS = "tests/cli/test_numbers.py"
 FAULTS = "tests/trainer/test_not_finite.py"

@@ -52,6 +52,8 @@ class Bad(LossTerm):
             return value
         if self.part == "value":
             return value * self.bad
+        if self.part == "shown":  # the value alone: its gradient is finite
+            return value + self.bad
         value.register_hook(lambda slope: slope * self.bad)
         return value * 1.0
 
@@ -128,7 +130,7 @@ def test_a_step_that_is_left_out_changes_nothing_and_is_counted(part: str, tmp_p
     assert progress["skipped"] == 1
 
 
-@pytest.mark.parametrize("part", ["value", "slope"])
+@pytest.mark.parametrize("part", ["value", "slope", "shown"])
 def test_weights_buffers_momentum_and_average_stay_where_they_were(part: str, tmp_path: Path) -> None:
     bench = Bench(tmp_path, replace(BARE, accumulate=2, ema=0.5, momentum=0.9, non_finite="skip"),
                   f"{BAD}(part={part})")  # fmt: skip
