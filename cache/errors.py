@@ -74,6 +74,10 @@ class Busy(KdError, RuntimeError):
     """Another builder holds this cache, or another run holds this folder."""
 
 
+class NotFinite(KdError, ArithmeticError):
+    """A loss, a gradient, a weight or an answer that is infinite or not a number."""
+
+
 class Refused(KdError, OSError):
     """A file that the operating system does not let us reach: no permission, a failing disk, too many open
     files. Nothing says that it is damaged. `errno` is the system's number."""

@@ -73,6 +73,8 @@ class TrainDisplay:
         told = ("step", event.score_name)  # of the best student and of the last one
         figures = {k: v for k, v in event.metrics.items() if k.rpartition("/")[2] in told}
         self.terminal.say(f"finished {event.steps} steps: {event.run_dir}", style="bold")
+        if event.skipped:
+            self.terminal.say(f"  {event.skipped} of {event.steps} steps were not finite and were left out")
         if figures:
             self.terminal.say(f"  {metrics_text(figures)}")
 
@@ -91,6 +93,7 @@ def state_text(event: StepsDone) -> str:
     return (
         f"loss {event.terms['total']:.4g} ({terms}) lr {event.lr:.3g}  "
         f"{event.steps_per_s:.3g} steps/s, {event.wait_share:.0%} waiting for the stream"
+        + (f", {event.skipped} steps not finite and left out" if event.skipped else "")
     )
 
 

@@ -200,6 +200,15 @@ class LossTerm(nn.Module):
         as `inputs.prepared`, such as which position of a detector answers for which object."""
         return None
 
+    counts_labels: ClassVar[bool] = False  # of the supervised term alone: `count_labels` says how many
+
+    def count_labels(self, truth: Tensor) -> Tensor:
+        """Of the supervised term alone: int64 scalar, how many labels of a micro batch its mean is over.
+
+        Asked ahead for every micro batch of a step; `inputs.labels_per_batch` is what came of it.
+        """
+        raise NotImplementedError
+
     def forward(self, inputs: StepInputs) -> LossOutput:
         raise NotImplementedError
 

@@ -67,8 +67,16 @@ class LossSet(nn.Module):
 
     def _prepared(self, inputs: StepInputs) -> object:
         """What the supervised term works out for all terms; None where the run has none."""
-        labelled = zip(self.terms, self._modules_in_order(), strict=True)
-        return next((module.prepare(inputs) for label, module in labelled if label == TASK), None)
+        return next((module.prepare(inputs) for label, module in self._labelled() if label == TASK), None)
+
+    @property
+    def counts_labels(self) -> bool:
+        """Whether the supervised term is a mean over labels that do not all count."""
+        return any(label == TASK and module.counts_labels for label, module in self._labelled())
+
+    def count_labels(self, truth: Tensor) -> Tensor:
+        """How many labels of a micro batch the supervised term counts, as it says itself."""
+        return next(module.count_labels(truth) for label, module in self._labelled() if label == TASK)
 
     def weight_at(self, label: str, epoch: int) -> float:
         """The weight of a term in `epoch`, its schedule applied."""
@@ -76,8 +84,10 @@ class LossSet(nn.Module):
 
     def rivals(self) -> dict[str, Rival]:
         """Parts with an optimizer of their own, by the label of their term."""
-        pairs = zip(self.terms, self._modules_in_order(), strict=True)
-        return {label: rival for label, module in pairs if (rival := module.rival()) is not None}
+        return {label: rival for label, module in self._labelled() if (rival := module.rival()) is not None}
+
+    def _labelled(self) -> Iterator[tuple[str, LossTerm]]:
+        return zip(self.terms, self._modules_in_order(), strict=True)
 
     def _modules_in_order(self) -> Iterator[LossTerm]:
         for module in self.terms.values():

@@ -28,6 +28,9 @@ class StepInputs(NamedTuple):
     mixed: Mixed | None = None  # second classes, only where the views mix images
     rows_per_sample: int = 1  # 4 with turns: row 4i is the plain view of sample i, then 90, 180, 270 degrees
     learner: int | None = None  # the one network that learns in this step, where networks learn in turn
+    # Mean number of labels that count, over the micro batches of the step on all ranks; None: the step is one
+    # micro batch, or its supervised term counts every row alike. What is averaged over labels divides by it.
+    labels_per_batch: Tensor | None = None
     prepared: Any = None  # what the supervised term worked out once for all terms (`LossTerm.prepare`)
 
 

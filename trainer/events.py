@@ -28,6 +28,7 @@ class StepsDone:
     lr: float
     steps_per_s: float
     wait_share: float  # 0..1, share of the time spent waiting for the stream
+    skipped: int = 0  # of all steps so far, those left out because they were not finite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,7 @@ class RunFinished:
     metrics: Mapping[str, float]  # of the exported student
     score_name: str  # which of them, behind 'best/' and 'final/', chooses the best student
     notes: tuple[str, ...]
+    skipped: int = 0  # steps that were left out because they were not finite
 
 
 Event = RunStarted | StepsDone | Evaluated | Saved | RunFinished

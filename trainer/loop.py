@@ -58,6 +58,7 @@ from kdcache.trainer.ranks import (
 from kdcache.trainer.reporter import Reporter
 from kdcache.trainer.steps.choose import make_stepper
 from kdcache.trainer.steps.contract import RunParts
+from kdcache.trainer.steps.options import SKIP_NON_FINITE
 from kdcache.trainer.steps.schedule import due
 
 Assemble = Callable[[Accelerator], RunParts]
@@ -144,7 +145,15 @@ class Run:
         self.log = MetricsLog(run_dir, keep_until=self.first) if self.main else None
         notes = (*parts.notes, note, *(self.log.notes if self.log is not None else ()))
         self.notes = tuple(one for one in notes if one)
-        self.reporter = Reporter(accelerator, self.log, listen, run_dir)
+        skipped = start.progress.get("skipped", 0) if start is not None else 0
+        self.reporter = Reporter(
+            accelerator,
+            self.log,
+            listen,
+            run_dir,
+            key_of=parts.stream.key,
+            skipped=skipped if config.non_finite == SKIP_NON_FINITE else None,
+        )
 
     def run(self) -> Mapping[str, float]:
         """Every remaining step, then the card. Returns its metrics."""
@@ -233,9 +242,9 @@ class Run:
         metrics = self._evaluated(step, network)
         network.train(training)
         self.last = metrics.named()
-        # A figure that is not a number (no labelled pixel) is no best: nothing would ever beat it.
+        # A figure that is not a number (no labelled pixel) is no best; that of an older checkpoint is beaten.
         best = math.nan if self.best is None else self.best[metrics.score_name]
-        better = math.isnan(best) or metrics.score > best
+        better = not math.isnan(metrics.score) and (math.isnan(best) or metrics.score > best)
         if better:
             self.best = {"step": step, **self.last}
         classes = {name: None if math.isnan(value) else value for name, value in metrics.per_class.items()}
@@ -252,6 +261,7 @@ class Run:
             self.log.sync()
             progress: dict[str, Any] = {"best": self.best, "last": self.last}
             progress |= {"unjudged": True} if unjudged else {}
+            progress |= {"skipped": self.reporter.skipped} if self.reporter.skipped else {}
             path = save_checkpoint(self.run_dir, step=step, states=self.stepper.states(), progress=progress)
             self.listen(Saved(step=step, path=str(path)))
             if better and self.best is not None:
@@ -280,6 +290,7 @@ class Run:
                 metrics=card,
                 score_name=self.parts.score_name,
                 notes=self.notes,
+                skipped=self.reporter.skipped or 0,
             )
         )
         return card

@@ -1,39 +1,48 @@
 """Losses from the device to `metrics.jsonl`, the trackers and the listener, a few steps at a time.
 
 Reading a loss makes the CPU wait for a GPU, so the losses of some steps stay on the device and are read
-together; each of them is still checked and written. Nothing is saved before the losses up to there were found
-finite.
+together, and with them whether gradients and weights were finite; each step is still checked and written.
+Nothing is saved or exported before every step up to there was found finite.
 """
 
 import math
+import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
-from kdcache.cache.errors import KdError
+from kdcache.cache.errors import NotFinite
 from kdcache.trainer.events import Listen, StepsDone
 from kdcache.trainer.folder.metrics_log import MetricsLog
+from kdcache.trainer.steps.finite import KINDS
 from kdcache.trainer.steps.step import UNWEIGHTED, StepResult
 
 REPORT_EVERY = {"cpu": 1, "cuda": 10}  # steps
-
-
-class NotFinite(KdError, ArithmeticError):
-    """A loss became NaN or infinite."""
+SHOWN_KEYS = 8
 
 
 class Reporter:
     """Collects step results. Losses are averaged over ranks, so every rank flushes after the same steps."""
 
     def __init__(
-        self, accelerator: Accelerator, log: MetricsLog | None, listen: Listen, run_dir: Path
+        self,
+        accelerator: Accelerator,
+        log: MetricsLog | None,
+        listen: Listen,
+        run_dir: Path,
+        *,
+        key_of: Callable[[int], str] = str,
+        skipped: int | None = None,
     ) -> None:
+        """`key_of` names a sample by its index. `skipped`: how many steps were left out before; None: none
+        may be, a fault stops the run."""
         self._accelerator, self._log, self._listen, self._run_dir = accelerator, log, listen, run_dir
         self._every = REPORT_EVERY.get(accelerator.device.type, 1)
         self._pending: list[tuple[int, float, StepResult]] = []
+        self._key_of, self.skipped = key_of, skipped
         self._clock_s = time.perf_counter()
 
     def add(self, step: int, lr: float, result: StepResult) -> None:
@@ -46,23 +55,64 @@ class Reporter:
         """Read, check and write the pending losses. Raises NotFinite."""
         if not self._pending:
             return
-        stacked = torch.stack([result.terms for _, _, result in self._pending])
-        rows = self._accelerator.reduce(stacked, reduction="mean").tolist()
-        rate, wait_share = self._rate()
-        for (step, lr, result), row in zip(self._pending, rows, strict=True):
-            terms = dict(zip(result.names, row, strict=True))
-            check_finite(terms, step, self._run_dir)
+        rows = self._read()
+        timing = dict(zip(("steps_per_s", "wait_share"), self._rate(), strict=True))
+        for (step, lr, result), (terms, faults) in zip(self._pending, rows, strict=True):
+            self._check(step, result, terms, faults)
             if self._log is not None:
-                timing = {"steps_per_s": rate, "wait_share": wait_share}
-                self._log.write(step, {"epoch": result.epoch, "lr": lr, **_by_kind(terms), **timing})
-            losses = {f"loss/{name}": value for name, value in terms.items()}
-            self._accelerator.log({**losses, "lr": lr, "wait_share": wait_share}, step=step)
-        step, lr, last = self._pending[-1]
-        columns = zip(last.names, zip(*rows, strict=True), strict=True)
-        mean = {name: sum(values) / len(rows) for name, values in columns if not name.startswith(UNWEIGHTED)}
-        self._listen(StepsDone(step=step, terms=mean, lr=lr, steps_per_s=rate, wait_share=wait_share))
+                skipped = {} if self.skipped is None else {"skipped": self.skipped}
+                self._log.write(
+                    step, {"epoch": result.epoch, "lr": lr, **_by_kind(terms), **timing, **skipped}
+                )
+            losses = {f"loss/{name}": value for name, value in terms.items() if math.isfinite(value)}
+            self._accelerator.log({**losses, "lr": lr, "wait_share": timing["wait_share"]}, step=step)
+        step, lr, _ = self._pending[-1]
+        mean = _mean_terms([terms for terms, _ in rows])
+        self._listen(StepsDone(step=step, terms=mean, lr=lr, **timing, skipped=self.skipped or 0))
         self._pending.clear()
         self.restart_clock()
+
+    def _read(self) -> list[tuple[dict[str, float], dict[str, float]]]:
+        """Of each pending step its terms, means over the ranks, and of each of `KINDS` the share of ranks on
+        which it was not finite. Waits for the device."""
+        results = [result for _, _, result in self._pending]
+        none = torch.zeros(len(KINDS), device=results[0].terms.device)
+        flat = [torch.cat([one.terms, none if one.faults is None else one.faults]) for one in results]
+        rows = self._accelerator.reduce(torch.stack(flat), reduction="mean").tolist()
+        split = [(row[: -len(KINDS)], row[-len(KINDS) :]) for row in rows]
+        return [
+            (dict(zip(one.names, terms, strict=True)), dict(zip(KINDS, faults, strict=True)))
+            for one, (terms, faults) in zip(results, split, strict=True)
+        ]
+
+    def _check(
+        self, step: int, result: StepResult, terms: Mapping[str, float], faults: Mapping[str, float]
+    ) -> None:
+        """Counts a step that was left out. Raises NotFinite for any other that is not finite, on every
+        rank."""
+        if result.skipped and self.skipped is not None:
+            self.skipped += 1
+            faults = {kind: share for kind, share in faults.items() if kind == "weights"}
+            terms = {}
+        wrong = [f"{name} = {value:g}" for name, value in terms.items() if not math.isfinite(value)]
+        wrong += [f"the {kind}" for kind, share in faults.items() if share]
+        if not wrong:
+            return
+        keys = self._keys(result)
+        shown = ", ".join(repr(key) for key in keys[:SHOWN_KEYS])
+        more = f" and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else ""
+        raise not_finite(wrong, step, self._run_dir, batch=f"{shown}{more}", skips=self.skipped is not None)
+
+    def _keys(self, result: StepResult) -> list[str]:
+        """Of the micro batches on all ranks whose terms were not finite; of all where every term was."""
+        if not result.samples:
+            return []
+        samples = torch.stack(result.samples).to(result.terms.device)
+        finite = torch.stack([one.isfinite().all() for one in result.micro_terms])
+        everywhere = self._accelerator.gather(samples), self._accelerator.gather(finite)
+        of_micro, good = (one.cpu() for one in everywhere)
+        bad = of_micro if bool(good.all()) else of_micro[~good]
+        return [self._key_of(index) for index in dict.fromkeys(bad.flatten().tolist())]
 
     def restart_clock(self) -> None:
         """Leave what happened since the last flush (validation, saving) out of the rate."""
@@ -75,19 +125,29 @@ class Reporter:
         return len(self._pending) / elapsed_s, min(1.0, wait_s / elapsed_s)
 
 
-def _by_kind(terms: Mapping[str, float]) -> dict[str, dict[str, float]]:
+def _by_kind(terms: Mapping[str, float]) -> dict[str, dict[str, float | None]]:
     """{'loss': weighted terms and total, 'unweighted': bare formulas}."""
-    bare = {k.removeprefix(UNWEIGHTED): v for k, v in terms.items() if k.startswith(UNWEIGHTED)}
-    return {"loss": {k: v for k, v in terms.items() if not k.startswith(UNWEIGHTED)}, "unweighted": bare}
+    # JSON has no NaN: null is what a step that was left out has.
+    plain = {k: v if math.isfinite(v) else None for k, v in terms.items()}
+    bare = {k.removeprefix(UNWEIGHTED): v for k, v in plain.items() if k.startswith(UNWEIGHTED)}
+    return {"loss": {k: v for k, v in plain.items() if not k.startswith(UNWEIGHTED)}, "unweighted": bare}
 
 
-def check_finite(terms: Mapping[str, float], step: int, run_dir: Path) -> None:
-    """Raises NotFinite naming every term's value."""
-    if all(math.isfinite(value) for value in terms.values()):
-        return
-    shown = ", ".join(f"{name} = {value:g}" for name, value in terms.items())
-    raise NotFinite(
-        f"the loss is not finite in step {step}: {shown}",
-        where=str(run_dir),
-        fix="lower --lr, add --clip or --warmup-steps, or use --amp bf16; the last checkpoint is kept",
+def _mean_terms(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Weighted terms over the steps that were finite; of all of them where none was."""
+    good = [row for row in rows if all(map(math.isfinite, row.values()))] or rows
+    names = [name for name in rows[-1] if not name.startswith(UNWEIGHTED)]
+    return {name: sum(row[name] for row in good) / len(good) for name in names}
+
+
+def not_finite(wrong: Sequence[str], step: int, run_dir: Path, *, batch: str, skips: bool) -> NotFinite:
+    """The error of step `step`: what was wrong in it, with which samples, and how training goes on."""
+    words = ", ".join(wrong)
+    gentler = "train again under another --run with a lower --lr, with --clip, --warmup-steps or --amp bf16"
+    go_on = f"kdtrain --run {shlex.quote(run_dir.name)} --resume --non-finite skip"
+    return NotFinite(
+        f"not finite in step {step}: {words}",
+        where=f"{run_dir}, batch of {batch or 'unknown samples'}",
+        fix=f"{gentler}; the last checkpoint is kept"
+        + ("" if skips else f", and goes on without such steps: {go_on}"),
     )

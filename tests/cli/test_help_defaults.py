@@ -64,6 +64,7 @@ TRAINS_WITH = {
     "milestones": "0.625,0.75,0.875",
     "lr_drop": "0.1",
     "warmup_steps": "0",
+    "non_finite": "stop",
     "device": "auto",
     "amp": "no",
     "threads": "1",

@@ -99,6 +99,9 @@ class FakeStream:
         value = torch.randn(len(batch.images_BHWC), 6, SIZE // 4, SIZE // 4, generator=draw)
         return {"stage4": value * (float("nan") if batch.micro_step == self.bad_at else 1.0)}
 
+    def key(self, sample: int) -> str:
+        return f"key{sample}"
+
     def close(self) -> None:
         self.closed = True
 

@@ -18,6 +18,7 @@ class _Progress(msgspec.Struct):
     best: dict[str, float | None] | None = None
     last: dict[str, float | None] = {}
     unjudged: bool = False
+    skipped: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 def read_digests(path: Path) -> dict[str, str]:

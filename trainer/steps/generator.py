@@ -109,7 +109,7 @@ class GeneratorStepper(Stepper):
     def _move_rivals(self, step: int) -> None:
         """Its gradients came with the student's backward."""
         if self.accelerator.sync_gradients:
-            self.rivals.step(step, self.accelerator)
+            self._rival_left_out = self.rivals.step(step, self.accelerator, skips=self._watch.skips)
 
 
 def inventing_term(losses: LossSet) -> tuple[str, Inventing]:

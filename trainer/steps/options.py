@@ -32,6 +32,9 @@ _MOMENTUM = Legal("0 or more, below 1", lambda value: 0 <= value < 1)
 _LARGEST_NORM = 1e30
 
 
+STOP_NON_FINITE, SKIP_NON_FINITE = "stop", "skip"
+
+
 class OptimizerKind(NamedTuple):
     """An optimizer of torch.optim, and what it takes where nothing was said."""
 
@@ -168,6 +171,12 @@ class RateOptions(Section):
     lr_drop: float = option(0.1, help="multistep: factor of each drop.", legal=positive(1))
     warmup_steps: int = option(
         0, help="A linear rise first, with any schedule.", legal=not_negative(MOST_STEPS)
+    )
+    non_finite: str = option(
+        STOP_NON_FINITE,
+        help="What a loss or gradient of NaN or infinity does: stop the run, or leave that step out.",
+        choices=(STOP_NON_FINITE, SKIP_NON_FINITE),
+        free_on_resume=True,
     )
 
     @property

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from kdcache.losses.contract import LossTerm, Rival
 from kdcache.losses.loss_set import LossSet
 from kdcache.losses.step_inputs import StepInputs
+from kdcache.trainer.steps.finite import norms_of
 from kdcache.trainer.steps.schedule import set_lr
 
 
@@ -66,14 +67,20 @@ class Rivals:
             finally:
                 player.rival.module.requires_grad_(False)
 
-    def step(self, step: int, accelerator: Accelerator) -> None:
-        """Average the gradients over the ranks and move every rival once."""
+    def step(self, step: int, accelerator: Accelerator, *, skips: bool = False) -> bool:
+        """Average the gradients over the ranks and move every rival once. With `skips` one whose gradient is
+        not finite stays where it is; whether one did."""
+        left_out = False
         for player in self._players.values():
             _average_gradients(player.weights, accelerator)
             power = player.rival.poly_power
             set_lr(player.optimizer, player.rival.lr * (1 - step / self._steps) ** power)
-            player.optimizer.step()
+            if skips and not _finite(player.weights):
+                left_out = True
+            else:
+                player.optimizer.step()
             player.optimizer.zero_grad()
+        return left_out
 
     def state_dict(self) -> dict[str, Any]:
         """Label -> optimizer state; the weights are among those of the losses."""
@@ -89,6 +96,11 @@ def _optimizer(rival: Rival) -> torch.optim.Optimizer:
     if rival.optimizer == "adam":
         return torch.optim.Adam(weights, rival.lr, betas=rival.betas, weight_decay=rival.weight_decay)
     return torch.optim.SGD(weights, rival.lr, momentum=rival.momentum, weight_decay=rival.weight_decay)
+
+
+def _finite(weights: list[nn.Parameter]) -> bool:
+    norms = norms_of(weight.grad for weight in weights if weight.grad is not None)
+    return bool(torch.stack(norms).isfinite().all()) if norms else True
 
 
 def _average_gradients(weights: list[nn.Parameter], accelerator: Accelerator) -> None:

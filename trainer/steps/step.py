@@ -1,4 +1,4 @@
-"""One optimizer step: stream -> student -> losses -> backward -> clip -> optimizer -> rivals.
+"""One optimizer step: stream -> student -> losses -> backward -> finite? -> clip -> optimizer -> rivals.
 
 A step is `accumulate` micro steps; micro step n = step * accumulate + a. Every random draw of a micro step
 (masks and noise from a generator, dropout from torch's global state) is seeded by (seed, n, rank): the step
@@ -8,8 +8,8 @@ Student and losses are one module, the `Distiller`; beside it an `Ema` of the st
 """
 
 import copy
+import functools
 import hashlib
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Generic, NamedTuple, TypeVar, cast
@@ -25,6 +25,9 @@ from kdcache.cache.tasks.contract import Mixed
 from kdcache.losses.loss_set import LossSet
 from kdcache.losses.step_inputs import LossValues, StepInputs
 from kdcache.trainer.config import TrainConfig
+from kdcache.trainer.steps.counts import draw_step
+from kdcache.trainer.steps.finite import Watch
+from kdcache.trainer.steps.options import SKIP_NON_FINITE
 from kdcache.trainer.steps.rivals import Rivals, detached
 from kdcache.trainer.steps.schedule import make_optimizer, run_lr, set_lr
 from kdcache.trainer.stream.batch import Batch, Stream
@@ -112,6 +115,11 @@ class StepResult(NamedTuple):
     terms: Tensor  # (len(names),) means over the micro steps of this rank
     epoch: int
     wait_s: float  # time spent waiting for the stream
+    # Of each micro step, to say whose fault it is when the means are not finite; on the device.
+    micro_terms: tuple[Tensor, ...] = ()  # each (len(names),)
+    samples: tuple[Tensor, ...] = ()  # each (B,) int64 index of each row's sample
+    faults: Tensor | None = None  # (2,) as Watch.faults
+    skipped: bool = False  # an optimizer did not move: --non-finite skip
 
 
 class Stepper:
@@ -137,6 +145,9 @@ class Stepper:
         self.module: Distiller = distiller
         self.ema = Ema(distiller.student, config.ema) if config.ema is not None else None
         self._generator = torch.Generator(accelerator.device)
+        self._watch = Watch(
+            distiller, distiller.student, accelerator, skips=config.non_finite == SKIP_NON_FINITE
+        )
 
     def find_rivals(self, distiller: Distiller) -> Rivals:
         """The parts that learn against the student. Frozen: the student's backward gives them nothing, and
@@ -168,29 +179,47 @@ class Stepper:
     def step(self, step: int, batches: Iterator[Batch], stream: Stream) -> StepResult:
         """Run optimizer step `step` (from 0) on the next `accumulate` batches."""
         set_lr(self.optimizer, self.lr(step))
-        sums: Tensor | None = None
+        self._watch.begin()
+        self._rival_left_out = False
         names: tuple[str, ...] = ()
-        wait_s, epoch = 0.0, 0
-        for index in range(self.config.accumulate):
-            began = time.perf_counter()
-            batch = next(batches)
-            wait_s += time.perf_counter() - began
+        micro: list[Tensor] = []
+        samples: list[Tensor] = []
+        wait_s, epoch, skipped = 0.0, 0, False
+        losses, accumulate = self.module.losses, self.config.accumulate
+        for drawn in draw_step(batches, losses, self.accelerator, accumulate=accumulate):
+            wait_s += drawn.wait_s
+            epoch = epoch if micro else drawn.batch.epoch
             with self.accelerator.accumulate(self.wrapped):
-                values = self.wrapped(self._inputs(step, batch, stream))
+                values = self.wrapped(self._inputs(step, drawn.batch, stream, drawn.labels_per_batch))
                 self.accelerator.backward(values.total)
-                if self.accelerator.sync_gradients:
-                    self._clip()
-                self.optimizer.step()
-                self.optimizer.zero_grad()
-                if self.rivals:
-                    self._move_rivals(step)
-            names, terms = _flat(values)
-            sums = terms if sums is None else sums + terms
-            epoch = batch.epoch if index == 0 else epoch
-        assert sums is not None
-        if self.ema is not None:
+                names, terms = _flat(values)
+                micro.append(terms)
+                samples.append(drawn.batch.samples_B)
+                skipped = self._move(step, micro)
+        if self.ema is not None and not skipped:
             self.ema.update(self.module.student)
-        return StepResult(names, sums / self.config.accumulate, epoch, wait_s)
+        self._watch.see_weights()
+        terms = functools.reduce(torch.add, micro) / accumulate
+        left_out, faults = skipped or self._rival_left_out, self._watch.faults()
+        return StepResult(names, terms, epoch, wait_s, tuple(micro), tuple(samples), faults, left_out)
+
+    def _move(self, step: int, micro: Sequence[Tensor]) -> bool:
+        """After a backward: the optimizers, when it was the step's last one. True where the step is left out
+        because it is not finite."""
+        last = self.accelerator.sync_gradients
+        if last:
+            self._watch.see_gradient()
+            if self._watch.must_skip(micro):
+                self.wrapped.zero_grad()
+                self.module.seen = None
+                self._watch.undo()
+                return True
+            self._clip()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.rivals:
+            self._move_rivals(step)
+        return False
 
     def lr(self, step: int) -> float:
         return run_lr(self.config, step)
@@ -221,7 +250,9 @@ class Stepper:
         """'optimizer', 'optimizer1' ... -> state."""
         return {f"optimizer{i or ''}": one.state_dict() for i, one in enumerate(self.optimizers)}
 
-    def _inputs(self, step: int, batch: Batch, stream: Stream) -> StepInputs:
+    def _inputs(
+        self, step: int, batch: Batch, stream: Stream, labels_per_batch: Tensor | None = None
+    ) -> StepInputs:
         """What the losses read, all on the device, but for what the student says."""
         device, rank = self.accelerator.device, self.accelerator.process_index
         torch.manual_seed(mixed_seed("dropout", self.config.seed, batch.micro_step, rank))
@@ -238,6 +269,7 @@ class Stepper:
             mixed=None if batch.mixed is None else Mixed(*(value.to(device) for value in batch.mixed)),
             rows_per_sample=batch.rows_per_sample,
             learner=self.learner,
+            labels_per_batch=labels_per_batch,
         )
 
     def _move_rivals(self, step: int) -> None:
@@ -246,7 +278,7 @@ class Stepper:
         self.rivals.learn(self.module.seen, share=1 / self.config.accumulate)
         self.module.seen = None
         if self.accelerator.sync_gradients:
-            self.rivals.step(step, self.accelerator)
+            self._rival_left_out = self.rivals.step(step, self.accelerator, skips=self._watch.skips)
 
     def _clip(self) -> None:
         """--clip for the student, each loss's own bound for its learned parts; fp16 gradients unscaled."""

@@ -119,6 +119,10 @@ class Stream(Protocol):
         """Need name -> float32 (B, C, H, W) or (B, C), on the batch's device, without gradient."""
         ...
 
+    def key(self, sample: int) -> str:
+        """The key of a sample by its index in `samples_B`, for errors."""
+        ...
+
     def close(self) -> None: ...
     def describe(self) -> dict[str, object]:
         """What a run records to say which pixels and targets it trained on; plain JSON values."""

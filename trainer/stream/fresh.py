@@ -155,6 +155,9 @@ class FreshStream:
         del batch
         return {}
 
+    def key(self, sample: int) -> str:
+        return self._samples.key(sample)
+
     def close(self) -> None:
         if self._pipeline is not None:
             self._pipeline.close()

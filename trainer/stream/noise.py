@@ -37,6 +37,9 @@ class NoiseStream:
         del batch
         return {}
 
+    def key(self, sample: int) -> str:
+        return f"drawn image {sample}"
+
     def close(self) -> None:
         """Nothing is open."""
 

@@ -69,6 +69,9 @@ class OnlineStream:
                 targets |= mean_of(read, {need.name: self._sources[need.tap]})
         return {name: value.float() for name, value in targets.items()}
 
+    def key(self, sample: int) -> str:
+        return self._stream.key(sample)
+
     def close(self) -> None:
         self._stream.close()
 

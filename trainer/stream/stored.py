@@ -175,6 +175,9 @@ class StoredStream:
         values = {name: self._cache.codec(name).decode(parts) for name, parts in batch.parts.items()}
         return mean_of(values, self._sources)
 
+    def key(self, sample: int) -> str:
+        return self._cache.key(sample)
+
     def close(self) -> None:
         if self._pipeline is not None:
             self._pipeline.close()

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from kdcache.cache.errors import BadOption, BadWeights, Missing
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.networks.network import Network
-from kdcache.cache.networks.weights import weights_digest
+from kdcache.cache.networks.weights import read_weights, weights_digest
 
 REAL = Path(__file__).parents[4] / "shared/data/weights"
 
@@ -258,3 +258,17 @@ def test_a_file_that_lacks_one_weight_is_refused(tiny_name: str, tmp_path: Path)
     save_file(state, tmp_path / "lacking.safetensors")
     with pytest.raises(BadWeights, match=r"1 missing: model\.stem\.0\.weight"):
         student(tiny_name, tmp_path / "lacking.safetensors")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b".", b"}.", b"(lp0\n", b"no weights\n", b"\x89PNG\r\n", bytes(1000), b"u."]
+)
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_bytes_that_are_no_weights_are_refused_whatever_they_look_like(
+    content: bytes, suffix: str, tmp_path: Path
+) -> None:
+    file = tmp_path / f"none{suffix}"
+    file.write_bytes(content)
+    with pytest.raises(BadWeights) as error:
+        read_weights(file)
+    assert error.value.where == str(file) and error.value.fix

@@ -112,6 +112,30 @@ def test_student_and_generator_move_and_the_teacher_does_not(stepper: GeneratorS
     assert {"dafl.one_hot", "dafl.balance", "dafl.activation", "dafl.student"} < set(result.names)
 
 
+@pytest.mark.parametrize("word", ["stop", "skip"])
+def test_a_step_that_is_not_finite_moves_neither_or_is_said(word: str, tmp_path: Path) -> None:
+    config = replace(SHORT, non_finite=word)
+    accelerator = start_accelerator(config, tmp_path, start=0)
+    made = make_stepper(config, parts(config), accelerator, sync_bn=False)
+    assert isinstance(made, GeneratorStepper)
+    bad = made.term.student_loss
+
+    def not_a_number(teacher_logits: torch.Tensor, student_logits: torch.Tensor) -> torch.Tensor:
+        return bad(teacher_logits, student_logits) * float("nan")
+
+    stream = NoiseStream(BatchLayout(seed=0, global_batch=4, accumulation=2), 10)
+    batches = stream.run()
+    made.step(0, batches, stream)
+    before = {name: value.detach().clone() for name, value in made.module.state_dict().items()}
+    made.term.student_loss = not_a_number  # type: ignore[method-assign]
+    result = made.step(1, batches, stream)
+    kept = all(torch.equal(value, before[name]) for name, value in made.module.state_dict().items())
+    assert result.skipped == kept == (word == "skip")
+    assert result.faults is not None and result.faults.tolist() == [float(word == "stop")] * 2
+    made.term.student_loss = bad  # type: ignore[method-assign]
+    assert word == "stop" or not made.step(2, batches, stream).skipped
+
+
 def test_the_generators_gradient_is_of_its_own_terms_alone(stepper: GeneratorStepper) -> None:
     inventor = stepper.module
     _, term = inventing_term(inventor.losses)
