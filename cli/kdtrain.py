@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich_click import RichOptionPanel
 
-from kdcache.cache.system import user_path, write_whole
+from kdcache.cache.files.system import user_path, write_whole
 from kdcache.cli.chain import chain
 from kdcache.cli.eval_display import judged_record, show_judged
 from kdcache.cli.methods import methods

@@ -14,10 +14,10 @@ from click.core import ParameterSource
 from rich_click import RichGroup
 
 from kdcache.cache.errors import BadOption, KdError
+from kdcache.cache.files.system import current_folder, refused, touching, user_path
 from kdcache.cache.processes.stop import Stopped, signals
 from kdcache.cache.record.advice import advised, forget
 from kdcache.cache.spec import MOST_ROWS
-from kdcache.cache.system import current_folder, refused, touching, user_path
 from kdcache.cache.tasks.contract import TaskKind
 from kdcache.cache.tasks.table import task_names, task_of
 from kdcache.cache.trust import OPTION, consent, current_command, names_in

@@ -28,10 +28,10 @@ TASK_ATTRIBUTES = ("tasks", "task_settings", "task_clip", "refused")  # of loss 
 # Room -> all that it may import of the project besides itself.
 BOTTOM = (
     *("cache.spec", "cache.errors", "cache.visible", "cache.fingerprint"),
-    *("cache.files", "cache.system"),
+    *("cache.files",),
 )
 DOORS: Mapping[str, tuple[str, ...]] = {
-    "cache.files": (),
+    "cache.files": ("cache.errors", "cache.fingerprint"),
     "cache.views": ("cache.spec", "cache.errors"),
     "cache.tasks": (
         *("cache.spec", "cache.grid", "cache.errors", "cache.visible"),

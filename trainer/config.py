@@ -19,10 +19,10 @@ import tomli_w
 
 from kdcache.cache.errors import BadOption, Refused, unknown
 from kdcache.cache.files.regular import TEXT_BYTES, read_regular, read_text
+from kdcache.cache.files.system import touching
 from kdcache.cache.fingerprint import digest_bytes
 from kdcache.cache.processes.stop import MOST_TIMEOUT_S, TIMEOUT_S
 from kdcache.cache.spec import MOST_SEED, MOST_THREADS, PRECISIONS
-from kdcache.cache.system import touching
 from kdcache.trainer.folder.atomic_file import write_text
 from kdcache.trainer.folder.option_field import Legal, Section, about, flag, option, positive
 from kdcache.trainer.folder.options import FolderOptions

@@ -21,9 +21,9 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import nn
 
+from kdcache.cache.files.system import touching
 from kdcache.cache.processes.stop import Stopped, asked, finishing
 from kdcache.cache.processes.watch import Alone, watching
-from kdcache.cache.system import touching
 from kdcache.trainer.config import TrainConfig, write_config
 from kdcache.trainer.events import (
     Evaluated,

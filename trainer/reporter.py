@@ -6,7 +6,6 @@ Nothing is saved or exported before every step up to there was found finite.
 """
 
 import math
-import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,9 @@ import torch
 from accelerate import Accelerator
 
 from kdcache.cache.errors import NotFinite
+from kdcache.cache.visible import shell_word
 from kdcache.trainer.events import Listen, StepsDone
+from kdcache.trainer.folder.checkpoint import list_checkpoints
 from kdcache.trainer.folder.metrics_log import MetricsLog
 from kdcache.trainer.steps.finite import KINDS
 from kdcache.trainer.steps.step import UNWEIGHTED, StepResult
@@ -140,14 +141,19 @@ def _mean_terms(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(row[name] for row in good) / len(good) for name in names}
 
 
+_KEPT = "the last checkpoint is kept", "goes on"
+_NONE_YET = "there is no checkpoint yet", "the run begins again"
+
+
 def not_finite(wrong: Sequence[str], step: int, run_dir: Path, *, batch: str, skips: bool) -> NotFinite:
     """The error of step `step`: what was wrong in it, with which samples, and how training goes on."""
     words = ", ".join(wrong)
     gentler = "train again under another --run with a lower --lr, with --clip, --warmup-steps or --amp bf16"
-    go_on = f"kdtrain --run {shlex.quote(run_dir.name)} --resume --non-finite skip"
+    go_on = f"kdtrain --run {shell_word(run_dir.name)} --resume --non-finite skip"
+    checkpoints = list_checkpoints(run_dir)
+    kept, goes = _KEPT if checkpoints else _NONE_YET
     return NotFinite(
         f"not finite in step {step}: {words}",
         where=f"{run_dir}, batch of {batch or 'unknown samples'}",
-        fix=f"{gentler}; the last checkpoint is kept"
-        + ("" if skips else f", and goes on without such steps: {go_on}"),
+        fix=f"{gentler}; {kept}" + ("" if skips else f", and {goes} without such steps: {go_on}"),
     )

@@ -19,7 +19,7 @@ MUTANTS = [
     # ---- seals
     (
         "a seal is not compared with the bytes",
-        "cache/seal.py:_opened",
+        "cache/files/seal.py:_opened",
         "if stored != computed:",
         "if False:",
         SEALED,

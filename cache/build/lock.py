@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TextIO
 
 from kdcache.cache.errors import Busy
+from kdcache.cache.files.system import READ_ONLY, refused, touching
 from kdcache.cache.stores.inside import path_inside
-from kdcache.cache.system import READ_ONLY, refused, touching
 
 FILE_NAME = "build.lock"
 

@@ -1,2 +1,2 @@
-"""Files that a stranger wrote: opened, parsed and unpacked within bounds that are known before memory is
-taken."""
+"""Files: of a stranger, opened and unpacked within bounds that are known before memory is taken; sealed, so that
+a flipped bit is found; refused by the operating system, in words."""

@@ -15,11 +15,11 @@ import torch
 from PIL import Image, ImageDraw
 
 from kdcache.cache.errors import BadOption
+from kdcache.cache.files.system import user_path, write_whole
 from kdcache.cache.images.feed import Feed
 from kdcache.cache.images.pipeline import ImagePipeline
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.reader.rows import feed_with_truth
-from kdcache.cache.system import user_path, write_whole
 from kdcache.cache.tasks.contract import AnsweredRow
 from kdcache.cache.tasks.panels import PANEL_PX
 from kdcache.cache.tasks.table import task_of

@@ -52,17 +52,17 @@ def build_network(
     """A network by name (names.py lists the forms).
 
     `output_stride` None is the task's default, 32 for a backbone alone, the network's own where there is no
-    choice. `weights`: 'none' or None for random ones, 'imagenet' or another tag, a file, a part of one
-    (FILE#KEY) or a run folder. A backbone's file leaves the head untrained; of weights for other classes a
-    student takes all but the classifier. `aux` asks for an auxiliary head, `taps` adds places. Raises
-    BadOption, BadWeights, Missing.
+    choice. `weights`: None or 'none' for random ones, a tag, a file, a part of one (FILE#KEY), a run folder.
+    A backbone's file leaves the head untrained; of weights for other classes a student takes all but the
+    classifier. `aux`: with an auxiliary head. Raises BadOption, BadWeights, Missing.
     """
     parsed = parse_name(name, where=f"--{role}", task=task)
     classes = _num_classes(parsed, num_classes, role, task)
     stride = output_stride or _default_stride(parsed, task)
     # Before building: a wrong path is said at once, a ResNet-101 takes seconds.
     fresh = role == "student"
-    file = None if weights in (None, NONE) else find_weights(parsed, str(weights), classes, fresh_head=fresh)
+    random = weights is None or weights == NONE
+    file = None if random else find_weights(parsed, weights, classes, fresh_head=fresh)
     assembly = _assemble(parsed, task, classes, stride, aux)
     config = NetworkConfig(
         name=str(parsed),

@@ -21,12 +21,12 @@ from torch import Tensor
 from kdcache.cache.errors import BadWeights, Missing
 from kdcache.cache.files.plain_json import MAX_BYTES
 from kdcache.cache.files.regular import open_regular, read_regular
+from kdcache.cache.files.seal import opened_text, sealed_text
+from kdcache.cache.files.system import touching
 from kdcache.cache.files.tensors import check_tensor_file
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.network_config import NetworkConfig
-from kdcache.cache.seal import opened_text, sealed_text
 from kdcache.cache.spec import Task
-from kdcache.cache.system import touching
 from kdcache.cache.tasks.table import read_task
 from kdcache.cache.visible import shell_line, shell_word
 

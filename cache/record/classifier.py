@@ -11,12 +11,12 @@ from safetensors.torch import load, save
 
 from kdcache.cache.errors import BadCache
 from kdcache.cache.files.regular import read_regular
+from kdcache.cache.files.system import GONE, touching
 from kdcache.cache.files.tensors import COLUMNS_HEADER, check_header
 from kdcache.cache.fingerprint import digest_bytes
 from kdcache.cache.record.manifest import Manifest
 from kdcache.cache.stores.contract import REPAIR
 from kdcache.cache.stores.inside import path_inside
-from kdcache.cache.system import GONE, touching
 
 CLASSIFIER_FILE = "classifier.safetensors"
 _WEIGHT = "weight"

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 
 from kdcache.cache.errors import BadOption, Missing, nearest
+from kdcache.cache.files.system import user_path
 from kdcache.cache.record.advice import CACHES, works_on
 from kdcache.cache.record.copied import is_unfinished_copy
 from kdcache.cache.record.generation import FOLDER
 from kdcache.cache.record.manifest import FILE_NAME
-from kdcache.cache.system import user_path
 
 HOME_VARIABLE = "KDCACHE_HOME"
 

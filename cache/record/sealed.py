@@ -1,12 +1,12 @@
-"""Sealed files of a cache (cache/seal.py): what is decoded is checked against a type with bounds."""
+"""Sealed files of a cache (cache/files/seal.py): what is decoded is checked against a type with bounds."""
 
 from pathlib import Path
 from typing import TypeVar
 
 from kdcache.cache.errors import BadCache
 from kdcache.cache.files.regular import read_regular
-from kdcache.cache.seal import decode_sealed, seal_of, sealed
-from kdcache.cache.system import GONE, touching
+from kdcache.cache.files.seal import decode_sealed, seal_of, sealed
+from kdcache.cache.files.system import GONE, touching
 
 __all__ = ["MAX_BYTES", "decode_sealed", "read_sealed", "seal_of", "sealed"]
 

@@ -21,12 +21,12 @@ import numpy as np
 
 from kdcache.cache.errors import BadSample, Missing
 from kdcache.cache.files.regular import open_regular, read_regular
+from kdcache.cache.files.system import touching
 from kdcache.cache.files.unpack import npz_arrays
 from kdcache.cache.fingerprint import digest_bytes
 from kdcache.cache.record.find import home_dir
 from kdcache.cache.sources.contract import indented
 from kdcache.cache.sources.listing import IMAGE_SUFFIXES
-from kdcache.cache.system import touching
 
 INDEX_VERSION = 1
 UNKNOWN = -1  # category of an annotation that names none of the file

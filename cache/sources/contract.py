@@ -15,6 +15,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from kdcache.cache.errors import BadSample, Missing
+from kdcache.cache.files.system import user_path
 from kdcache.cache.sources.labels import ClassMap, decode_label, train_id_png
 from kdcache.cache.sources.listing import (
     find_images,
@@ -28,7 +29,6 @@ from kdcache.cache.sources.listing import (
 from kdcache.cache.sources.remarks import depth_remarks, label_remarks
 from kdcache.cache.sources.tree import Tree
 from kdcache.cache.spec import Task
-from kdcache.cache.system import user_path
 from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.cache.visible import INDENT
 

@@ -15,12 +15,12 @@ from PIL import Image
 
 from kdcache.cache.errors import BadOption, KdError
 from kdcache.cache.files.plain_json import read_json_object
+from kdcache.cache.files.system import refused, user_path
 from kdcache.cache.record.find import home_dir
 from kdcache.cache.sources.contract import Described, FileSource
 from kdcache.cache.sources.demo_scenes import CLASSES, draw_scene
 from kdcache.cache.sources.labels import ClassMap, encode_label, identity_map
 from kdcache.cache.sources.tree import SPLITS, Tree
-from kdcache.cache.system import refused, user_path
 
 NUM_SCENES = {"train": 240, "val": 60, "test": 60}
 SEED = 0

@@ -13,9 +13,9 @@ import numpy as np
 
 from kdcache.cache.errors import BadSample
 from kdcache.cache.files.regular import read_regular
+from kdcache.cache.files.system import touching
 from kdcache.cache.files.unpack import gunzip
 from kdcache.cache.sources.arrays import TEST, TRAIN, ArraySource, Rows
-from kdcache.cache.system import touching
 
 STEMS = {TRAIN: "train", TEST: "t10k"}
 IMAGES, LABELS = "images", "labels"

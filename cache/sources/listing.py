@@ -10,8 +10,8 @@ from PIL import Image
 from kdcache.cache.errors import LEAVE_OUT, BadSample, Missing, Refused
 from kdcache.cache.files.picture import check_picture_size
 from kdcache.cache.files.regular import open_regular, read_regular, read_text
+from kdcache.cache.files.system import GONE, file_of, refused, touching
 from kdcache.cache.sources.labels import DECODE_ERRORS, open_intact, unreadable
-from kdcache.cache.system import GONE, file_of, refused, touching
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _FORMATS = ("JPEG", "MPO", "PNG")  # MPO: a JPEG with further pictures behind it, as some cameras write

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kdcache.cache.errors import BadOption, unknown
+from kdcache.cache.files.system import user_path
 from kdcache.cache.sources.ade20k import Ade20k
 from kdcache.cache.sources.camvid import CamVid
 from kdcache.cache.sources.cifar import Cifar10, Cifar100
@@ -19,7 +20,6 @@ from kdcache.cache.sources.npz import Npz
 from kdcache.cache.sources.voc import Voc
 from kdcache.cache.sources.voc_boxes import VocBoxes
 from kdcache.cache.sources.yolo import Yolo
-from kdcache.cache.system import user_path
 
 _SEGMENTATION = (Ade20k, CamVid, Cityscapes, CocoStuff, Demo, Folder, Voc)
 _CLASSIFICATION = (Cifar10, Cifar100, FashionMnist, ImageFolder, Npz)

@@ -14,12 +14,12 @@ import numpy as np
 
 from kdcache.cache.errors import LEAVE_OUT, BadOption, BadSample, Missing
 from kdcache.cache.files.regular import read_text
+from kdcache.cache.files.system import touching
 from kdcache.cache.sources.boxes import LONG_SIDE_PX, BoxSource, canvas_of, check_box, objects_of
 from kdcache.cache.sources.contract import indented
 from kdcache.cache.sources.folder import NAMES_FILE, class_names_in
 from kdcache.cache.sources.listing import ABSENT, find_images, header_size
 from kdcache.cache.sources.tree import SPLITS
-from kdcache.cache.system import touching
 
 YAML_FILE = "data.yaml"
 MAX_CLASSES = 1 << 16

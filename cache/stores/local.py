@@ -24,12 +24,12 @@ from stat import S_ISREG
 import numpy as np
 
 from kdcache.cache.errors import BadCache
+from kdcache.cache.files.system import GONE, READ_ONLY, file_of, refused, touching
 from kdcache.cache.fingerprint import RunningDigest, digest_bytes
 from kdcache.cache.stores.contract import REPAIR, Buffer, bad_object
 from kdcache.cache.stores.contract import ObjectRecord as ObjectRecord
 from kdcache.cache.stores.inside import path_inside
 from kdcache.cache.stores.mapped import map_file
-from kdcache.cache.system import GONE, READ_ONLY, file_of, refused, touching
 from kdcache.cache.visible import shell_line
 
 MAX_MAPS = 1024  # the kernel allows 65530 maps per process; whoever holds an array keeps its own map alive

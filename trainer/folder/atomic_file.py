@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from kdcache.cache.system import touching
+from kdcache.cache.files.system import touching
 
 # What ends every error of a run folder.
 RUN_AGAIN = "run the same command again, with --resume if it says that the run exists"

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import torch
 
 from kdcache.cache.errors import BadWeights, Refused
+from kdcache.cache.files.system import GONE, touching
 from kdcache.cache.networks.weights_file import DAMAGE, read_tensors
-from kdcache.cache.system import GONE, touching
 from kdcache.cache.trust import current_command, typed_option
 from kdcache.cache.visible import shell_line
 from kdcache.trainer.folder.atomic_file import sync

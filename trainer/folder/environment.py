@@ -14,8 +14,8 @@ import torch
 from kdcache.cache.errors import BadCache
 from kdcache.cache.files.plain_json import MAX_BYTES, kind_of_value
 from kdcache.cache.files.regular import read_regular
-from kdcache.cache.seal import opened_text, sealed_text
-from kdcache.cache.system import touching
+from kdcache.cache.files.seal import opened_text, sealed_text
+from kdcache.cache.files.system import touching
 from kdcache.cache.visible import shell_word
 from kdcache.trainer.folder.atomic_file import write_text
 

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 from kdcache.cache.errors import BadOption
+from kdcache.cache.files.system import user_path
 from kdcache.cache.record.find import caches_dir, runs_dir
-from kdcache.cache.system import user_path
 from kdcache.trainer.folder.run_folder import CONFIG_NAME, no_run
 
 

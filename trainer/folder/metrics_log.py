@@ -16,7 +16,7 @@ from typing import Any
 from kdcache.cache.errors import BadCache
 from kdcache.cache.files.plain_json import parse_json
 from kdcache.cache.files.regular import read_regular
-from kdcache.cache.system import touching
+from kdcache.cache.files.system import touching
 from kdcache.cache.visible import shell_word
 from kdcache.trainer.folder.atomic_file import RUN_AGAIN, write_bytes
 

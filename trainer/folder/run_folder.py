@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kdcache.cache.errors import BadOption, Busy, Missing, nearest
-from kdcache.cache.system import touching
+from kdcache.cache.files.system import touching
 from kdcache.trainer.folder.metrics_log import METRICS_NAME
 
 CONFIG_NAME = "config.toml"

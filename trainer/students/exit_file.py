@@ -17,11 +17,11 @@ from torch import Tensor
 from kdcache.cache.errors import BadWeights, Missing
 from kdcache.cache.files.plain_json import MAX_BYTES
 from kdcache.cache.files.regular import read_regular
+from kdcache.cache.files.seal import opened_text, sealed_text
+from kdcache.cache.files.system import touching
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.run_card import file_digest, save_tensors
 from kdcache.cache.networks.weights import weights_digest
-from kdcache.cache.seal import opened_text, sealed_text
-from kdcache.cache.system import touching
 from kdcache.trainer.folder.atomic_file import sync
 
 WEIGHTS, CARD, NEXT = "exits.safetensors", "exits.json", ".next"

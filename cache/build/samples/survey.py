@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from kdcache.cache.build.samples.stamps import Stamp, read_stamps, stamp_of, write_stamps
 from kdcache.cache.errors import BadSample, Refused
+from kdcache.cache.files.system import FULL, READ_ONLY
 from kdcache.cache.fingerprint import digest16
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.stores.sample_tars import NO_DIGEST, SampleBlock
-from kdcache.cache.system import FULL, READ_ONLY
 
 Content = tuple[bytes, bytes]  # digests of a sample's image and label, as its source has them
 

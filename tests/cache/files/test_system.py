@@ -8,7 +8,7 @@ import pytest
 from refusals import CODES
 
 from kdcache.cache.errors import BadCache, BadOption, DiskFull, KdError, Missing, Refused
-from kdcache.cache.system import current_folder, refused, touching, user_path, write_whole
+from kdcache.cache.files.system import current_folder, refused, touching, user_path, write_whole
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
