@@ -32,10 +32,10 @@ MUTANTS = [
      f"{EMA}::test_a_saved_average_comes_back_with_its_statistics"),
     ("a run does not average", "Stepper.step", "self.ema.update(self.module.student)", "pass", RUN),
     ("a run averages in every micro batch", "Stepper.step",
-     "                if self.rivals:",
+     "                skipped = self._move(step, micro)\n",
+     "                skipped = self._move(step, micro)\n"
      "                if self.ema is not None:\n"
-     "                    self.ema.update(self.module.student)\n"
-     "                if self.rivals:", RUN),
+     "                    self.ema.update(self.module.student)\n", RUN),
     ("what is judged and exported is not the average", "Stepper.student",
      "self.ema.network if self.ema is not None else self.module.student", "self.module.student", RUN),
     ("the average is not restored from a checkpoint", "Stepper.load_states",

@@ -25,9 +25,9 @@ MUTANTS = [
     ),
     (
         "ignored pixels weigh in the mean",
-        "segmentation_ce",
-        "(labels_BHW != ignore).sum().clamp(min=1)",
-        "labels_BHW.numel()",
+        "counted_pixels",
+        "(labels_BHW != ignore).sum()",
+        "(labels_BHW == labels_BHW).sum()",
         golden("seg_ce"),
     ),
     (
@@ -54,8 +54,8 @@ MUTANTS = [
     (
         "the auxiliary head is not supervised",
         "supervised/segmentation:Supervised.forward",
-        'segmentation_ce(inputs.student["aux"], inputs.truth)',
-        'segmentation_ce(inputs.student["logits"], inputs.truth)',
+        'segmentation_ce(inputs.student["aux"],',
+        'segmentation_ce(inputs.student["logits"],',
         golden("afdcd_objective"),
     ),
     (

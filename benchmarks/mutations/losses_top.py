@@ -140,7 +140,7 @@ MUTANTS = [
         OPTIONS,
     ),
     ("a range has no end", "Range.holds", " and number <= self.high", "", OPTIONS),
-    ("a number that is none is an option", "_as_kind", "math.isfinite(number)", "True", OPTIONS),
+    ("a number that is none is an option", "_as_kind", "abs(number) <= LARGEST[kind]", "True", OPTIONS),
     (
         "a pair is written height by height",
         "_as_kind",

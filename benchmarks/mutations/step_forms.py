@@ -46,7 +46,7 @@ MUTANTS = [
     ("the generator stays frozen", "GeneratorStepper.make_optimizers", "self.rivals.freeze(False)", "pass",
      f"{MOVED} {OWN}"),
     ("the generator does not move", "GeneratorStepper._move_rivals",
-     "self.rivals.step(step, self.accelerator)", "pass", MOVED),
+     "self.rivals.step(step, self.accelerator, skips=self._watch.skips)", "False", MOVED),
     ("further terms beside a generator are passed over", "inventing_term", "len(labels) > 1 or", "",
      f"{GENERATOR}::test_further_terms_beside_it_are_refused"),
     ("weight and schedules of a generator's method are ignored", "Inventor.forward",

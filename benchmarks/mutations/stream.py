@@ -24,7 +24,7 @@ MUTANTS = [
     ("the epoch of a fresh batch is always 0", "FreshStream.run", EPOCH, "0", COUNTED),
     ("the losses are told that it is always epoch 0", "Stepper._inputs", "epoch=batch.epoch", "epoch=0",
      SCHEDULES),
-    ("a step reports epoch 0", "Stepper.step", "batch.epoch if index == 0 else epoch", "0", SCHEDULES),
+    ("a step reports epoch 0", "Stepper.step", "epoch if micro else drawn.batch.epoch", "0", SCHEDULES),
     # ---- the ring of windows
     ("the ring of window buffers is one shorter", "PartReader.__init__",
      "range(PREFETCH + 2)", "range(PREFETCH + 1)", RING),
