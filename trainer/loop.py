@@ -137,10 +137,7 @@ class Run:
         self.last: dict[str, float] = {}  # metrics of the latest validation
         self.unjudged = False  # whether the validation of the first step is still due
         if start is not None:
-            with fitting(run_dir / FOLDER / f"step-{start.step:08d}"):
-                self.stepper.load_states(start.states)
-                self.best, self.last = start.progress["best"], start.progress["last"]
-                self.unjudged = bool(start.progress.get("unjudged"))
+            self._take_over(start)
         self.main = accelerator.is_main_process
         self.log = MetricsLog(run_dir, keep_until=self.first) if self.main else None
         notes = (*parts.notes, note, *(self.log.notes if self.log is not None else ()))
@@ -154,6 +151,12 @@ class Run:
             key_of=parts.stream.key,
             skipped=skipped if config.non_finite == SKIP_NON_FINITE else None,
         )
+
+    def _take_over(self, start: Checkpoint) -> None:
+        with fitting(self.run_dir / FOLDER / f"step-{start.step:08d}"):
+            self.stepper.load_states(start.states)
+            self.best, self.last = start.progress["best"], start.progress["last"]
+            self.unjudged = bool(start.progress.get("unjudged"))
 
     def run(self) -> Mapping[str, float]:
         """Every remaining step, then the card. Returns its metrics."""

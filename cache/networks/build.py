@@ -59,10 +59,9 @@ def build_network(
     parsed = parse_name(name, where=f"--{role}", task=task)
     classes = _num_classes(parsed, num_classes, role, task)
     stride = output_stride or _default_stride(parsed, task)
-    # Before building: a wrong path is said at once, a ResNet-101 takes seconds.
     fresh = role == "student"
-    random = weights is None or weights == NONE
-    file = None if random else find_weights(parsed, weights, classes, fresh_head=fresh)
+    # Before building: a wrong path is said at once.
+    file = None if weights in (None, NONE) else find_weights(parsed, str(weights), classes, fresh_head=fresh)
     assembly = _assemble(parsed, task, classes, stride, aux)
     config = NetworkConfig(
         name=str(parsed),

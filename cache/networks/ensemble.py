@@ -22,6 +22,12 @@ LOGITS = "logits"
 Value = TypeVar("Value")
 
 
+def _inside(taps: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Places of the members' taps, by label, as places of the whole."""
+    places = ((label, tap, path) for label, own in taps.items() for tap, path in own.items())
+    return {f"{label}.{tap}": f"{label}.model.{path}" for label, tap, path in places}
+
+
 class Ensemble(Network):
     """Members by label, in order. Reads like a Network; it has no pixels' mean and std of its own."""
 
@@ -43,16 +49,8 @@ class Ensemble(Network):
         # Those of the members are their own.
         self.grid, self.adapt, self.names_in, self.resting = None, None, None, frozenset()
         self.class_names, self.notes = (), ()
-        self.taps = {
-            f"{label}.{tap}": f"{label}.model.{path}"
-            for label, network in members.items()
-            for tap, path in network.taps.items()
-        }
-        by_hand = {
-            f"{label}.{tap}": f"{label}.model.{path}"
-            for label, network in members.items()
-            for tap, path in network.config.taps.items()
-        }
+        self.taps = _inside({label: network.taps for label, network in members.items()})
+        by_hand = _inside({label: network.config.taps for label, network in members.items()})
         if mean:
             self.taps[LOGITS] = MEAN
             _check_mean(name, members)

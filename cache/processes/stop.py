@@ -7,12 +7,13 @@ handler writes every signal to a pipe, which a thread reads.
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from kdcache.cache.visible import visible
 
 TIMEOUT_S = 1800.0  # without a sign of life of another process; here, where nothing loads torch
 MOST_TIMEOUT_S = 1e7  # 116 days: what a process group can still be told
@@ -90,8 +91,8 @@ def signals() -> Iterator[None]:
 def end_now(status: int, text: str = "") -> None:
     """End the process without another word of its own: no other thread can hold it back."""
     if text:
-        os.write(2, f"{text}\n".encode())
-    if sys.stderr.isatty():
+        os.write(2, b"".join(f"{visible(line)}\n".encode() for line in text.split("\n")))
+    if os.isatty(2):
         os.write(2, _SHOW_CURSOR)
     os._exit(status)
 
