@@ -10,6 +10,8 @@ import stat
 from io import BufferedReader
 from pathlib import Path
 
+from kdcache.cache.files.system import GONE, touching
+
 NOT_REGULAR = "it is no regular file"
 TEXT_BYTES = 16 << 20  # of a description that people write: names, options, lists
 SMALL_HOLE = 1 << 30  # holes up to this are read in less than a second
@@ -18,12 +20,15 @@ _MOST_EXTENTS = 4096
 
 
 def open_regular(path: Path, max_bytes: int | None = None, *, follow: bool = True) -> BufferedReader:
-    """The open file. Raises OSError, or ValueError for what is no regular file, larger than `max_bytes`, or
-    mostly holes. `follow` False refuses a link too."""
-    status = path.stat() if follow else path.lstat()
-    if not stat.S_ISREG(status.st_mode):  # before opening: to open a device may already do something
-        raise ValueError(NOT_REGULAR)
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW))
+    """The open file. Raises FileNotFoundError or NotADirectoryError for none, Refused where the system does
+    not let us reach it, ValueError for what is no regular file, larger than `max_bytes`, or mostly holes.
+    `follow` False refuses a link too."""
+    with touching(f"'{path.name}' cannot be read", path, passing=GONE):
+        status = path.stat() if follow else path.lstat()
+        if not stat.S_ISREG(status.st_mode):  # before opening: to open a device may already do something
+            raise ValueError(NOT_REGULAR)
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+        descriptor = os.open(path, flags)
     try:
         _check(descriptor, max_bytes)
         return os.fdopen(descriptor, "rb")
@@ -34,7 +39,8 @@ def open_regular(path: Path, max_bytes: int | None = None, *, follow: bool = Tru
 
 def read_regular(path: Path, max_bytes: int, *, follow: bool = True) -> bytes:
     """All bytes of a file. Raises as `open_regular`."""
-    with open_regular(path, max_bytes, follow=follow) as file:
+    reading = touching(f"'{path.name}' cannot be read", path, passing=GONE)
+    with reading, open_regular(path, max_bytes, follow=follow) as file:
         # It may have grown since; room is made for what is asked for, so not for `max_bytes`.
         content = file.read(min(max_bytes, os.fstat(file.fileno()).st_size) + 1)
     if len(content) > max_bytes:

@@ -18,7 +18,7 @@ import msgspec
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kdcache.cache.errors import BadWeights, Missing
+from kdcache.cache.errors import BadWeights, Missing, Refused
 from kdcache.cache.files.plain_json import MAX_BYTES
 from kdcache.cache.files.regular import open_regular, read_regular
 from kdcache.cache.files.seal import opened_text, sealed_text
@@ -203,6 +203,8 @@ def _parse(path: Path) -> RunCard:
             weights_digest=body.weights_digest,
             metrics=body.metrics,
         )
+    except Refused:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as damage:
         raise BadWeights(
             f"the run's description cannot be read: {damage}",
@@ -216,6 +218,8 @@ def _digest_of(path: Path) -> str:
     try:
         check_tensor_file(path)
         return file_digest(path)
+    except Refused:
+        raise
     except (OSError, ValueError) as damage:
         raise BadWeights(
             f"not a whole safetensors file: {damage}", where=str(path), fix="copy or download it again"

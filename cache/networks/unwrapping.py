@@ -53,7 +53,7 @@ def unwrap(content: object, path: Path, key: str = "") -> tuple[State, tuple[str
     state = _tensors(level) if isinstance(level, Mapping) else {}
     if not state:
         raise BadWeights(
-            f"no named tensors inside (found {type(level).__name__})",
+            f"no named tensors inside (found {_kinds(level)})",
             where=str(path),
             fix=f"save a state_dict, bare or under one of: {', '.join(WRAPPERS)}",
         )
@@ -117,6 +117,13 @@ def _choose(level: Mapping[object, object], parts: Mapping[str, object], path: P
         where=str(path),
         fix=f"name the one that is meant: --weights '{path}#{next(iter(parts))}'",
     )
+
+
+def _kinds(level: object) -> str:
+    """What lies where named tensors should."""
+    strange = level.values() if isinstance(level, Mapping) else [level]
+    kinds = sorted({type(one).__name__ for one in strange if not is_plain(one)})
+    return ", ".join(kinds[:_SHOWN]) or "nothing"
 
 
 def is_plain(value: object) -> TypeGuard[Tensor]:

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from kdcache.cache.errors import BadSample
+from kdcache.cache.errors import BadSample, Refused
 from kdcache.cache.files.regular import open_regular, read_regular
 from kdcache.cache.files.unpack import Bounded
 from kdcache.cache.sources.arrays import TEST, TRAIN, ArraySource, Rows
@@ -123,6 +123,8 @@ def _read(place: Path, folder: str, names: Sequence[str]) -> list[tuple[bytes, s
         with open_regular(place, MAX_BYTES) as file, gzip.GzipFile(fileobj=file) as unpacked:
             content = _members(Bounded(unpacked, MAX_BYTES), {f"{folder}/{name}": name for name in names})
         return [(content[name], f"{place}, {folder}/{name}") for name in names]
+    except Refused:
+        raise
     except _READ_ERRORS as error:
         raise _damaged(str(place), f"cannot be read: {error}") from error
 

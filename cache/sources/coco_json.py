@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-from kdcache.cache.errors import BadSample, Missing
+from kdcache.cache.errors import BadSample, Missing, Refused
 from kdcache.cache.files.regular import open_regular, read_regular
 from kdcache.cache.files.system import touching
 from kdcache.cache.files.unpack import npz_arrays
@@ -102,6 +102,8 @@ def _keep(path: Path, columns: CocoIndex) -> None:
 def _parse(path: Path, layout: str) -> CocoIndex:
     try:
         raw = json.loads(read_regular(path, MAX_BYTES))
+    except Refused:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise _unreadable(path, f"it is not JSON: {error}") from error
     if not isinstance(raw, dict) or not isinstance(raw.get("images"), list) or not raw["images"]:

@@ -5,7 +5,7 @@ Labels are PNGs whose values are train ids 0..C-1 in the order of the names, and
 
 from pathlib import Path
 
-from kdcache.cache.errors import BadOption, BadSample, Missing
+from kdcache.cache.errors import BadOption, BadSample, Missing, Refused
 from kdcache.cache.files.plain_json import MAX_BYTES, parse_json
 from kdcache.cache.files.regular import read_regular, read_text
 from kdcache.cache.sources.contract import Described, FileSource
@@ -84,6 +84,8 @@ def class_names_in(root: Path, *, limit: int = IGNORE) -> tuple[str, ...]:
 def _lines(path: Path) -> list[str]:
     try:
         return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    except Refused:
+        raise
     except (OSError, ValueError) as error:
         raise BadOption(
             f"'{path.name}' cannot be read: {error}",
@@ -117,6 +119,8 @@ def _record(root: Path) -> dict[str, object]:
         return {}
     try:
         record = parse_json(read_regular(path, MAX_BYTES))
+    except Refused:
+        raise
     except (OSError, ValueError) as error:
         raise BadOption(
             f"not JSON: {error}", where=str(path), fix=f"correct it, or write {NAMES_FILE} and remove it"

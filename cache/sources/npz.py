@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdcache.cache.errors import BadSample, Missing
+from kdcache.cache.errors import BadSample, Missing, Refused
 from kdcache.cache.files.unpack import npz_arrays, npz_names
 from kdcache.cache.sources.arrays import SMALL_PX, TEST, TRAIN, VAL, ArraySource, Rows
 from kdcache.cache.sources.contract import Described
@@ -107,6 +107,8 @@ def npz_file(root: Path) -> Path | None:
 def _names_in(file: Path) -> tuple[str, ...]:
     try:
         return npz_names(file)
+    except Refused:
+        raise
     except _READ_ERRORS as error:
         raise _bad(file, f"it cannot be opened: {error}") from error
 
@@ -114,6 +116,8 @@ def _names_in(file: Path) -> tuple[str, ...]:
 def _array(file: Path, name: str) -> np.ndarray:
     try:
         return npz_arrays(file, [name])[0]
+    except Refused:
+        raise
     except _READ_ERRORS as error:
         raise _bad(file, f"'{name}' cannot be read: {error}") from error
 

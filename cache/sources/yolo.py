@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdcache.cache.errors import LEAVE_OUT, BadOption, BadSample, Missing
+from kdcache.cache.errors import LEAVE_OUT, BadOption, BadSample, Missing, Refused
 from kdcache.cache.files.regular import read_text
 from kdcache.cache.files.system import touching
 from kdcache.cache.sources.boxes import LONG_SIDE_PX, BoxSource, canvas_of, check_box, objects_of
@@ -166,6 +166,8 @@ def _class_names(root: Path) -> tuple[str, ...]:
         return class_names_in(root, limit=MAX_CLASSES)
     try:
         names = names_in_yaml(read_text(path))
+    except Refused:
+        raise
     except (OSError, ValueError) as error:
         raise BadOption(
             f"'{path.name}' cannot be read: {error}", where=str(path), fix="write it in UTF-8, or restore it"

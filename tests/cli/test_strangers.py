@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from cache_scene import Scene, built_scene, damage, draw_scene, images, remove
 from click.testing import CliRunner, Result
+from safetensors.torch import save
 
 from kdcache.cache.build.build import build_cache
 from kdcache.cache.errors import BadOption
@@ -87,7 +88,7 @@ def hostile_run(folder: Path, factory: str = "stranger:make") -> Path:
         "crop": [32, 32], "output_stride": 8, "metrics": {}, "weights_digest": "",
         "network": {"name": factory, "num_classes": 3, "output_stride": 8, "aux": False, "taps": {}},
     }  # fmt: skip
-    (folder / STUDENT).write_bytes(b"")
+    (folder / STUDENT).write_bytes(save({}))
     card["weights_digest"] = file_digest(folder / STUDENT)
     (folder / CARD).write_text(json.dumps(card))
     return folder

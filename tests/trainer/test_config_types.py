@@ -44,7 +44,7 @@ def test_options_that_are_no_table_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"stream": 3}', '{"stream": null}', "[" * 5000])
 def test_a_record_of_what_a_run_began_on_that_says_nothing_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE_NAME).write_text(text)
-    with pytest.raises(BadCache, match="what the run began on cannot be read") as caught:
+    with pytest.raises(BadCache, match="what the run began with cannot be read") as caught:
         refuse_other_stream(tmp_path, {"generation": 1})
     assert caught.value.where == str(tmp_path / FILE_NAME)
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from kdcache.cache.build.build import build_cache
 from kdcache.cache.build.options import BuildOptions
 from kdcache.trainer.folder.checkpoint import list_checkpoints
-from kdcache.trainer.folder.run_folder import read_metrics
+from kdcache.trainer.folder.metrics_log import read_metrics
 from kdcache.trainer.run import evaluate_run, train_run
 
 pytestmark = pytest.mark.slow  # three launches of two ranks for all of them: over 30 s

@@ -23,7 +23,7 @@ from kdcache.losses.step_inputs import StepInputs
 from kdcache.trainer.config import TrainConfig
 from kdcache.trainer.events import RunFinished, StepsDone
 from kdcache.trainer.folder.checkpoint import list_checkpoints, load_latest
-from kdcache.trainer.folder.run_folder import read_metrics
+from kdcache.trainer.folder.metrics_log import read_metrics
 from kdcache.trainer.judge.segmentation import SegmentationMetrics
 from kdcache.trainer.loop import train
 from kdcache.trainer.ranks import start_accelerator

@@ -11,6 +11,7 @@ import pytest
 from cache_scene import Scene, add, built_scene, damage, images, living_rows, relabel, remove, repaint
 from click.testing import CliRunner
 from dying_step import dies_in_step
+from resealed import reseal_text
 
 from kdcache.cache.build.build import build_cache
 from kdcache.cache.build.options import parse_tap
@@ -134,6 +135,6 @@ def test_a_run_that_notes_another_generation_is_refused_and_reads_no_other_rows(
     killed_in_step_3(scene, monkeypatch)
     renewed(scene)
     path = scene.root / "runs" / "killed" / "environment.json"
-    path.write_text(path.read_text().replace('"generation": 1', '"generation": 3'))
+    reseal_text(path, lambda noted: noted["stream"].update(generation=3))
     with pytest.raises(BadCache, match="began on other targets or views"):
         train_run({"run": "killed"}, home=scene.root, resume=True)

@@ -97,9 +97,9 @@ def test_a_validation_that_fails_loses_no_step_and_is_made_up_for(
     def fail() -> None:
         raise error
 
-    with pytest.raises(type(error)) as raised:
+    with pytest.raises(type(error)) as raised:  # what the system refuses is said in three parts
         train(CONFIG, tmp_path / "r", judged_by(failing(3, fail)))
-    assert raised.value is error
+    assert error in (raised.value, raised.value.__cause__)
     assert names(tmp_path / "r")[-1] == "step-00000007"
     run(tmp_path / "r", resume=True)
     assert results(tmp_path / "r") == results(whole)

@@ -90,6 +90,8 @@ def load_latest(run_dir: Path) -> Checkpoint | None:
     states = {name.removesuffix(".pt"): _load_part(folder / name) for name in parts}
     try:
         progress = read_progress(folder / "progress.json")
+    except Refused:
+        raise
     except (OSError, ValueError) as error:
         raise _damaged(folder / "progress.json", f"cannot be read: {error}") from error
     return Checkpoint(_step_of(folder), states, progress)

@@ -82,14 +82,14 @@ def small() -> Network:
 
 def test_an_unknown_tap_of_a_detector_offers_its_groups() -> None:
     with pytest.raises(BadOption, match="unknown tap 'fpm'") as caught:
-        tap_entries([TapRequest("fpm")], small())
+        tap_entries([TapRequest("fpm")], small(), (64, 64))
     assert "did you mean 'fpn'?" in caught.value.fix
 
 
 def test_entries_of_a_detector_have_the_declared_strides_and_their_codecs() -> None:
     network = small()
     requests = [one for kind in network.groups for one in expanded(TapRequest(kind), network.groups)]
-    entries = {entry.name: entry for entry in tap_entries(requests, network)}
+    entries = {entry.name: entry for entry in tap_entries(requests, network, (64, 64))}
     assert [entries[f"p{n}"].stride for n in (3, 4, 5, 6, 7)] == [8, 16, 32, 64, 128]
     codecs = {kind: {entries[tap].codec for tap in levels} for kind, levels in network.groups.items()}
     assert codecs == {"fpn": {"int8"}, "cls": {"fp16"}, "box": {"fp16"}, "bins": {"int8"}}

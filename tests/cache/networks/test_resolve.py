@@ -148,9 +148,7 @@ def test_a_torchvision_teacher_takes_its_published_weights(
         raise OSError("no route")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
-    with pytest.raises(
-        BadWeights, match="'COCO_WITH_VOC_LABELS_V1' could not be downloaded: no route"
-    ) as caught:
+    with pytest.raises(BadWeights, match="'COCO_WITH_VOC_LABELS_V1' could not be downloaded: ") as caught:
         resolve_teacher("tv:deeplabv3_resnet101", tmp_path, num_classes=21)
     assert "--weights FILE" in caught.value.fix
 

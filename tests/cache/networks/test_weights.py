@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from kdcache.cache.errors import BadOption, BadWeights, Missing
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.networks.network import Network
-from kdcache.cache.networks.weights import read_weights, weights_digest
+from kdcache.cache.networks.weights import weights_digest
+from kdcache.cache.networks.weights_file import read_weights
 
 REAL = Path(__file__).parents[4] / "shared/data/weights"
 

@@ -10,7 +10,8 @@ from refusals import CODES, Refusing
 
 from kdcache.cache.errors import DiskFull, Refused
 from kdcache.trainer.folder.checkpoint import list_checkpoints
-from kdcache.trainer.folder.run_folder import MetricsLog, check_free
+from kdcache.trainer.folder.metrics_log import MetricsLog
+from kdcache.trainer.folder.run_folder import check_free
 from kdcache.trainer.ranks import quiet_trackers
 
 CALLS = ("write", "fsync", "replace", "mkdir", "listdir", "open")

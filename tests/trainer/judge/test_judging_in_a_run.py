@@ -38,6 +38,7 @@ class White:
 
     num_samples, invalid = 2, np.zeros(0, dtype=np.int64)
     class_names = ("a", "b")
+    keys = ("0", "1")
 
     def __init__(self, task: Task) -> None:
         self.task = task

@@ -214,7 +214,7 @@ def test_a_kill_anywhere_in_an_export_leaves_the_old_pair_or_the_new_one(
         raise KeyboardInterrupt
 
     kills: list[Callable[[pytest.MonkeyPatch], None]] = [
-        lambda patch: patch.setattr(exit_file, "save_file", stop),  # before anything waits on disk
+        lambda patch: patch.setattr(exit_file, "save_tensors", stop),  # before anything waits on disk
         lambda patch: patch.setattr(exit_file, "sync", stop),  # the weights wait, their description does not
         lambda patch: patch.setattr(exit_file, "replace", stop),  # after the student's export
     ]
