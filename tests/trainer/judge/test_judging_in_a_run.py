@@ -43,6 +43,15 @@ class White:
     def __init__(self, task: Task) -> None:
         self.task = task
 
+    def size(self, index: int) -> tuple[int, int]:
+        return 8, 8
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        return ()
+
+    def check(self, index: int) -> None:
+        assert index in range(self.num_samples)
+
     def image(self, index: int) -> np.ndarray:
         return encode(np.full((8, 8, 3), 255, dtype=np.uint8))
 
