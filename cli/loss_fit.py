@@ -80,7 +80,11 @@ def _plan(name: str, manifest: Manifest) -> LossPlan:
 
 
 def _grid(manifest: Manifest) -> DenseGrid | None:
-    return grid_of(NetworkConfig.from_dict(manifest.network, where=f"manifest of cache {manifest.name}"))
+    return grid_of(_teacher(manifest))
+
+
+def _teacher(manifest: Manifest) -> NetworkConfig:
+    return NetworkConfig.from_dict(manifest.network, where=f"manifest of cache {manifest.name}")
 
 
 def _fit(plan: LossPlan, specs: Mapping[str, TensorSpec], manifest: Manifest, facts: Facts) -> Fit:
@@ -99,6 +103,7 @@ def _specs(plan: LossPlan, manifest: Manifest) -> dict[str, TensorSpec] | None:
 
 def _facts(manifest: Manifest, count: int, labels_N: Tensor | None, classifier_KD: Tensor | None) -> Facts:
     """What a run tells its losses before step 0."""
+    teacher = _teacher(manifest)
     return Facts(
         task=manifest.task,
         num_classes=len(manifest.class_names),
@@ -107,4 +112,6 @@ def _facts(manifest: Manifest, count: int, labels_N: Tensor | None, classifier_K
         classifier_KD=None if classifier_KD is None else classifier_KD.detach().float(),
         input_size=manifest.crop,
         class_names=manifest.class_names,
+        teacher_classes=teacher.classes_beside(manifest.class_names),
+        num_teacher_classes=teacher.num_classes,
     )

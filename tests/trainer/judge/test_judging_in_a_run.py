@@ -63,9 +63,6 @@ class White:
     def key(self, index: int) -> str:
         return f"white/{index}"
 
-    def size(self, index: int) -> tuple[int, int]:
-        return 8, 8
-
 
 def white_run(task: Task) -> RunSource:
     return RunSource(
