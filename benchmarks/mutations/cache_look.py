@@ -47,7 +47,7 @@ MUTANTS = [
      "parts = flat[:, :3]", COLOURS),
     ("a vector is shown from zero to its highest value", "vector_grey", "value_C - value_C.min()", "value_C",
      f"{PEEK}::test_a_vector_is_grey_from_its_lowest_to_its_highest_value"),
-    ("a picture is written only where its folder is", "look/peek:peek",
-     "    out.parent.mkdir(parents=True, exist_ok=True)\n", "",
+    ("a picture is written only where its folder is", "system.py:write_whole",
+     "path.parent.mkdir(parents=True, exist_ok=True)", "pass",
      f"{PEEK}::test_one_picture_shows_image_truth_prediction_and_taps"),
 ]  # fmt: skip

@@ -44,7 +44,7 @@ MUTANTS = [
     # ---- runs and teachers
     ("other weights under a run's name are taken", "_settle", "if digest == card.weights_digest:",
      "if student.is_file():", f"{RUN}::test_other_weights_under_a_runs_name_are_refused"),
-    ("weights are written over the old ones before the card", "save_run_network",
+    ("weights are written over the old ones before the card", "run_card.py:_save",
      "    draft.replace(run_dir / CARD)\n    waiting.replace(run_dir / STUDENT)\n",
      "    waiting.replace(run_dir / STUDENT)\n    draft.replace(run_dir / CARD)\n",
      f"{RUN}::test_a_kill_between_the_renames_leaves_one_whole_network"),

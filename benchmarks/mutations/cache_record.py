@@ -14,7 +14,8 @@ MUTANTS = [
     # ---- records
     ("half-written records count", "list_records", "_NAME.fullmatch(", "_NAME.match(", LISTED),
     ("a million blocks are too many to list", "record/records:_NAME", "([0-9]{5,})", "([0-9]{5})", LISTED),
-    ("a torn record ends in a traceback", "read_sealed", "(OSError, ValueError)", "OSError", TORN),
+    ("a torn record ends in a traceback", "read_sealed", "except ValueError as", "except KeyError as",
+     TORN),
     ("records of views have two digits", "record_name", "{shard.view:03d}", "{shard.view:02d}", NAMES),
     ("records forget their pass", "record_name", "-{shard.pass_id}", "", NAMES),
     ("the first view counts as samples", "ShardKey.of_samples", "self.view < 0", "self.view <= 0",
@@ -47,7 +48,7 @@ MUTANTS = [
      f"{FIND}::test_of_several_caches_none_is_taken_unasked"),
     ("a folder without manifest is a cache", "list_caches", "if is_cache(path)", "if path.is_dir()",
      f"{FIND}::test_only_folders_with_a_manifest_are_caches"),
-    ("a tilde in the home is a folder's name", "home_dir", ".expanduser()", "",
+    ("a tilde in the home is a folder's name", "home_dir", "user_path(os", "Path(os",
      f"{FIND}::test_home_is_the_variable_else_the_current_folder"),
     ("a row is counted by its first part alone", "bytes_per_row",
      "sum(part.num_bytes for part in make_codec(manifest.tap(name).codec).parts(spec).values())",

@@ -46,7 +46,7 @@ MUTANTS = [
      "network.config.to_dict()", NAMELESS),
     ("torchvision's tag is built for the data's classes", "_of_any_classes",
      "return build(num_classes=own.num_classes)", "pass", TEACHES),
-    ("COCO's weights are of nobody", "fit_weights", "network.class_names = network.names_in(file.state)",
+    ("COCO's weights are of nobody", "fit_weights", "network.class_names = network.names_in(written)",
      "pass", TEACHES),
     ("the slots between the classes are names too", "torchvision_detectors.py:class_names",
      "tuple(names[slot] for slot in slots)", "tuple(names)", TEACHES),

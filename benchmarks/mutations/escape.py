@@ -41,6 +41,7 @@ MUTANTS = [
      '"strict"', POOR),
     ("streams stay changed", "AnyEncoding.__exit__", "stream.reconfigure(errors=errors)", "pass",
      f"{HOSTILE}::test_the_streams_are_left_as_they_were"),
-    ("a run's options are written in the terminal's encoding", "atomic_file:write_text", ', encoding="utf-8"',
-     "", f"{HOSTILE}::test_a_run_keeps_every_name_whatever_the_encoding_is"),
+    ("a run's options are written in the terminal's encoding", "atomic_file:write_text", "text.encode()",
+     'text.encode(__import__("locale").getencoding(), "replace")',
+     f"{HOSTILE}::test_a_run_keeps_every_name_whatever_the_encoding_is"),
 ]  # fmt: skip

@@ -51,7 +51,7 @@ MUTANTS = [
     (
         "a folder in the way cannot be removed",
         "LocalStore.remove",
-        "        _clear_folder(path)\n",
+        "            _clear_folder(path)\n",
         "",
         LOCAL,
     ),

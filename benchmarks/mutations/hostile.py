@@ -148,14 +148,14 @@ MUTANTS = [
     # ---- weights and checkpoints
     (
         "a file that holds itself is peeled for ever",
-        "_peel",
+        "unwrap",
         "for _ in range(MAX_WRAPPED):",
         "while True:",
         f"{WEIGHTS}::test_a_file_of_torch_that_is_no_state_is_refused",
     ),
     (
         "one number stands for a terabyte",
-        "weights.py:_is_plain",
+        "unwrapping.py:is_plain",
         "value.device.type ==",
         "True or value.device.type ==",
         WEIGHTS,

@@ -1,6 +1,6 @@
 """What the operating system refuses: no damage, three parts, good work kept; maps without descriptors."""
 
-SYSTEM, MAPPED = "tests/cache/test_system.py", "tests/cache/stores/test_mapped.py"
+SYSTEM, MAPPED = "tests/cache/files/test_system.py", "tests/cache/stores/test_mapped.py"
 OPEN, DOOR = "tests/cache/reader/test_open_files.py", "tests/cli/test_refusals.py"
 RUN = "tests/trainer/folder/test_refusals.py"
 NO_DAMAGE = f"{DOOR}::test_a_file_that_cannot_be_read_is_no_damage"
@@ -31,7 +31,7 @@ MUTANTS = [
      READ_ONLY),
     ("a note that cannot be kept ends a build", "survey.py:_note", "if error.errno not in READ_ONLY | FULL:",
      "if True:", READ_ONLY),
-    ("a folder that cannot be listed is empty", "find_images", ", onerror=_stop", "",
+    ("a folder that cannot be listed is empty", "listing.py:_walk", ", onerror=_stop", "",
      f"{DOOR}::test_a_source_that_cannot_be_listed_retires_nobody"),
     ("errors of the system keep their traceback", "KdGroup.invoke", "if error.errno in (None, errno.EPIPE):",
      "if True:", f"{DOOR}::test_a_build_that_is_refused_a_call_says_so_and_is_finished_by_the_same_command"),

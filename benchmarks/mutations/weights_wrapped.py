@@ -31,7 +31,7 @@ MUTANTS = [
      f"{WRAPPED}::test_a_file_whose_own_name_has_the_mark_is_that_file"),
     ("options of a checkpoint are run", "_conversion", "weights_only={bool(harmless)}",
      "weights_only={not harmless}", CONVERTS),
-    ("a line for the shell is not quoted", "_conversion", "shlex.join(", '" ".join(', CONVERTS),
+    ("a line for the shell is not quoted", "_conversion", "shell_line(", '" ".join(', CONVERTS),
     ("a hub that is silent is asked again and again", "_from_hub", "constants.HF_HUB_OFFLINE = True", "pass",
      f"{WEIGHTS}::test_a_hub_that_does_not_answer_is_asked_once"),
     ("the hub stays switched off", "_from_hub", "constants.HF_HUB_OFFLINE = before", "pass",
