@@ -93,8 +93,8 @@ def page(texts: Texts) -> str:
     lines = [
         "# Errors",
         "",
-        "Every error that a user can cause, as it is printed: what is wrong, where, what to do; exit status 2.",
-        "Made from the tests by `benchmarks/error_texts.py`; paths are shortened.",
+        "Every error that a user can cause, as it is printed: what is wrong, where, what to do; exit status",
+        "2. Made from the tests by `benchmarks/error_texts.py`; paths are shortened.",
     ]
     file = function = ""
     for site in sites():
