@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/error_texts.py [--out docs/errors.md] [--workers 2] [TEST ...]
 
-Runs the tests (all that are not slow, or those that are named) with this file as a plugin. One example for
+Runs the tests (all, or those that are named) with this file as a plugin. One example for
 each place in the code that makes an error: the shortest text. Paths and digests of a test are shortened.
 `tests/test_errors_page.py` fails where an error has no example, or an example no error.
 """
@@ -129,7 +129,7 @@ def main() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     with tempfile.TemporaryDirectory() as folder:
         os.environ[PARTS] = folder
-        chosen = args.tests or ["-m", "not slow", str(ROOT / "tests")]
+        chosen = args.tests or [str(ROOT / "tests")]
         status = pytest.main(["-q", "-p", "no:cacheprovider", "-p", "error_texts", *spread, *chosen])
         args.out.write_text(page(collected(Path(folder))))
     print(f"{args.out} is written; the tests ended with status {int(status)}")

@@ -33,7 +33,7 @@ from kdcache.cache.networks.run_card import (
     other_classes,
     read_run_card,
 )
-from kdcache.cache.networks.weights import OtherClasses
+from kdcache.cache.networks.weights import WeightsOfOtherClasses
 from kdcache.cache.networks.weights_file import named_file
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import task_of
@@ -96,7 +96,7 @@ def _of_any_classes(
         return build(num_classes=own.num_classes)
     try:
         return build(num_classes=num_classes)
-    except OtherClasses as error:
+    except WeightsOfOtherClasses as error:
         return build(num_classes=error.count)
 
 

@@ -19,7 +19,7 @@ SIDE_HEADS = ("aux_head.", "aux_classifier.")  # may be in a file although the n
 NUM_SHOWN = 3
 
 
-class OtherClasses(BadWeights):
+class WeightsOfOtherClasses(BadWeights):
     """A file whose last layer is for `count` classes, and not for those that were asked for."""
 
     count = 0
@@ -145,7 +145,7 @@ def _check_classes(network: Network, file: WeightsFile, head: set[str], given: M
     if len(counts) != 1 or counts == {network.num_classes}:
         return  # nothing that classes explain: the listing of names says it
     (count,) = counts
-    error = OtherClasses(
+    error = WeightsOfOtherClasses(
         f"the weights tell {count} classes apart, the data have {network.num_classes}",
         where=file.origin,
         fix=f"train them on the data first: kdtrain --loss none --student {network.name} --weights FILE "
