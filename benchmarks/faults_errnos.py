@@ -102,9 +102,17 @@ def judged(home: Home, job: str, ran: Ran) -> dict[str, Any]:
     if again.outcome == "refused" and job == "train" and "with --resume" in again.text:
         again = home.run(job, more=("--resume",))
     if again.outcome != "done":
-        return {"failed": 1, "not finished": 1, "why": f"the same command: {again.last}; before it: {ran.last}"}
+        return {
+            "failed": 1,
+            "not finished": 1,
+            "why": f"the same command: {again.last}; before it: {ran.last}",
+        }
     if left_behind(home, job, again) != wanted:
-        return {"failed": 1, "silent": 1, "why": f"{_differing(left_behind(home, job, again), wanted)} differ"}
+        return {
+            "failed": 1,
+            "silent": 1,
+            "why": f"{_differing(left_behind(home, job, again), wanted)} differ",
+        }
     return {"no harm" if outcome == "done" else outcome: 1}
 
 

@@ -4,7 +4,6 @@ The home always lies in the same folder, as a manifest names it. A run of three 
 after the second one left it, so that --resume has a step to make.
 """
 
-import json
 import os
 import shutil
 import signal
@@ -156,7 +155,9 @@ class Home:
         """What a command that ended well made, in a form that must not differ between two times."""
         if name in ("train", "resume"):
             return run_result(self.root / "runs" / ("s" if name == "train" else "r"))
-        return ran.text if name in ("rows", "eval", "show", "verify", "taps") else None
+        if name == "rows":
+            return dict(line.rsplit(" ", 1) for line in ran.text.splitlines())
+        return ran.text if name in ("eval", "show", "verify", "taps") else None
 
 
 def print_rows(root: Path, log: Path) -> int:
@@ -164,7 +165,7 @@ def print_rows(root: Path, log: Path) -> int:
     with log.open("w") as out:
         try:
             rows = living_rows(root)
-            out.write(f"{len(rows)} rows, {digest_bytes(json.dumps(rows, sort_keys=True).encode())}\n")
+            out.writelines(f"{row} {digest_bytes(repr(parts).encode())}\n" for row, parts in rows.items())
         except KdError as error:
             out.write(f"error: {error}\n")
             return 2

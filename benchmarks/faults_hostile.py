@@ -42,7 +42,10 @@ def hostile_cache(target_format: str, harm: Harm) -> dict[str, Any]:
 def hostile_run(harm: Harm) -> dict[str, Any]:
     """Looked at when it has ended, and resumed when it was killed after two steps."""
     home, counts = made_home("zarr"), {}
-    for commands, changed in ((RUN_COMMANDS[:-1], _with_checkpoint_two), (RUN_COMMANDS[-1:], killed_after_two)):
+    for commands, changed in (
+        (RUN_COMMANDS[:-1], _with_checkpoint_two),
+        (RUN_COMMANDS[-1:], killed_after_two),
+    ):
         home.begin(changed)
         try:
             harm(home.root / "runs" / "r")
@@ -95,10 +98,8 @@ def outcome_of(home: Home, name: str, ran: Ran) -> dict[str, Any]:
     outcome = ran.outcome
     if outcome == "reported" and name != "verify":
         outcome = "traceback"
-    if outcome == "done" and name in ("show", "verify"):
-        outcome = "harmless"  # they only look: what is read is judged by the commands that read it
-    elif outcome == "done":
-        outcome = "harmless" if home.result(name, ran) == wanted else "silent"
+    if outcome == "done":
+        outcome = outcome_of_result(home, name, ran, wanted)
     case[outcome] = 1
     why = [f"{outcome}: {ran.last}"] if outcome in ("silent", "traceback", "hang", "died") else []
     if more_mb > MORE_MB:
@@ -108,6 +109,20 @@ def outcome_of(home: Home, name: str, ran: Ran) -> dict[str, Any]:
         case["slow"] = 1
         why.append(f"{more_s:.1f} s more")
     return case | ({"failed": 1, "why": f"{name}: {'; '.join(why)}"} if why else {})
+
+
+def outcome_of_result(home: Home, name: str, ran: Ran, wanted: Any) -> str:
+    """'harmless', 'silent'; 'told' where a run goes on without some of its figures and says so; 'fewer' where
+    a resealed generation counts fewer rows, and those are as they were."""
+    if name in ("show", "verify", "taps"):
+        return "harmless"  # they only look: what is read is judged by the commands that read it
+    result: Any = home.result(name, ran)
+    if result == wanted:
+        return "harmless"
+    if name == "rows" and set(result.items()) <= set(wanted.items()):
+        return "fewer"
+    same_student = name == "resume" and result[:2] == wanted[:2]
+    return "told" if same_student and "metrics.jsonl" in ran.text else "silent"
 
 
 def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
