@@ -9,6 +9,11 @@
     flips    one bit of any kind of file in a cache: found by verify or by the reader, mended by --repair
     fire     a reader that compares every row with a live teacher while builders update, grow, repair and die
     compact  rounds of changes, deletions and growth, then a compacted copy, compared bit for bit
+    hostile  files that a stranger made, of caches and runs, before every command that reads them: memory and
+             seconds of each child, beside those of the honest one
+    errnos   every error number at every call of the store and of the run folder, once and lasting, in eight
+             jobs: then the same command finishes with the same bytes
+    environments  read-only, full, another user's, short of descriptors and memory, strangely named
 
 'silent' is damage that nobody notices and that changes what is read, 'traceback' an error that is no KdError.
 Each kind writes DIR/KIND.json as it goes and continues there; one that was not ended prints "incomplete".
@@ -23,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 SUPPORT = Path(__file__).resolve().parents[1] / "tests" / "support"
-KINDS = ("crash", "kills", "flips", "fire", "compact")
+KINDS = ("crash", "kills", "flips", "fire", "compact", "hostile", "errnos", "environments")
 
 
 class Log:
@@ -61,6 +66,9 @@ class Log:
                     totals[outcome] = totals.get(outcome, 0) + count
         silent, traceback = totals.pop("silent", 0), totals.pop("traceback", 0)
         others = ", ".join(f"{name} {count}" for name, count in sorted(totals.items()))
+        for name in ("largest MB more", "largest s more"):
+            if figures := [case[name] for case in self.cases.values() if name in case]:
+                others += f", {name} {max(figures):.1f}"
         state = "" if self.complete else " (incomplete)"
         return f"| {kind}{state} | {len(self.cases)} | {silent} | {traceback} | {others} |"
 
@@ -83,6 +91,18 @@ def cases_of(kind: str, small: bool) -> Iterator[tuple[str, Callable[[], dict[st
         from faults_fire import fire_cases
 
         return fire_cases(small)
+    if kind == "hostile":
+        from faults_hostile import hostile_cases
+
+        return hostile_cases(small)
+    if kind == "errnos":
+        from faults_errnos import errno_cases
+
+        return errno_cases(small)
+    if kind == "environments":
+        from faults_environments import environment_cases
+
+        return environment_cases(small)
     from faults_compact import compact_cases
 
     return compact_cases(small)

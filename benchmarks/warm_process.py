@@ -22,7 +22,8 @@ class WarmProcess:
         import_all()
         self._pid = os.fork()
         if self._pid == 0:
-            os._exit(_run(command, environment, log))
+            os.nice(YIELD)
+            os._exit(run_command(command, environment, log))
 
     def poll(self) -> int | None:
         return self._wait(os.WNOHANG)
@@ -53,9 +54,8 @@ def import_all() -> None:
     import kdcache.trainer.run  # noqa: F401
 
 
-def _run(command: list[str], environment: Mapping[str, str], log: Path) -> int:
-    """In the child. Returns the exit status."""
-    os.nice(YIELD)
+def run_command(command: list[str], environment: Mapping[str, str], log: Path) -> int:
+    """In a forked child. Returns the exit status."""
     with log.open("ab", buffering=0) as out:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)

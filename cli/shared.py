@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from rich_click import RichGroup
 
 from kdcache.cache.errors import BadOption, KdError
-from kdcache.cache.files.system import current_folder, refused, touching, user_path
+from kdcache.cache.files.system import current_folder, out_of_memory, refused, touching, user_path
 from kdcache.cache.processes.stop import Stopped, signals
 from kdcache.cache.record.advice import advised, forget
 from kdcache.cache.spec import MOST_ROWS
@@ -85,6 +85,10 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
             if error.errno in (None, errno.EPIPE):  # a library's own, or a reader that has seen enough
                 raise
             _end(refused(error, ""))
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            _end(refused(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), ""))
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         """Every command takes `--trust`."""

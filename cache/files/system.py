@@ -50,6 +50,11 @@ _WORDS: Mapping[int, tuple[str, str]] = {
     errno.EBUSY: ("another program holds it", "end that program"),
     errno.EINVAL: ("this file system cannot do that", "take another disk"),
 }  # fmt: skip
+# A thread needs memory for its stack; DALI repeats what pthread_create says.
+_NO_MEMORY = (
+    "can't start new thread", "can't allocate memory", "Cannot allocate memory", "std::bad_alloc",
+    "Resource temporarily unavailable",
+)  # fmt: skip
 _IN_TEXT = re.compile(r"\(os error (\d+)\)")  # how libraries in Rust say a number
 
 
@@ -113,6 +118,12 @@ def system_error(error: BaseException) -> OSError | None:
         seen = seen.__cause__ or seen.__context__
     number = _IN_TEXT.search(str(error))
     return OSError(int(number[1]), os.strerror(int(number[1]))) if number else None
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory was refused: Python's own error, or what torch, DALI and threads say of it."""
+    text = str(error)
+    return isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY)
 
 
 def file_of(error: OSError) -> str:

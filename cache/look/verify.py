@@ -62,9 +62,10 @@ def problems(root: Path, seen: Callable[[int], None] = lambda num_bytes: None) -
         path_inside(root, GENERATIONS)
     except OutsideCache as error:
         yield _problem(None, GENERATIONS, error)
-    for number in list_generations(root):
+    numbers = list_generations(root)
+    for number in numbers:
         try:
-            generation = read_generation(root, number)
+            generation = read_generation(root, number, numbers[-1])
         except BadCache as error:
             yield _problem(None, generation_name(number), error)
     yield from _of_claims(root, generation)

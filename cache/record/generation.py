@@ -154,14 +154,15 @@ def list_generations(root: Path) -> list[int]:
     return sorted({int(m[1]) for m in matches if generation_name(int(m[1])) == f"{FOLDER}/{m[0]}"})
 
 
-def read_generation(root: Path, number: int) -> Generation:
+def read_generation(root: Path, number: int, newest: int | None = None) -> Generation:
     """Raises BadCache for one that is missing, changed, or of claims that do not fit together; LostGeneration
-    where a later one is there."""
+    where a later one is there. `newest` is the last number, of a caller who has listed them."""
     path = path_inside(root, generation_name(number))
     try:
         return _read(path, number)
     except BadCache as error:
-        if max(list_generations(root), default=number) > number:
+        last = max(list_generations(root), default=number) if newest is None else newest
+        if last > number:
             raise LostGeneration(error.what, where=error.where, fix=_FIX_EARLIER) from error
         raise
 

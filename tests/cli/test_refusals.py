@@ -196,3 +196,32 @@ def test_a_disk_that_is_too_small_is_told_in_units_that_show_it(
     shutil.rmtree(scene.caches)
     result = build(scene)
     assert in_three_parts(result) and "KiB, the disk has 1.5 KiB free" in result.output
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("can't start new thread"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"),
+    ],
+    ids=["python", "thread", "torch"],
+)
+def test_memory_that_is_refused_is_a_sentence(
+    scene: Scene, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("kdcache.cache.reader.cache.open_cache", fail)
+    result = run("show")
+    assert in_three_parts(result) and result.exit_code == 2
+    assert "the machine has too little memory" in result.output and "ask for less at once" in result.output
+
+
+def test_a_bug_keeps_its_traceback(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("kdcache.cache.reader.cache.open_cache", fail)
+    assert isinstance(run("show").exception, RuntimeError)

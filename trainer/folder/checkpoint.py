@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 
 from kdcache.cache.errors import BadWeights, Refused
+from kdcache.cache.files.regular import open_regular
 from kdcache.cache.files.system import GONE, touching
 from kdcache.cache.networks.weights_file import DAMAGE, read_tensors
 from kdcache.cache.trust import current_command, typed_option
@@ -147,7 +148,10 @@ def _read_digests(folder: Path) -> dict[str, str]:
 
 
 def _check_digest(path: Path, stored: str) -> None:
-    actual = _sha256(path) if path.is_file() else "no file"
+    try:
+        actual = _sha256(path) if path.is_file() else "no file"
+    except ValueError as error:  # of a terabyte of holes no digest is taken
+        raise _damaged(path, f"cannot be read: {error}") from error
     if actual != stored:
         raise _damaged(path, f"has another digest (stored {stored[:12]}..., found {actual[:12]}...)")
 
@@ -178,5 +182,5 @@ def _damaged(path: Path, why: str) -> BadWeights:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

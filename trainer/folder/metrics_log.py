@@ -17,7 +17,7 @@ from kdcache.cache.errors import BadCache
 from kdcache.cache.files.plain_json import parse_json
 from kdcache.cache.files.regular import read_regular
 from kdcache.cache.files.system import touching
-from kdcache.cache.visible import shell_word
+from kdcache.cache.visible import shell_line, shell_word
 from kdcache.trainer.folder.atomic_file import RUN_AGAIN, write_bytes
 
 METRICS_NAME = "metrics.jsonl"
@@ -35,16 +35,24 @@ class MetricsLog:
     def __init__(self, run_dir: Path, *, keep_until: int) -> None:
         """Opens the log and drops what a killed run wrote after step `keep_until`, its last checkpoint.
 
-        `notes` says so where a line was cut. Raises BadMetrics for a line that was changed.
+        `notes` says so where a line was cut, and where lines of steps before it are not there or not in
+        order. Raises BadMetrics for a line that was changed, and for what is no file of lines.
         """
         self.path = run_dir / METRICS_NAME
         self.notes: tuple[str, ...] = ()
-        if self.path.is_file():
+        steps, torn = [], False
+        if os.path.lexists(self.path):  # a pipe too: to open it for more lines would wait for a reader
             lines, torn = _lines(self.path)
-            kept = [line for number, line in enumerate(lines, 1) if self._step(number, line) <= keep_until]
+            steps = [self._step(number, line) for number, line in enumerate(lines, 1)]
+            kept = [line for step, line in zip(steps, lines, strict=True) if step <= keep_until]
             write_bytes(self.path, b"".join(line + b"\n" for line in kept))
-            if torn:
-                self.notes = (f"the last line of {METRICS_NAME} was cut short by a kill, and is left out",)
+        if torn:
+            self.notes = (f"the last line of {METRICS_NAME} was cut short by a kill, and is left out",)
+        elif max(steps, default=0) < keep_until:
+            lost = f"the last step of {METRICS_NAME} is {max(steps, default=0)}"
+            self.notes = (f"{lost}, the checkpoint's is {keep_until}: figures between them are lost",)
+        elif steps != sorted(steps):
+            self.notes = (f"the steps of {METRICS_NAME} are not in order: some figures are there twice",)
         with self._touching():
             self._file = self.path.open("a")
 
@@ -88,8 +96,16 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
 
 def _lines(path: Path) -> tuple[Sequence[bytes], bool]:
     """The lines that were written to their end, and whether one more was begun."""
-    with touching(f"'{path.name}' cannot be read", path):
-        content = read_regular(path, METRICS_BYTES)
+    try:
+        with touching(f"'{path.name}' cannot be read", path):
+            content = read_regular(path, METRICS_BYTES)
+    except ValueError as error:
+        aside = shell_line(["mv", str(path), f"{path}.aside"])
+        raise BadMetrics(
+            f"the run's figures cannot be read: {error}",
+            where=str(path),
+            fix=f"move them aside, the run itself needs them not: {aside}",
+        ) from error
     *whole, last = content.split(b"\n")
     return whole, bool(last)
 

@@ -278,3 +278,26 @@ def test_an_honest_cache_is_read_as_before(tmp_path: Path) -> None:
         cache = open_cache(root)
         assert [cache.key(index) for index in cache.living.tolist()] == [key for keys in KEYS for key in keys]
         assert np.array_equal(cache.parts("stage4", 4, 1)["values"], np.full((2, 2, 3), 41, np.uint8))
+
+
+def test_damaged_generations_are_listed_once_however_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each one asked for the newest: of five thousand empty files verify did not end."""
+    from kdcache.cache.look import verify
+    from kdcache.cache.record import generation
+
+    write_cache(tmp_path)
+    for number in range(2, 30):
+        (tmp_path / generation_name(number)).touch()
+    asked: list[Path] = []
+    listed = generation.list_generations
+
+    def counted(root: Path) -> list[int]:
+        asked.append(root)
+        return listed(root)
+
+    monkeypatch.setattr(generation, "list_generations", counted)
+    monkeypatch.setattr(verify, "list_generations", counted)
+    named = [problem.where for problem in verify.problems(tmp_path) if problem.where.startswith("generations")]
+    assert named == [generation_name(number) for number in range(2, 30)] and len(asked) == 1

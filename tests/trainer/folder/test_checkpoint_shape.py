@@ -1,6 +1,7 @@
 """A checkpoint of another shape than a run's is refused in three parts, whatever its digests say."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,3 +77,13 @@ def test_a_state_of_another_network_names_the_checkpoint(tmp_path: Path) -> None
 def test_an_error_in_three_parts_stays_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(BadWeights, match="^other"), fitting(tmp_path):
         raise BadWeights("other", where="there", fix="that")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["distiller.pt", "progress.json"])
+def test_no_digest_is_taken_of_a_terabyte_of_holes(tmp_path: Path, name: str) -> None:
+    path = saved(tmp_path) / name
+    os.truncate(path, 1 << 40)
+    with pytest.raises(BadWeights, match=f"'{name}' cannot be read: of its 1099511627776 bytes") as caught:
+        load_latest(tmp_path)
+    assert caught.value.where == str(path) and "--resume again" in caught.value.fix

@@ -1,8 +1,10 @@
 """The lines of a run's figures: appended, and after a kill those beyond the checkpoint are gone."""
 
 import json
+import os
 import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,54 @@ def test_lines_of_before_there_were_checks_are_read_and_kept(tmp_path: Path) -> 
     log.close()
     assert steps(tmp_path) == [1, 1, 2]
     assert read_metrics(tmp_path)[1] == {"step": 1, "miou": 0.25, "num_images": 2}
+
+
+@pytest.mark.parametrize(("written", "said"), [((), "is 0, the checkpoint's is 3"), ((1,), "is 1, the")])
+def test_figures_that_are_lost_are_said_when_a_run_goes_on(
+    tmp_path: Path, written: tuple[int, ...], said: str
+) -> None:
+    log = MetricsLog(tmp_path, keep_until=0)
+    for step in written:
+        log.write(step, {})
+    log.close()
+    if not written:
+        (tmp_path / "metrics.jsonl").unlink()
+    log = MetricsLog(tmp_path, keep_until=3)
+    log.close()
+    assert len(log.notes) == 1 and said in log.notes[0] and "figures between them are lost" in log.notes[0]
+
+
+def test_figures_that_are_there_twice_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(tmp_path, keep_until=0)
+    for step in (1, 1, 2):
+        log.write(step, {})
+    log.close()
+    log = MetricsLog(tmp_path, keep_until=2)
+    log.close()
+    assert log.notes == ()
+    path.write_bytes(path.read_bytes() * 2)
+    log = MetricsLog(tmp_path, keep_until=2)
+    log.close()
+    assert log.notes == ("the steps of metrics.jsonl are not in order: some figures are there twice",)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (os.mkfifo, "it is no regular file"),
+        (Path.mkdir, "it is no regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is no regular file"),
+        (lambda path: (path.touch(), os.truncate(path, 1 << 40)), "it has 1099511627776 bytes"),
+    ],
+)
+def test_what_is_no_file_of_lines_is_refused_and_can_be_moved_aside(
+    tmp_path: Path, make: Callable[[Path], object], said: str
+) -> None:
+    make(tmp_path / "metrics.jsonl")
+    with pytest.raises(KdError, match=f"the run's figures cannot be read: {said}") as error:
+        MetricsLog(tmp_path, keep_until=0)
+    assert error.value.where == str(tmp_path / "metrics.jsonl")
+    subprocess.run(shlex.split(error.value.fix.rpartition(": ")[2]), check=True)
+    MetricsLog(tmp_path, keep_until=0).close()
