@@ -1,6 +1,5 @@
-"""Files of a run, signals and ranks: each change would take another value for what was written,
-     lose steps that
-were made, or let a rank wait for one that is gone."""
+"""Files of a run, signals and ranks: each change would take another value for what was written, lose steps
+that were made, or let a rank wait for one that is gone."""
 
 FLIPS = "tests/trainer/folder/test_flips.py"
 LOG = "tests/trainer/folder/test_metrics_log.py"

@@ -32,6 +32,17 @@ def test_the_size_is_that_which_is_decoded(way: str, mode: str, size: tuple[int,
     assert picture_size(memoryview(content)) == size
 
 
+@pytest.mark.parametrize("marker", [0xC4, 0xC8, 0xCC])
+def test_tables_before_the_frame_are_not_the_frame(marker: int) -> None:
+    """Huffman tables, extensions and arithmetic conditioning are marked as frames are, and may come first."""
+    content = encoded(5, 6, "jpeg")
+    segment = content[content.index(b"\xff\xc4") :]
+    table = segment[: 2 + int.from_bytes(segment[2:4])]
+    assert picture_size(content[:2] + bytes([0xFF, marker]) + table[2:] + content[2:]) == (5, 6)
+    with Image.open(io.BytesIO(content[:2] + table + content[2:])) as tables_first:
+        assert tables_first.convert("RGB").getpixel((0, 0)) == (0, 0, 0) and tables_first.size == (6, 5)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_header_that_is_cut_gives_no_size_and_no_error(way: str) -> None:
     content = encoded(5, 6, way)

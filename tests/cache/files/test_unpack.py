@@ -51,6 +51,13 @@ def test_a_shape_beyond_the_bytes_that_are_there_takes_no_memory(tmp_path: Path,
         npz_arrays(path, ["x"])
 
 
+@pytest.mark.parametrize("shape", ["(4294967296, 4294967296)", "(9223372036854775808, 2)"])
+def test_a_size_that_is_0_modulo_2_to_the_64_is_not_taken_for_none(tmp_path: Path, shape: str) -> None:
+    path = member(tmp_path / "file.npz", header(shape))
+    with pytest.raises(ValueError, match="claims 18446744073709551616 bytes .* and 0 bytes are there"):
+        npz_arrays(path, ["x"])
+
+
 def test_objects_are_refused(tmp_path: Path) -> None:
     path = member(tmp_path / "file.npz", header("(1,)", "'|O'") + bytes(8))
     with pytest.raises(ValueError, match="claims objects"):
