@@ -1,7 +1,8 @@
 """Environments of faults.py: where a command finds itself, and what it does there and afterwards.
 
-A command in a bad place ends in three parts or does what it does elsewhere; in the usual place the same command
-then ends with the same bytes. What this machine does not allow (mounts, another user) counts as 'not possible here'.
+A command in a bad place ends in three parts or does what it does elsewhere; in the usual place the same
+command then ends with the same bytes. What this machine does not allow (mounts, capabilities) counts as
+'not possible here'.
 """
 
 import ctypes
