@@ -19,7 +19,7 @@ from faults_home import FORMATS, Home, Ran, before_of, honest, made_home
 from refusals import CODES, Refusing
 
 JOBS = ("build", "nothing", "grow", "verify", "show", "train", "resume", "eval")
-SMALL = 45
+SMALL = 30
 LOOKING = ("show", "verify", "eval")
 
 
