@@ -1,7 +1,8 @@
 """Environments of faults.py: where a command finds itself, and what it does there and afterwards.
 
-A command in a bad place ends in three parts or does what it does elsewhere; in the usual place the same command
-then ends with the same bytes. What this machine does not allow (mounts, another user) counts as 'not possible here'.
+A command in a bad place ends in three parts or does what it does elsewhere; in the usual place the same
+command then ends with the same bytes. What this machine does not allow (mounts, capabilities) counts as
+'not possible here'.
 """
 
 import ctypes
@@ -15,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from faults_errnos import JOBS, judged, reference
+from faults_errnos import JOBS, LOOKING, judged, reference
 from faults_home import BUILD, FORMATS, SUPPORT, TRAIN, Home, before_of, child, made_home
 from warm_process import run_command
 
@@ -174,7 +175,11 @@ def placed(
     ran = home.run(job, before, environment=values)
     for path in (home.root, *home.root.rglob("*")):
         path.chmod(0o755)
-    return {"not possible here": 1} if ran.status == IMPOSSIBLE else judged(home, job, ran)
+    if ran.status == IMPOSSIBLE:
+        return {"not possible here": 1}
+    if "COLUMNS" in values and job in LOOKING and ran.outcome == "done":
+        return {"no harm": 1}  # tables are broken at other places
+    return judged(home, job, ran)
 
 
 # ---- a disk that fills ------------------------------------------------------------------------------------

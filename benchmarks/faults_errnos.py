@@ -1,8 +1,8 @@
 """Error numbers of faults.py: every call of the store and of the run folder fails once, or from then on.
 
-A command that is refused a call ends in three parts or does no harm, never advises a repair, and when the fault is
-gone the same command ends with the same bytes. What `show`, `verify` and `eval` print under a fault they print
-without one, or refuse.
+A command that is refused a call ends in three parts or does no harm, never advises a repair, and when the
+fault is gone the same command ends with the same bytes. What `show`, `verify` and `eval` print under a fault
+they print without one, or refuse.
 """
 
 import errno
@@ -19,7 +19,7 @@ from faults_home import FORMATS, Home, Ran, before_of, honest, made_home
 from refusals import CODES, Refusing
 
 JOBS = ("build", "nothing", "grow", "verify", "show", "train", "resume", "eval")
-SMALL = 45
+SMALL = 30
 LOOKING = ("show", "verify", "eval")
 
 

@@ -27,8 +27,8 @@ FORMATS = ("zarr", "webdataset")
 SUPPORT = Path(__file__).resolve().parents[1] / "tests" / "support"
 LIMIT_S = 40.0
 BUILD = (
-    "kdcache build --teacher tiny_teacher:make --data {data} --views crops:2 --crop 32 --tap stage4 --tap logits "
-    f"--shard-rows {SHARD} --batch-size 4 --device cpu --threads 1 --format"
+    "kdcache build --teacher tiny_teacher:make --data {data} --views crops:2 --crop 32 --tap stage4 "
+    f"--tap logits --shard-rows {SHARD} --batch-size 4 --device cpu --threads 1 --format"
 )
 TRAIN = (
     "kdtrain --loss mgd --student tiny_teacher:make --batch-size 4 --save-every 1 --device cpu --threads 1 "
@@ -112,18 +112,17 @@ class Home:
 
     def words(self, name: str) -> list[str]:
         """A command by its short name."""
-        if name in ("build", "nothing", "grow"):
-            line = f"{BUILD.format(data=f'folder:{self.root}/data')} {self.target_format}"
-        else:
-            line = {
-                "show": "kdcache show",
-                "verify": "kdcache verify",
-                "taps": "kdcache taps --teacher r",
-                "first run": f"{TRAIN} r",
-                "train": f"{TRAIN} s",
-                "resume": f"{TRAIN} r --resume",
-                "eval": "kdtrain eval r --device cpu",
-            }[name]
+        build = f"{BUILD.format(data=f'folder:{self.root}/data')} {self.target_format}"
+        line = {
+            **dict.fromkeys(("build", "nothing", "grow"), build),
+            "show": "kdcache show",
+            "verify": "kdcache verify",
+            "taps": "kdcache taps --teacher r",
+            "first run": f"{TRAIN} r",
+            "train": f"{TRAIN} s",
+            "resume": f"{TRAIN} r --resume",
+            "eval": "kdtrain eval r --device cpu",
+        }[name]
         return line.split(" ")
 
     def run(
@@ -135,8 +134,8 @@ class Home:
         environment: Mapping[str, str | None] | None = None,
         more: tuple[str, ...] = (),
     ) -> Ran:
-        """A command in a child that first calls `before` and in the end `after`; variables of `environment` that are None are
-        unset. 'rows' reads every row and prints a digest of all."""
+        """A command in a child that first calls `before` and in the end `after`; variables of `environment`
+        that are None are unset. 'rows' reads every row and prints a digest of each."""
         values = os.environ | {"KDCACHE_HOME": str(self.root), "PYTHONPATH": str(SUPPORT), "COLUMNS": "200"}
         changed = values | dict(environment or {})
         shown = {key: value for key, value in changed.items() if value is not None}

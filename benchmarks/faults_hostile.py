@@ -1,8 +1,8 @@
-"""Hostile files of faults.py: each variant lies before the commands that read it, in a child that is measured.
+"""Hostile files of faults.py: each variant lies before the commands that read it, in a measured child.
 
-'refused' in three parts, 'reported' by verify, 'harmless' where the command makes what it makes of honest files,
-'silent' where it makes something else; 'memory' and 'slow' count children beyond what an honest one takes by
-more than the bounds, 'hang' and 'died' those that did not end by themselves.
+'refused' in three parts, 'reported' by verify, 'harmless' where the command makes what it makes of honest
+files, 'silent' where it makes something else; 'memory' and 'slow' count children beyond what an honest one
+takes by more than the bounds, 'hang' and 'died' those that did not end by themselves.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,7 +1,7 @@
 """The hostile variants of faults.py by name: what a stranger may put in place of a file of a cache or a run.
 
-FORMS are done to every kind of file; CLAIMS are contents that fit their seals and digests, as whoever can write
-a file can write its digest, and that claim what cannot be.
+FORMS are done to every kind of file; CLAIMS are contents that fit their seals and digests, as whoever can
+write a file can write its digest, and that claim what cannot be.
 """
 
 import json

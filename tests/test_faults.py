@@ -1,5 +1,5 @@
 """A minute of benchmarks/faults.py with its fixed seed: crash points, flips, kills, a reader under fire,
-copies."""
+copies, hostile files, error numbers, environments."""
 
 import json
 import subprocess
@@ -20,6 +20,9 @@ SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "faults.py"
         ("kills", "kills of build", 3),
         ("fire", "rows", 100),
         ("compact", "rounds", 8),
+        ("hostile", "refused", 25),
+        ("errnos", "refused", 20),
+        ("environments", "no harm", 5),
     ],
 )
 def test_nothing_is_silent_and_nothing_is_a_traceback(
