@@ -12,7 +12,7 @@ SOURCES, SHAPE = "tests/cache/sources/test_sources_bounds.py", "tests/trainer/fo
 MUTANTS = [
     # ---- files
     ("a pipe is opened", "open_regular", "if not stat.S_ISREG(status.st_mode):", "if False:", REGULAR),
-    ("a file of holes is read to its end", "regular.py:_check", "there * MOSTLY <", "there * 0 >", REGULAR),
+    ("a file of holes is read to its end", "check_opened", "there * MOSTLY <", "there * 0 >", REGULAR),
     ("depth of values is not looked at", "parse_json", "check_depth(plain, max_depth)", "pass", JSON),
     ("brackets in texts count as depth", "_TOKEN", r'"(?:[^"\\]|\\.)*+"|', "", JSON),
     (

@@ -10,6 +10,7 @@ import numpy as np
 MAX_PIXELS = 178_956_970
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
+_PNG_START = _PNG[:4]  # tells it from any other format
 _ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _DATA, _END = 0xDA, 0xD9
@@ -32,6 +33,12 @@ def picture_size(encoded: bytes | memoryview | np.ndarray) -> tuple[int, int] | 
         whole = len(head) == 24 and head[12:16] == b"IHDR"
         return (int.from_bytes(head[20:24]), int.from_bytes(head[16:20])) if whole else None
     return _jpeg_size(content) if head.startswith(_JPEG) else None
+
+
+def is_png(encoded: bytes | memoryview | np.ndarray) -> bool:
+    """Whether these bytes begin as a PNG does: then no decoder takes them for another format."""
+    content = memoryview(encoded) if isinstance(encoded, bytes) else encoded
+    return bytes(content[: len(_PNG_START)]) == _PNG_START
 
 
 def check_picture_size(encoded: bytes | memoryview | np.ndarray) -> tuple[int, int] | None:

@@ -30,7 +30,7 @@ def open_regular(path: Path, max_bytes: int | None = None, *, follow: bool = Tru
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
         descriptor = os.open(path, flags)
     try:
-        _check(descriptor, max_bytes)
+        check_opened(descriptor, max_bytes)
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -53,7 +53,8 @@ def read_text(path: Path, max_bytes: int = TEXT_BYTES) -> str:
     return read_regular(path, max_bytes).decode("utf-8-sig")
 
 
-def _check(descriptor: int, max_bytes: int | None) -> None:
+def check_opened(descriptor: int, max_bytes: int | None = None) -> None:
+    """Raises ValueError for an open file that is not regular, larger than `max_bytes`, or mostly holes."""
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(NOT_REGULAR)

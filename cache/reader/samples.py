@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kdcache.cache.errors import BadCache, BadOption, KdError, nearest
+from kdcache.cache.files.picture import is_png
 from kdcache.cache.reader.kept import make_room
 from kdcache.cache.record.copied import finishing_line, is_unfinished_copy
 from kdcache.cache.record.generation import Generation, newest_generation, read_generation
@@ -133,7 +134,11 @@ class StoredSamples:
             return self._truths[index]
         self._check_object(tar_name(index // self.shard_samples))
         try:
-            truth = self._truth.parse(block.label(row).data)
+            encoded = block.label(row)
+            if self._truth.rides and not is_png(encoded.data):  # a decoder would take it as it comes
+                raise ValueError("it is no PNG")
+            truth = self._truth.parse(encoded.data)
+            self._truth.check_classes(truth, len(self.manifest.class_names))
         except ValueError as error:
             if isinstance(error, KdError):
                 raise
@@ -206,7 +211,7 @@ class StoredSamples:
             )
         try:
             if len(samples):
-                self._truth.check_columns(samples.columns, samples.valid)
+                self._truth.check_columns(samples.columns, samples.valid, len(self.manifest.class_names))
         except ValueError as error:
             name = index_name(block)
             raise bad_object(f"'{name}' cannot be read: {error}", self.store.where(name)) from error

@@ -24,6 +24,7 @@ from stat import S_ISREG
 import numpy as np
 
 from kdcache.cache.errors import BadCache
+from kdcache.cache.files.regular import check_opened
 from kdcache.cache.files.system import GONE, READ_ONLY, file_of, refused, touching
 from kdcache.cache.fingerprint import RunningDigest, digest_bytes
 from kdcache.cache.stores.contract import REPAIR, Buffer, bad_object
@@ -97,7 +98,7 @@ class LocalStore:
 
     def open_map(self, name: str) -> np.ndarray:
         """The whole file as a read-only uint8 array over a memory map. Raises BadCache when it is missing,
-        Refused where it cannot be reached: nobody has seen damage then."""
+        or mostly holes, Refused where it cannot be reached: nobody has seen damage then."""
         path = self.path(name)
         try:
             stat = path.stat()
@@ -111,11 +112,14 @@ class LocalStore:
                 raise bad_object(f"'{name}' is no regular file", str(path))
             with path.open("rb") as file:
                 stat = os.fstat(file.fileno())
+                check_opened(file.fileno())
                 bytes_map = map_file(file.fileno(), stat.st_size)
         except GONE as error:
             raise bad_object(f"'{name}' is missing", str(path)) from error
         except OSError as error:
             raise refused(error, f"'{name}' cannot be read", path) from error
+        except ValueError as error:
+            raise bad_object(f"'{name}' cannot be mapped: {error}", str(path)) from error
         self._maps[name] = ((stat.st_ino, stat.st_size), bytes_map)
         if len(self._maps) > MAX_MAPS:
             self._maps.popitem(last=False)

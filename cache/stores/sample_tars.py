@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kdcache.cache.errors import LEAVE_OUT, BadCache, BadSample
-from kdcache.cache.files.picture import MAX_PIXELS, picture_size
+from kdcache.cache.files.picture import MAX_PIXELS, is_png, picture_size
 from kdcache.cache.files.plain_json import parse_json
 from kdcache.cache.stores.columns import SUFFIX, column, pack_columns, read_columns, text_column
 from kdcache.cache.stores.contract import Buffer, Store, bad_object
@@ -146,8 +146,13 @@ class SampleBlock:
 
     def image(self, row: int) -> np.ndarray:
         """The encoded image at place `row` of the block, 1-D uint8. Raises BadSample when marked invalid,
-        BadCache where it claims another size than the index says."""
-        return self._picture(self._span(self._images, row), row, "image")
+        BadCache where it claims another size than the index says, or none that could be compared."""
+        encoded = self._picture(self._span(self._images, row), row, "image")
+        if picture_size(encoded.data) is None and not is_png(encoded.data):
+            head = bytes(encoded[:8]).hex(" ") or "nothing"
+            what = f"the image of '{self.keys[row]}' is neither JPEG nor PNG, or cut short: it starts with {head}"
+            raise bad_object(what, self.where)
+        return encoded
 
     def label(self, row: int) -> np.ndarray:
         """The label as it lies in the tar, 1-D uint8. Raises as `image`."""

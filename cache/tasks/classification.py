@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kdcache.cache.spec import RecipeRules
-from kdcache.cache.tasks.contract import Mixed, NetworkRules, RowTruth, TaskKind, Truth, share_lines
+from kdcache.cache.tasks.contract import (
+    Mixed,
+    NetworkRules,
+    RowTruth,
+    TaskKind,
+    Truth,
+    check_ids,
+    share_lines,
+)
 from kdcache.cache.tasks.panels import text_panel
 
 if TYPE_CHECKING:
@@ -36,9 +44,10 @@ class ImageClass(Truth):
     def from_columns(self, columns: Mapping[str, np.ndarray], row: int) -> np.ndarray:
         return columns[_COLUMN][row : row + 1]
 
-    def check_columns(self, columns: Mapping[str, np.ndarray], valid: np.ndarray) -> None:
+    def check_columns(self, columns: Mapping[str, np.ndarray], valid: np.ndarray, num_classes: int) -> None:
         if ((columns[_COLUMN] >= 0) != valid).any():
             raise ValueError("a valid sample without a class")
+        check_ids(columns[_COLUMN], num_classes)
 
     def collate(self, rows: Sequence[RowTruth], maps_BHW: "Tensor | None") -> "tuple[Tensor, Mixed | None]":
         """(B,) int64. Of a mixed row the class of the larger share comes first: where the partner fills more

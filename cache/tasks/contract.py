@@ -67,9 +67,13 @@ class Truth(ABC):
         del columns, row
         return None
 
-    def check_columns(self, columns: Mapping[str, np.ndarray], valid: np.ndarray) -> None:
+    def check_columns(self, columns: Mapping[str, np.ndarray], valid: np.ndarray, num_classes: int) -> None:
         """Raises ValueError where the columns of a block cannot be true of its valid samples."""
-        del columns, valid
+        del columns, valid, num_classes
+
+    def check_classes(self, value: np.ndarray, num_classes: int) -> None:
+        """Raises ValueError where what `parse` gave names a class that the data do not have."""
+        del value, num_classes
 
     def moved(
         self, value: np.ndarray, geometry: Geometry, effects: Sequence[Op], size: tuple[int, int]
@@ -165,6 +169,13 @@ class TaskKind:
                 where=where,
                 fix=f"use --crop {near}",
             )
+
+
+def check_ids(ids: np.ndarray, num_classes: int) -> None:
+    """Raises ValueError for a class that the data do not have; what is below 0 names none."""
+    highest = int(ids.max(initial=-1))
+    if highest >= num_classes:
+        raise ValueError(f"class {highest}, the data have 0..{num_classes - 1}")
 
 
 def share_lines(row: RowTruth, own: Any, other: Any) -> list[str]:

@@ -27,6 +27,7 @@ from kdcache.cache.tasks.contract import (
     RowTruth,
     TaskKind,
     Truth,
+    check_ids,
 )
 from kdcache.cache.tasks.panels import draw_boxes
 from kdcache.cache.tasks.table import load
@@ -101,9 +102,13 @@ class Objects(Truth):
         objects_M8 = self.parse(encoded)
         return {_COLUMN: int((usable(objects_M8[:, :4], size) & (objects_M8[:, CROWD] == 0)).sum())}
 
-    def check_columns(self, columns: Mapping[str, np.ndarray], valid: np.ndarray) -> None:
+    def check_columns(self, columns: Mapping[str, np.ndarray], valid: np.ndarray, num_classes: int) -> None:
+        del num_classes
         if (columns[_COLUMN] < 0).any() or columns[_COLUMN][~valid].any():
             raise ValueError("fewer than no objects, or objects of a sample that cannot be used")
+
+    def check_classes(self, value: np.ndarray, num_classes: int) -> None:
+        check_ids(value[:, CLASS], num_classes)
 
     def moved(
         self, value: np.ndarray, geometry: Geometry, effects: Sequence[Op], size: tuple[int, int]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kdcache.cache.views.view import Geometry, Op, Row, View
+from kdcache.cache.views.view import Geometry, Op, Row, View, bad_operation
 
 NOBODY = -1  # partner of a row that is not mixed
 MAX_RESIZED = 1 << 24  # pixels a side of the image of which a crop shows a part
@@ -34,8 +34,12 @@ class BlockViews(NamedTuple):
         return None if partner == NOBODY else partner
 
     def row(self, place: int) -> Row:
-        """The sample at one place of the block, nobody mixed in yet. Raises BadCache for unknown effects."""
-        return Row(self.first + place, self.number, self.geometry_of(place), self._effects_of(place))
+        """The sample at one place of the block, nobody mixed in yet. Raises BadCache for unknown effects,
+        and for a quarter turn of what is not square: its pixels would have another shape."""
+        geometry, effects = self.geometry_of(place), self._effects_of(place)
+        if geometry.crop_h != geometry.crop_w and any(op[0] == "turn" and int(op[1]) % 2 for op in effects):
+            raise bad_operation(f"a quarter turn of {geometry.crop_h}x{geometry.crop_w} pixels")
+        return Row(self.first + place, self.number, geometry, effects)
 
     def _effects_of(self, place: int) -> tuple[Op, ...]:
         text = self.effects[place] if self.effects else ""

@@ -197,8 +197,13 @@ def _bad(what: str, view: View) -> BadOption:
 
 
 def _torn(plain: object) -> BadCache:
+    return bad_operation(repr(plain))
+
+
+def bad_operation(said: str) -> BadCache:
+    """The error for an operation of a stored view that cannot be executed."""
     return BadCache(
-        f"{plain!r} is no view operation that this kdcache knows",
+        f"{said} is no view operation that this kdcache knows",
         where="views of a stored shard",
         fix="install a newer kdcache, or re-make the shard with 'kdcache build --repair'",
     )

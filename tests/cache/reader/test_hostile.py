@@ -126,7 +126,7 @@ CASES: dict[str, tuple[Harm, str]] = {
     ),
     "a record that is a pipe": (instead(RECORD, os.mkfifo), "no regular file"),
     "a record of a terabyte": (sparse(RECORD), "at most 33554432 are read"),
-    "an index of a terabyte": (sparse(index_name(0)), "read for 3 rows"),
+    "an index of a terabyte": (sparse(index_name(0)), "the rest are holes"),
     "an index with a header of gigabytes": (long_header, "read for 3 rows"),
     "an index that is a pipe": (instead(index_name(0), os.mkfifo), "no regular file"),
 }
@@ -159,6 +159,51 @@ def test_a_picture_of_another_size_than_its_index_says_is_never_decoded(
         getattr(open_cache(tmp_path), read)(0)
     assert caught.value.what == f"the {part} of 'a' has 16000x16000 pixels, its index says 8x8"
     assert caught.value.where.endswith("samples/00000.tar") and "--repair" in caught.value.fix
+
+
+@pytest.mark.parametrize("target_format", FORMATS)
+@pytest.mark.timeout(20)
+def test_an_object_of_holes_is_not_read_to_its_end(tmp_path: Path, target_format: str) -> None:
+    write_cache(tmp_path, manifest=small_manifest(target_format=target_format))
+    sparse("samples/00000.tar")(tmp_path)
+    with bounded_memory(), pytest.raises(BadCache) as caught:
+        open_cache(tmp_path).image(0)
+    assert "of its 1099511627776 bytes only" in caught.value.what and "are holes" in caught.value.what
+    assert caught.value.where.endswith("samples/00000.tar") and "--repair" in caught.value.fix
+
+
+STRANGE = {
+    "bmp": b"BM" + bytes(16) + (60000).to_bytes(4, "little") * 2,
+    "tiff": b"II*\0" + bytes(16),
+    "webp": b"RIFF\0\0\0\0WEBPVP8 ",
+    "gif": b"GIF89a\xff\xff\xff\xff",
+    "a jpeg with bytes between its segments": b"\xff\xd8\xff\xe0\0\x02junk\xff\xc0\0\x11\x08\xff\xff\xff\xff",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_an_image_whose_size_nobody_compares_is_never_decoded(tmp_path: Path, kind: str) -> None:
+    cache = HandWritten(tmp_path)
+    cache.add_block([entry("a")._replace(image=STRANGE[kind])])
+    cache.settle()
+    with pytest.raises(BadCache) as caught:
+        open_cache(tmp_path).image(0)
+    head = STRANGE[kind][:8].hex(" ") or "nothing"
+    assert caught.value.what == (
+        f"the image of 'a' is neither JPEG nor PNG, or cut short: it starts with {head}"
+    )
+    assert caught.value.where.endswith("samples/00000.tar") and "--repair" in caught.value.fix
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_a_label_map_that_is_no_png_is_never_decoded(tmp_path: Path, kind: str) -> None:
+    cache = HandWritten(tmp_path)
+    cache.add_block([entry("a")._replace(label=STRANGE[kind])])
+    cache.settle()
+    with pytest.raises(BadCache) as caught:
+        open_cache(tmp_path).truth(0)
+    assert caught.value.what == "the label of 'a' in 'samples/00000.tar' cannot be read: it is no PNG"
 
 
 @pytest.mark.parametrize("size", [(0, 8), (30000, 30000)])
@@ -238,7 +283,8 @@ TAR_CASES: dict[str, tuple[Harm, str]] = {
     "nothing": (lambda root: index_of(root).write_text("{}"), "cannot be read"),
     "a list": (lambda root: index_of(root).write_text("[]"), "cannot be read"),
     "another tap": (rewritten(lambda p: p["offsets"].clear()), "it lacks 'stage4'"),
-    "a terabyte": (lambda root: os.truncate(index_of(root), TERABYTE), "bytes, at most"),
+    "a terabyte": (lambda root: os.truncate(index_of(root), TERABYTE), "the rest are holes"),
+    "a gigabyte": (lambda root: os.truncate(index_of(root), 1 << 30), "bytes, at most"),
 }
 
 

@@ -1,6 +1,7 @@
 """A cache's samples: truths by index, out of columns or out of the tar; which live; columns that cannot be
 true."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,23 @@ from stored_cache import HandWritten, entry, small_manifest, write_cache
 from kdcache.cache.errors import BadCache, BadOption, BadSample
 from kdcache.cache.reader.samples import StoredSamples
 from kdcache.cache.record.generation import BlockEntry
-from kdcache.cache.record.manifest import TapEntry, read_manifest
+from kdcache.cache.record.manifest import Manifest, TapEntry, read_manifest
 from kdcache.cache.record.records import SamplesRecord, read_samples_record, record_bytes, record_name
 from kdcache.cache.record.sealed import seal_of
 from kdcache.cache.spec import Task
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.sample_tars import SampleEntry, bad_entry, tar_name
-from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION, task_of
+from kdcache.cache.tasks.detection import CLASS, encode_objects
+from kdcache.cache.tasks.table import CLASSIFICATION, DETECTION, SEGMENTATION, task_of
 
 SIZE = 2  # samples of a block
+MOST_CLASS = 7
+CLASSES = [f"class {number}" for number in range(MOST_CLASS + 1)]
+
+
+def claimed_manifest(task: Task) -> Manifest:
+    manifest = small_manifest(task, shard_samples=SIZE)
+    return replace(manifest, data=manifest.data | {"class_names": CLASSES})
 
 
 def sample(key: str, task: Task, label: bytes | None) -> SampleEntry:
@@ -31,7 +40,7 @@ def sample(key: str, task: Task, label: bytes | None) -> SampleEntry:
 
 def stored(root: Path, task: Task, *labels: bytes | None, claimed: Task | None = None) -> StoredSamples:
     """Samples of two to a block; None is one that cannot be used, which the generation retires."""
-    cache = HandWritten(root, small_manifest(claimed or task, shard_samples=SIZE))
+    cache = HandWritten(root, claimed_manifest(claimed or task))
     entries = [sample(str(i), task, label) for i, label in enumerate(labels)]
     for first in range(0, len(entries), SIZE):
         cache.add_block(entries[first : first + SIZE])
@@ -50,8 +59,23 @@ def test_classes_are_known_without_a_tar(tmp_path: Path) -> None:
         samples.truth(1)
 
 
+def test_a_class_that_the_data_do_not_have_is_refused_where_it_enters(tmp_path: Path) -> None:
+    samples = stored(tmp_path / "c", CLASSIFICATION, str(MOST_CLASS + 1).encode(), b"1")
+    with pytest.raises(BadCache, match=f"class {MOST_CLASS + 1}, the data have 0..{MOST_CLASS}"):
+        samples.column("classes")
+    objects = np.array([[1, 1, 5, 5, MOST_CLASS + 1, 0, 16, 0], [1, 1, 5, 5, MOST_CLASS, 0, 16, 1]], float)
+    boxes = stored(tmp_path / "d", DETECTION, encode_objects(objects), encode_objects(objects[1:]))
+    with pytest.raises(BadCache) as caught:
+        boxes.truth(0)
+    assert caught.value.what == (
+        f"the label of '0' in 'samples/00000.tar' cannot be read: class {MOST_CLASS + 1}, the data have "
+        f"0..{MOST_CLASS}"
+    )
+    assert boxes.truth(1)[0, CLASS] == MOST_CLASS
+
+
 def test_the_class_of_a_retired_sample_is_no_longer_told(tmp_path: Path) -> None:
-    cache = HandWritten(tmp_path, small_manifest(CLASSIFICATION, shard_samples=SIZE))
+    cache = HandWritten(tmp_path, claimed_manifest(CLASSIFICATION))
     for keys in (("0", "1"), ("2",)):
         cache.add_block([sample(key, CLASSIFICATION, b"5") for key in keys])
     cache.add_lost()

@@ -78,10 +78,10 @@ def test_the_index_counts_boxes_that_training_may_use() -> None:
 
 
 def test_columns_that_cannot_be_true_are_refused() -> None:
-    TRUTH.check_columns({"objects": np.array([3, 0, 0])}, np.array([True, True, False]))
+    TRUTH.check_columns({"objects": np.array([3, 0, 0])}, np.array([True, True, False]), 2)
     for counts in ([3, -1, 0], [3, 0, 1]):
         with pytest.raises(ValueError, match="objects"):
-            TRUTH.check_columns({"objects": np.array(counts)}, np.array([True, True, False]))
+            TRUTH.check_columns({"objects": np.array(counts)}, np.array([True, True, False]), 2)
 
 
 def test_a_view_shows_what_is_no_crowd_with_its_class() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from kdcache.cache.errors import BadCache
 from kdcache.cache.views.block_views import BlockViews, block_views, check_block_views
-from kdcache.cache.views.view import Row, View
+from kdcache.cache.views.view import Geometry, Row, View
 
 CROP = ("crop", -2, 1, 8, 8)
 SIZES = np.full((4, 2), 8)
@@ -80,3 +80,17 @@ def test_effects_of_another_version_or_torn_ones_are_named(text: str) -> None:
     read: Callable[[int], Row] = block.row
     with pytest.raises(BadCache, match="is no view operation that this kdcache knows"):
         read(2)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_quarter_turn_of_what_is_not_square_is_refused(turns: int) -> None:
+    row = Row(0, 0, Geometry(9, 9, 0, 0, 0, 8, 6), (("turn", turns),))
+    views = block_views(0, 0, [row], np.zeros(1, dtype=np.uint64))
+    if turns == 2:  # half a turn keeps the shape
+        assert views.row(0) == row
+        return
+    with pytest.raises(BadCache, match="^a quarter turn of 8x6 pixels is no view operation") as caught:
+        views.row(0)
+    assert "--repair" in caught.value.fix
+    square = row._replace(geometry=Geometry(9, 9, 0, 0, 0, 8, 8))
+    assert block_views(0, 0, [square], np.zeros(1, dtype=np.uint64)).row(0) == square
