@@ -46,7 +46,7 @@ class BatchLayout:
                 f"({self.world} ranks x {self.accumulation} accumulation steps)",
                 where="--batch-size",
                 fix=f"use --batch-size {max(1, self.global_batch // parts) * parts}, "
-                f"or change --accumulation or the number of processes",
+                f"or change --accumulate or the number of processes",
             )
 
     @property
