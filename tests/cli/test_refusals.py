@@ -105,7 +105,10 @@ def test_a_cache_that_is_only_read_shows_verifies_draws_and_has_nothing_to_do(
 
 @pytest.mark.parametrize("words", [("show",), ("verify",), ("peek", "scene01")], ids=lambda words: words[0])
 @pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE], ids=["EIO", "EMFILE"])
-def test_a_file_that_cannot_be_read_is_no_damage(scene: Scene, code: int, words: tuple[str, ...]) -> None:
+def test_a_file_that_cannot_be_read_is_no_damage(
+    scene: Scene, code: int, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where 'peek' puts its picture
     with Refusing(scene.caches) as counted:
         run(*words)
     opened = [number for number, call in enumerate(counted.calls) if call[0] == "open"]
