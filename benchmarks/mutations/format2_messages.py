@@ -9,8 +9,8 @@ MUTANTS = [
     (
         "a lost generation is to be repaired",
         "read_generation",
-        "max(list_generations(root), default=number) > number",
-        "False",
+        "if last > number:",
+        "if False:",
         f"{RESUMED}::test_a_run_whose_generation_is_lost_is_started_anew_by_the_line_that_is_printed",
     ),
     (

@@ -44,7 +44,7 @@ MUTANTS = [
     ("the figures of the checkpoint's own step are lost", "MetricsLog.__init__", "<= keep_until",
      "< keep_until", LOG),
     ("figures of a killed run stay behind its checkpoint", "MetricsLog.__init__",
-     "if self._step(number, line) <= keep_until", "if True", LOG),
+     "if step <= keep_until", "if True", LOG),
     ("a line that a kill cut in two is kept", "metrics_log.py:_lines", "return whole, bool(last)",
      "return [*whole, last], bool(last)", LOG),
     ("figures wait in memory while a checkpoint stands for them", "MetricsLog.sync",
