@@ -25,7 +25,7 @@ MUTANTS = [
         SEALED,
     ),
     ("a linked file is read", "read_sealed", "follow=False", "follow=True", SEALED),
-    ("a file of any size is read", "regular.py:check_opened", "status.st_size > max_bytes", "False", SEALED),
+    ("a file of any size is read", "check_opened", "status.st_size > max_bytes", "False", SEALED),
     # ---- records
     (
         "a record under another shard's name is read",
