@@ -22,7 +22,7 @@ from kdcache.cache.tasks.contract import TaskKind
 from kdcache.cache.tasks.table import task_names, task_of
 from kdcache.cache.trust import OPTION, consent, current_command, names_in
 from kdcache.cache.views import crop as crop_size
-from kdcache.cli.terminal import AnyEncoding, say_error, visible_usage
+from kdcache.cli.terminal import AnyEncoding, beside_another, say_error, visible_usage
 
 EXIT_KD_ERROR = 2
 # What a command that a signal ends says of what it did, where it knows no more itself.
@@ -98,7 +98,9 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
 
 
 def _end(error: KdError) -> NoReturn:
-    say_error(f"error: {advised(str(error))}")
+    # Options are the same on every rank, and so is what cannot work of them; all else is a rank's own to say.
+    if not (isinstance(error, BadOption) and beside_another()):
+        say_error(f"error: {advised(str(error))}")
     sys.exit(EXIT_KD_ERROR)
 
 

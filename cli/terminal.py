@@ -5,6 +5,7 @@ they are no markup of rich (`[/b]` is a class name like any other), and what a t
 showing it is escaped (cache/visible.py). Styles are arguments here, not words inside a text.
 """
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -147,14 +148,22 @@ class AnyEncoding:
                 stream.reconfigure(errors=errors)
 
 
+def beside_another() -> bool:
+    """Whether another rank on this machine says what is the same on all of them."""
+    return os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0")) != "0"
+
+
 @contextmanager
 def visible_usage() -> Iterator[None]:
-    """What click says of a command line repeats words of it: within this they are visible too."""
+    """What click says of a command line repeats words of it: within this they are visible too, and one rank
+    alone says them."""
     try:
         yield
     except click.exceptions.NoArgsIsHelpError:
         raise
     except click.UsageError as error:
+        if beside_another():
+            raise click.exceptions.Exit(error.exit_code) from error
         raise click.UsageError(visible(error.format_message()), error.ctx) from error
     except click.ClickException as error:
         raise click.ClickException(visible(error.format_message())) from error

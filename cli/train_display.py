@@ -38,9 +38,10 @@ class TrainDisplay:
             self._stepped(event)
         elif isinstance(event, Evaluated):
             best = " (best so far)" if event.best else ""
-            self.terminal.say(
-                f"step {event.step}: {event.split} {metrics_text(event.metrics)}{best}",
+            figures = (
+                f"{event.note}: no figures, never the best" if event.note else metrics_text(event.metrics)
             )
+            self.terminal.say(f"step {event.step}: {event.split} {figures}{best}")
         elif isinstance(event, Saved):
             pass  # a line per checkpoint says nothing that the next --resume does not
         else:

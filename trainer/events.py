@@ -39,6 +39,7 @@ class Evaluated:
     split: str
     metrics: Mapping[str, float]
     best: bool  # the best so far on this split
+    note: str = ""  # why there are no figures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

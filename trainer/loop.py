@@ -46,7 +46,7 @@ from kdcache.trainer.folder.checkpoint_shape import fitting
 from kdcache.trainer.folder.environment import describe_environment, refuse_other_stream, write_environment
 from kdcache.trainer.folder.metrics_log import MetricsLog
 from kdcache.trainer.folder.run_folder import check_free, held
-from kdcache.trainer.judge.metrics import Metrics
+from kdcache.trainer.judge.metrics import Metrics, no_figures_said
 from kdcache.trainer.ranks import (
     quiet_trackers,
     ranks_of,
@@ -254,7 +254,8 @@ class Run:
         counted = {metrics.per_class_key: classes, "num_images": metrics.num_images}
         self._write(step, {"split": "val", **self.last, **counted})
         self.accelerator.log({f"val/{name}": value for name, value in self.last.items()}, step)
-        self.listen(Evaluated(step=step, split="val", metrics=self.last, best=better))
+        note = no_figures_said(metrics, "the student")
+        self.listen(Evaluated(step=step, split="val", metrics=self.last, best=better, note=note))
         return better
 
     def _save(self, step: int, better: bool, *, unjudged: bool = False) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from accelerate import Accelerator
 from torch import nn
 
-from kdcache.cache.errors import BadOption, LostGeneration
+from kdcache.cache.errors import BadOption, LostGeneration, NotFinite
 from kdcache.cache.networks.names import is_library
 from kdcache.cache.networks.resolve import member_names, resolve_teacher
 from kdcache.cache.networks.run import load_run_network
@@ -41,7 +41,7 @@ from kdcache.trainer.folder.run_folder import CONFIG_NAME, check_free
 from kdcache.trainer.judge.alone import judge_alone
 from kdcache.trainer.judge.contract import Judge
 from kdcache.trainer.judge.judge import judge_of
-from kdcache.trainer.judge.metrics import Metrics
+from kdcache.trainer.judge.metrics import Metrics, no_figures_said
 from kdcache.trainer.loop import train
 from kdcache.trainer.ranks import ranks_of
 from kdcache.trainer.steps.contract import RunParts
@@ -174,7 +174,18 @@ def evaluate_run(
         num_threads=threads,
         teacher=asked,
     )
+    _refuse_without_figures(metrics, run_dir)
     return Judged(run_dir, spec, metrics, line, recording.records(metrics, source) if recording else ())
+
+
+def _refuse_without_figures(metrics: Metrics, run_dir: Path) -> None:
+    """Raises NotFinite for a student that answers infinity or NaN."""
+    if said := no_figures_said(metrics, "the student"):
+        raise NotFinite(
+            f"{said}: it has no figures",
+            where=str(run_dir),
+            fix="train it again under another --run: such a student is no network that can be used",
+        )
 
 
 def _recording_judge(source: Source) -> Judge:

@@ -6,6 +6,11 @@ PICTURE, UNPACK, PICKLED = f"{FILES}/test_picture.py", f"{FILES}/test_unpack.py"
 CLAIMS = f"{READER}::test_what_a_cache_merely_claims_takes_no_memory"
 INDEX = f"{READER}::test_an_index_of_targets_is_typed_and_bounded"
 SIZES = f"{READER}::test_a_picture_of_another_size_than_its_index_says_is_never_decoded"
+HOLES = f"{READER}::test_an_object_of_holes_is_not_read_to_its_end"
+FOREIGN = f"{READER}::test_an_image_whose_size_nobody_compares_is_never_decoded"
+FOREIGN_MAP = f"{READER}::test_a_label_map_that_is_no_png_is_never_decoded"
+BEYOND = "tests/cache/reader/test_samples.py"
+TURNS, COPIES = "tests/cache/views/test_block_views.py", "tests/cli/test_compact.py"
 ZSTD, WEIGHTS = "tests/cache/stores/test_zstd_bounds.py", "tests/cache/networks/test_weights_bounds.py"
 SOURCES, SHAPE = "tests/cache/sources/test_sources_bounds.py", "tests/trainer/folder/test_checkpoint_shape.py"
 
@@ -191,4 +196,36 @@ MUTANTS = [
         "file.read(0)",
         SOURCES,
     ),
+    # ---- what a cache says of its samples
+    ("an object of holes is mapped", "LocalStore.open_map", "check_opened(file.fileno())", "pass", HOLES),
+    (
+        "a picture of any format is decoded",
+        "SampleBlock.image",
+        "if picture_size(encoded.data) is None and not is_png(encoded.data):",
+        "if False:",
+        FOREIGN,
+    ),
+    (
+        "a map of any format is decoded",
+        "StoredSamples.truth",
+        "not is_png(encoded.data)",
+        "False",
+        FOREIGN_MAP,
+    ),
+    ("a class is any number", "check_ids", "if highest >= num_classes:", "if False:", BEYOND),
+    (
+        "boxes have any class",
+        "Objects.check_classes",
+        "check_ids(value[:, CLASS], num_classes)",
+        "pass",
+        BEYOND,
+    ),
+    (
+        "what is not square is turned",
+        "BlockViews.row",
+        "if geometry.crop_h != geometry.crop_w and",
+        "if False and",
+        TURNS,
+    ),
+    ("a build goes on with a copy", "standing.py:standing", "    refuse_unfinished_copy(root)\n", "", COPIES),
 ]

@@ -5,6 +5,8 @@ OPTIONS = "tests/cli/test_numbers.py"
 FAULTS = "tests/trainer/test_not_finite.py"
 SPLIT = "tests/trainer/steps/test_split.py"
 FORMS = "tests/trainer/steps/test_generator.py"
+ANSWERS = "tests/trainer/judge/test_not_finite_answers.py"
+ONCE = "tests/cli/test_ranks_say_once.py"
 
 MUTANTS = [
     # ---- bounds
@@ -73,4 +75,32 @@ MUTANTS = [
         "parts == 1",
         SPLIT,
     ),
+    # ---- answers
+    (
+        "answers that are not finite are judged",
+        "judge.py:_figures",
+        "if of_network else metrics",
+        "if False else metrics",
+        ANSWERS,
+    ),
+    ("an image counts once a value", "_not_finite", ".flatten(1).all(1)", ".flatten(1).all()", ANSWERS),
+    (
+        "infinity is an answer",
+        "_not_finite",
+        "answers[tap].isfinite()",
+        "answers[tap].isnan().logical_not()",
+        ANSWERS,
+    ),
+    ("a teacher may answer NaN", "_refuse_teacher", "if not_finite:", "if False:", ANSWERS),
+    (
+        "ranks keep what they saw",
+        "judge.py:judge",
+        "(reduce(table), reduce(bad))",
+        "(reduce(table), bad)",
+        ANSWERS,
+    ),
+    ("a run does not say why there are no figures", "Run._judge", "note=note", 'note=""', ANSWERS),
+    ("NaN is shown as a figure", "metrics.py:shown", "if math.isnan(value):", "if False:", ANSWERS),
+    ("every rank says what all of them say", "cli/shared.py:_end", "and beside_another()", "and False", ONCE),
+    ("every rank says click's refusals", "visible_usage", "if beside_another():", "if False:", ONCE),
 ]

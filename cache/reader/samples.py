@@ -11,7 +11,7 @@ import numpy as np
 from kdcache.cache.errors import BadCache, BadOption, KdError, nearest
 from kdcache.cache.files.picture import is_png
 from kdcache.cache.reader.kept import make_room
-from kdcache.cache.record.copied import finishing_line, is_unfinished_copy
+from kdcache.cache.record.copied import refuse_unfinished_copy
 from kdcache.cache.record.generation import Generation, newest_generation, read_generation
 from kdcache.cache.record.manifest import Manifest, read_manifest
 from kdcache.cache.record.records import read_samples_record
@@ -31,13 +31,8 @@ def open_generation(root: Path, number: int | None = None) -> Generation:
     for a damaged one, and for one that no build has finished."""
     manifest = read_manifest(root)
     generation = newest_generation(root) if number is None else read_generation(root, number)
-    if generation is None and is_unfinished_copy(root):
-        raise BadCache(
-            "this copy of a cache is not finished: nothing in it counts yet",
-            where=str(root),
-            fix=finishing_line(root),
-        )
     if generation is None:
+        refuse_unfinished_copy(root)
         raise BadCache(
             "no build of this cache has finished: nothing in it counts yet",
             where=str(root),

@@ -38,6 +38,16 @@ def is_unfinished_copy(root: Path) -> bool:
     return (root / NOTE).is_file() and not list_generations(root)
 
 
+def refuse_unfinished_copy(root: Path) -> None:
+    """Raises BadCache for a copy that did not end: neither a cache yet, nor what a build has begun."""
+    if is_unfinished_copy(root):
+        raise BadCache(
+            "this copy of a cache is not finished: nothing in it counts yet",
+            where=str(root),
+            fix=finishing_line(root),
+        )
+
+
 def finishing_line(root: Path) -> str:
     """The command that finishes the copy in this folder."""
     note = copy_note(root)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdcache.cache.errors import BadCache, TornManifest
+from kdcache.cache.record.copied import refuse_unfinished_copy
 from kdcache.cache.record.generation import (
     Generation,
     list_generations,
@@ -36,7 +37,9 @@ class Standing(NamedTuple):
 
 
 def standing(root: Path, *, repair: bool = False) -> Standing:
-    """Raises BadCache for a damaged generation, and for a manifest that only `repair` writes anew."""
+    """Raises BadCache for a damaged generation, for a copy that did not end, and for a manifest that only
+    `repair` writes anew."""
+    refuse_unfinished_copy(root)
     generation = sound_generation(root) if repair else newest_generation(root)
     lost = generation is not None and list_generations(root)[-1] != generation.number
     if not (root / FILE_NAME).is_file():

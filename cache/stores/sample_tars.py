@@ -150,10 +150,8 @@ class SampleBlock:
         encoded = self._picture(self._span(self._images, row), row, "image")
         if picture_size(encoded.data) is None and not is_png(encoded.data):
             head = bytes(encoded[:8]).hex(" ") or "nothing"
-            named = f"the image of '{self.keys[row]}'"
-            raise bad_object(
-                f"{named} is neither JPEG nor PNG, or cut short: it starts with {head}", self.where
-            )
+            what = f"the image of '{self.keys[row]}' is neither JPEG nor PNG, or cut short"
+            raise bad_object(f"{what}: it starts with {head}", self.where)
         return encoded
 
     def label(self, row: int) -> np.ndarray:

@@ -101,6 +101,9 @@ def test_a_copy_that_was_killed_is_in_nobodys_way_and_every_command_says_how_it_
     shown, verified = run("show", "small"), run("verify", "small")
     assert shown.exit_code == 2 and f"fix:   {line}" in shown.stderr
     assert verified.exit_code == 0 and f"finish it with: {line}" in verified.output
+    built = run("build", "--cache", "small")
+    assert built.exit_code == 2 and f"fix:   {line}" in built.stderr, "nor is it what a build has begun"
+    assert not list_generations(small)
     assert "kdcache build" not in shown.stderr + verified.output
     assert run("compact", "--out", "small").exit_code == 0, "the same command"
     shutil.rmtree(small)

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from kdcache.cache.errors import BadOption
+from kdcache.cache.errors import BadOption, NotFinite
 from kdcache.trainer import assemble, run
 from kdcache.trainer.config import TrainConfig, write_config
+from kdcache.trainer.judge.metrics import NoFigures
+from kdcache.trainer.judge.segmentation import SegmentationMetrics
 from kdcache.trainer.run import continued, evaluate_run
 
 CLASSES = ("a", "b", "c")
@@ -64,6 +66,21 @@ def test_a_run_is_judged_on_the_split_and_at_the_size_that_it_learned(
     assert (judged["network"], judged["input_size"], judged["teacher"]) == ("network of r", (5, 6), None)
     evaluate_run("r", home=tmp_path, data=None, split="test", exit_number=2)
     assert judged["network"] == "exit 2"
+
+
+def test_a_student_without_figures_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, judged: dict[str, Any]
+) -> None:
+    counted = SegmentationMetrics(0.9, {"a": 0.9}, 0.5, 12, 0.1)
+    monkeypatch.setattr(run, "open_source", source_of(*CLASSES))
+    monkeypatch.setattr(run, "judge_alone", lambda *_, **__: NoFigures(counted, 3))
+    with pytest.raises(NotFinite) as caught:
+        evaluate_run("r", home=tmp_path, data=None, split="test")
+    assert str(caught.value) == (
+        "the student answers infinity or NaN for 3 of 12 images: it has no figures\n"
+        f"  where: {tmp_path / 'runs' / 'r'}\n"
+        "  fix:   train it again under another --run: such a student is no network that can be used"
+    )
 
 
 @pytest.mark.parametrize(

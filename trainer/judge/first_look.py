@@ -13,7 +13,7 @@ from torch import nn
 from kdcache.cache.errors import KdError
 from kdcache.cache.sources.contract import Source
 from kdcache.trainer.judge.judge import judge, judge_of
-from kdcache.trainer.judge.metrics import shown
+from kdcache.trainer.judge.metrics import no_figures_said, shown
 from kdcache.trainer.stream.source_samples import SourceSamples
 
 NOTHING = 5e-4  # a score below it is no better than chance for any number of classes
@@ -52,6 +52,8 @@ def first_look(
         )
     except KdError as error:
         return f"not judged beforehand: {error.what}"
+    if said := no_figures_said(metrics, "the teacher"):
+        return f"{said}: it has nothing to teach"
     if math.isnan(metrics.score):
         return ""
     said = f"{metrics.score_name} {shown(metrics.score_name, metrics.score)} on {len(chosen)} of these images"

@@ -5,7 +5,7 @@ from the headers, pixels from the image pipeline that training uses. Every rank 
 images, none twice.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import accumulate
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kdcache.cache.errors import BadOption
+from kdcache.cache.errors import BadOption, NotFinite
 from kdcache.cache.images.feed import Feed, ImageBatch
 from kdcache.cache.images.pipeline import ImagePipeline
 from kdcache.cache.reader.rows import feed_with_truth
@@ -23,7 +23,7 @@ from kdcache.cache.tasks.contract import Truth
 from kdcache.cache.tasks.table import load, task_of, task_row
 from kdcache.cache.views.view import Row
 from kdcache.trainer.judge.contract import Answers, Ask, Judge, JudgedImage
-from kdcache.trainer.judge.metrics import Metrics
+from kdcache.trainer.judge.metrics import Metrics, NoFigures
 from kdcache.trainer.stream.batch import SampleSource
 from kdcache.trainer.stream.source_samples import as_samples
 
@@ -50,8 +50,9 @@ def judge(
     """Metrics of `network` (a Network with the taps that the judge reads, or a function that answers by tap).
 
     `input_size` is the (height, width) in pixels that the network was made for; a `teacher` is asked about
-    the same pixels. With several ranks `reduce` must sum a tensor over them. Raises BadOption without an
-    image or a reduction, or for a teacher that cannot be asked; BadSample for a truth outside the classes.
+    the same pixels. With several ranks `reduce` must sum a tensor over them. Answers that are not finite give
+    `NoFigures`. Raises BadOption without an image or a reduction, or for a teacher that cannot be asked;
+    NotFinite for one whose answers are not; BadSample for a truth outside the classes.
     """
     counting, truth = judge_of(task, class_names), task_of(task).truth
     counting.meet(network, input_size)
@@ -60,7 +61,7 @@ def judge(
     samples, device = as_samples(source), torch.device(device)
     groups = _groups(counting, samples, batch_size)
     table, own = counting.table(groups[-1].places.stop, device), groups[rank::world]
-    indices = [group.indices for group in own]
+    indices, bad = [group.indices for group in own], torch.zeros(2, dtype=torch.int64, device=device)
     images = judged_images(samples, indices, counting, truth, input_size, device, num_threads)
     autocast = torch.autocast(device.type, dtype=amp, enabled=amp is not None)
     with closing(images), _asking(network, teacher, counting.taps) as ask, autocast:
@@ -68,9 +69,22 @@ def judge(
             answers, teacher_answers = ask(batch.images_BHWC.to(device))
             truth_B = _truth_of(batch, truth, counting, samples).to(device)
             counting.fill(table, group.places, answers, truth_B, teacher_answers)
-    total = table if reduce is None else reduce(table)
-    judged = _judged(samples, groups, counting, input_size)
-    return counting.metrics(total.cpu(), judged, with_teacher=teacher is not None)
+            bad += torch.stack(
+                [_not_finite(one, counting.taps, truth_B) for one in (answers, teacher_answers)]
+            )
+    total, bad = (table, bad) if reduce is None else (reduce(table), reduce(bad))
+    return _figures(counting, total, bad, _judged(samples, groups, counting, input_size), teacher is not None)
+
+
+def _figures(
+    counting: Judge, total: Tensor, bad: Tensor, judged: Iterable[JudgedImage], with_teacher: bool
+) -> Metrics:
+    """Of a full table; `bad` are the images that network and teacher do not answer. Raises NotFinite."""
+    of_network, of_teacher = bad.tolist()
+    _refuse_teacher(of_teacher)
+    counted = total.nan_to_num(0.0, 0.0, 0.0) if of_network else total
+    metrics = counting.metrics(counted.cpu(), judged, with_teacher=with_teacher)
+    return NoFigures(metrics, of_network) if of_network else metrics
 
 
 def judge_of(task: Task, class_names: Sequence[str]) -> Judge:
@@ -201,6 +215,25 @@ def _check_ranks(rank: int, world: int, reduce: Reduce | None) -> None:
 def _check_teacher(counting: Judge, teacher: nn.Module | Ask | None) -> None:
     if teacher is not None and counting.no_teacher:
         raise BadOption(counting.no_teacher, where="--teacher", fix="leave --teacher out")
+
+
+def _not_finite(answers: Answers | None, taps: Sequence[str], truth: Tensor) -> Tensor:
+    """For how many of these images something that a judge reads is infinite or not a number; on the device of
+    their truth, so that nothing waits for it."""
+    bad_B = torch.zeros(len(truth), dtype=torch.bool, device=truth.device)
+    for tap in taps if answers is not None else ():
+        bad_B |= ~answers[tap].isfinite().flatten(1).all(1)  # type: ignore[index]
+    return bad_B.sum()
+
+
+def _refuse_teacher(not_finite: int) -> None:
+    """Raises NotFinite: nobody can agree with such answers."""
+    if not_finite:
+        raise NotFinite(
+            f"the teacher answers infinity or NaN for {not_finite} images",
+            where="--teacher",
+            fix="name another teacher or other --teacher-weights, or leave --teacher out",
+        )
 
 
 def _device_number(device: torch.device) -> int | None:

@@ -1,6 +1,8 @@
 """What a judge answers, for every task: one number to compare by, named figures, figures per class."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 IN_NATS = frozenset({"nll", "teacher_kl"})  # every other figure is a ratio in 0..1
@@ -41,8 +43,53 @@ class Metrics(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class NoFigures:
+    """What stands in place of the figures of a network whose answers are not all finite: no number is one."""
+
+    judged: Metrics  # what was counted all the same; only its names are told
+    not_finite: int  # images for which an answer is infinite or not a number
+
+    @property
+    def score_name(self) -> str:
+        return self.judged.score_name
+
+    @property
+    def score(self) -> float:
+        return math.nan
+
+    @property
+    def per_class(self) -> Mapping[str, float]:
+        return dict.fromkeys(self.judged.per_class, math.nan)
+
+    @property
+    def per_class_key(self) -> str:
+        return self.judged.per_class_key
+
+    @property
+    def per_class_title(self) -> str:
+        return self.judged.per_class_title
+
+    @property
+    def num_images(self) -> int:
+        return self.judged.num_images
+
+    def named(self) -> dict[str, float]:
+        return dict.fromkeys(self.judged.named(), math.nan)
+
+
+def no_figures_said(metrics: Metrics, who: str) -> str:
+    """'the student answers infinity or NaN for 3 of 12 images'; '' where every answer is finite."""
+    if not isinstance(metrics, NoFigures):
+        return ""
+    return f"{who} answers infinity or NaN for {metrics.not_finite} of {metrics.num_images} images"
+
+
 def shown(name: str, value: float) -> str:
-    """'91.20 %' for a ratio, '0.3012 nats' for one in nats; 'best/top1' is read as 'top1'."""
+    """'91.20 %' for a ratio, '0.3012 nats' for one in nats; 'best/top1' is read as 'top1'. What is not a
+    number is no figure."""
+    if math.isnan(value):
+        return "no number"
     bare = name.rpartition("/")[2]
     if bare == "step":
         return f"{value:.0f}"

@@ -107,6 +107,23 @@ def test_a_lost_manifest_is_said_again_by_a_generation(scene: Scene, less: dict[
     assert (report.rows, report.settled) == (0, False) and tree(scene.cache) == files
 
 
+def test_a_folder_in_the_place_of_the_manifest_gives_way_or_is_named(scene: Scene) -> None:
+    files, manifest = tree(scene.cache), scene.cache / "manifest.json"
+    manifest.unlink()
+    manifest.mkdir()
+    build_cache(scene.options())
+    assert tree(scene.cache) == files
+    manifest.unlink()
+    manifest.mkdir()
+    (manifest / "notes").write_text("somebody's")
+    with pytest.raises(BadCache, match="'manifest.json' is a folder that kdcache did not make") as caught:
+        build_cache(scene.options())
+    assert f"mv {manifest} {manifest}.aside" in caught.value.fix
+    manifest.rename(f"{manifest}.aside")
+    build_cache(scene.options())
+    assert tree(scene.cache).items() >= files.items()
+
+
 def test_the_manifest_of_another_cache_is_said_again_by_a_generation(scene: Scene) -> None:
     files = tree(scene.cache)
     reseal(scene.cache / "manifest.json", lambda plain: plain["identity"].update(weights="other"))

@@ -62,7 +62,7 @@ def test_ranks_sum_to_one_rank_and_count_no_image_twice() -> None:
             world=3,
             reduce=lambda counts: shares.append(counts) or counts,
         )
-    total = torch.stack(shares).sum(0)
+    total = torch.stack(shares[::2]).sum(0)  # between them: answers that are not finite
     assert metrics_of(total[:-1].reshape(3, 3), CLASSES, int(total[-1])) == whole
 
 
