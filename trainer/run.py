@@ -150,20 +150,15 @@ def evaluate_run(
 ) -> Judged:
     """Judge an exported student on a split, or exit `exit_number` (from 1) of a student with exits.
 
-    A classifier may be compared with a teacher, a run's name or a network's. Raises KdError for what is not
-    there, for data of other classes, and for records of a task that has none.
+    A classifier may be compared with a teacher, of a run or by name. Raises KdError for what is not there,
+    for data of other classes, and for records of a task that has none.
     """
     MachineOptions(device=device, threads=threads)  # raises for what cannot be
     run_dir = find_run(home, run)
     card = read_run_card(run_dir)
     spec = absolute_spec(data) if data else card.data
     source = open_source(spec, split)
-    if differ := other_classes(card.class_names, source.class_names):
-        raise BadOption(
-            f"'{spec}' has {len(source.class_names)} classes, the run {len(card.class_names)}: {differ}",
-            where=f"--data {spec}",
-            fix=classes_fix(run_dir.name, card, spec),
-        )
+    _refuse_other_classes(card, source, run_dir, spec)
     recording = _recording_judge(source) if with_records else None
     asked, line = _teacher(teacher, teacher_weights, card, home, spec)
     metrics = judge_alone(
@@ -176,6 +171,15 @@ def evaluate_run(
     )
     _refuse_without_figures(metrics, run_dir)
     return Judged(run_dir, spec, metrics, line, recording.records(metrics, source) if recording else ())
+
+
+def _refuse_other_classes(card: RunCard, source: Source, run_dir: Path, spec: str) -> None:
+    if differ := other_classes(card.class_names, source.class_names):
+        raise BadOption(
+            f"'{spec}' has {len(source.class_names)} classes, the run {len(card.class_names)}: {differ}",
+            where=f"--data {spec}",
+            fix=classes_fix(run_dir.name, card, spec),
+        )
 
 
 def _refuse_without_figures(metrics: Metrics, run_dir: Path) -> None:

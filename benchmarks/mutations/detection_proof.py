@@ -60,8 +60,8 @@ MUTANTS = [
     (
         "a rank judges by its own images alone",
         "judge/judge:judge",
-        "table if reduce is None else reduce(table)",
-        "table",
+        "(reduce(table), reduce(bad))",
+        "(table, reduce(bad))",
         JUDGED,
     ),
     ("every rank judges all images", "judge/judge:judge", "groups[rank::world]", "groups", JUDGED),

@@ -23,7 +23,7 @@ MUTANTS = [
     # ---- run, assemble
     ("data typed from another folder do not continue a run", "continued", 'absolute_spec(now["data"])',
      'now["data"]', RUN),
-    ("a run is judged on data of other classes", "evaluate_run",
+    ("a run is judged on data of other classes", "_refuse_other_classes",
      "other_classes(card.class_names, source.class_names)", '""', RUN),
     ("classes in another order are taken for the same", "other_classes",
      "if pair[0] != pair[1]", "if False", RUN),

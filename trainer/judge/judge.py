@@ -47,16 +47,14 @@ def judge(
     reduce: Reduce | None = None,
     teacher: nn.Module | Ask | None = None,
 ) -> Metrics:
-    """Metrics of `network` (a Network with the taps that the judge reads, or a function that answers by tap).
-
+    """Metrics of `network`: a Network with the taps that the judge reads, or a function that answers by tap.
     `input_size` is the (height, width) in pixels that the network was made for; a `teacher` is asked about
     the same pixels. With several ranks `reduce` must sum a tensor over them. Answers that are not finite give
     `NoFigures`. Raises BadOption without an image or a reduction, or for a teacher that cannot be asked;
     NotFinite for one whose answers are not; BadSample for a truth outside the classes.
     """
     counting, truth = judge_of(task, class_names), task_of(task).truth
-    counting.meet(network, input_size)
-    _check_teacher(counting, teacher)
+    _check(counting, network, teacher, input_size)
     _check_ranks(rank, world, reduce)
     samples, device = as_samples(source), torch.device(device)
     groups = _groups(counting, samples, batch_size)
@@ -69,11 +67,21 @@ def judge(
             answers, teacher_answers = ask(batch.images_BHWC.to(device))
             truth_B = _truth_of(batch, truth, counting, samples).to(device)
             counting.fill(table, group.places, answers, truth_B, teacher_answers)
-            bad += torch.stack(
-                [_not_finite(one, counting.taps, truth_B) for one in (answers, teacher_answers)]
-            )
+            bad += _not_finite_of((answers, teacher_answers), counting.taps, truth_B)
     total, bad = (table, bad) if reduce is None else (reduce(table), reduce(bad))
     return _figures(counting, total, bad, _judged(samples, groups, counting, input_size), teacher is not None)
+
+
+def _check(
+    counting: Judge, network: nn.Module | Ask, teacher: nn.Module | Ask | None, input_size: tuple[int, int]
+) -> None:
+    counting.meet(network, input_size)
+    _check_teacher(counting, teacher)
+
+
+def _not_finite_of(of_both: Sequence[Answers | None], taps: Sequence[str], truth_B: Tensor) -> Tensor:
+    """(2,) int64: images of the batch with answers that are not finite, of the student and of the teacher."""
+    return torch.stack([_not_finite(answers, taps, truth_B) for answers in of_both])
 
 
 def _figures(
