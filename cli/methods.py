@@ -119,6 +119,7 @@ def _show(terminal: Terminal, e: "Entry") -> None:
         ("companions", e.companions or "none"),
         ("cacheable", m.cacheable),
         ("modules", m.modules),
+        ("per micro batch", e.per_micro_batch),
         ("settings", tuple(part for part in (*e.settings, m.defaults) if part) or "none"),
         ("recipes", tuple(recipe_lines(e.name)) or "none"),
         ("published", m.published or "-"),

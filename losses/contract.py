@@ -149,6 +149,9 @@ class LossTerm(nn.Module):
     clip_norm: float | None = None
     task_clip: ClassVar[Mapping[Task, float]] = {}
     same_size: ClassVar[bool] = True  # False: takes maps of different sizes on the two sides
+    # Why one step is not the same for every split of its batch: 'the images are summed'; '' where it is. The
+    # docstring of the class says it too.
+    per_micro_batch: ClassVar[str] = ""
     turns: ClassVar[bool] = False  # True: reads the four quarter turns of every image
     notes: tuple[str, ...] = ()  # set by __init__ when something was decided from the map sizes; said once
 

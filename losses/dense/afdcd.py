@@ -43,10 +43,12 @@ GROUPS, PATCH = 16, (4, 4)
 
 
 class DenseContrast(LossTerm):
-    """`pool=auto` pools by 4 where both sides have 64 cells; `fit=cut` contrasts the largest legal part of
-    the map, `fit=exact` refuses others; `negatives=all` adds same-group vectors of other cells. A lambda of
-    0 leaves its term out. `mode=channel` sets the patch to 1x1, `mode=spatial` (inferred, not published) the
-    groups to 1 with all negatives."""
+    """`pool=auto` pools by 4 where both sides have 64 cells; `fit=cut` contrasts the largest legal part
+    of the map, `fit=exact` refuses others; `negatives=all` adds same-group vectors of other cells. A
+    lambda of 0 leaves its term out. `mode=channel` sets the patch to 1x1, `mode=spatial` (inferred, not
+    published) the groups to 1 with all negatives. Defined per micro batch: masks are drawn, except with
+    mask=fixed.
+    """
 
     method = Method(
         title="Augmentation-free dense contrastive distillation (Af-DCD)",
@@ -60,6 +62,7 @@ class DenseContrast(LossTerm):
         published="mIoU DeepLabV3-R18: Cityscapes 77.03 (74.21), VOC 76.25 (73.21), CamVid 69.27 (66.92), "
         "ADE20K 36.21 (33.91), COCO-Stuff 34.02 (32.60)",
     )
+    per_micro_batch = "masks are drawn, except with mask=fixed"
     tasks = (SEGMENTATION,)
     companions = {"kd": {"T": 1.0, "weight": 1.0}}
     clip_norm = 15.0

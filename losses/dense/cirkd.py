@@ -61,7 +61,9 @@ def projector(student_channels: int, teacher_channels: int) -> nn.Sequential:
 
 
 class CrossImage(LossTerm):
-    """A lambda of 0 leaves its term out, and without both memory terms there is no memory."""
+    """A lambda of 0 leaves its term out, and without both memory terms there is no memory. Defined per
+    micro batch: the pairs are those of its images, contrasts are drawn and the memories move.
+    """
 
     method = Method(
         title="Cross-image relational distillation",
@@ -73,6 +75,7 @@ class CrossImage(LossTerm):
         published="mIoU DeepLabV3-R18: Cityscapes 76.38 (74.21), VOC 74.50 (73.21), CamVid 68.21 (66.92), "
         "ADE20K 35.41 (33.91)",
     )
+    per_micro_batch = "the pairs are those of its images, contrasts are drawn and the memories move"
     tasks = (SEGMENTATION,)
     companions = {"kd": {"T": 1.0, "weight": 1.0}}
 

@@ -27,7 +27,9 @@ UNPUBLISHED = "gdd: its weights for several levels are published for RepPoints a
 
 
 class GenerativeDenoise(LossTerm):
-    """Weight 145 for PSPNet students; `gdd(weight=175)` for DeepLabV3 ones."""
+    """Weight 145 for PSPNet students; `gdd(weight=175)` for DeepLabV3 ones. Defined per micro batch:
+    noise is drawn.
+    """
 
     method = Method(
         title="Generative denoise distillation",
@@ -40,6 +42,7 @@ class GenerativeDenoise(LossTerm):
         published="Cityscapes mIoU PSPNet-R18 69.85 -> 74.67, DeepLabV3-R18 73.20 -> 77.69",
         elsewhere=("retinanet", "fcos", "atss", "gfl"),
     )
+    per_micro_batch = "noise is drawn"
     tasks = (SEGMENTATION, DETECTION)
     aliases = {"tap": "taps"}
     task_clip = {DETECTION: 35.0}

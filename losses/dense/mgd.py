@@ -27,7 +27,9 @@ from kdcache.losses.step_inputs import StepInputs
 
 
 class MaskedGeneration(LossTerm):
-    """`mask=channel` hides whole channels instead of cells (the method's form for classification)."""
+    """`mask=channel` hides whole channels instead of cells (the method's form for classification).
+    Defined per micro batch: masks are drawn.
+    """
 
     method = Method(
         title="Masked generative distillation",
@@ -41,6 +43,7 @@ class MaskedGeneration(LossTerm):
         detectors=("retinanet",),
         elsewhere=("fcos", "atss", "gfl"),
     )
+    per_micro_batch = "masks are drawn"
     tasks = (SEGMENTATION, CLASSIFICATION, DETECTION)
     published_weight = 2e-5
     aliases = {"tap": "taps"}

@@ -40,9 +40,10 @@ POLY_POWER = 0.9
 
 
 class Holistic(LossTerm):
-    """`weight` is the student's side, `lambda_d` the critic's: 0.1 for both as published. TorchDistiller,
-    IFVD and CIRKD have `weight=0.001,optimizer=adam`, IFVD and CIRKD `first=student`, CIRKD also
-    `adversarial=hinge,rate=constant,statistics=all`.
+    """`weight` is the student's side, `lambda_d` the critic's: 0.1 for both as published.
+    TorchDistiller, IFVD and CIRKD have `weight=0.001,optimizer=adam`, IFVD and CIRKD `first=student`,
+    CIRKD also `adversarial=hinge,rate=constant,statistics=all`. Defined per micro batch: the critic
+    takes batch statistics and moves its estimate of spectral norms.
     """
 
     method = Method(
@@ -55,6 +56,7 @@ class Holistic(LossTerm):
         "CIRKD: hinge, Adam at a constant rate",
         published="Cityscapes mIoU PSPNet-R18 71.78 -> 74.08 over the pixel- and pair-wise terms",
     )
+    per_micro_batch = "the critic takes batch statistics and moves its estimate of spectral norms"
     tasks = (SEGMENTATION,)
     needs = (Need(tap="logits"),)
     student_taps = ("logits",)

@@ -19,7 +19,9 @@ from kdcache.losses.step_inputs import StepInputs
 
 
 class PixelWise(LossTerm):
-    """The published reduction, weight 10; `kd` is the same without it."""
+    """The published reduction, weight 10; `kd` is the same without it. Defined per micro batch: the
+    images are summed.
+    """
 
     method = Method(
         title="Structured distillation, pixel-wise term",
@@ -28,6 +30,7 @@ class PixelWise(LossTerm):
         defaults="weight 10",
         published="Cityscapes mIoU PSPNet-R18 69.10 -> 70.51",
     )
+    per_micro_batch = "the images are summed"
     tasks = (SEGMENTATION,)
     needs = (Need(tap="logits"),)
     student_taps = ("logits",)

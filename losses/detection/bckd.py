@@ -67,7 +67,10 @@ def shared_out(rows: Tensor, weights: Tensor, num_positives: Tensor | float) -> 
 
 
 class BinaryClassification(LossTerm):
-    """`cls=0` or `loc=0` leaves that term out; the scores are read for the other's weights all the same."""
+    """`cls=0` or `loc=0` leaves that term out; the scores are read for the other's weights all the
+    same. Defined per micro batch: sums are divided by its positives, and levels without one are
+    skipped.
+    """
 
     method = Method(
         title="BCKD, binary classification and localisation distillation",
@@ -78,6 +81,7 @@ class BinaryClassification(LossTerm):
         detectors=("gfl",),
         elsewhere=("retinanet", "fcos", "atss"),
     )
+    per_micro_batch = "sums are divided by its positives, and levels without one are skipped"
     tasks = (DETECTION,)
 
     def __init__(

@@ -97,7 +97,9 @@ class Answers(NamedTuple):
 
 
 class GeneralInstances(LossTerm):
-    """Its instances depend on the student, so nothing smaller than whole maps can be kept of the teacher."""
+    """Its instances depend on the student, so nothing smaller than whole maps can be kept of the
+    teacher. Defined per micro batch: means and relations are those of its instances.
+    """
 
     method = Method(
         title="General instance distillation",
@@ -110,6 +112,7 @@ class GeneralInstances(LossTerm):
         detectors=("retinanet",),
         elsewhere=("fcos", "atss", "gfl"),
     )
+    per_micro_batch = "means and relations are those of its instances"
     tasks = (DETECTION,)
 
     def __init__(

@@ -66,8 +66,9 @@ def similarities(memory_ND: Tensor, compared_BC: Tensor, embedding_BD: Tensor) -
 
 
 class ContrastiveRepresentation(LossTerm):
-    """Two memories of n x dim float32 and the classes of all samples: 51 MB for 50000 samples.
-    A step copies each memory for its backward, or B (K + 1) of its vectors where these are fewer.
+    """Two memories of n x dim float32 and the classes of all samples: 51 MB for 50000 samples. A step
+    copies each memory for its backward, or B (K + 1) of its vectors where these are fewer. Defined per
+    micro batch: negatives are drawn and the memories move.
     """
 
     method = Method(
@@ -78,6 +79,7 @@ class ContrastiveRepresentation(LossTerm):
         defaults="K 16384, T 0.07, momentum 0.5, weight 0.8; CRD+KD: crd+kd(weight=1)",
         published="CIFAR-100 resnet32x4 -> resnet8x4 75.51 (student 72.50)",
     )
+    per_micro_batch = "negatives are drawn and the memories move"
     tasks = (CLASSIFICATION,)
     published_weight = 0.8
     memory_student_ND: Tensor

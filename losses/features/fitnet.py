@@ -59,8 +59,9 @@ def tempered_cross_entropy(student_BK: Tensor, teacher_BK: Tensor, *, temperatur
 
 
 class FitNet(LossTerm):
-    """The first stage of `original` reads no logits of the student, so what lies behind the guided layer has
-    no gradient and stays.
+    """The first stage of `original` reads no logits of the student, so what lies behind the guided
+    layer has no gradient and stays. Defined per micro batch: form repdistiller normalises by batch
+    statistics.
     """
 
     method = Method(
@@ -75,6 +76,7 @@ class FitNet(LossTerm):
         published="CIFAR-100 resnet32x4 -> resnet8x4 73.50 (student 72.50)",
         elsewhere=("retinanet", "fcos", "atss", "gfl"),
     )
+    per_micro_batch = "form repdistiller normalises by batch statistics"
     same_size = False  # the regressors bridge sizes, or refuse them
     tasks = (SEGMENTATION, CLASSIFICATION, DETECTION)
     companions = {"kd": {"weight": 1.0}}

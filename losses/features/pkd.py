@@ -43,7 +43,9 @@ def standardised(map_BCHW: Tensor) -> Tensor:
 
 
 class PearsonFeatures(LossTerm):
-    """A single value per channel (one image, one cell) has no pattern: 0 with a zero gradient."""
+    """A single value per channel (one image, one cell) has no pattern: 0 with a zero gradient. Defined
+    per micro batch: mean and deviation of each channel are batch statistics.
+    """
 
     method = Method(
         title="Pearson KD of features",
@@ -55,6 +57,7 @@ class PearsonFeatures(LossTerm):
         detectors=("retinanet", "fcos"),
         elsewhere=("atss", "gfl"),
     )
+    per_micro_batch = "mean and deviation of each channel are batch statistics"
     same_size = False
     tasks = (SEGMENTATION, CLASSIFICATION, DETECTION)
     task_settings = {

@@ -99,7 +99,9 @@ class SteadyNorm(nn.BatchNorm2d):
 
 
 class Review(LossTerm):
-    """The order of `taps` is shallow to deep; vectors are levels of one cell."""
+    """The order of `taps` is shallow to deep; vectors are levels of one cell. Defined per micro batch:
+    the fused levels are normalised by batch statistics.
+    """
 
     method = Method(
         title="Knowledge review",
@@ -109,6 +111,7 @@ class Review(LossTerm):
         defaults="weight 1, warm-up 20 epochs; CIFAR-100 resnet32x4 -> resnet8x4: weight 5",
         published="none listed for the port",
     )
+    per_micro_batch = "the fused levels are normalised by batch statistics"
     same_size = False
     task_settings = {
         CLASSIFICATION: {"warmup": 20.0},

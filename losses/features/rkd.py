@@ -22,7 +22,7 @@ from kdcache.losses.step_inputs import StepInputs
 
 class Relations(LossTerm):
     """A single row relates to nothing: both terms are then 0 with a zero gradient. Maps count as their
-    means.
+    means. Defined per micro batch: the distances and angles are those between its images.
     """
 
     method = Method(
@@ -32,6 +32,7 @@ class Relations(LossTerm):
         defaults="classification: 25 and 50; metric learning: distance=1, angle=2, unit=teacher",
         published="CIFAR-100 resnet32x4 -> resnet8x4 71.90, wrn-40-2 -> wrn-16-2 73.35",
     )
+    per_micro_batch = "the distances and angles are those between its images"
     same_size = False  # the means over the cells are compared
     task_settings = {SEGMENTATION: {"tap": "neck"}}
 

@@ -78,7 +78,9 @@ def _vertices_per_block(student_BD: Tensor, width: int) -> int:
 
 
 class Angles(LossTerm):
-    """Maps count as their means over the cells."""
+    """Maps count as their means over the cells. Defined per micro batch: the angles are those between
+    its images.
+    """
 
     method = Method(
         title="Relational KD, angles",
@@ -87,6 +89,7 @@ class Angles(LossTerm):
         defaults="weight 2 in the metric-learning recipe; see rkd for both together",
         published="with the other half: see rkd",
     )
+    per_micro_batch = "the angles are those between its images"
     same_size = False  # the means over the cells are compared
     task_settings = {SEGMENTATION: {"tap": "neck"}}
     published_weight = 2.0

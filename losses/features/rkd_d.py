@@ -43,7 +43,9 @@ def relative_distances(embedding_BD: Tensor) -> Tensor:
 
 
 class Distances(LossTerm):
-    """A single row has no distances: the term is then 0 with a zero gradient. Maps count as their means."""
+    """A single row has no distances: the term is then 0 with a zero gradient. Maps count as their
+    means. Defined per micro batch: the distances are those between its images.
+    """
 
     method = Method(
         title="Relational KD, distances",
@@ -52,6 +54,7 @@ class Distances(LossTerm):
         defaults="weight 1 in the metric-learning recipe; see rkd for both together",
         published="with the other half: see rkd",
     )
+    per_micro_batch = "the distances are those between its images"
     same_size = False  # the means over the cells are compared
     task_settings = {SEGMENTATION: {"tap": "neck"}}
 

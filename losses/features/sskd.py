@@ -42,8 +42,9 @@ def own_columns(similarity_RB: Tensor) -> Tensor:
 
 
 class SelfSupervision(LossTerm):
-    """`head_steps` counts the steps in which the teacher's head was trained; 0 in the second stage is an
-    error, because a random head teaches nothing.
+    """`head_steps` counts the steps in which the teacher's head was trained; 0 in the second stage is
+    an error, because a random head teaches nothing. Defined per micro batch: similarities and ranks are
+    those between its images.
     """
 
     method = Method(
@@ -56,6 +57,7 @@ class SelfSupervision(LossTerm):
         "2.7, 10; T 4, 4, 0.5",
         published="CIFAR-100 resnet32x4 -> resnet8x4 76.20, wrn-40-2 -> wrn-16-2 76.04",
     )
+    per_micro_batch = "similarities and ranks are those between its images"
     tasks = (CLASSIFICATION,)
     turns = True
     head_steps: Tensor

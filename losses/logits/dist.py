@@ -42,7 +42,9 @@ def relation_gap(student_NK: Tensor, teacher_NK: Tensor, *, tau: float, dim: int
 
 
 class Dist(LossTerm):
-    """On maps the logits are compared at their own size, without upsampling."""
+    """On maps the logits are compared at their own size, without upsampling. Defined per micro batch:
+    the correlations of each class are taken along its rows.
+    """
 
     method = Method(
         title="Distillation from a stronger teacher",
@@ -53,6 +55,7 @@ class Dist(LossTerm):
         published="CIFAR-100 resnet32x4 -> resnet8x4 76.31; ImageNet R34 -> R18 72.07, R50 -> MobileNetV1 "
         "73.24; Cityscapes DeepLabV3-R18 77.10 mIoU, PSPNet-R18 76.31",
     )
+    per_micro_batch = "the correlations of each class are taken along its rows"
     refused = {DETECTION: NO_SOFTMAX}
     task_settings = {
         CLASSIFICATION: {"tau": 4.0, "weight": 2.0},

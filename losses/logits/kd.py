@@ -31,7 +31,9 @@ Form = Literal["cirkd", "skds", "ifvd", "repdistiller", "okddip"]
 
 
 class KD(LossTerm):
-    """Rows of quarter turns beyond the plain one do not count."""
+    """Rows of quarter turns beyond the plain one do not count. Defined per micro batch: form skds sums
+    over its images.
+    """
 
     method = Method(
         title="Knowledge distillation",
@@ -41,6 +43,7 @@ class KD(LossTerm):
         defaults="classification: T 4, weight 0.9, task 0.1; segmentation: T 1, weight 1",
         published="CIFAR-100 resnet32x4 -> resnet8x4 73.33 (student 72.50); ADE20K 34.88 mIoU (33.91)",
     )
+    per_micro_batch = "form skds sums over its images"
     needs = (Need(tap="logits"),)
     student_taps = ("logits",)
     refused = {DETECTION: NO_SOFTMAX}

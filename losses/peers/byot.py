@@ -56,7 +56,9 @@ def matrix_distance(adapted_BD: Tensor, deepest_BD: Tensor) -> Tensor:
 
 
 class OwnTeacher(LossTerm):
-    """Takes the place of the task loss. Exit 1 is the shallowest; the whole network is deployed."""
+    """Takes the place of the task loss. Exit 1 is the shallowest; the whole network is deployed.
+    Defined per micro batch: features are summed over its images, or normed as one matrix.
+    """
 
     method = Method(
         title="Be your own teacher",
@@ -69,6 +71,7 @@ class OwnTeacher(LossTerm):
         published="port, CIFAR-100, exits of ResNet18 66.57/74.69/78.04/78.73, "
         "of ResNet50 71.84/77.75/80.14/80.64",
     )
+    per_micro_batch = "features are summed over its images, or normed as one matrix"
     tasks = (CLASSIFICATION,)
 
     def __init__(

@@ -82,8 +82,9 @@ def activation_loss(feature_BD: Tensor) -> Tensor:
 
 
 class DataFree(LossTerm):
-    """Takes the place of the task loss, there being no labels. `generator`, `draw`, `generator_loss` and
-    `student_loss` are for the step in which images are invented.
+    """Takes the place of the task loss, there being no labels. `generator`, `draw`, `generator_loss`
+    and `student_loss` are for the step in which images are invented. Defined per micro batch: images
+    are drawn, and the generator takes batch statistics of them.
     """
 
     method = Method(
@@ -97,6 +98,7 @@ class DataFree(LossTerm):
         "0.05, ie 5, a 0.01; CIFAR-100 oh 0.5, ie 20, a 0.1",
         published="in images only",
     )
+    per_micro_batch = "images are drawn, and the generator takes batch statistics of them"
     tasks = (CLASSIFICATION,)
     needs = (Need(tap="logits"), Need(tap="embedding"))
     student_taps = ("logits",)

@@ -52,7 +52,9 @@ def gated_logits(gate_BM: Tensor, logits_MBK: Tensor) -> Tensor:
 
 
 class NativeEnsemble(LossTerm):
-    """Takes the place of the task loss."""
+    """Takes the place of the task loss. Defined per micro batch: the gate is normalised by batch
+    statistics.
+    """
 
     method = Method(
         title="On-the-fly native ensemble",
@@ -63,6 +65,7 @@ class NativeEnsemble(LossTerm):
         defaults="CIFAR: 4 branches, T 3, alpha 1, length 80, 300 epochs, SGD Nesterov 0.1, wd 5e-4",
         published="none in the repository",
     )
+    per_micro_batch = "the gate is normalised by batch statistics"
     tasks = (CLASSIFICATION,)
 
     def __init__(

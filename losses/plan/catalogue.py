@@ -41,6 +41,7 @@ class Entry(NamedTuple):
     companions: tuple[str, ...]
     settings: tuple[str, ...]
     options: tuple[OptionRow, ...]
+    per_micro_batch: str  # '' where a step is the same for every split of its batch
 
 
 def entries() -> Iterator[Entry]:
@@ -74,6 +75,7 @@ def entry(name: str) -> Entry:
         tuple(f"{task}: {text}" for task, plan in plans.items() if (text := _companions(plan))),
         tuple(_settings(name, loss_class)),
         tuple(_row(spec) for spec in option_specs(loss_class).values()),
+        loss_class.per_micro_batch,
     )
 
 

@@ -69,7 +69,9 @@ BCKD_FORM = (
 
 
 class Supervised(LossTerm):
-    """Always present; `task(weight=...)` scales it. `prepare` assigns objects to positions for all terms."""
+    """Always present; `task(weight=...)` scales it. `prepare` assigns objects to positions for all
+    terms. Defined per micro batch: sums are divided by its positives and their weights.
+    """
 
     method = Method(
         title="The supervised loss of dense detection",
@@ -78,6 +80,7 @@ class Supervised(LossTerm):
         code="mmdetection 2.28 models/dense_heads; score=bckd: TinyTigerPan/BCKD 121c9aa",
         published="-",
     )
+    per_micro_batch = "sums are divided by its positives and their weights"
     tasks = (DETECTION,)
     student_taps = (CLS, BOX)
     optional_taps = (BINS, CTR)

@@ -11,7 +11,7 @@ from kdcache.losses.features.sskd import SelfSupervision
 from kdcache.losses.loss_set import LossSet
 from kdcache.losses.plan.load import load_loss
 from kdcache.losses.plan.plan import parse_losses
-from kdcache.losses.plan.table import LOSSES
+from kdcache.losses.plan.table import LOSSES, TASK
 from kdcache.losses.step_inputs import StepInputs
 
 CLASSES, SAMPLES, CELLS, IMAGE = 5, 40, (16, 16), (128, 128)
@@ -45,7 +45,9 @@ def build_case(case: str, *, rounded: bool) -> tuple[LossSet, StepInputs]:
     torch.manual_seed(0)
     if kind == DETECTION:
         return _dense_case(name, rounded)
-    plan = parse_losses(f"{name}{OPTIONS.get(case, '')}+task(weight=0)", preset=None, task=task)
+    written = f"{name}{OPTIONS.get(case, '')}"
+    alone = written if name.startswith(TASK) else f"{written}+task(weight=0)"
+    plan = parse_losses(alone, preset=None, task=task)
     taps = list(dict.fromkeys((*plan.student_taps, *plan.optional_student_taps)))
     student = {tap: spec_of(tap, task) for tap in taps}
     teacher = {need.name: _need(need, task) for need in plan.needs}
