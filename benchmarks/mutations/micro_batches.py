@@ -13,7 +13,8 @@ MUTANTS = [
     ("skds' pixel term becomes a mean over the images and still excepts itself", "PixelWise.forward",
      'form="skds"', 'form="cirkd"', DIFFER),
     ("kd sums over the images in every form", "KD.forward",
-     'form = "cirkd" if', 'form = "skds" if True or', DIFFER),
+     'form = "cirkd" if', 'form = "skds" if True or',
+     f"{TEST}::test_a_loss_that_names_one_form_is_the_same_in_its_others"),
     ("the auxiliary head is divided by its own micro batch's pixels", FORWARD,
      'inputs.student["aux"], inputs.truth, divisor=divisor', 'inputs.student["aux"], inputs.truth', DIFFER),
     ("the main head is divided by its own micro batch's pixels", FORWARD,
@@ -24,6 +25,7 @@ MUTANTS = [
     ("an entry leaves it out", "entry", "loss_class.per_micro_batch,", '"",', SHOWN),
     ("the command leaves it out", "_show", '        ("per micro batch", e.per_micro_batch),\n', "", SHOWN),
     ("the balance of dafl is that of each image", "balance_loss",
-     "logsumexp(0) - math.log(teacher_BK.shape[0])", "mean(0)",
+     ".logsumexp(0) - math.log(teacher_BK.shape[0])\n    return (log_mean_K.exp() * log_mean_K).sum()",
+     "\n    return (log_mean_K.exp() * log_mean_K).sum(1).mean()",
      f"{TEST}::test_the_balance_of_invented_images_is_that_of_each_micro_batch"),
 ]  # fmt: skip
