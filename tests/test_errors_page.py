@@ -16,11 +16,11 @@ UNSEEN: Mapping[tuple[str, str], str] = {
     (
         "cache/build/plan.py",
         "_teacher_and_source",
-    ): "the last net: a teacher of other classes meets others first",
+    ): "a teacher of other classes meets another check first",
     (
         "cache/processes/watch.py",
         "Watch._lost",
-    ): "said in a process that ends: tests/trainer/test_lost_ranks.py",
+    ): "said in a process that ends: test_lost_ranks.py",
 }
 
 
