@@ -7,7 +7,7 @@ stand here too.
 
 Answers are torchvision's. Trained further, RetinaNet matches objects to the published anchors, torchvision to
 sides in whole pixels and to points `size // cells` apart: other anchors answer for some objects, which moves
-the loss by less than 1 % at 640x640 and by up to 10 % on canvases whose levels are rounded up.
+the loss by less than 1 % at 640x640 and by up to 10 % on small canvases.
 """
 
 import re
