@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from resealed import reseal
 
-from kdcache.trainer.folder.checkpoint import _sha256
+from kdcache.cache.networks.run_card import file_digest
 
 TERABYTE = 1 << 40
 Harm = Callable[[Path], object]
@@ -283,7 +283,7 @@ def _state(make: Callable[[Path], object], part: str = "distiller.pt") -> Harm:
         folder = run / "checkpoints" / "step-00000002"
         make(folder / part)
         digests = json.loads((folder / "digests.json").read_text())
-        digests[part] = _sha256(folder / part)
+        digests[part] = file_digest(folder / part)
         (folder / "digests.json").write_text(json.dumps(digests))
 
     return harm

@@ -21,7 +21,7 @@ MUTANTS = [
      "except ValueError as error:", "except KeyError as error:", NO_FILE),
     ("what stands in the way of figures is not moved", "metrics_log.py:_lines", '["mv", str(path), ',
      '["ls", str(path), ', NO_FILE),
-    ("a digest of a terabyte of holes is taken", "checkpoint.py:_sha256", "open_regular(path)",
+    ("a digest of a terabyte of holes is taken", "run_card.py:file_digest", "open_regular(path)",
      'path.open("rb")', HOLES),
     ("holes in a checkpoint keep their traceback", "checkpoint.py:_check_digest",
      "except ValueError as error:", "except KeyError as error:", HOLES),

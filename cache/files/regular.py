@@ -7,6 +7,7 @@ are often put together of links, caches never.
 
 import os
 import stat
+from contextlib import AbstractContextManager
 from io import BufferedReader
 from pathlib import Path
 
@@ -19,11 +20,13 @@ MOSTLY = 16  # a file is mostly holes when fewer than one byte in so many is on 
 _MOST_EXTENTS = 4096
 
 
-def open_regular(path: Path, max_bytes: int | None = None, *, follow: bool = True) -> BufferedReader:
+def open_regular(
+    path: Path, max_bytes: int | None = None, *, follow: bool = True, what: str = ""
+) -> BufferedReader:
     """The open file. Raises FileNotFoundError or NotADirectoryError for none, Refused where the system does
     not let us reach it, ValueError for what is no regular file, larger than `max_bytes`, or mostly holes.
-    `follow` False refuses a link too."""
-    with touching(f"'{path.name}' cannot be read", path, passing=GONE):
+    `follow` False refuses a link too; `what` is what an error calls the file."""
+    with _reading(path, what):
         status = path.stat() if follow else path.lstat()
         if not stat.S_ISREG(status.st_mode):  # before opening: to open a device may already do something
             raise ValueError(NOT_REGULAR)
@@ -37,10 +40,9 @@ def open_regular(path: Path, max_bytes: int | None = None, *, follow: bool = Tru
         raise
 
 
-def read_regular(path: Path, max_bytes: int, *, follow: bool = True) -> bytes:
+def read_regular(path: Path, max_bytes: int, *, follow: bool = True, what: str = "") -> bytes:
     """All bytes of a file. Raises as `open_regular`."""
-    reading = touching(f"'{path.name}' cannot be read", path, passing=GONE)
-    with reading, open_regular(path, max_bytes, follow=follow) as file:
+    with _reading(path, what), open_regular(path, max_bytes, follow=follow, what=what) as file:
         # It may have grown since; room is made for what is asked for, so not for `max_bytes`.
         content = file.read(min(max_bytes, os.fstat(file.fileno()).st_size) + 1)
     if len(content) > max_bytes:
@@ -48,9 +50,14 @@ def read_regular(path: Path, max_bytes: int, *, follow: bool = True) -> bytes:
     return content
 
 
-def read_text(path: Path, max_bytes: int = TEXT_BYTES) -> str:
+def read_text(path: Path, max_bytes: int = TEXT_BYTES, *, what: str = "") -> str:
     """A file of UTF-8, with or without a mark at its start. Raises as `open_regular`."""
-    return read_regular(path, max_bytes).decode("utf-8-sig")
+    return read_regular(path, max_bytes, what=what).decode("utf-8-sig")
+
+
+def _reading(path: Path, what: str) -> AbstractContextManager[None]:
+    name = what or f"'{path.name}'"
+    return touching(f"{name} cannot be read", path, passing=GONE)
 
 
 def check_opened(descriptor: int, max_bytes: int | None = None) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load, save
 
 from kdcache.cache.errors import BadCache
 from kdcache.cache.files.regular import read_regular
-from kdcache.cache.files.system import GONE, touching
+from kdcache.cache.files.system import GONE
 from kdcache.cache.files.tensors import COLUMNS_HEADER, check_header
 from kdcache.cache.fingerprint import digest_bytes
 from kdcache.cache.record.manifest import Manifest
@@ -53,9 +53,7 @@ def classifier_problem(root: Path, manifest: Manifest) -> str | None:
 
 def _content(root: Path, manifest: Manifest) -> bytes:
     most = COLUMNS_HEADER + 4 * MAX_WIDTH * len(manifest.class_names)
-    path = path_inside(root, CLASSIFIER_FILE)
-    with touching(f"'{CLASSIFIER_FILE}' cannot be read", path, passing=GONE):
-        return read_regular(path, min(MAX_BYTES, most), follow=False)
+    return read_regular(path_inside(root, CLASSIFIER_FILE), min(MAX_BYTES, most), follow=False)
 
 
 def read_classifier(root: Path, manifest: Manifest, *, check: bool = True) -> torch.Tensor | None:

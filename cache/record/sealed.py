@@ -6,7 +6,7 @@ from typing import TypeVar
 from kdcache.cache.errors import BadCache
 from kdcache.cache.files.regular import read_regular
 from kdcache.cache.files.seal import decode_sealed, seal_of, sealed
-from kdcache.cache.files.system import GONE, touching
+from kdcache.cache.files.system import GONE
 
 __all__ = ["MAX_BYTES", "decode_sealed", "read_sealed", "seal_of", "sealed"]
 
@@ -20,9 +20,7 @@ def read_sealed(
 ) -> tuple[T, str]:
     """The value of a file and its seal. Raises BadCache, which calls the file `what`, and Refused."""
     try:
-        with touching(f"'{path.name}' cannot be read", path, passing=GONE):
-            content = read_regular(path, max_bytes, follow=False)
-        return decode_sealed(content, kind)
+        return decode_sealed(read_regular(path, max_bytes, follow=False), kind)
     except GONE as error:
         raise BadCache(f"{what} is missing", where=str(path), fix=fix) from error
     except ValueError as error:

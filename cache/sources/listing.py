@@ -92,8 +92,7 @@ def listed_keys(list_file: Path) -> list[str]:
     followed by the label's: all three are in use for CamVid and VOC.
     """
     try:
-        with touching("the list of a split cannot be read", list_file, passing=ABSENT):
-            lines = read_text(list_file, LIST_BYTES).splitlines()
+        lines = read_text(list_file, LIST_BYTES, what="the list of a split").splitlines()
     except (*ABSENT, ValueError) as error:
         raise Missing(
             f"the list of a split cannot be read: {error}", where=str(list_file), fix="restore the file"
@@ -117,8 +116,7 @@ def read_bytes(path: Path, *, key: str, kind: str) -> bytes:
     """The whole file. Raises BadSample when it is missing or no file, Refused where it cannot be reached:
     that is no fault of the sample, and --skip-bad must not leave it out."""
     try:
-        with touching(f"the {kind} of '{key}' cannot be read", path, passing=ABSENT):
-            return read_regular(path, MAX_FILE_BYTES)
+        return read_regular(path, MAX_FILE_BYTES, what=f"the {kind} of '{key}'")
     except FileNotFoundError as error:
         raise _missing_file(kind, key, path) from error
     except (*ABSENT, ValueError) as error:
@@ -147,7 +145,7 @@ def header_size(path: Path, *, key: str) -> tuple[int, int]:
     try:
         with (
             touching(f"the image of '{key}' cannot be read", path, passing=ABSENT),
-            open_regular(path, MAX_FILE_BYTES) as file,
+            open_regular(path, MAX_FILE_BYTES, what=f"the image of '{key}'") as file,
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

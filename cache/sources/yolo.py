@@ -14,7 +14,6 @@ import numpy as np
 
 from kdcache.cache.errors import LEAVE_OUT, BadOption, BadSample, Missing, Refused
 from kdcache.cache.files.regular import read_text
-from kdcache.cache.files.system import touching
 from kdcache.cache.sources.boxes import LONG_SIDE_PX, BoxSource, canvas_of, check_box, objects_of
 from kdcache.cache.sources.contract import indented
 from kdcache.cache.sources.folder import NAMES_FILE, class_names_in
@@ -106,8 +105,7 @@ class Yolo(BoxSource):
         """Number from 1 and text of the lines that are not empty."""
         path = self.annotation_path(index)
         try:
-            with touching(f"the label of '{self.keys[index]}' cannot be read", path, passing=ABSENT):
-                text = read_text(path)
+            text = read_text(path, what=f"the label of '{self.keys[index]}'")
         except FileNotFoundError:
             return []
         except (*ABSENT, ValueError) as error:

@@ -139,7 +139,7 @@ def test_an_image_that_cannot_be_reached_is_not_skipped_as_bad(scene: Scene) -> 
     shutil.rmtree(scene.caches)
     with Refusing(scene.data, at, errno.EIO):
         result = build(scene, "--skip-bad")
-    assert result.exit_code == 2 and "the disk reports an error: '" in result.output
+    assert result.exit_code == 2 and "the disk reports an error: the image of" in result.output
 
 
 def test_a_deleted_current_folder_is_a_sentence(

@@ -7,7 +7,6 @@ and the next start sweeps. Random number generators are not saved: every draw is
 rank).
 """
 
-import hashlib
 import json
 import os
 import pickle
@@ -20,8 +19,8 @@ from typing import Any, NamedTuple
 import torch
 
 from kdcache.cache.errors import BadWeights, Refused
-from kdcache.cache.files.regular import open_regular
 from kdcache.cache.files.system import GONE, touching
+from kdcache.cache.networks.run_card import file_digest
 from kdcache.cache.networks.weights_file import DAMAGE, read_tensors
 from kdcache.cache.trust import current_command, typed_option
 from kdcache.cache.visible import shell_line
@@ -122,7 +121,7 @@ def _write_parts(folder: Path, states: Mapping[str, Any], progress: Mapping[str,
         with (folder / f"{name}.pt").open("wb") as file:  # torch's own writer forgets the system's error
             torch.save(state, file)
     (folder / "progress.json").write_text(json.dumps(dict(progress), indent=1, sort_keys=True) + "\n")
-    digests = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    digests = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
     (folder / "digests.json").write_text(json.dumps(digests, indent=1, sort_keys=True) + "\n")
     for path in sorted(folder.iterdir()):
         sync(path)
@@ -149,7 +148,7 @@ def _read_digests(folder: Path) -> dict[str, str]:
 
 def _check_digest(path: Path, stored: str) -> None:
     try:
-        actual = _sha256(path) if path.is_file() else "no file"
+        actual = file_digest(path) if path.is_file() else "no file"
     except ValueError as error:  # of a terabyte of holes no digest is taken
         raise _damaged(path, f"cannot be read: {error}") from error
     if actual != stored:
@@ -179,8 +178,3 @@ def _damaged(path: Path, why: str) -> BadWeights:
         where=str(path),
         fix=f"delete {path.parent} and --resume again: the checkpoint before it is used",
     )
-
-
-def _sha256(path: Path) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from kdcache.cache.errors import BadWeights
-from kdcache.trainer.folder.checkpoint import _sha256, load_latest, save_checkpoint
+from kdcache.cache.networks.run_card import file_digest
+from kdcache.trainer.folder.checkpoint import load_latest, save_checkpoint
 from kdcache.trainer.folder.checkpoint_shape import fitting
 
 PROGRESS = {"best": {"step": 3, "miou": 0.5}, "last": {}}
@@ -23,7 +24,7 @@ def saved(run_dir: Path, *, state: object = None, progress: object = PROGRESS) -
     if state is not None:
         torch.save(state, folder / "distiller.pt")
     (folder / "progress.json").write_text(json.dumps(progress))
-    digests = {name: _sha256(folder / name) for name in ("distiller.pt", "progress.json")}
+    digests = {name: file_digest(folder / name) for name in ("distiller.pt", "progress.json")}
     (folder / "digests.json").write_text(json.dumps(digests))
     return folder
 
