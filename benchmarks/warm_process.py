@@ -47,10 +47,10 @@ class WarmProcess:
 def import_all() -> None:
     """What the commands import when they run. Starts no thread, so that a fork of it is a whole process."""
     import kdcache.cache.build.build
-    import kdcache.cli.build_display
+    import kdcache.cli.caches.build_display
     import kdcache.cli.kdcache
     import kdcache.cli.kdtrain
-    import kdcache.cli.train_display
+    import kdcache.cli.training.train_display
     import kdcache.trainer.run  # noqa: F401
 
 

@@ -12,9 +12,9 @@ import click
 from kdcache.cache.build.options import GIB, MAX_SHARD_BYTES, BuildOptions, parse_tap
 from kdcache.cache.spec import MOST_ROWS, MOST_SEED, MOST_STRIDE, MOST_THREADS, PRECISIONS, Need, Task
 from kdcache.cache.stores.table import DEFAULT_FORMAT, FORMATS
-from kdcache.cli.compact import compact
+from kdcache.cli.caches.compact import compact
+from kdcache.cli.caches.look import peek, show, taps, verify
 from kdcache.cli.demo import demo
-from kdcache.cli.look import peek, show, taps, verify
 from kdcache.cli.shared import (
     CAPTION,
     KdGroup,
@@ -152,7 +152,7 @@ def build(
     repair."""
     from kdcache.cache.build.build import build_cache
     from kdcache.cache.record.find import caches_dir, find_cache, list_caches, runs_dir
-    from kdcache.cli.build_display import BuildDisplay
+    from kdcache.cli.caches.build_display import BuildDisplay
     from kdcache.cli.shared import parse_count, pick_device
 
     home = home_folder()
@@ -213,7 +213,7 @@ def _fitting(losses: str | None) -> "Callable[[Manifest, Source, Network], None]
     """The check that the cache to be built fits these losses."""
     if not losses:
         return None
-    from kdcache.cli.loss_fit import fitting
+    from kdcache.cli.caches.loss_fit import fitting
 
     return fitting(_split(losses))
 

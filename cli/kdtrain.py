@@ -11,9 +11,6 @@ import click
 from rich_click import RichOptionPanel
 
 from kdcache.cache.files.system import user_path, write_whole
-from kdcache.cli.chain import chain
-from kdcache.cli.eval_display import judged_record, show_judged
-from kdcache.cli.methods import methods
 from kdcache.cli.shared import (
     CAPTION,
     KdGroup,
@@ -23,7 +20,10 @@ from kdcache.cli.shared import (
     written,
 )
 from kdcache.cli.terminal import Terminal
-from kdcache.cli.train_options import panels, train_option, train_options, typed
+from kdcache.cli.training.chain import chain
+from kdcache.cli.training.eval_display import judged_record, show_judged
+from kdcache.cli.training.methods import methods
+from kdcache.cli.training.train_options import panels, train_option, train_options, typed
 from kdcache.trainer.config import MachineOptions
 
 _HELP = dict(help_option_names=["-h", "--help"])
@@ -50,7 +50,7 @@ def kdtrain(context: click.Context, /, **_: Any) -> None:
 
 def _train(given: dict[str, Any], *, resume: bool) -> None:
     # Imported here: help and usage errors should not wait seconds for torch.
-    from kdcache.cli.train_display import TrainDisplay
+    from kdcache.cli.training.train_display import TrainDisplay
     from kdcache.trainer.run import train_run
 
     given = typed(given)

@@ -157,8 +157,8 @@ MUTANTS = [
      CHAINED),
     ("the runs of a chain begin with link", "_chain", '"run", "chain"', '"run", "link"',
      CHAINED),
-    ("the help says that a chain distils with nothing", "cli/chain:chain", "[kd]", "[none]", CHAIN),
-    ("the help says that a chain stores 4 views", "cli/chain:chain", "kind.views_said",
+    ("the help says that a chain distils with nothing", "cli/training/chain:chain", "[kd]", "[none]", CHAIN),
+    ("the help says that a chain stores 4 views", "cli/training/chain:chain", "kind.views_said",
      "'crops:4'", CHAIN),
     # kdcache build and its help
     ("a cache for segmentation has 4 views", "tasks/segmentation:KIND", "crops:8", "crops:4", BUILD),

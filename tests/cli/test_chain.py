@@ -9,9 +9,9 @@ from painted_objects import painted_set, write_coco
 from tiny_folder import draw_folder
 
 from kdcache.cache.reader.cache import open_cache
-from kdcache.cli import chain as chain_module
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
+from kdcache.cli.training import chain as chain_module
 from kdcache.trainer.folder.metrics_log import read_metrics
 
 NETWORK = """

@@ -10,10 +10,10 @@ from cache_scene import Scene, add, built_scene, damage, images, relabel, remove
 from click.testing import CliRunner, Result
 
 from kdcache.cache.reader.cache import Cache, open_cache
-from kdcache.cli import build_display
-from kdcache.cli.build_display import BuildDisplay
+from kdcache.cli.caches import build_display
+from kdcache.cli.caches.build_display import BuildDisplay
+from kdcache.cli.caches.show_table import _bytes_by_tap
 from kdcache.cli.kdcache import main
-from kdcache.cli.show_table import _bytes_by_tap
 from kdcache.cli.terminal import Terminal
 
 TEACHER = ["--teacher", "tiny_teacher:make"]

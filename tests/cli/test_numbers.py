@@ -203,6 +203,6 @@ def test_a_chain_refuses_a_number_before_its_first_link(
 
 
 def test_a_chain_hands_numbers_on_as_they_were_typed() -> None:
-    from kdcache.cli.chain import _arguments
+    from kdcache.cli.training.chain import _arguments
 
     assert _arguments({"lr": 0.000123456789, "clip": 35.0}) == ["--lr", "0.000123456789", "--clip", "35"]

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from kdcache.cache.look.verify import DeepError
 from kdcache.cache.processes.stop import Stopped
-from kdcache.cli import show_table, verify_display
+from kdcache.cli.caches import show_table, verify_display
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
 from kdcache.trainer.judge.segmentation import SegmentationMetrics
@@ -166,7 +166,7 @@ def cache_dir(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("kdcache.cache.record.find.find_cache", lambda name, folder: folder / str(name))
     monkeypatch.setattr("kdcache.cache.reader.cache.open_cache", lambda root: root)
     for name, answer in (("problems", iter(())), ("list_generations", []), ("unfinished", [])):
-        monkeypatch.setattr(f"kdcache.cli.verify_display.{name}", lambda root, answer=answer: answer)
+        monkeypatch.setattr(f"kdcache.cli.caches.verify_display.{name}", lambda root, answer=answer: answer)
     return home / "caches"
 
 
@@ -189,7 +189,7 @@ def test_verify_runs_the_teacher_again_only_when_asked_and_on_the_rows_that_were
         Heard([DeepError("logits", rows=5, max_abs=0.25, bound=0.5, relative_l2=0.125, beyond=())]),
         Heard("network"),
     )
-    monkeypatch.setattr("kdcache.cli.verify_display.deep_check", compared)
+    monkeypatch.setattr("kdcache.cli.caches.verify_display.deep_check", compared)
     monkeypatch.setattr("kdcache.cache.look.teacher.manifest_teacher", teacher)
     plain = kd(kdcache, "verify", "c", "--rows", "5")
     assert plain.exit_code == 0, plain.output

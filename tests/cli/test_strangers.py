@@ -278,7 +278,7 @@ def test_consent_ends_with_its_command_and_is_for_a_module() -> None:
             assert is_trusted("more:x")
         assert is_trusted("my.nets:make") and not is_trusted("more:x")
     assert not is_trusted("my.nets:make") and is_trusted("kdcache.losses.x:y")
-    assert not is_trusted("kdcache.cli.chain:main") and not is_trusted("kdcache_losses.x:y")
+    assert not is_trusted("kdcache.cli.training.chain:main") and not is_trusted("kdcache_losses.x:y")
     with pytest.raises(BadOption) as caught:
         require_trust(["b:f", "a:g", "kdcache.losses.x:y"], where="somewhere")
     assert "'a:g', 'b:f'" in caught.value.what and "--trust a:g --trust b:f" in caught.value.fix

@@ -1,7 +1,7 @@
 """`kdcache taps` of a detector: levels under their group, with what the group costs in all."""
 
 from kdcache.cache.networks.build import build_network
-from kdcache.cli.taps_table import taps_table
+from kdcache.cli.caches.taps_table import taps_table
 
 
 def test_levels_stand_under_their_group_with_its_bytes() -> None:

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from kdcache.cli.terminal import Terminal
-from kdcache.cli.train_display import TrainDisplay
+from kdcache.cli.training.train_display import TrainDisplay
 from kdcache.trainer.events import RunFinished
 
 CARD = {

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
-from kdcache.cli.train_options import panels, typed
+from kdcache.cli.training.train_options import panels, typed
 from kdcache.trainer.config import TrainConfig
 from kdcache.trainer.folder.option_field import about, flag, help_text, option
 from kdcache.trainer.steps.options import OPTIMIZERS

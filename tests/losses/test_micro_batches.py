@@ -12,7 +12,7 @@ from method_inputs import CASES
 from term_inputs import build_term, classified, vectors
 
 from kdcache.cache.tasks.table import DETECTION, task_names
-from kdcache.cli.methods import methods
+from kdcache.cli.training.methods import methods
 from kdcache.losses.contract import LossTerm
 from kdcache.losses.plan.load import load_loss
 from kdcache.losses.plan.table import LOSSES, TASK

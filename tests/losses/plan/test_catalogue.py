@@ -10,7 +10,7 @@ from dense_inputs import CANVAS, GRIDS, dense_set, specs_of
 
 from kdcache.cache.spec import BadOption
 from kdcache.cache.tasks.table import DETECTION, task_of
-from kdcache.cli.methods import markdown_recipes, markdown_table, methods
+from kdcache.cli.training.methods import markdown_recipes, markdown_table, methods
 from kdcache.losses.contract import Facts, Maps
 from kdcache.losses.options import written
 from kdcache.losses.plan.catalogue import common_options, entries, entry

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from kdcache.cache.errors import NotFinite
 from kdcache.cli.terminal import Terminal
-from kdcache.cli.train_display import TrainDisplay
+from kdcache.cli.training.train_display import TrainDisplay
 from kdcache.trainer.events import Evaluated, Event
 from kdcache.trainer.judge.judge import judge
 from kdcache.trainer.judge.metrics import Metrics, NoFigures, no_figures_said, shown

@@ -36,7 +36,7 @@ def show(cache: str | None, named: str | None, keys: bool) -> None:
     """What a cache holds: teacher, data, views, taps, shards, digests, and which losses it can serve."""
     from kdcache.cache.reader.cache import open_cache
     from kdcache.cache.record.find import find_cache
-    from kdcache.cli.show_table import print_cache
+    from kdcache.cli.caches.show_table import print_cache
 
     opened = open_cache(find_cache(_one_cache(cache, named), home_folder() / "caches"))
     if keys:
@@ -64,7 +64,7 @@ def verify(
     """Check everything that a cache holds against its seals and digests; --pixels also makes the teacher's
     input again, --deep compares targets with the teacher. Exit status 1 for whatever is not as it must be."""
     from kdcache.cache.record.find import find_cache
-    from kdcache.cli.verify_display import check_deeply, check_pixels, check_seals
+    from kdcache.cli.caches.verify_display import check_deeply, check_pixels, check_seals
 
     home = home_folder()
     root = find_cache(_one_cache(cache, named), home / "caches")
@@ -134,7 +134,7 @@ def taps(
     """
     from kdcache.cache.look.teacher import module_paths, network_for_listing
     from kdcache.cache.networks.resolve import peeled
-    from kdcache.cli.taps_table import taps_table
+    from kdcache.cli.caches.taps_table import taps_table
 
     runs = home_folder() / "runs"
     network, default = network_for_listing(teacher, runs, classes, output_stride, task, weights)

@@ -9,7 +9,7 @@ from kdcache.cache.look.size import codecs_are_trusted, retired_bytes
 from kdcache.cache.look.verify import unfinished
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.record.layout import bytes_per_row
-from kdcache.cli.build_display import view_title
+from kdcache.cli.caches.build_display import view_title
 from kdcache.cli.terminal import GRID, Table, Terminal
 
 
@@ -116,7 +116,7 @@ def _divided(num_bytes: int, taps: Sequence[str], weights: Mapping[str, int]) ->
 def _print_losses(cache: Cache, terminal: Terminal) -> None:
     """Those that any student can be trained with; those that ask something of it; those that cannot be
     served although all that they read is there."""
-    from kdcache.cli.loss_fit import served  # tables of a cache should not wait for the losses
+    from kdcache.cli.caches.loss_fit import served  # tables of a cache should not wait for the losses
 
     fits = dict(served(cache))
     free = [name for name, fit in fits.items() if fit.refusal is None and not fit.student]

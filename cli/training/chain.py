@@ -14,7 +14,7 @@ from kdcache.cache.trust import OPTION, names_in
 from kdcache.cache.visible import shell_line
 from kdcache.cli.shared import consented, home_folder, option, per_task, written
 from kdcache.cli.terminal import Terminal, say_error
-from kdcache.cli.train_options import FIRST_PANEL, panels, train_options, typed
+from kdcache.cli.training.train_options import FIRST_PANEL, panels, train_options, typed
 from kdcache.trainer.config import TrainConfig
 from kdcache.trainer.folder.option_field import spelled
 

@@ -1,0 +1,1 @@
+"""The commands about runs: options of training, what a run prints, judging, chains, methods."""
