@@ -139,9 +139,9 @@ MUTANTS = [
      '["--cache", cache] if cache and not typed_option("--cache") else []', "[]", MOVED),
     ("a cache of data that moved twice is not named", "_cache_of", " or list(specs)", "", MOVED),
     # chain
-    ("a chain goes on after a command that failed", "training/chain:_run", "raise SystemExit(status)", "return",
+    ("a chain goes on after a command that failed", "chain:_run", "raise SystemExit(status)", "return",
      "tests/cli/test_chain.py"),
-    ("--dry-run runs the commands", "training/chain:_run", "0 if dry else execute(command)", "execute(command)",
+    ("--dry-run runs the commands", "chain:_run", "0 if dry else execute(command)", "execute(command)",
      DRY),
     ("a chain forgets --augment in its builds", "OF_BUILDING", '"augment", ', "", DRY),
     ("an unwanted head is asked for", "cli/training/chain:_arguments", 'f"--no-{flag}"', 'f"--{flag}"', DRY),

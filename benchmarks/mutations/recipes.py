@@ -31,7 +31,7 @@ MUTANTS = [
      'set(re.findall(r"[\\w-]+", loss))', "set(recipe.recipe.losses)", RUNS),
     ("--recipe changes nothing", "trainer/run:started", "if config.recipe:", "if False:", STORY),
     ("a run does not say its recipe", "_data_notes", "if not config.recipe:", "if True:", STORY),
-    ("methods of one task name recipes of all", "training/methods:methods", "names & set(recipe.losses)", "True",
+    ("methods of one task name recipes of all", "methods:methods", "names & set(recipe.losses)", "True",
      SHOWN),
     ("a method shows no recipe", "training/methods:_show", 'tuple(recipe_lines(e.name)) or "none"', '"none"',
      SHOWN),
