@@ -27,6 +27,7 @@ from kdcache.cli.shared import (
 from kdcache.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from kdcache.cache.build.build import BuildReport
     from kdcache.cache.build.plan import Plan
     from kdcache.cache.networks.network import Network
     from kdcache.cache.record.manifest import Manifest
@@ -150,15 +151,18 @@ def build(
 ) -> None:  # fmt: skip
     """Run the teacher once and keep its taps. Again: continue, grow (--tap, --for, --views), update or
     repair."""
-    from kdcache.cache.build.build import build_cache
     from kdcache.cache.record.find import caches_dir, find_cache, list_caches, runs_dir
-    from kdcache.cli.caches.build_display import BuildDisplay
-    from kdcache.cli.shared import parse_count, pick_device
 
     home = home_folder()
+    _check_names(teacher, data, losses, runs_dir(home))
     existing: Path | None = None
     if cache is not None or (teacher is None and list_caches(caches_dir(home))):
         existing = find_cache(cache, caches_dir(home))
+    # From here on it takes torch, and seconds.
+    from kdcache.cache.build.build import build_cache
+    from kdcache.cli.caches.build_display import BuildDisplay
+    from kdcache.cli.shared import parse_count, pick_device
+
     options = BuildOptions(
         runs_dir=runs_dir(home), caches_dir=caches_dir(home), teacher=teacher, mean=mean, data=data,
         split=split, cache=existing, taps=tuple(parse_tap(t) for t in taps), needs_of=_needs_of(losses),
@@ -168,15 +172,40 @@ def build(
         memory_bytes=parse_size(memory), output_stride=output_stride, weights=weights, seed=seed,
         keep_empty=keep_empty, skip_bad=skip_bad, update=update, repair=repair, check=check,
     )  # fmt: skip
-    terminal = Terminal(quiet=int(os.environ.get("RANK", "0")) > 0)
+    first_rank = int(os.environ.get("RANK", "0")) == 0
+    terminal = Terminal(quiet=not first_rank)
     with BuildDisplay(terminal, lambda plan: _first_look(plan, options)) as display:
         report = build_cache(options, display.events())
+    if first_rank:
+        _say_built(report, terminal)
+
+
+def _say_built(report: "BuildReport", terminal: Terminal) -> None:
+    from kdcache.cli.caches.served_losses import remember_served
+
+    if report.shards or report.settled:
+        remember_served(report.root)
     if report.shards:
         terminal.say(f"wrote {report.rows} rows; the cache is ", strong=report.root)
     elif report.settled:
         terminal.say(f"settled in generation {report.generation} of ", strong=report.root)
     else:
         terminal.say("nothing to do: ", strong=report.root, rest=" is complete")
+
+
+def _check_names(teacher: str | None, data: str | None, losses: str | None, runs: Path) -> None:
+    """Raises BadOption for a loss, a data set or a network that nobody has, before anything is looked for."""
+    from kdcache.cache.networks.names import check_teacher
+    from kdcache.losses.plan.written import check_expression
+    from kdcache.trainer.folder.start import TEACHER, check_data, task_of_data
+
+    for name in _split(losses or ""):
+        if name:
+            check_expression(name)
+    if teacher:
+        check_teacher(teacher, task_of_data(data or ""), runs, TEACHER)
+    if data:
+        check_data(data)
 
 
 def _first_look(plan: "Plan", options: BuildOptions) -> str:

@@ -11,6 +11,7 @@ import click
 from rich_click import RichOptionPanel
 
 from kdcache.cache.files.system import user_path, write_whole
+from kdcache.cache.trust import consent, names_in
 from kdcache.cli.shared import (
     CAPTION,
     KdGroup,
@@ -49,11 +50,15 @@ def kdtrain(context: click.Context, /, **_: Any) -> None:
 
 
 def _train(given: dict[str, Any], *, resume: bool) -> None:
-    # Imported here: help and usage errors should not wait seconds for torch.
+    # Imported here: help, usage errors and wrong names should not wait seconds for torch.
+    from kdcache.trainer.folder.start import configured
+
+    given = typed(given)
+    with consent(names_in(str(value) for value in given.values() if isinstance(value, str))):
+        configured(given, home_folder(), resume=resume)
     from kdcache.cli.training.train_display import TrainDisplay
     from kdcache.trainer.run import train_run
 
-    given = typed(given)
     with TrainDisplay(Terminal()) as display:
         train_run(given, home=home_folder(), resume=resume, listen=display)
 
@@ -89,6 +94,9 @@ def eval_command(
     kdtrain eval resnet18-byot --exit 2
     kdtrain eval gfl-r18-bckd --json boxes.json
     """
+    from kdcache.trainer.folder.start import check_asked
+
+    check_asked(run, home_folder(), **{name: context.params.get(name) for name in ("data", "teacher")})
     from kdcache.trainer.run import evaluate_run
 
     given = {

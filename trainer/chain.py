@@ -22,7 +22,7 @@ from kdcache.losses.plan.plan import needs_of
 from kdcache.trainer.config import read_config
 from kdcache.trainer.folder.home import absolute_spec, default_run_name
 from kdcache.trainer.folder.run_folder import CONFIG_NAME
-from kdcache.trainer.run import continued
+from kdcache.trainer.folder.start import continued
 
 State = Literal["new", "begun", "finished"]
 

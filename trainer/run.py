@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,34 +9,20 @@ from accelerate import Accelerator
 from torch import nn
 
 from kdcache.cache.errors import BadOption, LostGeneration, NotFinite
-from kdcache.cache.networks.names import is_library
 from kdcache.cache.networks.resolve import member_names, resolve_teacher
 from kdcache.cache.networks.run import load_run_network
 from kdcache.cache.networks.run_card import DataClasses, RunCard, classes_fix, other_classes, read_run_card
-from kdcache.cache.record.find import caches_dir, find_cache, runs_dir
+from kdcache.cache.record.find import runs_dir
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source
-from kdcache.cache.trust import consent, names_in, require_trust
+from kdcache.cache.trust import consent, names_in
 from kdcache.cache.visible import shell_line
-from kdcache.losses.plan.recipes import published
 from kdcache.trainer.assemble import assemble
-from kdcache.trainer.config import (
-    MachineOptions,
-    TrainConfig,
-    check_config_seal,
-    merge_for_resume,
-    read_config,
-    start_words,
-)
+from kdcache.trainer.config import MachineOptions, start_words
 from kdcache.trainer.events import Listen, silent
 from kdcache.trainer.folder.environment import begun_generation
-from kdcache.trainer.folder.home import (
-    absolute_spec,
-    cache_label,
-    default_run_name,
-    find_run,
-)
-from kdcache.trainer.folder.run_folder import CONFIG_NAME, check_free
+from kdcache.trainer.folder.home import absolute_spec, find_run
+from kdcache.trainer.folder.start import configured
 from kdcache.trainer.judge.alone import judge_alone
 from kdcache.trainer.judge.contract import Judge
 from kdcache.trainer.judge.judge import judge_of
@@ -45,9 +30,7 @@ from kdcache.trainer.judge.metrics import Metrics, no_figures_said
 from kdcache.trainer.loop import train
 from kdcache.trainer.ranks import ranks_of
 from kdcache.trainer.steps.contract import RunParts
-from kdcache.trainer.steps.options import check_one_length
-from kdcache.trainer.steps.recipe import with_recipe
-from kdcache.trainer.stream.run_source import dataset_of, open_run_source, resolve_run_source
+from kdcache.trainer.stream.run_source import open_run_source
 from kdcache.trainer.students.exits import load_exit
 
 
@@ -64,10 +47,8 @@ def train_run(
 
 
 def _train(given: Mapping[str, Any], *, home: Path, resume: bool, listen: Listen) -> Mapping[str, float]:
-    config = continued(given, home) if resume else started(given, home)
+    config = configured(given, home, resume=resume)
     run_dir = runs_dir(home) / config.run
-    if not resume:
-        check_free(run_dir)
     generation = begun_generation(run_dir) if resume else None
     try:
         run_source = open_run_source(config, home, output_stride=config.output_stride, generation=generation)
@@ -88,41 +69,6 @@ def _free_name(run_dir: Path) -> str:
     """'r18-2' beside a run r18, or the next number that is free."""
     names = (f"{run_dir.name}-{number}" for number in itertools.count(2))
     return next(name for name in names if not (run_dir.parent / name).exists())
-
-
-def started(given: Mapping[str, Any], home: Path) -> TrainConfig:
-    """The configuration of a new run, its data or cache and its name decided."""
-    check_one_length(given)
-    config = resolve_run_source(TrainConfig(**{"run": "unnamed", **given}), home)
-    if config.recipe:
-        recipe = published(config.recipe, dataset_of(config, home))
-        options = with_recipe(given, recipe, fresh=config.data is not None)
-        config = resolve_run_source(TrainConfig(**{"run": "unnamed", **options}), home)
-    return replace(config, run=given.get("run") or _name(config))
-
-
-def continued(given: Mapping[str, Any], home: Path) -> TrainConfig:
-    """The stored configuration of a run, checked against what the user wrote now."""
-    name = given.get("run") or _name(started(given, home))
-    stored = read_config(runs_dir(home) / name)
-    check_config_seal(runs_dir(home) / name)
-    now = {key: value for key, value in given.items() if key != "run"}
-    if now.get("data"):
-        now["data"] = absolute_spec(now["data"])
-    if now.get("cache"):
-        now["cache"] = cache_label(home, find_cache(now["cache"], caches_dir(home)))
-    merged = merge_for_resume(stored, now, where=str(runs_dir(home) / name))
-    _require_consent(stored, given, runs_dir(home) / name / CONFIG_NAME)
-    return merged
-
-
-def _require_consent(stored: TrainConfig, given: Mapping[str, Any], path: Path) -> None:
-    """Raises BadOption for code that the stored options of a run name and that the user did not write
-    again."""
-    read = {name: str(getattr(stored, name) or "") for name in ("student", "loss", "teacher")}
-    unsaid = [value for name, value in read.items() if str(given.get(name) or "") != value]
-    named = [name for name in names_in(unsaid) if not is_library(name)]
-    require_trust(named, where=str(path))
 
 
 class Judged(NamedTuple):
@@ -222,8 +168,3 @@ def _teacher(
         classes=DataClasses(card.class_names, spec),
     )
     return teacher, line
-
-
-def _name(config: TrainConfig) -> str:
-    fresh = config.data is not None
-    return default_run_name(config.student, config.loss, fresh=fresh, online=config.online, seed=config.seed)

@@ -5,14 +5,15 @@ Shapes: B batch, C channels, H W height and width of the map. Values are channel
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from kdcache.cache.errors import BadSample
 from kdcache.cache.spec import PartSpec, TensorSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Codec(Protocol):
@@ -32,14 +33,14 @@ class Codec(Protocol):
         """The pieces one row is stored as. Raises BadOption for a value the codec cannot store."""
         ...
 
-    def encode(self, value: Tensor) -> dict[str, np.ndarray]:
+    def encode(self, value: "Tensor") -> dict[str, np.ndarray]:
         """Float (B,C,H,W) or (B,C) on any device -> contiguous arrays (B, *part.shape) in main memory.
 
         Raises BadSample when a value is not finite or does not fit the stored type.
         """
         ...
 
-    def decode(self, parts: Mapping[str, Tensor], out: Tensor | None = None) -> Tensor:
+    def decode(self, parts: Mapping[str, "Tensor"], out: "Tensor | None" = None) -> "Tensor":
         """Parts (B, *part.shape) on any device -> float32 (B,C,H,W) (a channels-last view) or (B,C).
 
         Spatial parts may be windows: any H and W. `out` is an optional float32 buffer of the shape of
@@ -47,13 +48,15 @@ class Codec(Protocol):
         """
         ...
 
-    def bound(self, value: Tensor) -> Tensor:
+    def bound(self, value: "Tensor") -> "Tensor":
         """Largest |decode(encode(value)) - value| allowed, broadcastable to `value`, float32."""
         ...
 
 
-def refuse_non_finite(value: Tensor) -> None:
+def refuse_non_finite(value: "Tensor") -> None:
     """Raise BadSample naming the rows of the batch that hold NaN or infinity."""
+    import torch  # here: the size of a row is asked without it
+
     bad = ~torch.isfinite(value).flatten(1).all(1)
     rows = ", ".join(str(i) for i in torch.nonzero(bad).flatten().tolist())
     if not rows:
@@ -65,11 +68,11 @@ def refuse_non_finite(value: Tensor) -> None:
     )
 
 
-def channels_last(value: Tensor) -> Tensor:
+def channels_last(value: "Tensor") -> "Tensor":
     """(B,C,H,W) -> (B,H,W,C) view; (B,C) as it is."""
     return value.permute(0, 2, 3, 1) if value.ndim == 4 else value
 
 
-def channels_first(value: Tensor) -> Tensor:
+def channels_first(value: "Tensor") -> "Tensor":
     """(B,H,W,C) -> (B,C,H,W) view; (B,C) as it is."""
     return value.permute(0, 3, 1, 2) if value.ndim == 4 else value

@@ -10,14 +10,16 @@ of a float array).
 """
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from kdcache.cache.codecs.contract import channels_first, refuse_non_finite
 from kdcache.cache.errors import BadOption, BadSample
 from kdcache.cache.spec import PartSpec, TensorSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LEVELS = 255
 # Below the normal floats a scale has no precision left: such a channel counts as constant.
@@ -46,8 +48,10 @@ class Int8:
             "scale": PartSpec((2, spec.channels), "float32", False),
         }
 
-    def encode(self, value: Tensor) -> dict[str, np.ndarray]:
+    def encode(self, value: "Tensor") -> dict[str, np.ndarray]:
         """(B,C,H,W) -> values (B,H,W,C) uint8, scale (B,2,C) float32; quantised on the value's device."""
+        import torch  # here and below: the size of a row is asked without it
+
         value_BCHW = value.detach().float()
         scale_BC, minimum_BC, _ = _levels(value_BCHW)
         divisor_BC = torch.where(scale_BC > 0, scale_BC, 1.0)
@@ -57,8 +61,10 @@ class Int8:
         scale_B2C = torch.stack((scale_BC, minimum_BC), 1)
         return {"values": values_BHWC.cpu().numpy(), "scale": scale_B2C.cpu().numpy()}
 
-    def decode(self, parts: Mapping[str, Tensor], out: Tensor | None = None) -> Tensor:
+    def decode(self, parts: Mapping[str, "Tensor"], out: "Tensor | None" = None) -> "Tensor":
         """values (B,H,W,C), scale (B,2,C) -> float32 (B,C,H,W). One buffer, three passes in place."""
+        import torch
+
         values_BHWC, scale_B2C = parts["values"], parts["scale"]
         if out is None:
             out = torch.empty(values_BHWC.shape, dtype=torch.float32, device=values_BHWC.device)
@@ -66,15 +72,17 @@ class Int8:
         out.mul_(scale_B2C[:, 0, None, None, :]).add_(scale_B2C[:, 1, None, None, :])
         return channels_first(out)
 
-    def bound(self, value: Tensor) -> Tensor:
+    def bound(self, value: "Tensor") -> "Tensor":
         """scale / 2, plus float32 rounding at the size of the channel's largest value; (B,C,1,1)."""
         scale_BC, _, largest_BC = _levels(value.detach().float())
         return (scale_BC / 2 + largest_BC * ROUNDING + FLUSHED)[:, :, None, None]
 
 
-def _levels(value_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _levels(value_BCHW: "Tensor") -> "tuple[Tensor, Tensor, Tensor]":
     """Scale, minimum and largest magnitude, each (B,C) float32; NaN and infinity reach the minimum or
     maximum."""
+    import torch
+
     minimum_BC, maximum_BC = value_BCHW.amin((2, 3)), value_BCHW.amax((2, 3))
     range_BC = maximum_BC - minimum_BC
     if not bool(torch.isfinite(range_BC).all()):

@@ -7,19 +7,19 @@ fp32 keeps a float32 network's answer exactly.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from kdcache.cache.codecs.contract import channels_first, channels_last, refuse_non_finite
 from kdcache.cache.errors import BadSample
 from kdcache.cache.spec import PartSpec, TensorSpec
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 FP16_LARGEST = 65504.0
-FLOAT32_LARGEST = torch.finfo(torch.float32).max
-_TORCH = {"float16": torch.float16, "float32": torch.float32}
+FLOAT32_LARGEST = float(np.finfo(np.float32).max)
 _NAMES = {"float16": "fp16", "float32": "fp32"}
 # (relative, absolute) half of a rounding step; the absolute part covers the subnormal numbers.
 _ROUNDING = {"float16": (2.0**-11, 2.0**-25), "float32": (2.0**-24, 2.0**-150)}
@@ -43,27 +43,33 @@ class Raw:
         """'values' of the value's own shape: (H,W,C) or (C,)."""
         return {"values": PartSpec(spec.shape, self.dtype, len(spec.shape) == 3)}
 
-    def encode(self, value: Tensor) -> dict[str, np.ndarray]:
+    def encode(self, value: "Tensor") -> dict[str, np.ndarray]:
         """(B,C,H,W) or (B,C) -> values (B,H,W,C) or (B,C)."""
+        import torch  # here and below: the size of a row is asked without it
+
         value = value.detach()
         self._refuse(value)
-        stored = channels_last(value).to(_TORCH[self.dtype]).contiguous()
+        stored = channels_last(value).to(getattr(torch, self.dtype)).contiguous()
         return {"values": stored.cpu().numpy()}
 
-    def decode(self, parts: Mapping[str, Tensor], out: Tensor | None = None) -> Tensor:
+    def decode(self, parts: Mapping[str, "Tensor"], out: "Tensor | None" = None) -> "Tensor":
         """values (B,H,W,C) or (B,C) -> float32 (B,C,H,W) or (B,C); fp32 without `out` is not copied."""
         values = parts["values"]
         return channels_first(values.float() if out is None else out.copy_(values))
 
-    def bound(self, value: Tensor) -> Tensor:
+    def bound(self, value: "Tensor") -> "Tensor":
         """Half a step of the stored type at each element; 0 where a float32 or narrower one is kept as
         fp32."""
+        import torch
+
         relative, absolute = _ROUNDING[self.dtype]
         if self.dtype == "float32" and value.dtype != torch.float64:
             relative = absolute = 0.0
         return value.detach().float().abs() * relative + absolute
 
-    def _refuse(self, value: Tensor) -> None:
+    def _refuse(self, value: "Tensor") -> None:
+        import torch
+
         if value.numel() == 0:
             return
         low, high = torch.aminmax(value)  # both carry NaN along

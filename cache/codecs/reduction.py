@@ -5,15 +5,16 @@ A cache names reductions too, and a cache may come from a stranger: a name read 
 """
 
 from collections.abc import Callable
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from kdcache.cache.errors import BadOption
 from kdcache.cache.spec import TensorSpec
 from kdcache.cache.trust import import_named, module_of, require_trust
 
-Reduction = Callable[[Tensor], Tensor]  # a tap's value (B, C, H, W) -> what the need reads of it
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Reduction = Callable[["Tensor"], "Tensor"]  # a tap's value (B, C, H, W) -> what the need reads of it
 
 
 def load_reduction(path: str, *, may_import: bool = True) -> Reduction:
@@ -36,6 +37,8 @@ def load_reduction(path: str, *, may_import: bool = True) -> Reduction:
 
 def reduced_spec(path: str, spec: TensorSpec) -> TensorSpec:
     """The spec of the reduced value, found by running the function on zeros of the tap's shape."""
+    import torch  # here: most caches keep taps as they are, and their sizes are asked without it
+
     value = load_reduction(path)(torch.zeros((1, spec.channels, *spec.shape[:-1])))
     if value.ndim == 2:
         return TensorSpec((value.shape[1],), 0)

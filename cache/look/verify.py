@@ -3,18 +3,12 @@ stored rows against the image pipeline and the teacher."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
-
-import torch
+from typing import TYPE_CHECKING, NamedTuple
 
 from kdcache.cache.codecs.reduction import load_reduction
 from kdcache.cache.errors import BadCache, OutsideCache
-from kdcache.cache.images.feed import Feed, pixel_digests
-from kdcache.cache.images.pipeline import ImagePipeline
 from kdcache.cache.look.describe import whole_layout
-from kdcache.cache.networks.network import Network
 from kdcache.cache.reader.cache import Cache, open_cache
-from kdcache.cache.reader.rows import pixel_feed
 from kdcache.cache.record.classifier import classifier_problem
 from kdcache.cache.record.generation import FOLDER as GENERATIONS
 from kdcache.cache.record.generation import Generation, generation_name, list_generations, read_generation
@@ -27,6 +21,12 @@ from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.object_check import object_problem
 from kdcache.cache.stores.table import target_format
 from kdcache.cache.trust import is_trusted
+
+if TYPE_CHECKING:
+    import torch
+
+    from kdcache.cache.images.feed import Feed
+    from kdcache.cache.networks.network import Network
 
 
 class Problem(NamedTuple):
@@ -164,10 +164,15 @@ def pixel_check(
 
     For whole images under `full` views this is the whole view, not the windows that training cuts.
     """
+    # Here and below: seals and digests are checked without torch and the image pipeline.
+    from kdcache.cache.images.feed import pixel_digests
+    from kdcache.cache.images.pipeline import ImagePipeline
+    from kdcache.cache.reader.rows import pixel_feed
+
     rows = cache.stored_rows(limit)
     queued: list[tuple[int, int]] = []
 
-    def feed(number: int) -> Feed | None:
+    def feed(number: int) -> "Feed | None":
         row = next(rows, None)
         if row is None:
             return None
@@ -201,16 +206,21 @@ ROUNDING = 1e-5
 LOW_PRECISION_ROUNDING = 2e-2  # of a forward in bf16 or fp16: a few of its last places
 
 
-def deep_check(root: Path, teacher: Network, num_rows: int = 8) -> list[DeepError]:
+def deep_check(root: Path, teacher: "Network", num_rows: int = 8) -> list[DeepError]:
     """Run the teacher again on `num_rows` rows spread over the cache and compare every stored target.
 
     It computes in the cache's own precision, on the CPU.
     """
+    import torch
+
+    from kdcache.cache.images.pipeline import ImagePipeline
+    from kdcache.cache.reader.rows import pixel_feed
+
     cache = open_cache(root)
     rows = list(cache.stored_rows(num_rows))
     errors: dict[str, list[RowError]] = {t: [] for t in cache.manifest.tap_names}
 
-    def feed(number: int) -> Feed | None:
+    def feed(number: int) -> "Feed | None":
         if number >= len(rows):
             return None
         return pixel_feed(cache, [cache.row(*rows[number])])
@@ -230,7 +240,9 @@ def deep_check(root: Path, teacher: Network, num_rows: int = 8) -> list[DeepErro
     return [_summary(name, of_rows) for name, of_rows in errors.items() if of_rows]
 
 
-def _compare(cache: Cache, target: str, index: int, view: int, fresh: torch.Tensor) -> RowError:
+def _compare(cache: Cache, target: str, index: int, view: int, fresh: "torch.Tensor") -> RowError:
+    import torch
+
     codec = cache.codec(target)
     stored = codec.decode(
         {k: torch.from_numpy(v.copy())[None] for k, v in cache.parts(target, index, view).items()}

@@ -17,8 +17,10 @@ Which families a task has, and what a short name stands for, is the task's word 
 """
 
 import importlib.util
+import os
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from kdcache.cache.errors import BadOption, nearest, unknown
@@ -143,6 +145,25 @@ def first_task_with(text: str) -> Task:
     return names[0]
 
 
+def check_name(text: str, task: Task | None, where: str) -> None:
+    """Raises BadOption for a name that stands for no network of `task`, of no task where it is not known."""
+    if task is not None:
+        parse_name(text, task=task, where=where)
+        return
+    named = (_read(text, task_of(one).networks.short_family, where) for one in task_names())
+    if not any(name is not None and _has(one, name) for one, name in zip(task_names(), named, strict=True)):
+        close = nearest(text, [name for one in task_names() for name in known_names(one)])
+        owner = next((one for one in task_names() if close in known_names(one)), task_names()[0])
+        raise unknown_network(text, task=owner, where=where)
+
+
+def check_teacher(text: str, task: Task | None, runs_dir: Path, where: str) -> None:
+    """The same of a teacher, who may be a run, or several."""
+    for member in member_names(text, runs_dir):
+        if run_folder(member, runs_dir) is None:
+            check_name(member, task, where)
+
+
 def known_names(task: Task) -> tuple[str, ...]:
     """The names that can be listed; every timm network makes further ones."""
     rules = task_of(task).networks
@@ -236,3 +257,29 @@ def _is_module(dotted: str) -> bool:
         return importlib.util.find_spec(dotted.partition(".")[0]) is not None
     except (ModuleNotFoundError, ValueError):
         return False
+
+
+def run_folder(name: str, runs_dir: Path) -> Path | None:
+    """The folder of the run that a teacher's name means; None for a network."""
+    named = runs_dir / name
+    if ":" not in name and named.is_dir():
+        return named
+    path = Path(name)
+    return path if os.sep in name and path.is_dir() else None
+
+
+def member_names(name: str, runs_dir: Path) -> list[str]:
+    """The teachers that 'a,b,c' names; one for a run whose name holds a comma. Raises BadOption for one named
+    twice."""
+    if run_folder(name, runs_dir) is not None:
+        return [name]
+    names = split_names(name)
+    folders = [run_folder(member, runs_dir) for member in names]
+    same = [str(f.resolve()) if f else n for f, n in zip(folders, names, strict=True)]
+    twice = next((n for index, n in enumerate(names) if folders[index] and same[index] in same[:index]), None)
+    if twice is not None or "" in names:
+        what = f"run '{twice}' is named twice" if twice else "a name is missing"
+        raise BadOption(
+            f"{what} in the ensemble '{name}'", where=f"--teacher {name}", fix="name every teacher once"
+        )
+    return names

@@ -2,7 +2,6 @@
 to print.
 """
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +23,8 @@ from kdcache.cache.networks.names import (
     parse_name,
     split_names,
 )
+from kdcache.cache.networks.names import member_names as member_names
+from kdcache.cache.networks.names import run_folder as run_folder
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.run import load_run_network
 from kdcache.cache.networks.run_card import (
@@ -104,32 +105,6 @@ def _say_classes(network: Network, names: Sequence[str], classes: DataClasses | 
     """Keep what a teacher tells apart where it is not what the data have."""
     if classes and names and tuple(names) != tuple(classes.names):
         network.config = replace(network.config, class_names=tuple(names))
-
-
-def run_folder(name: str, runs_dir: Path) -> Path | None:
-    """The folder of the run that a teacher's name means; None for a network."""
-    named = runs_dir / name
-    if ":" not in name and named.is_dir():
-        return named
-    path = Path(name)
-    return path if os.sep in name and path.is_dir() else None
-
-
-def member_names(name: str, runs_dir: Path) -> list[str]:
-    """The teachers that 'a,b,c' names; one for a run whose name holds a comma. Raises BadOption for one named
-    twice."""
-    if run_folder(name, runs_dir) is not None:
-        return [name]
-    names = split_names(name)
-    folders = [run_folder(member, runs_dir) for member in names]
-    same = [str(f.resolve()) if f else n for f, n in zip(folders, names, strict=True)]
-    twice = next((n for index, n in enumerate(names) if folders[index] and same[index] in same[:index]), None)
-    if twice is not None or "" in names:
-        what = f"run '{twice}' is named twice" if twice else "a name is missing"
-        raise BadOption(
-            f"{what} in the ensemble '{name}'", where=f"--teacher {name}", fix="name every teacher once"
-        )
-    return names
 
 
 def _ensemble(

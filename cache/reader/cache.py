@@ -8,9 +8,9 @@ Nothing here runs code from the cache.
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from kdcache.cache.codecs.contract import Codec
 from kdcache.cache.codecs.table import make_codec
@@ -33,6 +33,9 @@ from kdcache.cache.trust import require_trust
 from kdcache.cache.views.block_views import BlockViews, check_block_views
 from kdcache.cache.views.sets import ViewSet
 from kdcache.cache.views.view import Geometry, Row, partner_key
+
+if TYPE_CHECKING:
+    import torch
 
 # Shards kept open at once: each holds a few memory maps, of which the kernel allows a process 65530, and no
 # descriptor. The order of an epoch returns to few of them: what was opened first goes first.
@@ -150,7 +153,7 @@ class Cache(StoredSamples):
     def tap(self, target: str) -> TapEntry:
         return self.manifest.tap(target)
 
-    def classifier(self) -> torch.Tensor | None:
+    def classifier(self) -> "torch.Tensor | None":
         """(K, D) float32: the weight of the teacher's last linear layer; None when it has none."""
         return read_classifier(self.root, self.manifest, check=self._check)
 

@@ -4,10 +4,9 @@ One object, `classifier.safetensors`, whose digest is in the manifest: it belong
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from kdcache.cache.errors import BadCache
 from kdcache.cache.files.regular import read_regular
@@ -18,15 +17,21 @@ from kdcache.cache.record.manifest import Manifest
 from kdcache.cache.stores.contract import REPAIR
 from kdcache.cache.stores.inside import path_inside
 
+if TYPE_CHECKING:
+    import torch
+
 CLASSIFIER_FILE = "classifier.safetensors"
 _WEIGHT = "weight"
 MAX_BYTES, MAX_WIDTH = 256 << 20, 1 << 16  # of the file; of a class
 
 
-def pack_classifier(weight_KD: torch.Tensor | None) -> bytes:
+def pack_classifier(weight_KD: "torch.Tensor | None") -> bytes:
     """The object's bytes; b"" for a teacher without such a layer."""
     if weight_KD is None:
         return b""
+    import torch  # here and below: a look at a cache reads no weights
+    from safetensors.torch import save
+
     packed: bytes = save({_WEIGHT: weight_KD.detach().to("cpu", torch.float32).clone().contiguous()})
     return packed
 
@@ -56,10 +61,13 @@ def _content(root: Path, manifest: Manifest) -> bytes:
     return read_regular(path_inside(root, CLASSIFIER_FILE), min(MAX_BYTES, most), follow=False)
 
 
-def read_classifier(root: Path, manifest: Manifest, *, check: bool = True) -> torch.Tensor | None:
+def read_classifier(root: Path, manifest: Manifest, *, check: bool = True) -> "torch.Tensor | None":
     """(K, D) float32, or None when the teacher has no such layer. Raises BadCache for a damaged object."""
     if not manifest.classifier:
         return None
+    import torch
+    from safetensors.torch import load
+
     path = root / CLASSIFIER_FILE
     problem = classifier_problem(root, manifest) if check else None
     if problem:

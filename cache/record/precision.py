@@ -5,8 +5,6 @@ Two shards of one cache in two precisions would be two teachers under one name.
 
 from contextlib import AbstractContextManager, nullcontext
 
-import torch
-
 from kdcache.cache.errors import BadOption
 from kdcache.cache.record.command import build_words
 from kdcache.cache.record.manifest import FULL as FULL
@@ -37,6 +35,8 @@ def chosen_precision(amp: str | None, old: Manifest | None, planned: Manifest | 
 
 def in_precision(precision: str, device: str) -> AbstractContextManager[object]:
     """Where a teacher computes in a manifest's precision; `device` is 'cpu' or 'cuda'."""
+    import torch  # here: a manifest's precision is read and compared without it
+
     name = PRECISIONS.get(_amp_of(precision))
     return torch.autocast(device, dtype=getattr(torch, name)) if name else nullcontext()
 

@@ -11,24 +11,13 @@ from kdcache.cache.build.samples.assign import Assignment
 from kdcache.cache.build.samples.survey import Survey
 from kdcache.cache.errors import size_text
 from kdcache.cache.record.advice import advised
-from kdcache.cache.views.sets import ViewSet
+from kdcache.cli.caches.show_table import view_title
 from kdcache.cli.terminal import Terminal
 
 FIRST_ESTIMATE_ROWS = 20  # rows after which the time left means something
 MUCH_PADDING = 0.5  # of a canvas
 LISTED_KEYS = 10  # of what changed
 PLAIN_EVERY_S = 10.0  # a log file gets a line this often instead of a bar
-
-
-def view_title(views: ViewSet) -> str:
-    """'crops 360x360 (numbers 0..7, scale=0.5x2,flip, seed 0)' and the like."""
-    numbers = f"{views.first}..{views.first + views.count - 1}" if views.count > 1 else str(views.first)
-    if views.crop is None:
-        return f"{views.kind} (number {numbers})"
-    if not views.draws:
-        return f"{views.kind} {views.crop[0]}x{views.crop[1]} (number {numbers})"
-    drawn = f"numbers {numbers}, {views.recipe.text}, seed {views.seed}"
-    return f"{views.kind} {views.crop[0]}x{views.crop[1]} ({drawn})"
 
 
 class BuildDisplay:

@@ -34,11 +34,13 @@ def _one_cache(cache: str | None, named: str | None) -> str | None:
 @click.option("--keys", is_flag=True, help="List the samples' keys instead.")
 def show(cache: str | None, named: str | None, keys: bool) -> None:
     """What a cache holds: teacher, data, views, taps, shards, digests, and which losses it can serve."""
-    from kdcache.cache.reader.cache import open_cache
     from kdcache.cache.record.find import find_cache
+
+    root = find_cache(_one_cache(cache, named), home_folder() / "caches")
+    from kdcache.cache.reader.cache import open_cache
     from kdcache.cli.caches.show_table import print_cache
 
-    opened = open_cache(find_cache(_one_cache(cache, named), home_folder() / "caches"))
+    opened = open_cache(root)
     if keys:
         Terminal().list_lines(opened.key(index) for index in opened.living.tolist())
         return
@@ -64,10 +66,11 @@ def verify(
     """Check everything that a cache holds against its seals and digests; --pixels also makes the teacher's
     input again, --deep compares targets with the teacher. Exit status 1 for whatever is not as it must be."""
     from kdcache.cache.record.find import find_cache
-    from kdcache.cli.caches.verify_display import check_deeply, check_pixels, check_seals
 
     home = home_folder()
     root = find_cache(_one_cache(cache, named), home / "caches")
+    from kdcache.cli.caches.verify_display import check_deeply, check_pixels, check_seals
+
     terminal = Terminal()
     good = check_seals(root, terminal)
     good = good and (not pixels or check_pixels(root, terminal))
@@ -92,11 +95,13 @@ def verify(
 )
 def peek(key: str, cache: str | None, view: int, out: Path) -> None:
     """Draw one sample: image, label, the teacher's prediction, and each tap as colours."""
-    from kdcache.cache.look.peek import peek as draw
-    from kdcache.cache.reader.cache import open_cache
     from kdcache.cache.record.find import find_cache
 
-    titles = draw(open_cache(find_cache(cache, home_folder() / "caches")), key, view, out)
+    root = find_cache(cache, home_folder() / "caches")
+    from kdcache.cache.look.peek import peek as draw
+    from kdcache.cache.reader.cache import open_cache
+
+    titles = draw(open_cache(root), key, view, out)
     Terminal().say(f"{out}: {', '.join(titles)}")
 
 
@@ -132,11 +137,14 @@ def taps(
     kdcache taps --teacher gfl:r50
     kdcache taps --teacher r50 --weights FILE.pt
     """
+    from kdcache.cache.networks.names import check_teacher
+
+    runs = home_folder() / "runs"
+    check_teacher(teacher, task, runs, "--teacher (no run has this name)")
     from kdcache.cache.look.teacher import module_paths, network_for_listing
     from kdcache.cache.networks.resolve import peeled
     from kdcache.cli.caches.taps_table import taps_table
 
-    runs = home_folder() / "runs"
     network, default = network_for_listing(teacher, runs, classes, output_stride, task, weights)
     size = parse_crop(crop) or default
     read = f", weights {weights}{peeled(network)}" if weights else ""

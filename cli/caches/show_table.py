@@ -9,33 +9,30 @@ from kdcache.cache.look.size import codecs_are_trusted, retired_bytes
 from kdcache.cache.look.verify import unfinished
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.record.layout import bytes_per_row
-from kdcache.cli.caches.build_display import view_title
+from kdcache.cache.views.sets import ViewSet
+from kdcache.cli.caches.served_losses import served_lines
 from kdcache.cli.terminal import GRID, Table, Terminal
 
 
 def print_cache(cache: Cache, terminal: Terminal) -> None:
-    """Teacher, data, views, taps with shape, codec and bytes, shards, digests, and the losses it can
-    serve."""
+    """Teacher, data, views, taps with shape, codec and bytes, shards, the losses it can serve, digests."""
     m = cache.manifest
     facts = Table(**GRID)
     facts.add_row("cache", str(cache.root))
-    facts.add_row(
-        "teacher",
-        f"{m.teacher_origin} ({m.network['name']}), {m.precision}, weights {str(m.identity['weights'])[:19]}",
-    )
+    facts.add_row("teacher", f"{m.teacher_origin} ({m.network['name']}), {m.precision}")
     facts.add_row(
         "data",
         f"{m.data['name']} split '{m.data['split']}', {cache.generation.num_living} samples, "
         f"{len(m.class_names)} classes, {m.task}",
     )
     if m.classifier:
-        facts.add_row("classifier", f"the teacher's last linear layer, digest {m.classifier}")
+        facts.add_row("classifier", "the teacher's last linear layer")
     facts.add_row("pixels", ", ".join(f"{k} {v}" for k, v in m.pipeline.items()))
     facts.add_row(
         "format", f"{m.target_format}{' + zstd' if m.zstd else ''}, shards of {m.shard_samples} samples"
     )
     for views in m.views:
-        facts.add_row("views", f"{view_title(views)}  digest {views.digest()}")
+        facts.add_row("views", view_title(views))
     facts.add_row("generation", _generation_text(cache))
     terminal.show(facts)
     terminal.show(_tap_table(cache))
@@ -44,7 +41,25 @@ def print_cache(cache: Cache, terminal: Terminal) -> None:
         freed = f"about {size_text(retired_bytes(cache))}" if known else "their room"
         advice = f"'kdcache compact --cache {cache.root.name} --out NAME' frees {freed}"
         terminal.say(advice)
-    _print_losses(cache, terminal)
+    for line in served_lines(cache):
+        terminal.say(line)
+    terminal.show(_digests(cache))
+
+
+def _digests(cache: Cache) -> Table:
+    """What two caches are compared by. No digest is broken: half of one is none."""
+    m = cache.manifest
+    table = Table(box=None, pad_edge=False)
+    table.add_column("digest of", overflow="fold")
+    table.add_column("", no_wrap=True)
+    table.add_row("teacher's weights", str(m.identity["weights"])[:19])
+    if m.classifier:
+        table.add_row("classifier", m.classifier)
+    for views in m.views:
+        table.add_row(f"views from number {views.first} on", views.digest())
+    for tap in m.taps:
+        table.add_row(tap.name if tap.name == tap.module else f"{tap.name} of {tap.module}", tap.digest)
+    return table
 
 
 def _generation_text(cache: Cache) -> str:
@@ -58,23 +73,30 @@ def _generation_text(cache: Cache) -> str:
 def _tap_table(cache: Cache) -> Table:
     m = cache.manifest
     stored = _bytes_by_tap(cache)
-    table = Table("tap", "H x W x C", "codec", "shards", "bytes", "bytes a value", box=None)
-    for column in ("module", "digest"):
-        table.add_column(column, overflow="fold")
+    table = Table("tap", "H x W x C", "codec", "shards", "bytes", "bytes a value", box=None, pad_edge=False)
+    blocks = cache.generation.block_numbers
+    whole = m.num_views * len(blocks)
+    all_done = 0
     for tap in m.taps:
         spec = tap.spec(*(m.views[0].crop or m.crop))
         done = sum(
             cache.coverage.key(tap.name, view, block) is not None
             for view in range(m.num_views)
-            for block in cache.generation.block_numbers
+            for block in blocks
         )
-        num_bytes, values = stored.get(tap.name, (0, 0))
+        all_done += done
         table.add_row(
-            tap.name, " x ".join(map(str, spec.shape)), tap.codec,
-            f"{done}/{m.num_views * len(cache.generation.block_numbers)}", size_text(num_bytes),
-            f"{num_bytes / values:.3f}" if values else "-", tap.module, tap.digest,
+            tap.name, " x ".join(map(str, spec.shape)), tap.codec, f"{done}/{whole}",
+            *_bytes_text(*stored.get(tap.name, (0, 0))),
         )  # fmt: skip
+    total = [sum(column) for column in zip(*stored.values(), strict=True)] or [0, 0]
+    table.add_section()
+    table.add_row("total", "", "", f"{all_done}/{whole * len(m.taps)}", *_bytes_text(*total))
     return table
+
+
+def _bytes_text(num_bytes: int, values: int) -> tuple[str, str]:
+    return size_text(num_bytes), f"{num_bytes / values:.3f}" if values else "-"
 
 
 def _bytes_by_tap(cache: Cache) -> dict[str, tuple[int, int]]:
@@ -113,21 +135,12 @@ def _divided(num_bytes: int, taps: Sequence[str], weights: Mapping[str, int]) ->
         given = num_bytes * before // whole
 
 
-def _print_losses(cache: Cache, terminal: Terminal) -> None:
-    """Those that any student can be trained with; those that ask something of it; those that cannot be
-    served although all that they read is there."""
-    from kdcache.cli.caches.loss_fit import served  # tables of a cache should not wait for the losses
-
-    fits = dict(served(cache))
-    free = [name for name, fit in fits.items() if fit.refusal is None and not fit.student]
-    terminal.say(f"losses it can serve: {', '.join(free)}")
-    by_need: dict[tuple[str, ...], list[str]] = {}
-    for name, fit in fits.items():
-        if fit.student:
-            by_need.setdefault(fit.student, []).append(name)
-    for need, names in by_need.items():
-        words = f"needs a student of {' and '.join(need)}: {', '.join(names)}"
-        terminal.say(f"  {words}")
-    for name, fit in fits.items():
-        if fit.refusal is not None:
-            terminal.say(f"  not {name}: {fit.refusal.what}")
+def view_title(views: ViewSet) -> str:
+    """'crops 360x360 (numbers 0..7, scale=0.5x2,flip, seed 0)' and the like."""
+    numbers = f"{views.first}..{views.first + views.count - 1}" if views.count > 1 else str(views.first)
+    if views.crop is None:
+        return f"{views.kind} (number {numbers})"
+    if not views.draws:
+        return f"{views.kind} {views.crop[0]}x{views.crop[1]} (number {numbers})"
+    drawn = f"numbers {numbers}, {views.recipe.text}, seed {views.seed}"
+    return f"{views.kind} {views.crop[0]}x{views.crop[1]} ({drawn})"

@@ -2,9 +2,9 @@
 is well."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kdcache.cache.look.verify import deep_check, pixel_check, problems, undescribed, unfinished
-from kdcache.cache.networks.network import Network
 from kdcache.cache.reader.cache import open_cache
 from kdcache.cache.record.advice import CACHES, cache_word
 from kdcache.cache.record.copied import finishing_line, is_unfinished_copy
@@ -13,6 +13,9 @@ from kdcache.cache.trust import OPTION, command_with
 from kdcache.cache.visible import shell_word
 from kdcache.cli.shared import home_folder
 from kdcache.cli.terminal import Table, Terminal
+
+if TYPE_CHECKING:
+    from kdcache.cache.networks.network import Network
 
 
 def check_seals(root: Path, terminal: Terminal) -> bool:
@@ -83,7 +86,7 @@ def check_pixels(root: Path, terminal: Terminal) -> bool:
     return not other
 
 
-def check_deeply(root: Path, teacher: Network, rows: int, terminal: Terminal) -> bool:
+def check_deeply(root: Path, teacher: "Network", rows: int, terminal: Terminal) -> bool:
     """The teacher's answers, computed again."""
     table = Table("target", "rows", "largest error", "stated bound", "relative L2")
     errors = deep_check(root, teacher, rows)

@@ -71,10 +71,19 @@ for _title, _flags in panels(without=OTHER):
 
 
 def _chain(networks: tuple[str, ...], given: Mapping[str, Any], trusted: Sequence[str]) -> None:
-    from kdcache.trainer.chain import cache_of, check_chain, read_links, state_of
+    from kdcache.cache.networks.names import check_name
+    from kdcache.losses.plan.written import check_expression
+    from kdcache.trainer.folder.start import check_data, task_of_data
 
     loss, home = str(given.get("loss", "kd")), home_folder()
     _check_alone(given)
+    check_expression(loss)
+    for text in networks:
+        where = f"kdtrain chain {text}"
+        check_name(text.rpartition("@")[0] or text, task_of_data(given["data"]), where)
+    check_data(given["data"])
+    from kdcache.trainer.chain import cache_of, check_chain, read_links, state_of
+
     links = read_links(
         networks, prefix=given.get("run", "chain"), loss=loss, seed=given.get("seed", TrainConfig.seed)
     )

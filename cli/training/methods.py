@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kdcache.cache.errors import unknown
 from kdcache.cache.tasks.table import task_names
 from kdcache.cli.shared import option
 from kdcache.cli.terminal import GRID, Table, Terminal
@@ -32,7 +33,11 @@ def methods(name: str | None, task: str | None, markdown: bool) -> None:
     kdtrain methods afdcd
     kdtrain methods --task classification
     """
-    # Imported here: help and usage errors should not wait seconds for torch.
+    # Imported here: help and usage errors should not wait seconds for torch, and an unknown name neither.
+    from kdcache.losses.plan.table import loss_names
+
+    if name is not None and ":" not in name and name not in loss_names():
+        raise unknown("loss", name, loss_names(), where=f"kdtrain methods {name}")
     from kdcache.losses.plan.catalogue import entries, entry
     from kdcache.losses.plan.recipes import RECIPES
 

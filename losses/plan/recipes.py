@@ -195,10 +195,9 @@ def published(text: str, dataset: str | None) -> Published:
 
     Raises BadOption for an unknown name, which lists those that exist, and for a data set without numbers.
     """
+    check_recipe(text)
     name, at, chosen = text.partition("@")
     where = f"--recipe {text}"
-    if name not in RECIPES:
-        raise _no_recipe(name, where)
     recipe, on = RECIPES[name], chosen if at else dataset or ""
     if on not in recipe.datasets:
         there = " or ".join(f"--recipe {name}@{one}" for one in recipe.datasets)
@@ -206,6 +205,13 @@ def published(text: str, dataset: str | None) -> Published:
             f"recipe '{name}' has no numbers for '{on}'", where=where, fix=f"take another data set's: {there}"
         )
     return Published(f"{name}@{on}", recipe, {**recipe.options, **recipe.datasets[on]})
+
+
+def check_recipe(text: str) -> None:
+    """Raises BadOption for a name that is no recipe's, whatever the data set."""
+    name = text.partition("@")[0]
+    if name not in RECIPES:
+        raise _no_recipe(name, f"--recipe {text}")
 
 
 def _no_recipe(name: str, where: str) -> BadOption:

@@ -9,14 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from kdcache.cache.spec import BadOption, Task, unknown
+from kdcache.cache.spec import BadOption, Task
 from kdcache.losses.contract import LossTerm, Reads
-from kdcache.losses.options import WEIGHT, OptionSpec, OptionValue, option_specs, read_options, written
+from kdcache.losses.options import OptionValue, option_specs, written
 from kdcache.losses.plan.expression import ParsedTerm
 from kdcache.losses.plan.load import load_loss
 from kdcache.losses.plan.presets import has_presets, preset_names, preset_options
 from kdcache.losses.plan.table import TASK
-from kdcache.losses.schedules import ALWAYS, TermSchedule, read_schedule, schedule_specs
+from kdcache.losses.plan.written import check_preset, read_written
+from kdcache.losses.schedules import ALWAYS, TermSchedule, read_schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +60,12 @@ def choose(parsed: ParsedTerm, *, preset: str | None, task: Task, where: str) ->
     option, a method of another task, and a value of another type or range.
     """
     loss_class = load_loss(parsed.name, task=task, where=where)
-    if parsed.preset is not None and parsed.preset not in preset_names():
-        raise unknown("preset", parsed.preset, preset_names(), where=where)
+    check_preset(parsed, where)
     _check_task(parsed.name, loss_class, task, where)
     settings = preset_options(parsed.name, parsed.preset or preset)
     published = dict(loss_class.task_settings.get(task, {}))
-    written_out = _without_aliases(parsed, loss_class, where)
-    given = read_options(parsed.name, _legal_options(loss_class), written_out, where=where)
+    own = option_specs(loss_class)
+    given = read_written(parsed, own, loss_class.aliases, loss_class.companions, where=where)
     chosen = {**published, **settings, **given}
     term = _resolved(parsed.name, loss_class, chosen)
     usual = {**loss_class.published_schedule(term.options), **published}
@@ -75,28 +75,6 @@ def choose(parsed: ParsedTerm, *, preset: str | None, task: Task, where: str) ->
         for name, options in loss_class.default_companions(term.options).items()
     }
     return Choice(term, companions, _preset_notes(parsed, parsed.preset or preset, settings))
-
-
-def _legal_options(loss_class: type[LossTerm]) -> dict[str, OptionSpec]:
-    """What a term may write out: schedules, its own options, its weight and those of its companions."""
-    shares = {name: WEIGHT._replace(name=name) for name in loss_class.companions}
-    return {**schedule_specs(), **option_specs(loss_class), "weight": WEIGHT, **shares}
-
-
-def _without_aliases(parsed: ParsedTerm, loss_class: type[LossTerm], where: str) -> dict[str, str]:
-    """The options by the names they have today. BadOption where one is written under both."""
-    options: dict[str, str] = {}
-    for name, value in parsed.options.items():
-        today = loss_class.aliases.get(name, name)
-        if today in options:
-            alias = next(old for old, new in loss_class.aliases.items() if new == today)
-            raise BadOption(
-                f"'{alias}' and '{today}' of '{parsed.name}' are one option, given twice",
-                where=where,
-                fix=f"write {today} alone: {parsed.name}({today}={value})",
-            )
-        options[today] = value
-    return options
 
 
 def _check_task(name: str, loss_class: type[LossTerm], task: Task, where: str) -> None:

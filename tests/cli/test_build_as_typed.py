@@ -30,6 +30,7 @@ def build(*arguments: str) -> Result:
 def asked(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[BuildOptions]:
     """What the builder was asked; nothing is built."""
     heard: list[BuildOptions] = []
+    draw_folder(home / "d", count=2)
 
     def listen(options: BuildOptions, events: object) -> BuildReport:
         heard.append(options)
@@ -42,7 +43,7 @@ def asked(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[BuildOptions]:
 
 TYPED: list[tuple[list[str], str, object]] = [
     (["--mean"], "mean", True),
-    (["--data", "camvid:d"], "data", "camvid:d"),
+    (["--data", "folder:d"], "data", "folder:d"),
     (["--split", "trainval"], "split", "trainval"),
     (["--tap", "stage4@a.b=fp16"], "taps", (TapRequest("stage4", "a.b", "fp16"),)),
     (["--tap", "neck", "--tap", "logits"], "taps", (TapRequest("neck"), TapRequest("logits"))),
@@ -72,8 +73,8 @@ TYPED: list[tuple[list[str], str, object]] = [
 def test_an_option_of_build_reaches_the_builder_and_changes_nothing_else(
     asked: list[BuildOptions], arguments: list[str], field: str, value: object
 ) -> None:
-    assert build("--teacher", "t", "--device", "cpu", *arguments).exit_code == 0
-    assert build("--teacher", "t", "--device", "cpu").exit_code == 0
+    assert build("--teacher", "r18", "--device", "cpu", *arguments).exit_code == 0
+    assert build("--teacher", "r18", "--device", "cpu").exit_code == 0
     with_it, without = ({name: getattr(one, name) for name in one.__slots__} for one in asked)
     assert with_it == {**without, field: value} and (without[field] != value or field == "device")
 
@@ -81,8 +82,8 @@ def test_an_option_of_build_reaches_the_builder_and_changes_nothing_else(
 def test_build_works_in_the_home_folder_on_the_teacher_that_was_typed(
     asked: list[BuildOptions], home: Path
 ) -> None:
-    build("--teacher", "a,b")
-    assert (asked[0].teacher, asked[0].cache) == ("a,b", None)
+    build("--teacher", "r18,r34")
+    assert (asked[0].teacher, asked[0].cache) == ("r18,r34", None)
     assert (asked[0].runs_dir, asked[0].caches_dir) == (home / "runs", home / "caches")
     assert asked[0].needs_of is None
 
@@ -90,7 +91,7 @@ def test_build_works_in_the_home_folder_on_the_teacher_that_was_typed(
 def test_for_asks_for_the_needs_of_every_loss_and_commas_in_brackets_separate_options(
     asked: list[BuildOptions],
 ) -> None:
-    build("--teacher", "t", "--for", "mgd(mask_ratio=0.5,cwd=0), kd,cirkd(tau=1,pool=2)")
+    build("--teacher", "r18", "--for", "mgd(mask_ratio=0.5,cwd=0), kd,cirkd(tau=1,pool=2)")
     assert asked[0].needs_of is not None
     assert {need.name for need in asked[0].needs_of(SEGMENTATION)} == {"stage4", "logits", "neck"}
 
@@ -100,16 +101,16 @@ def test_a_device_that_nobody_typed_is_the_gpu_where_there_is_one(
     asked: list[BuildOptions], monkeypatch: pytest.MonkeyPatch, cuda: bool, device: str
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
-    build("--teacher", "t")
+    build("--teacher", "r18")
     assert asked[0].device == device
 
 
 def test_build_says_how_many_rows_it_wrote_and_where_and_a_second_rank_says_nothing(
     asked: list[BuildOptions], monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
-    assert "wrote 48 rows; the cache is" in build("--teacher", "t").output
+    assert "wrote 48 rows; the cache is" in build("--teacher", "r18").output
     monkeypatch.setenv("RANK", "1")
-    assert build("--teacher", "t").output == ""
+    assert build("--teacher", "r18").output == ""
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_a_value_that_build_cannot_use_is_answered_in_three_parts_with_status_2(
     asked: list[BuildOptions], monkeypatch: pytest.MonkeyPatch, arguments: list[str], parts: list[str]
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    result = build("--teacher", "t", *arguments)
+    result = build("--teacher", "r18", *arguments)
     assert result.exit_code == 2 and asked == [] and result.stdout == ""
     what, where, fix = result.stderr.strip().split("\n")
     assert what.startswith("error: ") and where.startswith("  where: ") and fix.startswith("  fix: ")
@@ -143,7 +144,7 @@ def test_ctrl_c_ends_a_build_with_130_and_says_that_the_same_command_continues(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("kdcache.cache.build.build.build_cache", interrupted)
-    result = build("--teacher", "t")
+    result = build("--teacher", "r18")
     assert result.exit_code == 130 and "the same command continues" in result.stderr
 
 
@@ -152,7 +153,7 @@ def test_a_fault_of_the_program_keeps_its_traceback(home: Path, monkeypatch: pyt
         raise ZeroDivisionError
 
     monkeypatch.setattr("kdcache.cache.build.build.build_cache", broken)
-    result = build("--teacher", "t")
+    result = build("--teacher", "r18")
     assert isinstance(result.exception, ZeroDivisionError) and result.exit_code == 1
 
 

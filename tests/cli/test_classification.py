@@ -11,7 +11,8 @@ from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
 from kdcache.trainer.config import TrainConfig
 from kdcache.trainer.folder.metrics_log import read_metrics
-from kdcache.trainer.stream.run_source import open_run_source, resolve_run_source
+from kdcache.trainer.folder.start import resolve_run_source
+from kdcache.trainer.stream.run_source import open_run_source
 
 TINY = [
     "--student", "tiny_classifier:make", "--steps", "4", "--batch-size", "4", "--device", "cpu",

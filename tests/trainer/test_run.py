@@ -9,9 +9,10 @@ import pytest
 from kdcache.cache.errors import BadOption, NotFinite
 from kdcache.trainer import assemble, run
 from kdcache.trainer.config import TrainConfig, write_config
+from kdcache.trainer.folder.start import continued
 from kdcache.trainer.judge.metrics import NoFigures
 from kdcache.trainer.judge.segmentation import SegmentationMetrics
-from kdcache.trainer.run import continued, evaluate_run
+from kdcache.trainer.run import evaluate_run
 
 CLASSES = ("a", "b", "c")
 

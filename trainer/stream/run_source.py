@@ -4,9 +4,8 @@ The task comes from there too, and is never asked of the user.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,38 +18,14 @@ from kdcache.cache.networks.resolve import member_names, run_folder
 from kdcache.cache.networks.run_card import read_run_card
 from kdcache.cache.reader.cache import Cache, open_cache
 from kdcache.cache.record.find import caches_dir, find_cache, runs_dir
-from kdcache.cache.record.manifest import read_manifest
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import task_of
 from kdcache.cache.views.recipe import parse_recipe
 from kdcache.losses.contract import Facts
-from kdcache.trainer.folder.home import absolute_spec, cache_label
 from kdcache.trainer.stream.options import StreamOptions
 from kdcache.trainer.stream.source_samples import SourceSamples
-
-Options = TypeVar("Options", bound=StreamOptions)
-
-
-def resolve_run_source(options: Options, home: Path) -> Options:
-    """Options with `--data` made absolute, or `--cache` set to the cache that is meant.
-
-    Raises Missing, BadOption.
-    """
-    if options.data:
-        return replace(options, data=absolute_spec(options.data))
-    return replace(options, cache=cache_label(home, find_cache(options.cache, caches_dir(home))))
-
-
-def dataset_of(options: StreamOptions, home: Path) -> str:
-    """What settings are published for: the name of the source, of options that `resolve_run_source` made.
-
-    Raises KdError for a cache that cannot be read.
-    """
-    if options.data:
-        return options.data.partition(":")[0]
-    return str(read_manifest(find_cache(options.cache, caches_dir(home))).data["name"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import pytest
 
 from kdcache.cache.errors import BadOption
 from kdcache.trainer.folder.run_folder import check_free
-from kdcache.trainer.run import started
+from kdcache.trainer.folder.start import started
 
 
 def test_a_run_that_failed_before_its_first_step_does_not_block_its_name(tmp_path: Path) -> None:
