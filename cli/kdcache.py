@@ -20,9 +20,11 @@ from kdcache.cli.shared import (
     KdGroup,
     crop_option,
     home_folder,
+    json_option,
     parse_crop,
     parse_size,
     per_task,
+    quiet_option,
 )
 from kdcache.cli.terminal import Terminal
 
@@ -139,6 +141,8 @@ for command in (compact, demo, show, verify, peek, taps):
 )
 @click.option("--update", is_flag=True, help="New rows for changed samples; retire those that went away.")
 @click.option("--repair", is_flag=True, help="Check every digest first and put back what is damaged.")
+@quiet_option
+@json_option
 @click.option(
     "--check", is_flag=True, help="Read every file of the data, also where size and time are as before."
 )
@@ -147,7 +151,7 @@ def build(
     losses: str | None, views: str | None, augment: str | None, mirror: bool, crop: str | None,
     target_format: str | None, zstd: bool, batch_size: int, amp: str | None, device: str, shard_rows: str,
     memory: str, threads: int, output_stride: int | None, weights: str | None, seed: int | None,
-    keep_empty: bool, skip_bad: bool, update: bool, repair: bool, check: bool,
+    keep_empty: bool, skip_bad: bool, update: bool, repair: bool, check: bool, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run the teacher once and keep its taps. Again: continue, grow (--tap, --for, --views), update or
     repair."""
@@ -173,18 +177,23 @@ def build(
         keep_empty=keep_empty, skip_bad=skip_bad, update=update, repair=repair, check=check,
     )  # fmt: skip
     first_rank = int(os.environ.get("RANK", "0")) == 0
-    terminal = Terminal(quiet=not first_rank)
+    terminal = Terminal(quiet=quiet or as_json or not first_rank)
     with BuildDisplay(terminal, lambda plan: _first_look(plan, options)) as display:
         report = build_cache(options, display.events())
     if first_rank:
-        _say_built(report, terminal)
+        _say_built(report, terminal, as_json)
 
 
-def _say_built(report: "BuildReport", terminal: Terminal) -> None:
+def _say_built(report: "BuildReport", terminal: Terminal, as_json: bool) -> None:
     from kdcache.cli.caches.served_losses import remember_served
 
     if report.shards or report.settled:
         remember_served(report.root)
+    if as_json:
+        terminal.document(
+            {"cache": report.root, "name": report.root.name, "generation": report.generation,
+             "rows": report.rows, "shards": report.shards, "skipped": report.skipped}
+        )  # fmt: skip
     if report.shards:
         terminal.say(f"wrote {report.rows} rows; the cache is ", strong=report.root)
     elif report.settled:

@@ -4,6 +4,8 @@ The bare command trains; `eval` judges a run, `chain` lets students teach each o
 """
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from kdcache.cli.shared import (
     home_folder,
     make_folder_of,
     option,
+    quiet_option,
     written,
 )
 from kdcache.cli.terminal import Terminal
@@ -33,6 +36,13 @@ _HELP = dict(help_option_names=["-h", "--help"])
 @click.group(cls=KdGroup, epilog=CAPTION, invoke_without_command=True, context_settings=_HELP)
 @train_options()
 @option("--resume", is_flag=True, text="Continue the run exactly where its last checkpoint is.")
+@option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    text="Options of a TOML file, such as a run's config.toml; all but its run. What you write wins.",
+)
+@quiet_option
+@option("--json", "as_json", is_flag=True, text="Say what happens as lines of JSON, and nothing else.")
 @click.pass_context
 def kdtrain(context: click.Context, /, **_: Any) -> None:
     """Train a student. Without a subcommand: train.
@@ -46,21 +56,42 @@ def kdtrain(context: click.Context, /, **_: Any) -> None:
     """
     given = written(context)
     if context.invoked_subcommand is None:
-        _train(given, resume=bool(given.pop("resume", False)))
+        own = {name: given.pop(name, None) for name in ("resume", "config", "quiet", "as_json")}
+        _train(given, resume=bool(own["resume"]), file=own["config"], listener=_listener(own))
 
 
-def _train(given: dict[str, Any], *, resume: bool) -> None:
+def _listener(own: dict[str, Any]) -> Callable[[], AbstractContextManager[Any]]:
+    """Who listens to the run, made when torch is there."""
+
+    def made() -> AbstractContextManager[Any]:
+        from kdcache.cli.training.json_lines import JsonLines
+        from kdcache.cli.training.train_display import TrainDisplay
+
+        quiet = bool(own["quiet"] or own["as_json"])
+        return nullcontext(JsonLines(Terminal())) if own["as_json"] else TrainDisplay(Terminal(quiet=quiet))
+
+    return made
+
+
+def _train(
+    given: dict[str, Any],
+    *,
+    resume: bool,
+    file: Path | None,
+    listener: Callable[[], AbstractContextManager[Any]],
+) -> None:
     # Imported here: help, usage errors and wrong names should not wait seconds for torch.
-    from kdcache.trainer.folder.start import configured
+    from kdcache.trainer.folder.start import configured, with_file
 
     given = typed(given)
+    if file is not None:
+        given = with_file(given, file, resume=resume)
     with consent(names_in(str(value) for value in given.values() if isinstance(value, str))):
         configured(given, home_folder(), resume=resume)
-    from kdcache.cli.training.train_display import TrainDisplay
     from kdcache.trainer.run import train_run
 
-    with TrainDisplay(Terminal()) as display:
-        train_run(given, home=home_folder(), resume=resume, listen=display)
+    with listener() as listen:
+        train_run(given, home=home_folder(), resume=resume, listen=listen)
 
 
 @kdtrain.command("eval", context_settings=_HELP)  # type: ignore[untyped-decorator]
@@ -81,10 +112,12 @@ def _train(given: dict[str, Any], *, resume: bool) -> None:
 )
 @train_option("device")
 @train_option("threads")
+@quiet_option
 @click.pass_context
 def eval_command(
-    context: click.Context, /, run: str, split: str, out: Path | None, records_out: Path | None, **_: Any
-) -> None:
+    context: click.Context, /, run: str, split: str, out: Path | None, records_out: Path | None, quiet: bool,
+    **_: Any,
+) -> None:  # fmt: skip
     """Judge the exported student of RUN: segmentation on whole images at native size, classification on
     centre crops, detection on whole images fitted onto the canvas.
 
@@ -105,13 +138,13 @@ def eval_command(
         "threads": MachineOptions.threads,
         **written(context),
     }
-    given = {name: value for name, value in given.items() if name not in ("run", "split", "out")}
+    given = {name: value for name, value in given.items() if name not in ("run", "split", "out", "quiet")}
     given["with_records"] = given.pop("records_out", None) is not None
     for path in (out, records_out):
         if path is not None:  # what would stop the writing is said before an hour of judging
             make_folder_of(path)
     judged = evaluate_run(run, home=home_folder(), split=split, **given)
-    show_judged(Terminal(), judged, split, given.get("exit_number"))
+    show_judged(Terminal(quiet=quiet), judged, split, given.get("exit_number"))
     if out is not None:
         record = judged_record(judged, split, given.get("exit_number"))
         write_whole(user_path(out), f"{json.dumps(record, indent=1)}\n".encode())

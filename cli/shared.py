@@ -158,6 +158,16 @@ def crop_option(function: Callable[P, R]) -> Callable[P, R]:
     return option("--crop", text=f"{crop_size.HELP} [default: {crop_size.SAID}]")(function)
 
 
+def quiet_option(function: Callable[P, R]) -> Callable[P, R]:
+    return option("--quiet", is_flag=True, text="Say nothing but errors.")(function)
+
+
+def json_option(function: Callable[P, R]) -> Callable[P, R]:
+    return option("--json", "as_json", is_flag=True, text="Say it as one line of JSON, and nothing else.")(
+        function
+    )
+
+
 def per_task(said: Callable[[TaskKind], str]) -> str:
     """What help says of each task, once where all agree, the first task unnamed: 'stage4, logits;
     classification: embedding, logits'.

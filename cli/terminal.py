@@ -5,6 +5,8 @@ they are no markup of rich (`[/b]` is a class name like any other), and what a t
 showing it is escaped (cache/visible.py). Styles are arguments here, not words inside a text.
 """
 
+import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -65,6 +67,7 @@ class Terminal:
     ) -> None:
         """`file` and `width` replace the real ones."""
         self._console = Console(stderr=errors, quiet=quiet, file=file, width=width, highlight=False)
+        self.said: list[str] = []  # every line, shown or not
 
     @property
     def width(self) -> int:
@@ -78,6 +81,7 @@ class Terminal:
     def say(self, line: object, *, style: str = "", strong: object = "", rest: str = "") -> None:
         """One line, `strong` in bold in front of its `rest`. The terminal breaks it, not we: a command that
         is cut into two lines cannot be typed again."""
+        self.said.append(visible(f"{line}{strong}{rest}"))
         text = Text(visible(line), style).append(visible(strong), "bold").append(visible(rest))
         self._console.print(text, soft_wrap=True)
 
@@ -86,25 +90,42 @@ class Terminal:
         for line in lines:
             print(visible(line))
 
+    def document(self, value: object) -> None:
+        """One line of JSON for another program, at once, also where everything else is quiet. What is not
+        finite is null."""
+        print(json.dumps(_finite(value), ensure_ascii=True, allow_nan=False), flush=True)
+
     def show(self, shown: Table) -> None:
         self._console.print(shown.drawn)
 
-    def bar(self, title: str, field: str, *, width: int | None = 40) -> "Bar":
-        """Progress of tasks, each with a text `field` of its own at the right."""
+    def bar(self, title: str, field: str, *, width: int = 20) -> "Bar":
+        """Progress of tasks: how many of how many, a bar, the time left, and a text `field` of each task. At
+        80 columns there is room for numbers of seven digits and 25 letters of text."""
         return Bar(self._console, title, field, width)
+
+
+def _finite(value: Any) -> Any:
+    """Plain values, as JSON has them."""
+    if isinstance(value, dict):
+        return {str(key): _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int)) else str(value)
 
 
 class Bar:
     """Lines that change on a terminal; nothing elsewhere."""
 
-    def __init__(self, console: Console, title: str, field: str, width: int | None) -> None:
+    def __init__(self, console: Console, title: str, field: str, width: int) -> None:
         self._field = field
         self._progress = Progress(
             TextColumn(title or "{task.description}", markup=False),
-            BarColumn(bar_width=width),
             MofNCompleteColumn(),
-            TextColumn(f"{{task.fields[{field}]}}", markup=False),
+            BarColumn(bar_width=width),
             TimeRemainingColumn(),
+            TextColumn(f"{{task.fields[{field}]}}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )

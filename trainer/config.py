@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import tomli_w
 
-from kdcache.cache.errors import BadOption, Refused, unknown
+from kdcache.cache.errors import BadOption, Missing, Refused, unknown
 from kdcache.cache.files.regular import TEXT_BYTES, read_regular, read_text
 from kdcache.cache.files.system import touching
 from kdcache.cache.fingerprint import digest_bytes
@@ -118,20 +118,36 @@ def read_config(run_dir: Path) -> TrainConfig:
     path = run_dir / CONFIG_NAME
     if not path.is_file():
         raise no_run(run_dir.parent, run_dir.name)
+    values = _read_values(path, "repair the file, or start under another --run", bare=False)
+    return TrainConfig(**values)
+
+
+def read_options_file(path: Path) -> dict[str, Any]:
+    """The options that a TOML file gives: its table `options`, as a run's own `config.toml` has it, else its
+    top level. Without `run`, and without the `steps` that a run computed from its `epochs`.
+
+    Raises Missing for no such file, BadOption for an unknown option or a value of another type.
+    """
+    if not path.is_file():
+        raise Missing("there is no such file", where=f"--config {path}", fix="name a TOML file of options")
+    values = _read_values(path, "repair the file", bare=True)
+    computed = {"run", *(["steps"] if "epochs" in values else [])}
+    return {name: value for name, value in values.items() if name not in computed}
+
+
+def _read_values(path: Path, fix: str, *, bare: bool) -> dict[str, Any]:
+    """`bare`: a file without the table `options` is that table itself."""
     try:
-        with touching(f"'{CONFIG_NAME}' cannot be read", path):
+        with touching(f"'{path.name}' cannot be read", path):
             text = read_text(path)
-        options = tomllib.loads(text)["options"]
+        tables = tomllib.loads(text)
+        options = tables if bare and "options" not in tables else tables["options"]
         if not isinstance(options, dict):
             raise ValueError("'options' is no table")
     except Refused:
         raise
     except (OSError, ValueError, KeyError, RecursionError) as error:
-        raise BadOption(
-            f"{CONFIG_NAME} cannot be read: {error}",
-            where=str(path),
-            fix="repair the file, or start under another --run",
-        ) from error
+        raise BadOption(f"{path.name} cannot be read: {error}", where=str(path), fix=fix) from error
     legal = {one.name for one in fields(TrainConfig)}
     for name in options:
         if name not in legal:
@@ -139,8 +155,8 @@ def read_config(run_dir: Path) -> TrainConfig:
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in options.items()
     }
-    _check_types(values, path)
-    return TrainConfig(**values)
+    _check_types({"run": "unnamed", **values}, path, fix)
+    return values
 
 
 def check_config_seal(run_dir: Path) -> None:
@@ -161,7 +177,7 @@ def check_config_seal(run_dir: Path) -> None:
     )
 
 
-def _check_types(values: Mapping[str, Any], path: Path) -> None:
+def _check_types(values: Mapping[str, Any], path: Path, fix: str) -> None:
     """Raises BadOption for a value of another type than its option has."""
     try:
         msgspec.convert(values, type=TrainConfig)
@@ -169,9 +185,9 @@ def _check_types(values: Mapping[str, Any], path: Path) -> None:
         if isinstance(error.__cause__, BadOption):  # a legal type, and no value for this option
             raise error.__cause__ from None
         raise BadOption(
-            f"{CONFIG_NAME} holds an option of another type: {error}",
+            f"{path.name} holds an option of another type: {error}",
             where=str(path),
-            fix="repair the file, or start under another --run",
+            fix=fix,
         ) from error
 
 

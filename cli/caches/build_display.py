@@ -17,7 +17,7 @@ from kdcache.cli.terminal import Terminal
 FIRST_ESTIMATE_ROWS = 20  # rows after which the time left means something
 MUCH_PADDING = 0.5  # of a canvas
 LISTED_KEYS = 10  # of what changed
-PLAIN_EVERY_S = 10.0  # a log file gets a line this often instead of a bar
+PLAIN_EVERY_S = 60.0  # a log file gets a line this often instead of a bar
 
 
 class BuildDisplay:

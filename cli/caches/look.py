@@ -9,7 +9,7 @@ import click
 from kdcache.cache.errors import BadOption
 from kdcache.cache.spec import MOST_ROWS, MOST_SEED, MOST_STRIDE, Task
 from kdcache.cache.tasks.table import task_names
-from kdcache.cli.shared import P, R, crop_option, home_folder, option, parse_crop
+from kdcache.cli.shared import P, R, crop_option, home_folder, json_option, option, parse_crop, quiet_option
 from kdcache.cli.terminal import Terminal
 
 
@@ -32,15 +32,20 @@ def _one_cache(cache: str | None, named: str | None) -> str | None:
 @click.argument("cache", required=False)
 @_cache_option
 @click.option("--keys", is_flag=True, help="List the samples' keys instead.")
-def show(cache: str | None, named: str | None, keys: bool) -> None:
+@json_option
+def show(cache: str | None, named: str | None, keys: bool, as_json: bool) -> None:
     """What a cache holds: teacher, data, views, taps, shards, digests, and which losses it can serve."""
     from kdcache.cache.record.find import find_cache
 
     root = find_cache(_one_cache(cache, named), home_folder() / "caches")
     from kdcache.cache.reader.cache import open_cache
-    from kdcache.cli.caches.show_table import print_cache
+    from kdcache.cli.caches.show_table import cache_record, print_cache
 
     opened = open_cache(root)
+    if as_json:
+        listed = {"keys": [opened.key(index) for index in opened.living.tolist()]} if keys else {}
+        Terminal().document({**cache_record(opened), **listed})
+        return
     if keys:
         Terminal().list_lines(opened.key(index) for index in opened.living.tolist())
         return
@@ -59,9 +64,11 @@ def show(cache: str | None, named: str | None, keys: bool) -> None:
 )
 @click.option("--weights", help="The teacher's weights, where they are not those of a run.")
 @click.option("--teacher", help="The teacher, where it is code of your own. [default: the cache's]")
+@quiet_option
+@json_option
 def verify(
     cache: str | None, named: str | None, pixels: bool, deep: bool, rows: int, weights: str | None,
-    teacher: str | None,
+    teacher: str | None, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Check everything that a cache holds against its seals and digests; --pixels also makes the teacher's
     input again, --deep compares targets with the teacher. Exit status 1 for whatever is not as it must be."""
@@ -71,13 +78,15 @@ def verify(
     root = find_cache(_one_cache(cache, named), home / "caches")
     from kdcache.cli.caches.verify_display import check_deeply, check_pixels, check_seals
 
-    terminal = Terminal()
+    terminal = Terminal(quiet=quiet or as_json)
     good = check_seals(root, terminal)
     good = good and (not pixels or check_pixels(root, terminal))
     if good and deep:
         from kdcache.cache.look.teacher import manifest_teacher
 
         good = check_deeply(root, manifest_teacher(root, home / "runs", weights, teacher), rows, terminal)
+    if as_json:
+        terminal.document({"cache": root, "name": root.name, "good": good, "said": terminal.said})
     if not good:
         raise SystemExit(1)
 

@@ -1,4 +1,4 @@
-"""Which losses a cache can serve, in lines for `kdcache show`; remembered, so that a second look, and the
+"""Which losses a cache can serve, for `kdcache show`; remembered, so that a second look, and the
 first one after a build, does not wait for torch and for forty losses to be made.
 
 What is remembered lies in the user's own folder for such things ($XDG_CACHE_HOME, else ~/.cache), never in
@@ -27,21 +27,31 @@ if TYPE_CHECKING:
 MOST_FILES, MOST_BYTES = 256, 1 << 18
 
 
-class _Lines(msgspec.Struct, frozen=True):
-    lines: tuple[str, ...]
+class Served(msgspec.Struct, frozen=True):
+    """`free`: losses that any student can be trained with. `asking`: what a student must have -> names.
+    `refused`: name -> why none can, although all that it reads is there."""
+
+    free: tuple[str, ...]
+    asking: dict[str, tuple[str, ...]]
+    refused: dict[str, str]
+
+    def lines(self) -> Iterator[str]:
+        yield f"losses it can serve: {', '.join(self.free)}"
+        for need, names in self.asking.items():
+            yield f"  needs a student of {need}: {', '.join(names)}"
+        for name, why in self.refused.items():
+            yield f"  not {name}: {why}"
 
 
-def served_lines(cache: "Cache") -> tuple[str, ...]:
-    """'losses it can serve: ...', what some ask of a student, and what cannot be served although all that it
-    reads is there."""
+def served_losses(cache: "Cache") -> Served:
     path = _path(cache)
     with suppress(KdError, OSError, ValueError):
-        return decode_sealed(read_regular(path, MOST_BYTES), _Lines)[0].lines
-    lines = tuple(_computed(cache))
+        return decode_sealed(read_regular(path, MOST_BYTES), Served)[0]
+    computed = _computed(cache)
     with suppress(KdError, OSError):
-        write_whole(path, sealed(_Lines(lines)))
+        write_whole(path, sealed(computed))
         _make_room(path.parent)
-    return lines
+    return computed
 
 
 def remember_served(root: Path) -> None:
@@ -49,24 +59,24 @@ def remember_served(root: Path) -> None:
     from kdcache.cache.reader.cache import open_cache
 
     with suppress(KdError, OSError):
-        served_lines(open_cache(root))
+        served_losses(open_cache(root))
 
 
-def _computed(cache: "Cache") -> Iterator[str]:
+def _computed(cache: "Cache") -> Served:
     from kdcache.cli.caches.loss_fit import served
 
     fits = dict(served(cache))
-    free = [name for name, fit in fits.items() if fit.refusal is None and not fit.student]
-    yield f"losses it can serve: {', '.join(free)}"
-    by_need: dict[tuple[str, ...], list[str]] = {}
+    asking: dict[str, tuple[str, ...]] = {}
     for name, fit in fits.items():
         if fit.student:
-            by_need.setdefault(fit.student, []).append(name)
-    for need, names in by_need.items():
-        yield f"  needs a student of {' and '.join(need)}: {', '.join(names)}"
-    for name, fit in fits.items():
-        if fit.refusal is not None:
-            yield f"  not {name}: {fit.refusal.what}"
+            need = " and ".join(fit.student)
+            asking[need] = (*asking.get(need, ()), name)
+    return Served(
+        free=tuple(name for name, fit in fits.items() if fit.refusal is None and not fit.student),
+        # In the order in which they are read again.
+        asking=dict(sorted(asking.items())),
+        refused={name: fit.refusal.what for name, fit in sorted(fits.items()) if fit.refusal is not None},
+    )
 
 
 def _path(cache: "Cache") -> Path:

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from kdcache.cache.errors import size_text
 from kdcache.cache.look.size import codecs_are_trusted, retired_bytes
@@ -10,7 +11,7 @@ from kdcache.cache.look.verify import unfinished
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.record.layout import bytes_per_row
 from kdcache.cache.views.sets import ViewSet
-from kdcache.cli.caches.served_losses import served_lines
+from kdcache.cli.caches.served_losses import served_losses
 from kdcache.cli.terminal import GRID, Table, Terminal
 
 
@@ -41,9 +42,34 @@ def print_cache(cache: Cache, terminal: Terminal) -> None:
         freed = f"about {size_text(retired_bytes(cache))}" if known else "their room"
         advice = f"'kdcache compact --cache {cache.root.name} --out NAME' frees {freed}"
         terminal.say(advice)
-    for line in served_lines(cache):
+    for line in served_losses(cache).lines():
         terminal.say(line)
     terminal.show(_digests(cache))
+
+
+def cache_record(cache: Cache) -> dict[str, Any]:
+    """The same as plain values, for `--json`: sizes in bytes, digests whole."""
+    m, generation, stored = cache.manifest, cache.generation, _bytes_by_tap(cache)
+    losses = served_losses(cache)
+    return {
+        "cache": str(cache.root), "name": m.name, "teacher": m.teacher_origin, "network": m.network["name"],
+        "weights": m.identity["weights"], "precision": m.precision, "data": dict(m.data), "task": m.task,
+        "class_names": m.class_names, "pixels": dict(m.pipeline), "format": m.target_format, "zstd": m.zstd,
+        "shard_samples": m.shard_samples, "generation": generation.number,
+        "samples": generation.num_living, "retired": len(generation.retired),
+        "unfinished_shards": len(unfinished(cache.root)), "classifier": m.classifier,
+        "views": [
+            {"kind": v.kind, "first": v.first, "count": v.count, "crop": v.crop, "digest": v.digest()}
+            for v in m.views
+        ],
+        "taps": [
+            {"name": tap.name, "module": tap.module, "shape": tap.spec(*(m.views[0].crop or m.crop)).shape,
+             "codec": tap.codec, "bytes": stored[tap.name][0], "digest": tap.digest}
+            for tap in m.taps
+        ],
+        "bytes": sum(num_bytes for num_bytes, _ in stored.values()),
+        "losses": {"any_student": losses.free, "asking": losses.asking, "refused": losses.refused},
+    }  # fmt: skip
 
 
 def _digests(cache: Cache) -> Table:

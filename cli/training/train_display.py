@@ -1,5 +1,6 @@
 """How a training run talks to a person: a live line on a terminal, plain lines elsewhere."""
 
+import math
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -8,7 +9,7 @@ from kdcache.cli.terminal import Table, Terminal
 from kdcache.trainer.events import Evaluated, Event, RunFinished, RunStarted, Saved, StepsDone
 from kdcache.trainer.judge.metrics import shown
 
-PLAIN_EVERY_S = 10.0  # a log file gets a line this often instead of a live one
+PLAIN_EVERY_S = 60.0  # a log file gets a line this often instead of a live one
 
 
 class TrainDisplay:
@@ -19,7 +20,8 @@ class TrainDisplay:
         self._plain_every_s = plain_every_s
         self._last_line_s = -plain_every_s  # so that the first steps show at once
         self._steps = 0
-        self._bar = terminal.bar("step", "state", width=20)
+        self._unsaid: StepsDone | None = None  # the last steps, where no line told them
+        self._bar = terminal.bar("step", "state")
         self._task = self._bar.add_task("train", total=None)
 
     def __enter__(self) -> "TrainDisplay":
@@ -62,15 +64,23 @@ class TrainDisplay:
         self._bar.start()
 
     def _stepped(self, event: StepsDone) -> None:
-        state = state_text(event)
-        self._bar.update(self._task, completed=event.step, said=state)
+        self._bar.update(self._task, completed=event.step, said=short_state(event))
+        self._unsaid = event
         now = time.monotonic()
         if not self.terminal.is_live and now - self._last_line_s >= self._plain_every_s:
             self._last_line_s = now
-            self.terminal.say(f"step {event.step}/{self._steps} {state}")
+            self._say_steps(event)
+
+    def _say_steps(self, event: StepsDone) -> None:
+        left_s = (self._steps - event.step) / event.steps_per_s if event.steps_per_s > 0 else math.inf
+        left = f", {duration(left_s)} left" if 0 < left_s < math.inf else ""
+        self.terminal.say(f"step {event.step}/{self._steps} {state_text(event)}{left}")
+        self._unsaid = None
 
     def _finished(self, event: RunFinished) -> None:
         self._bar.stop()
+        if self._unsaid is not None:  # a bar is gone, and a log file has not heard of the last minute
+            self._say_steps(self._unsaid)
         told = ("step", event.score_name)  # of the best student and of the last one
         figures = {k: v for k, v in event.metrics.items() if k.rpartition("/")[2] in told}
         self.terminal.say(f"finished {event.steps} steps: {event.run_dir}", style="bold")
@@ -86,6 +96,20 @@ def loss_table(rows: tuple[tuple[str, ...], ...]) -> Table:
     for row in rows[1:]:
         table.add_row(*row)
     return table
+
+
+def short_state(event: StepsDone) -> str:
+    """'loss 1.234  wait 2%', for the end of a line of 80 columns."""
+    skipped = f"  {event.skipped} left out" if event.skipped else ""
+    return f"loss {event.terms['total']:.4g}  wait {event.wait_share:.0%}{skipped}"
+
+
+def duration(seconds: float) -> str:
+    """'45 s', '12 min', '3 h 20 min'."""
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def state_text(event: StepsDone) -> str:

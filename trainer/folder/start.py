@@ -7,10 +7,11 @@ again.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.names import check_name, check_teacher, is_library
 from kdcache.cache.record.find import caches_dir, find_cache, runs_dir
 from kdcache.cache.record.manifest import read_manifest
@@ -19,10 +20,16 @@ from kdcache.cache.spec import Task
 from kdcache.cache.trust import names_in, require_trust
 from kdcache.losses.plan.recipes import check_recipe, published
 from kdcache.losses.plan.written import check_expression
-from kdcache.trainer.config import TrainConfig, check_config_seal, merge_for_resume, read_config
+from kdcache.trainer.config import (
+    TrainConfig,
+    check_config_seal,
+    merge_for_resume,
+    read_config,
+    read_options_file,
+)
 from kdcache.trainer.folder.home import absolute_spec, cache_label, default_run_name, find_run
 from kdcache.trainer.folder.run_folder import CONFIG_NAME, check_free
-from kdcache.trainer.steps.options import check_one_length
+from kdcache.trainer.steps.options import StepOptions, check_one_length
 from kdcache.trainer.steps.recipe import with_recipe
 from kdcache.trainer.stream.options import StreamOptions
 
@@ -64,6 +71,40 @@ def continued(given: Mapping[str, Any], home: Path) -> TrainConfig:
     merged = merge_for_resume(stored, now, where=str(runs_dir(home) / name))
     _require_consent(stored, given, runs_dir(home) / name / CONFIG_NAME)
     return merged
+
+
+def with_file(given: Mapping[str, Any], path: Path, *, resume: bool) -> dict[str, Any]:
+    """What the user wrote, over the options of a TOML file; a run's own `config.toml` is one.
+
+    What was typed takes with it what only made sense beside the file's own choice: another source of pixels,
+    another length, a recipe. Code that the file names needs consent. Raises BadOption, Missing.
+    """
+    if resume:
+        raise BadOption(
+            "--config with --resume: a run goes on under the options that it began with",
+            where=f"--config {path}",
+            fix="leave --config out, or start another run with --run NEW_NAME",
+        )
+    read = read_options_file(path)
+    _require_trust_in(read, given, path)
+    out: set[str] = set()
+    for group in (("data", "cache"), ("steps", "epochs"), ("init", "weights")):
+        out |= set(group) if any(name in given for name in group) else set()
+    if "data" in given or "cache" in given:
+        out |= {"crop", "augment"}
+    if "recipe" in given:
+        out |= {one.name for one in fields(StepOptions)} | {"crop", "augment"}
+    return {**{name: value for name, value in read.items() if name not in out}, **given}
+
+
+def _require_trust_in(read: Mapping[str, Any], given: Mapping[str, Any], path: Path) -> None:
+    """Raises BadOption for code that a file names and that nobody typed."""
+    words = [str(read[name]) for name in ("student", "loss", "teacher") if name in read and name not in given]
+    named = [name for name in names_in(words) if not is_library(name)]
+    source = str(read.get("data", "")).split(":")[:2]
+    if "data" not in given and "." in source[0]:
+        named.append(":".join(source))
+    require_trust(named, where=str(path))
 
 
 def check_names(options: TrainConfig, home: Path) -> None:
