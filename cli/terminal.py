@@ -64,9 +64,12 @@ class Terminal:
         quiet: bool = False,
         file: IO[str] | None = None,
         width: int | None = None,
+        live: bool | None = None,
     ) -> None:
-        """`file` and `width` replace the real ones."""
-        self._console = Console(stderr=errors, quiet=quiet, file=file, width=width, highlight=False)
+        """`file`, `width` and `live`, whether it is a terminal, replace the real ones."""
+        self._console = Console(
+            stderr=errors, quiet=quiet, file=file, width=width, force_terminal=live, highlight=False
+        )
         self.said: list[str] = []  # every line, shown or not
 
     @property
