@@ -317,7 +317,7 @@ MUTANTS = [
     ("looking for a module runs its package", "_is_module", 'dotted.partition(".")[0]', "dotted", STRANGERS),
     (
         "a stored configuration needs no consent",
-        "trainer/run.py:_require_consent",
+        "folder/start.py:_require_consent",
         "require_trust(named,",
         "require_trust([],",
         STRANGERS,

@@ -29,7 +29,7 @@ MUTANTS = [
      "if False:", RUNS),
     ("a recipe of another method passes in silence", "trainer/steps/recipe:recipe_lines",
      'set(re.findall(r"[\\w-]+", loss))', "set(recipe.recipe.losses)", RUNS),
-    ("--recipe changes nothing", "trainer/run:started", "if config.recipe:", "if False:", STORY),
+    ("--recipe changes nothing", "folder/start:started", "if config.recipe:", "if False:", STORY),
     ("a run does not say its recipe", "_data_notes", "if not config.recipe:", "if True:", STORY),
     ("methods of one task name recipes of all", "methods:methods", "names & set(recipe.losses)", "True",
      SHOWN),
