@@ -140,7 +140,7 @@ def test_what_was_remembered_of_a_cache_is_only_a_shortcut(
 def test_a_cache_that_grew_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built(tmp_path, monkeypatch)
     assert "stage4" in ask("kdcache show", tmp_path)[0]
-    grown = CliRunner().invoke(kdcache, "build --tap neck --device cpu --trust tiny_teacher".split())
+    grown = CliRunner().invoke(kdcache, "build --tap stage1 --device cpu --trust tiny_teacher".split())
     assert grown.exit_code == 0, grown.output
     names = {path.name for path in (tmp_path / "own" / "kdcache" / "served").iterdir()}
     assert len(names) == 2, "one for each generation"
