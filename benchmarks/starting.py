@@ -47,7 +47,7 @@ def spent(line: str, imports: str, home: Path) -> Spent:
     before, began_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", f"kdcache.cli.{command}", *words],
-        cwd=home, env=environment, capture_output=True, check=False, timeout=300,
+        cwd=home, env=environment, capture_output=True, check=False, timeout=900,
     )  # fmt: skip
     wall_s, after = time.perf_counter() - began_s, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
