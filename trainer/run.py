@@ -159,6 +159,7 @@ def evaluate_run(
     spec = absolute_spec(data) if data else card.data
     source = open_source(spec, split)
     _refuse_other_classes(card, source, run_dir, spec)
+    source.refuse_unusable()
     recording = _recording_judge(source) if with_records else None
     asked, line = _teacher(teacher, teacher_weights, card, home, spec)
     metrics = judge_alone(
