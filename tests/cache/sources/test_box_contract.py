@@ -251,9 +251,7 @@ def test_images_that_are_gone_are_counted_without_opening_any(
     monkeypatch.setattr("PIL.Image.open", lambda *_, **__: pytest.fail("an image was opened"))
     with pytest.raises(BadSample) as caught:
         source.refuse_unusable()
-    assert (
-        caught.value.what == f"'{source.keys[1]}' has no image (2 of 3 samples of 'train' cannot be used)"
-    )
+    assert caught.value.what == f"'{source.keys[1]}' has no image (2 of 3 samples of 'train' cannot be used)"
     assert caught.value.where == str(source.image_path(1))
 
 
