@@ -49,13 +49,15 @@ for command in (compact, demo, show, verify, peek, taps):
 @main.command()  # type: ignore[untyped-decorator]
 @click.option(
     "--teacher",
-    help="A run's name, else a network: r50, timm:NAME, deeplabv3:resnet101, resnet32x4, pkg.mod:factory. "
+    help="A run's name, else a network: r50, timm:NAME, deeplabv3:resnet101, resnet32x4, gfl:r50, tv:NAME, "
+    "pkg.mod:factory. "
     "Several, a,b,c: targets of each side by side.",
 )
 @click.option("--mean", is_flag=True, help="Of several teachers, keep the mean of their logits instead.")
 @click.option(
     "--data",
-    help="NAME:DIR, such as camvid:DIR, imagefolder:DIR, npz:FILE. Left out, the teacher run's data.",
+    help="NAME:DIR, such as camvid:DIR, imagefolder:DIR, npz:FILE, coco:DIR, yolo:DIR, voc-boxes:DIR. "
+    "Left out, the teacher run's data.",
 )
 @click.option(
     "--split", default=DEFAULTS["split"], show_default=True, help="Split of the data to run the teacher over."
