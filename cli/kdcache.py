@@ -122,6 +122,13 @@ for command in (compact, demo, show, verify, peek, taps):
     help="Threads of the image pipeline.",
 )
 @click.option(
+    "--rank-timeout",
+    type=float,
+    default=DEFAULTS["rank_timeout"],
+    show_default=True,
+    help="Seconds after which the others end, where one process gives no sign of life or stands still.",
+)
+@click.option(
     "--output-stride",
     type=click.IntRange(1, MOST_STRIDE),
     help="Of the teacher's last stage, where it can be chosen. [default: the run's, else 8]",
@@ -148,7 +155,7 @@ def build(
     losses: str | None, views: str | None, augment: str | None, mirror: bool, crop: str | None,
     target_format: str | None, zstd: bool, batch_size: int, amp: str | None, device: str, shard_rows: str,
     memory: str, threads: int, output_stride: int | None, weights: str | None, seed: int | None,
-    keep_empty: bool, skip_bad: bool, update: bool, repair: bool, check: bool,
+    keep_empty: bool, skip_bad: bool, update: bool, repair: bool, check: bool, rank_timeout: float,
 ) -> None:  # fmt: skip
     """Run the teacher once and keep its taps. Again: continue, grow (--tap, --for, --views), update or
     repair."""
@@ -169,6 +176,7 @@ def build(
         threads=threads, shard_rows=None if shard_rows == "auto" else parse_count(shard_rows, "--shard-rows"),
         memory_bytes=parse_size(memory), output_stride=output_stride, weights=weights, seed=seed,
         keep_empty=keep_empty, skip_bad=skip_bad, update=update, repair=repair, check=check,
+        rank_timeout=rank_timeout,
     )  # fmt: skip
     terminal = Terminal(quiet=int(os.environ.get("RANK", "0")) > 0)
     with BuildDisplay(terminal, lambda plan: _first_look(plan, options)) as display:

@@ -23,6 +23,7 @@ from torch import nn
 
 from kdcache.cache.errors import NotFinite
 from kdcache.cache.files.system import touching
+from kdcache.cache.processes.progress import arrived
 from kdcache.cache.processes.stop import Stopped, asked, finishing
 from kdcache.cache.processes.watch import Alone, watching
 from kdcache.trainer.config import TrainConfig, write_config
@@ -95,6 +96,7 @@ def _train(
                 stack.enter_context(held(run_dir))
                 sweep(run_dir)
                 write_config(run_dir, config, parts.resolved)
+            arrived()
             accelerator.wait_for_everyone()
             heard = listen if accelerator.is_main_process else silent
             run = Run(config, run_dir, parts, accelerator, start, heard, ranks)
@@ -274,6 +276,7 @@ class Run:
             self.listen(Saved(step=step, path=str(path)))
             if better and self.best is not None:
                 self._export(self.best)
+        arrived()
         self.accelerator.wait_for_everyone()
 
     def _export(self, metrics: Mapping[str, float]) -> None:
@@ -292,6 +295,7 @@ class Run:
         if self.main:
             kept: nn.Module | None = None if self.best is not None else self.stepper.student
             self.parts.export(self.run_dir, kept, card)
+        arrived()
         self.accelerator.wait_for_everyone()
         self.listen(
             RunFinished(

@@ -94,7 +94,7 @@ def build_cache(options: BuildOptions, events: BuildEvents | None = None) -> Bui
     plan = make_plan(options)
     with (
         consent(plan.typed),
-        group() as (rank, world),
+        group(options.rank_timeout) as (rank, world),
         build_lock(plan.root) if rank == 0 else nullcontext(),
     ):
         # Only rank 0 looks at what is there: another would already see the first blocks of this build.
