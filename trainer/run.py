@@ -179,7 +179,7 @@ def _refuse_other_classes(card: RunCard, source: Source, run_dir: Path, spec: st
         raise BadOption(
             f"'{spec}' has {len(source.class_names)} classes, the run {len(card.class_names)}: {differ}",
             where=f"--data {spec}",
-            fix=classes_fix(run_dir.name, card, spec),
+            fix=source.classes_hint or classes_fix(run_dir.name, card, spec),
         )
 
 

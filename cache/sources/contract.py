@@ -98,6 +98,9 @@ class Source(Protocol):
         it is not segmentation. No directory."""
 
     @property
+    def classes_hint(self) -> str: ...  # as BaseSource has it
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a person who trains on these data should know, a line each; may read all labels once."""
 
@@ -187,6 +190,12 @@ class BaseSource(ABC):
     @property
     def notes(self) -> tuple[str, ...]:
         return ()
+
+    @property
+    def classes_hint(self) -> str:
+        """Which file would have named these classes, where they are a published set's for want of it; ''
+        where the data name their own, or could not."""
+        return ""
 
     def leave_out_empty(self) -> int:
         """Drop samples from which nothing can be learnt, before any index is used; how many. Raises Missing
