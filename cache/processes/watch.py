@@ -133,13 +133,13 @@ class Watch(Alone):
         for peer in gone:
             if self._said[peer] in _WHY:
                 return self._lost(peer, _WHY[self._said[peer]])
-        if (still := self._standing(silent_s)) is not None:
-            waited = f"stands still: the others have waited {self._still[still]:.0f} s for it"
-            return self._lost(still, waited)
         for peer in gone:
             if self._is_silent(peer, silent_s):
                 said = f"gave no sign of life for {self._silent[peer]:.0f} s"
                 return self._lost(peer, said if reached else "cannot be reached")
+        if (still := self._standing(silent_s)) is not None:
+            waited = f"stands still: the others have waited {self._still[still]:.0f} s for it"
+            return self._lost(still, waited)
         return None
 
     def _exchange(self) -> bool:
