@@ -52,13 +52,15 @@ for command in (compact, demo, show, verify, peek, taps):
 @main.command()  # type: ignore[untyped-decorator]
 @click.option(
     "--teacher",
-    help="A run's name, else a network: r50, timm:NAME, deeplabv3:resnet101, resnet32x4, pkg.mod:factory. "
+    help="A run's name, else a network: r50, timm:NAME, deeplabv3:resnet101, resnet32x4, gfl:r50, tv:NAME, "
+    "pkg.mod:factory. "
     "Several, a,b,c: targets of each side by side.",
 )
 @click.option("--mean", is_flag=True, help="Of several teachers, keep the mean of their logits instead.")
 @click.option(
     "--data",
-    help="NAME:DIR, such as camvid:DIR, imagefolder:DIR, npz:FILE. Left out, the teacher run's data.",
+    help="NAME:DIR, such as camvid:DIR, imagefolder:DIR, npz:FILE, coco:DIR, yolo:DIR, voc-boxes:DIR. "
+    "Left out, the teacher run's data.",
 )
 @click.option(
     "--split", default=DEFAULTS["split"], show_default=True, help="Split of the data to run the teacher over."
@@ -123,6 +125,13 @@ for command in (compact, demo, show, verify, peek, taps):
     help="Threads of the image pipeline.",
 )
 @click.option(
+    "--rank-timeout",
+    type=float,
+    default=DEFAULTS["rank_timeout"],
+    show_default=True,
+    help="Seconds after which the others end, where one process gives no sign of life or stands still.",
+)
+@click.option(
     "--output-stride",
     type=click.IntRange(1, MOST_STRIDE),
     help="Of the teacher's last stage, where it can be chosen. [default: the run's, else 8]",
@@ -151,7 +160,8 @@ def build(
     losses: str | None, views: str | None, augment: str | None, mirror: bool, crop: str | None,
     target_format: str | None, zstd: bool, batch_size: int, amp: str | None, device: str, shard_rows: str,
     memory: str, threads: int, output_stride: int | None, weights: str | None, seed: int | None,
-    keep_empty: bool, skip_bad: bool, update: bool, repair: bool, check: bool, quiet: bool, as_json: bool,
+    keep_empty: bool, skip_bad: bool, update: bool, repair: bool, check: bool, rank_timeout: float,
+    quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run the teacher once and keep its taps. Again: continue, grow (--tap, --for, --views), update or
     repair."""
@@ -175,6 +185,7 @@ def build(
         threads=threads, shard_rows=None if shard_rows == "auto" else parse_count(shard_rows, "--shard-rows"),
         memory_bytes=parse_size(memory), output_stride=output_stride, weights=weights, seed=seed,
         keep_empty=keep_empty, skip_bad=skip_bad, update=update, repair=repair, check=check,
+        rank_timeout=rank_timeout,
     )  # fmt: skip
     first_rank = int(os.environ.get("RANK", "0")) == 0
     terminal = Terminal(quiet=quiet or as_json or not first_rank)

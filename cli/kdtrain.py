@@ -125,7 +125,7 @@ def eval_command(
     kdtrain eval r18-afdcd --split test
     kdtrain eval resnet20-kd --teacher resnet56
     kdtrain eval resnet18-byot --exit 2
-    kdtrain eval gfl-r18-bckd --json boxes.json
+    kdtrain eval gfl_r18-bckd --json boxes.json
     """
     from kdcache.trainer.folder.start import check_asked
 

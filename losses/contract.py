@@ -149,6 +149,7 @@ class LossTerm(nn.Module):
     clip_norm: float | None = None
     task_clip: ClassVar[Mapping[Task, float]] = {}
     same_size: ClassVar[bool] = True  # False: takes maps of different sizes on the two sides
+    same_channels: ClassVar[bool] = False  # True: its features must have as many channels on both sides
     # Why one step is not the same for every split of its batch: 'the images are summed'; '' where it is. The
     # docstring of the class says it too.
     per_micro_batch: ClassVar[str] = ""

@@ -220,3 +220,25 @@ def test_pkd_stores_the_four_levels_that_it_reads_and_reads_no_more_of_a_cache_t
     )
     assert one == other
     typed(kdtrain, "--loss", "pkd(levels=all)", "--run", "all", *student)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_bad_box_or_a_missing_image_is_said_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str
+) -> None:
+    """Of the split that is judged, too, by a run and by an evaluation."""
+    monkeypatch.setenv("KDCACHE_HOME", str(tmp_path))
+    folder = tmp_path / "data"
+    for name, count, seed in (("train", 8, 0), ("val", 4, 50)):
+        write_coco(folder, painted_set(count, seed), name)
+    words = ["--student", NETWORK, "--loss", "none", "--data", f"coco:{folder}", "--crop", "64,96", *SHORT]
+    typed(kdtrain, *words, "--run", "good")
+    path = next(one for one in folder.rglob("*.json") if split in one.name)
+    content = json.loads(path.read_text())
+    content["annotations"][-1]["bbox"][2] = -4
+    path.write_text(json.dumps(content))
+    said = refused(kdtrain, *words, "--run", "bad")
+    assert "is -4 wide and" in said and f"samples of '{split}' cannot be used" in said
+    assert not (tmp_path / "runs/bad/metrics.jsonl").exists()
+    if split == "val":
+        assert "is -4 wide and" in refused(kdtrain, "eval", "good")

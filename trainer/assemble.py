@@ -279,6 +279,7 @@ def _validation(run_source: RunSource, ranks: Ranks, config: TrainConfig) -> tup
             where=f"--data {run_source.spec}",
             fix="name its classes, in their order, as they were; or build the cache again from these data",
         )
+    source.refuse_unusable()
     check_readable(source, rank=ranks.rank, world=ranks.world)
     evaluate = partial(
         judge,

@@ -60,7 +60,7 @@ class MachineOptions(Section):
     )
     rank_timeout: float = option(
         TIMEOUT_S,
-        help="Seconds without a sign of life of one process after which the others end.",
+        help="Seconds after which the others end, where one process gives no sign of life or stands still.",
         label="default: ",
         legal=positive(MOST_TIMEOUT_S),
         free_on_resume=True,

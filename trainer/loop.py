@@ -21,7 +21,9 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import nn
 
+from kdcache.cache.errors import NotFinite
 from kdcache.cache.files.system import touching
+from kdcache.cache.processes.progress import arrived
 from kdcache.cache.processes.stop import Stopped, asked, finishing
 from kdcache.cache.processes.watch import Alone, watching
 from kdcache.trainer.config import TrainConfig, write_config
@@ -94,6 +96,7 @@ def _train(
                 stack.enter_context(held(run_dir))
                 sweep(run_dir)
                 write_config(run_dir, config, parts.resolved)
+            arrived()
             accelerator.wait_for_everyone()
             heard = listen if accelerator.is_main_process else silent
             run = Run(config, run_dir, parts, accelerator, start, heard, ranks)
@@ -135,6 +138,7 @@ class Run:
         self.first = start.step if start else 0
         self.best: dict[str, float] | None = None  # 'step' and the metrics of the best student so far
         self.last: dict[str, float] = {}  # metrics of the latest validation
+        self.no_figures = ""  # why that has none
         self.unjudged = False  # whether the validation of the first step is still due
         if start is not None:
             self._take_over(start)
@@ -156,6 +160,7 @@ class Run:
         with fitting(self.run_dir / FOLDER / f"step-{start.step:08d}"):
             self.stepper.load_states(start.states)
             self.best, self.last = start.progress["best"], start.progress["last"]
+            self.no_figures = str(start.progress.get("no_figures", ""))
             self.unjudged = bool(start.progress.get("unjudged"))
 
     def run(self) -> Mapping[str, float]:
@@ -254,8 +259,8 @@ class Run:
         counted = {metrics.per_class_key: classes, "num_images": metrics.num_images}
         self._write(step, {"split": "val", **self.last, **counted})
         self.accelerator.log({f"val/{name}": value for name, value in self.last.items()}, step)
-        note = no_figures_said(metrics, "the student")
-        self.listen(Evaluated(step=step, split="val", metrics=self.last, best=better, note=note))
+        self.no_figures = no_figures_said(metrics, "the student")
+        self.listen(Evaluated(step=step, split="val", metrics=self.last, best=better, note=self.no_figures))
         return better
 
     def _save(self, step: int, better: bool, *, unjudged: bool = False) -> None:
@@ -265,11 +270,13 @@ class Run:
             self.log.sync()
             progress: dict[str, Any] = {"best": self.best, "last": self.last}
             progress |= {"unjudged": True} if unjudged else {}
+            progress |= {"no_figures": self.no_figures} if self.no_figures else {}
             progress |= {"skipped": self.reporter.skipped} if self.reporter.skipped else {}
             path = save_checkpoint(self.run_dir, step=step, states=self.stepper.states(), progress=progress)
             self.listen(Saved(step=step, path=str(path)))
             if better and self.best is not None:
                 self._export(self.best)
+        arrived()
         self.accelerator.wait_for_everyone()
 
     def _export(self, metrics: Mapping[str, float]) -> None:
@@ -278,14 +285,17 @@ class Run:
     def _finish(self) -> Mapping[str, float]:
         """Write the card with best and final metrics.
 
-        Without validation the last student is the exported one.
+        Without validation the last student is the exported one. Raises NotFinite where that answers infinity
+        or NaN, and no better one was kept.
         """
+        self._refuse_no_figures()
         steps = self.config.steps
         card = {f"best/{name}": value for name, value in (self.best or {}).items()}
         card |= {f"final/{name}": value for name, value in {"step": steps, **self.last}.items()}
         if self.main:
             kept: nn.Module | None = None if self.best is not None else self.stepper.student
             self.parts.export(self.run_dir, kept, card)
+        arrived()
         self.accelerator.wait_for_everyone()
         self.listen(
             RunFinished(
@@ -298,6 +308,15 @@ class Run:
             )
         )
         return card
+
+    def _refuse_no_figures(self) -> None:
+        if self.best is None and self.no_figures:
+            raise NotFinite(
+                f"no validation gave a figure, at the last one {self.no_figures}: no student is exported",
+                where=str(self.run_dir),
+                fix="train again under another --run, with a lower rate than "
+                f"--lr {self.config.base_lr:g}, or with --clip",
+            )
 
     def _write(self, step: int, values: Mapping[str, Any]) -> None:
         if self.log is not None:

@@ -105,6 +105,7 @@ def evaluate_run(
     spec = absolute_spec(data) if data else card.data
     source = open_source(spec, split)
     _refuse_other_classes(card, source, run_dir, spec)
+    source.refuse_unusable()
     recording = _recording_judge(source) if with_records else None
     asked, line = _teacher(teacher, teacher_weights, card, home, spec)
     metrics = judge_alone(
@@ -124,7 +125,7 @@ def _refuse_other_classes(card: RunCard, source: Source, run_dir: Path, spec: st
         raise BadOption(
             f"'{spec}' has {len(source.class_names)} classes, the run {len(card.class_names)}: {differ}",
             where=f"--data {spec}",
-            fix=classes_fix(run_dir.name, card, spec),
+            fix=source.classes_hint or classes_fix(run_dir.name, card, spec),
         )
 
 

@@ -88,14 +88,14 @@ MUTANTS = [
     (
         "a repair is not announced",
         "build/repair.py:repair",
-        "    if living:\n        planned(*_cost(plan, store, generation, living))\n",
+        "        planned(cost)\n",
         "",
-        f"{COPIES}::test_targets_that_a_repair_computes_again_are_announced_before",
+        f"{COPIES}::test_a_repair_writes_the_bytes_that_it_announced_before_writing_any",
     ),
     (
         "rows of a repair are no part of the whole",
         "BuildDisplay.repairing",
-        "self._total += rows",
+        "self._total += repairing.rows",
         "pass",
         f"{CHANGES}::test_a_bar_never_shows_more_rows_than_there_are_or_less_time_than_none",
     ),

@@ -26,9 +26,9 @@ from kdcache.cache.build.pending import (
     same_blocks,
 )
 from kdcache.cache.build.plan import Plan, Work, make_plan
-from kdcache.cache.build.predict import Prediction, missing_work, predict
+from kdcache.cache.build.predict import Prediction, missing_work, predict, refuse_full_disk
 from kdcache.cache.build.ranks import group, meet, over_ranks, told
-from kdcache.cache.build.repair import Repaired, repair
+from kdcache.cache.build.repair import Repaired, Repairing, repair
 from kdcache.cache.build.samples.assign import Assignment, assign
 from kdcache.cache.build.samples.moved import check_moved
 from kdcache.cache.build.samples.pack import pack_blocks
@@ -36,7 +36,7 @@ from kdcache.cache.build.samples.survey import Survey, survey
 from kdcache.cache.build.settle import settle
 from kdcache.cache.build.taps import passes_with
 from kdcache.cache.build.targets import TargetBuilder
-from kdcache.cache.errors import BadCache, DiskFull, size_text
+from kdcache.cache.errors import BadCache
 from kdcache.cache.look.describe import whole_layout
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.record.classifier import CLASSIFIER_FILE, classifier_problem
@@ -53,7 +53,7 @@ class BuildEvents(NamedTuple):
 
     repaired: Callable[[Repaired], None] = lambda repaired: None
     surveyed: Callable[[Survey], None] = lambda survey: None
-    repairing: Callable[[int, int], None] = lambda rows, num_bytes: None  # what the teacher does first
+    repairing: Callable[[Repairing], None] = lambda repairing: None  # before it writes
     planned: Callable[[Plan, Prediction, Assignment], None] = lambda plan, prediction, assignment: None
     packed: Callable[[int], None] = lambda samples: None
     computed: Callable[[int], None] = lambda rows: None
@@ -94,7 +94,7 @@ def build_cache(options: BuildOptions, events: BuildEvents | None = None) -> Bui
     plan = make_plan(options)
     with (
         consent(plan.typed),
-        group() as (rank, world),
+        group(options.rank_timeout) as (rank, world),
         build_lock(plan.root) if rank == 0 else nullcontext(),
     ):
         # Only rank 0 looks at what is there: another would already see the first blocks of this build.
@@ -143,7 +143,7 @@ def _begin(plan: Plan, options: BuildOptions, events: BuildEvents) -> Begun:
     earlier, grown = _earlier_rows(cache, state), replace(plan, manifest=manifest)
     prediction = predict(grown, works, assignment.to_pack, dead, Copies(cache, earlier))
     events.planned(grown, prediction, assignment)
-    _refuse_full_disk(plan.root, prediction)
+    refuse_full_disk(plan.root, prediction.target_bytes + prediction.sample_bytes)
     _write_claims(plan, claims(plan, manifest))
     return Begun(manifest, works, assignment, dead, earlier, repaired)
 
@@ -233,19 +233,6 @@ def _finish(plan: Plan, begun: Begun) -> int:
         valid = open_packed(store, block).valid
         dead |= {block * size + row for row, good in enumerate(valid) if not good}
     return settle(plan, begun.blocks(plan), begun.assignment.num_blocks, dead)
-
-
-def _refuse_full_disk(root: Path, prediction: Prediction) -> None:
-    wanted = prediction.target_bytes + prediction.sample_bytes
-    if wanted > prediction.free_bytes:
-        raise DiskFull(
-            f"the build writes {size_text(wanted)}, the disk has {size_text(prediction.free_bytes)} free",
-            where=str(root),
-            fix=(
-                "free some space, ask for fewer views (--views crops:2), a smaller --crop or fewer "
-                "taps (--tap logits)"
-            ),
-        )
 
 
 def _write_claims(plan: Plan, manifest: Manifest) -> None:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from kdcache.cache.errors import BadOption
+from kdcache.cache.processes.stop import MOST_TIMEOUT_S, TIMEOUT_S
 from kdcache.cache.spec import PRECISIONS, Need, Task, first_levels
 from kdcache.cache.stores.table import FORMATS
 from kdcache.cache.tasks.table import task_of
@@ -76,6 +77,7 @@ class BuildOptions:
     shard_rows: int | None = None  # None: the most rows whose largest array shard stays small enough
     memory_bytes: int = 4 * GIB
     threads: int = 1
+    rank_timeout: float = TIMEOUT_S  # seconds that a rank may stand still
     seed: int | None = None  # of drawn views; None: as they have it, of the first ones 0
     weights: str | None = None
     output_stride: int | None = None
@@ -101,6 +103,12 @@ class BuildOptions:
         ):
             if value < 1:
                 raise BadOption(f"{value} is too small", where=flag, fix="give a whole number of at least 1")
+        if not 0 < self.rank_timeout <= MOST_TIMEOUT_S:
+            raise BadOption(
+                f"{self.rank_timeout:g} seconds is no time to wait",
+                where="--rank-timeout",
+                fix=f"give a number above 0, at most {MOST_TIMEOUT_S:g}",
+            )
         if self.teacher is None and self.cache is None:
             raise BadOption(
                 "no teacher was named",

@@ -11,11 +11,11 @@ from kdcache.cache.build.copies import Copies, Expected
 from kdcache.cache.build.plan import Plan, Work
 from kdcache.cache.build.samples.survey import content_or_none
 from kdcache.cache.build.size import CRC_BYTES, INDEX_BYTES, flight_bytes, header_size
-from kdcache.cache.errors import BadSample
+from kdcache.cache.errors import BadCache, BadSample, DiskFull, size_text
 from kdcache.cache.record.layout import bytes_per_row, target_layout
 from kdcache.cache.record.manifest import Manifest, pass_id
 from kdcache.cache.record.packed import open_packed
-from kdcache.cache.record.records import Coverage, list_records
+from kdcache.cache.record.records import Coverage, list_records, objects_of, read_record
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.tar_pack import BLOCK
@@ -73,9 +73,37 @@ def predict(
         rows += len(samples) - (copies.count(manifest, work, samples, inputs.image_digest) if copies else 0)
     new = [inputs.index_of[key] for keys in to_pack.values() for key in keys]
     packed = sum(plan.source.num_bytes(index) + TAR_BYTES for index in new)
-    free = shutil.disk_usage(_existing(plan.root)).free
+    free = free_bytes(plan.root)
     flight = flight_bytes(manifest, inputs.seen or [plan.source.default_crop])
     return Prediction(targets, packed, free, flight, rows, padded_share(plan))
+
+
+def free_bytes(root: Path) -> int:
+    """Of the disk that a cache lies on, or will."""
+    return shutil.disk_usage(_existing(root)).free
+
+
+def refuse_full_disk(root: Path, wanted: int) -> None:
+    """Raises DiskFull, before anything is written."""
+    free = free_bytes(root)
+    if wanted > free:
+        raise DiskFull(
+            f"the build writes {size_text(wanted)}, the disk has {size_text(free)} free",
+            where=str(root),
+            fix=(
+                "free some space, ask for fewer views (--views crops:2), a smaller --crop or fewer "
+                "taps (--tap logits)"
+            ),
+        )
+
+
+def stored_bytes(root: Path, shard: ShardKey, seal: str) -> int | None:
+    """Of a shard's objects, as its own record says them; None where that is damaged."""
+    try:
+        record, _ = read_record(root, shard, seal)
+    except BadCache:
+        return None
+    return sum(one.num_bytes for one in objects_of(record))
 
 
 def padded_share(plan: Plan) -> float:

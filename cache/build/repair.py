@@ -16,7 +16,7 @@ import numpy as np
 from kdcache.cache.build.draw import Living
 from kdcache.cache.build.options import BuildOptions
 from kdcache.cache.build.plan import Plan, Work
-from kdcache.cache.build.predict import packed_samples, shard_bytes
+from kdcache.cache.build.predict import packed_samples, refuse_full_disk, shard_bytes, stored_bytes
 from kdcache.cache.build.same_pixels import EarlierPixels
 from kdcache.cache.build.samples.pack import entries_again
 from kdcache.cache.build.targets import TargetBuilder
@@ -33,7 +33,21 @@ from kdcache.cache.record.manifest import FILE_NAME, manifest_bytes, read_manife
 from kdcache.cache.record.records import SamplesRecord
 from kdcache.cache.stores.contract import ObjectRecord, ShardKey
 from kdcache.cache.stores.local import LocalStore
-from kdcache.cache.stores.sample_tars import keys_in_tar, packed_keys, packed_objects
+from kdcache.cache.stores.sample_tars import (
+    index_name,
+    keys_in_tar,
+    packed_keys,
+    packed_objects,
+    tar_name,
+)
+
+
+class Repairing(NamedTuple):
+    """What is put back next, known before any of it is written."""
+
+    rows: int  # that the teacher computes
+    target_bytes: int
+    sample_bytes: int
 
 
 class Repaired(NamedTuple):
@@ -49,11 +63,11 @@ class Repaired(NamedTuple):
 def repair(
     plan: Plan,
     options: BuildOptions,
-    planned: Callable[[int, int], None],
+    planned: Callable[[Repairing], None],
     computed: Callable[[int], None],
 ) -> Repaired:
-    """Put back what can be put back. Call it under the builder's lock. `planned(rows, bytes)` is called
-    before the teacher computes any."""
+    """Put back what can be put back. Call it under the builder's lock. `planned` is called before samples are
+    packed, and before the teacher computes any. Raises DiskFull before either."""
     rows = 0
 
     def count(done: int) -> None:
@@ -69,11 +83,14 @@ def repair(
     if not _is_own_manifest(plan, generation):
         store.put(FILE_NAME, manifest_bytes(generation.manifest))
     damaged = damaged_shards(plan.root, generation)
+    _plan_samples(plan, store, generation, damaged, planned)
     lost = {key.block for key in damaged if key.of_samples and not _pack_again(plan, store, key.block)}
     todo = [key for key in damaged if not key.of_samples and key.block not in lost]
     living = _living_then(plan, store, generation, todo, frozenset(generation.block_numbers) - lost)
     if living:
-        planned(*_cost(plan, store, generation, living))
+        cost = _cost(plan, store, generation, living)
+        planned(cost)
+        refuse_full_disk(plan.root, cost.target_bytes)
     lost |= _compute_again(plan, generation, options, living, count)
     shards = sum(key.block not in lost for key in damaged)
     return Repaired(frozenset(lost), lost_generation, shards, rows, _living_in(generation, lost))
@@ -159,17 +176,44 @@ def _compute_again(
     return lost
 
 
+def _plan_samples(
+    plan: Plan,
+    store: LocalStore,
+    generation: Generation,
+    damaged: Sequence[ShardKey],
+    planned: Callable[[Repairing], None],
+) -> None:
+    """Say what packing samples again writes. Raises DiskFull where these, and what is known of the targets
+    that follow, have no room."""
+    stored = {key: stored_bytes(plan.root, key, generation.seals[key]) for key in damaged}
+    samples = [key for key in damaged if key.of_samples]
+    num_bytes = sum(stored[key] or _bytes_there(store, key.block) for key in samples)
+    if samples:
+        planned(Repairing(0, 0, num_bytes))
+    targets = sum(stored[key] or 0 for key in damaged if not key.of_samples)
+    refuse_full_disk(plan.root, num_bytes + targets)
+
+
+def _bytes_there(store: LocalStore, block: int) -> int:
+    """Of the samples of a block whose record is damaged, as they lie on disk."""
+    paths = (store.path(name) for name in (tar_name(block), index_name(block)))
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
 def _cost(
     plan: Plan, store: LocalStore, generation: Generation, living: Mapping[ShardKey, Living]
-) -> tuple[int, int]:
-    """Rows for the teacher, and bytes of the shards that `living` names."""
+) -> Repairing:
+    """Of the shards that `living` names: their bytes are those that were recorded, or as a build predicts
+    them where the record is damaged."""
     rows = num_bytes = 0
     for key, alive in living.items():
         samples = packed_samples(store, key.block, key.block * plan.manifest.shard_samples)
         sizes = [sample.size for sample in samples if sample.row not in alive.dead]
         rows += len(sizes)
-        num_bytes += shard_bytes(plan.manifest, Work(key, generation.manifest.passes[key.pass_id]), sizes)
-    return rows, num_bytes
+        work = Work(key, generation.manifest.passes[key.pass_id])
+        stored = stored_bytes(plan.root, key, generation.seals[key])
+        num_bytes += shard_bytes(plan.manifest, work, sizes) if stored is None else stored
+    return Repairing(rows, num_bytes, 0)
 
 
 def _living_then(

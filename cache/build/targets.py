@@ -22,6 +22,7 @@ from kdcache.cache.codecs.table import make_codec
 from kdcache.cache.errors import BadSample
 from kdcache.cache.images.feed import Feed, pixel_digests
 from kdcache.cache.images.pipeline import ImagePipeline
+from kdcache.cache.processes.progress import moved
 from kdcache.cache.reader.rows import pixel_feed
 from kdcache.cache.record.precision import in_precision
 from kdcache.cache.spec import TensorSpec
@@ -105,6 +106,7 @@ class TargetBuilder:
             for number, images in enumerate(pipeline.run()):
                 batch = queued.pop(number)
                 self._forward(batch, images.images_BHWC, packed)
+                moved()
                 done(len(batch.rows))
                 if batch.last:
                     if self._compares:

@@ -1,5 +1,6 @@
 """The teacher behind a cache, rebuilt to check it; and any teacher, built to list its taps."""
 
+from functools import partial
 from pathlib import Path
 
 from kdcache.cache.errors import BadCache, BadOption
@@ -9,12 +10,14 @@ from kdcache.cache.networks.names import first_task_with, is_library, split_name
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.resolve import member_names, resolve_teacher, run_folder, weights_of_each
 from kdcache.cache.networks.run_card import CARD, read_run_card
-from kdcache.cache.networks.weights import weights_digest
+from kdcache.cache.networks.weights import WeightsOfOtherClasses, weights_digest
 from kdcache.cache.record.manifest import Manifest, read_manifest
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import task_of
 from kdcache.cache.trust import command_with, is_trusted, require_trust, typed_option
 from kdcache.cache.visible import shell_line
+
+CLASSES = 19  # that a network is listed with where nothing says how many: those of Cityscapes
 
 
 def own_teacher(manifest: Manifest | None, cache: str = "") -> str:
@@ -71,7 +74,7 @@ def manifest_teacher(root: Path, runs_dir: Path, weights: str | None, name: str 
 def network_for_listing(
     name: str,
     runs_dir: Path,
-    num_classes: int,
+    num_classes: int | None,
     output_stride: int | None,
     task: Task | None = None,
     weights: str | None = None,
@@ -79,7 +82,8 @@ def network_for_listing(
     """A teacher to list the taps of (its head may be untrained), and the input size to list for.
 
     `task` None is a run's own; for a plain name the first one whose networks have it. `weights` are checked
-    against the network, of an ensemble one entry per member.
+    against the network, of an ensemble one entry per member. `num_classes` None is as many as they tell
+    apart, `CLASSES` without any. Raises BadOption for weights of another number than was asked for.
     """
     names = member_names(name, runs_dir)
     if len(names) > 1:
@@ -103,7 +107,17 @@ def network_for_listing(
     refuse_stride(output_stride, task)
     rules = task_of(task).networks
     stride = output_stride or rules.default_stride
-    network = build_network(name, task=task, num_classes=num_classes, output_stride=stride, weights=weights)
+    build = partial(build_network, name, task=task, output_stride=stride, weights=weights)
+    try:
+        network = build(num_classes=num_classes or CLASSES)
+    except WeightsOfOtherClasses as error:
+        if num_classes is not None:
+            raise BadOption(
+                f"the weights tell {error.count} classes apart, --classes says {num_classes}",
+                where=f"--weights {weights} --classes {num_classes}",
+                fix=f"leave --classes out, or give --classes {error.count}",
+            ) from error
+        network = build(num_classes=error.count)
     return network, network.input_px or rules.listing_px
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kdcache.cache.codecs.reduction import load_reduction
 from kdcache.cache.errors import BadCache, OutsideCache
 from kdcache.cache.look.describe import whole_layout
+from kdcache.cache.processes.progress import moved
 from kdcache.cache.reader.cache import Cache, open_cache
 from kdcache.cache.record.classifier import classifier_problem
 from kdcache.cache.record.generation import FOLDER as GENERATIONS
@@ -54,7 +55,7 @@ class DeepError(NamedTuple):
     beyond: tuple[str, ...]  # rows that are further away than their bound, as 'KEY view N'
 
 
-def problems(root: Path, seen: Callable[[int], None] = lambda num_bytes: None) -> Iterator[Problem]:
+def problems(root: Path, seen: Callable[[int], None] = lambda num_bytes: moved()) -> Iterator[Problem]:
     """Whatever is damaged, missing, or does not belong together, of all that the newest generation counts.
     `seen(bytes)` is called as objects are read. Raises Missing for no cache, BadCache for another format."""
     generation = None

@@ -47,7 +47,8 @@ class Ensemble(Network):
         self.probe_px = self.fixed_px or networks[0].probe_px
         self.heads, self.backbone_path, self.backbone_extras = (), "", frozenset()
         # Those of the members are their own.
-        self.grid, self.adapt, self.names_in, self.resting = None, None, None, frozenset()
+        self.grid, self.adapt, self.names_in, self.left_out = None, None, None, None
+        self.resting = frozenset()
         self.class_names, self.notes = (), ()
         self.taps = _inside({label: network.taps for label, network in members.items()})
         by_hand = _inside({label: network.config.taps for label, network in members.items()})

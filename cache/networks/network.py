@@ -46,6 +46,8 @@ class Assembly:
     adapt: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
     # Of such a file: the classes that it tells apart, in the order of this network; () where it does not say.
     names_in: Callable[[Mapping[str, Tensor]], tuple[str, ...]] | None = None
+    # Of such a file: what of it is left out, in words.
+    left_out: Callable[[Mapping[str, Tensor]], tuple[str, ...]] | None = None
     heads: tuple[str, ...] = ()  # paths of the modules whose size is the number of classes
     # What follows is of classifiers.
     output_stride: int = 0  # the network's own; 0: the one that was asked for
@@ -72,6 +74,7 @@ class Network(nn.Module):
         self.grid = assembly.grid
         self.adapt = assembly.adapt
         self.names_in = assembly.names_in
+        self.left_out = assembly.left_out
         self.class_names: tuple[str, ...] = ()  # that its weights say themselves, by number; (): they do not
         self.notes: tuple[str, ...] = ()  # what a person should know of the weights in it
         self.resting: frozenset[str] = frozenset()  # paths of modules that stay in evaluation mode

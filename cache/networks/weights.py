@@ -61,7 +61,7 @@ def fit_weights(network: Network, file: WeightsFile, *, fresh_head: bool = False
         if file.mean is not None and file.std is not None:
             network.normalise.mean.copy_(torch.tensor(file.mean))
             network.normalise.std.copy_(torch.tensor(file.std))
-    network.weights_peeled = peeled
+    network.weights_peeled = (*peeled, *(network.left_out(written) if network.left_out else ()))
     if network.names_in is not None:
         network.class_names = network.names_in(written)
     return head <= set(given) if network.heads else not is_backbone and "logits" in network.taps
@@ -145,6 +145,10 @@ def _check_classes(network: Network, file: WeightsFile, head: set[str], given: M
     if len(counts) != 1 or counts == {network.num_classes}:
         return  # nothing that classes explain: the listing of names says it
     (count,) = counts
+    raise _other_classes(network, file, count)
+
+
+def _other_classes(network: Network, file: WeightsFile, count: int) -> WeightsOfOtherClasses:
     error = WeightsOfOtherClasses(
         f"the weights tell {count} classes apart, the data have {network.num_classes}",
         where=file.origin,
@@ -152,7 +156,7 @@ def _check_classes(network: Network, file: WeightsFile, head: set[str], given: M
         "--run RUN --data NAME:DIR, then --teacher RUN",
     )
     error.count = count
-    raise error
+    return error
 
 
 def _check_fit(
@@ -168,6 +172,10 @@ def _check_fit(
     misshapen = [n for n in sorted(given) if n in own and given[n].shape != own[n].shape]
     if not (missing or unexpected or misshapen):
         return
+    if not (missing or unexpected) and (
+        count := _count_alone(network, [(given[n], own[n]) for n in misshapen])
+    ):
+        raise _other_classes(network, file, count)
     hints = []
     for name in unexpected[:NUM_SHOWN]:
         close = nearest(name, missing or own)
@@ -186,6 +194,14 @@ def _check_fit(
         fix="name the network these weights belong to, or give weights of this one "
         "(a whole network, or a backbone in timm's names)",
     )
+
+
+def _count_alone(network: Network, pairs: Sequence[tuple[Tensor, Tensor]]) -> int:
+    """How many classes the tensors of another shape are for, the file's before the network's; 0 where
+    something else than the number of classes differs."""
+    alike = all(len(b) == network.num_classes and a.shape[1:] == b.shape[1:] for a, b in pairs if b.dim())
+    counts = {len(a) if a.dim() and b.dim() else 0 for a, b in pairs}
+    return counts.pop() if alike and len(counts) == 1 else 0
 
 
 def _listed(kind: str, shown: Sequence[str], total: int) -> str:

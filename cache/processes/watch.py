@@ -1,9 +1,11 @@
 """Ranks of one command that notice when one of them is gone: a kill, an error of its own, no sign of life.
 
 Every rank has a thread that writes a beat to the store of the process group and reads those of the others. A
-rank whose process ended is seen on its own machine at once; from another one, and where a rank stands still,
-its beats fail to come. Whoever waits for a lost rank in a collective gets the library's error, which names
-nobody, or nothing at all: the first becomes `LostRank`, in the second case the thread ends the process.
+rank whose process ended is seen on its own machine at once; from another one, and where a process stands
+still, its beats fail to come. A beat says how far the main thread has come (`progress`): a rank that others
+wait for and that does not get on stands still although it lives. Whoever waits for a lost rank in a
+collective gets the library's error, which names nobody, or nothing at all: the first becomes `LostRank`, in
+the second case the thread ends the process.
 """
 
 import threading
@@ -16,6 +18,7 @@ from torch.distributed.distributed_c10d import PrefixStore, _get_default_store
 
 from kdcache.cache.errors import KdError
 from kdcache.cache.processes.living import Process, own_process
+from kdcache.cache.processes.progress import Progress, progress
 from kdcache.cache.processes.stop import TIMEOUT_S, asked, end_now
 
 _BEAT_S = 1.0
@@ -52,6 +55,9 @@ class Watch(Alone):
         self._steps = PrefixStore(f"kdcache-{group}", store.clone())
         self._beat_s = min(_BEAT_S, timeout_s / 4)
         self._count, self._left = 0, False
+        self._begun = progress().arrivals  # of earlier commands in this process
+        self._came = {one: Progress(0, 0) for one in range(world)}  # how far each main thread has come
+        self._still = dict.fromkeys(range(world), 0.0)  # seconds of our own beats since it got on
         self._said = dict.fromkeys(self._peers, "")  # the last beat of each
         self._silent = dict.fromkeys(self._peers, 0.0)  # seconds of our own beats since it changed
         self._leaving = threading.Event()
@@ -131,6 +137,9 @@ class Watch(Alone):
             if self._is_silent(peer, silent_s):
                 said = f"gave no sign of life for {self._silent[peer]:.0f} s"
                 return self._lost(peer, said if reached else "cannot be reached")
+        if (still := self._standing(silent_s)) is not None:
+            waited = f"stands still: the others have waited {self._still[still]:.0f} s for it"
+            return self._lost(still, waited)
         return None
 
     def _exchange(self) -> bool:
@@ -138,7 +147,8 @@ class Watch(Alone):
         try:
             if not self._left:
                 self._count += 1
-                self._beat(str(self._count))
+                now = self._own_progress()
+                self._beat(f"{self._count} {now.arrivals} {now.moves}")
             beats = self._beats.multi_get([f"beat/{peer}" for peer in self._peers])
         except Exception:
             beats = [self._said[peer].encode() for peer in self._peers]
@@ -149,7 +159,27 @@ class Watch(Alone):
             same = beat.decode() == self._said[peer]
             self._silent[peer] = self._silent[peer] + self._beat_s if same else 0.0
             self._said[peer] = beat.decode()
+            if len(words := self._said[peer].split()) == 3:
+                self._come(peer, Progress(int(words[1]), int(words[2])))
+        self._come(self.rank, self._own_progress())
         return reached
+
+    def _own_progress(self) -> Progress:
+        now = progress()
+        return now._replace(arrivals=now.arrivals - self._begun)
+
+    def _come(self, rank: int, now: Progress) -> None:
+        self._still[rank] = self._still[rank] + self._beat_s if now == self._came[rank] else 0.0
+        self._came[rank] = now
+
+    def _standing(self, silent_s: float) -> int | None:
+        """The rank, perhaps this one, that others wait for and that has not got on for so long. One that
+        waits is never among them: it has arrived as often as any."""
+        first = max(now.arrivals for now in self._came.values())
+        behind = [rank for rank, now in self._came.items() if now.arrivals < first]
+        ended = (_DONE, _FOLLOWED, *_WHY)
+        there = [rank for rank in behind if rank == self.rank or self._said[rank] not in ended]
+        return next((rank for rank in there if self._still[rank] >= silent_s), None)
 
     def _is_silent(self, peer: int, silent_s: float) -> bool:
         return self._silent[peer] >= silent_s and self._said[peer] not in (_DONE, _FOLLOWED)
@@ -157,10 +187,13 @@ class Watch(Alone):
     def _beat(self, value: str) -> None:
         self._beats.set(f"beat/{self.rank}", value)
 
+    def _process_of(self, rank: int) -> Process:
+        return own_process() if rank == self.rank else self._processes[rank]
+
     def _lost(self, peer: int, why: str) -> LostRank:
         return LostRank(
             f"rank {peer} of {self.world} {why}; the others end too",
-            where=f"rank {peer}, {self._processes[peer].title}",
+            where=f"rank {peer}, {self._process_of(peer).title}",
             fix=self._fix(),
         )
 

@@ -18,7 +18,7 @@ import numpy as np
 from kdcache.cache.boxes import usable
 from kdcache.cache.errors import LEAVE_OUT, BadSample, Missing
 from kdcache.cache.sources.contract import BaseSource, Described, stamp_of_files
-from kdcache.cache.sources.listing import header_size, image_size, read_bytes, transposed_by_exif
+from kdcache.cache.sources.listing import absent, header_size, image_size, read_bytes, transposed_by_exif
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.detection import AREA, CLASS, CROWD, ID, NUM_STORED, encode_objects
 from kdcache.cache.tasks.table import DETECTION
@@ -35,6 +35,7 @@ class Usable(NamedTuple):
         np.ndarray
     )  # (samples,) int64; of a sample that cannot be used 1: it is reported, not left out
     num_flat: int  # boxes that are no crowds and have no area inside their image
+    bad: frozenset[str]  # keys of the samples that cannot be used
 
 
 class BoxSource(BaseSource):
@@ -88,6 +89,12 @@ class BoxSource(BaseSource):
     def size(self, index: int) -> tuple[int, int]:
         return self._agreed(index, header_size(self.image_path(index), key=self.keys[index]))
 
+    def unusable(self) -> list[int]:
+        """Those without an image, and those whose boxes are none."""
+        missing = absent((self.image_path(index),) for index in range(len(self.keys)))
+        bad = [index for index, key in enumerate(self.keys) if key in self.usable_boxes.bad]
+        return sorted({*missing, *bad})
+
     def check(self, index: int) -> tuple[int, int]:
         size = self._agreed(index, image_size(self.image_path(index), key=self.keys[index]))
         self.objects(index)
@@ -126,26 +133,28 @@ class BoxSource(BaseSource):
                 where=str(self.root),
                 fix="add boxes, or train on images without any with --keep-empty",
             )
-        flat = self.usable_boxes.num_flat
+        whole = self.usable_boxes
         self._left_out = len(counts) - len(kept)
         self.keep(kept)
-        self.usable_boxes = Usable(counts[kept], flat)
+        self.usable_boxes = whole._replace(per_sample=counts[kept])
         return self._left_out
 
     @cached_property
     def usable_boxes(self) -> Usable:
         """Reads every annotation once, and headers where annotations say no size."""
         counts, num_flat = np.ones(len(self.keys), dtype=np.int64), 0
+        bad = set()
         for index in range(len(self.keys)):
             try:
                 objects_M8 = self.objects(index)
                 single_M4 = objects_M8[objects_M8[:, CROWD] == 0][:, :4]
                 size = (self.claimed_size(index) or self.size(index)) if len(single_M4) else (1, 1)
-            except BadSample:  # reported with its name when it is packed or read
+            except BadSample:  # reported with its name when it is packed or read, or by `refuse_unusable`
+                bad.add(self.keys[index])
                 continue
             counts[index] = usable(single_M4, size).sum()
             num_flat += len(single_M4) - int(counts[index])
-        return Usable(counts, num_flat)
+        return Usable(counts, num_flat, frozenset(bad))
 
     def _agreed(self, index: int, size: tuple[int, int]) -> tuple[int, int]:
         claimed = self.claimed_size(index)

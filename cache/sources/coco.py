@@ -117,7 +117,9 @@ class Coco(BoxSource):
         image_A = np.repeat(np.arange(len(counts)), counts)
         per_image = np.bincount(image_A[single_A & good_A], minlength=len(counts))
         per_image[image_A[self._bad_places]] += 1  # reported when it is packed or read, never left out
-        return Usable(per_image[self._places], int((single_A & ~good_A).sum()))
+        bad = np.isin(self._places, image_A[self._bad_places]).nonzero()[0].tolist()
+        bad_keys = frozenset(self.keys[index] for index in bad)
+        return Usable(per_image[self._places], int((single_A & ~good_A).sum()), bad_keys)
 
     @cached_property
     def _bad_places(self) -> np.ndarray:

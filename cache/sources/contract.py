@@ -18,6 +18,7 @@ from kdcache.cache.errors import BadSample, Missing
 from kdcache.cache.files.system import user_path
 from kdcache.cache.sources.labels import ClassMap, decode_label, train_id_png
 from kdcache.cache.sources.listing import (
+    absent,
     find_images,
     header_size,
     image_size,
@@ -88,9 +89,16 @@ class Source(Protocol):
         for two different sizes, and for a label value outside the class map.
         """
 
+    def refuse_unusable(self) -> None:
+        """Raises BadSample, naming the first and how many, for samples of which the folders' listings and the
+        annotations alone show that they cannot be read. Opens no image but where boxes are shares of it."""
+
     def describe(self) -> Described:
         """What a cache's identity holds of its source: name, split, classes, class map, and the task where
         it is not segmentation. No directory."""
+
+    @property
+    def classes_hint(self) -> str: ...  # as BaseSource has it
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -164,9 +172,30 @@ class BaseSource(ABC):
     def stamp(self, index: int) -> list[int]:
         return stamp_of_files(self.files(index))
 
+    def unusable(self) -> list[int]:
+        """Samples that `refuse_unusable` refuses, in order; none where whatever is listed was found there."""
+        return []
+
+    def refuse_unusable(self) -> None:
+        bad = self.unusable()
+        if not bad:
+            return
+        try:
+            self.check(bad[0])
+            self.label_bytes(bad[0])
+        except BadSample as error:
+            many = f" ({len(bad)} of {len(self.keys)} samples of '{self.split}' cannot be used)"
+            raise BadSample(error.what + many, where=error.where, fix=error.fix) from error
+
     @property
     def notes(self) -> tuple[str, ...]:
         return ()
+
+    @property
+    def classes_hint(self) -> str:
+        """Which file would have named these classes, where they are a published set's for want of it; ''
+        where the data name their own, or could not."""
+        return ""
 
     def leave_out_empty(self) -> int:
         """Drop samples from which nothing can be learnt, before any index is used; how many. Raises Missing
@@ -254,6 +283,9 @@ class FileSource(BaseSource):
             raise self._sizes_differ(index, size, ids_HW.shape)
         self._class_map.require(ids_HW, key=key, path=path)
         return size
+
+    def unusable(self) -> list[int]:
+        return absent(self.files(index) for index in range(len(self.keys)))
 
     def describe(self) -> Described:
         return {

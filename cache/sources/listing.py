@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
@@ -46,6 +46,27 @@ def find_images(folder: Path, ending: str) -> dict[str, str]:
                 )
             path_of[key] = path
     return path_of
+
+
+def absent(files: Iterable[Sequence[Path]]) -> list[int]:
+    """Places of the samples of which a file is missing: each folder is listed once, nothing is opened. Raises
+    Refused where a folder cannot be listed."""
+    names: dict[Path, frozenset[str]] = {}
+
+    def is_there(path: Path) -> bool:
+        if path.parent not in names:
+            names[path.parent] = _names_in(path.parent)
+        return path.name in names[path.parent]
+
+    return [place for place, paths in enumerate(files) if not all(map(is_there, paths))]
+
+
+def _names_in(folder: Path) -> frozenset[str]:
+    with touching(f"'{folder.name}' cannot be listed", folder, passing=GONE):
+        try:
+            return frozenset(os.listdir(folder))
+        except GONE:
+            return frozenset()
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:

@@ -74,6 +74,14 @@ class VocBoxes(BoxSource):
         """The folder's own name where the classes are yours: there may be several."""
         return self.root.name if self._named else self.name
 
+    @property
+    def classes_hint(self) -> str:
+        if self._named:
+            return ""
+        return (
+            f"its classes are taken for VOC's 20: write yours, one name per line, to {self.root / NAMES_FILE}"
+        )
+
     @classmethod
     def splits_in(cls, root: Path) -> tuple[str, ...]:
         inside = _inside(root)

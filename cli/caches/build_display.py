@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from kdcache.cache.build.build import BuildEvents
 from kdcache.cache.build.plan import Plan
 from kdcache.cache.build.predict import Prediction
-from kdcache.cache.build.repair import Repaired
+from kdcache.cache.build.repair import Repaired, Repairing
 from kdcache.cache.build.samples.assign import Assignment
 from kdcache.cache.build.samples.survey import Survey
 from kdcache.cache.errors import size_text
@@ -29,6 +29,7 @@ class BuildDisplay:
         self._bar = terminal.bar("", "rate")
         self._total = self._done = self._warm = 0  # rows; those of the first batch pay for warming up
         self._last_line_s = self._start_s = 0.0
+        self._besides = ""  # what a repair has said already
         self._samples: int | None = None
         self._targets: int | None = None
 
@@ -77,11 +78,17 @@ class BuildDisplay:
             advice = advised("the cache keeps them as they were; renew it with: kdcache build --update")
             self.terminal.say(advice)
 
-    def repairing(self, rows: int, num_bytes: int) -> None:
-        """What the teacher computes again before it is known what else is to do."""
-        self.terminal.say(f"to put back {size_text(num_bytes)} of targets ({rows} teacher rows)")
-        self._total += rows
-        self._targets = self._bar.add_task("repairs", total=rows or None)
+    def repairing(self, repairing: Repairing) -> None:
+        """What is written before it is known what else is to do."""
+        self._besides = "besides, "
+        if repairing.sample_bytes:
+            self.terminal.say(f"to put back {size_text(repairing.sample_bytes)} of samples")
+        if repairing.target_bytes:
+            self.terminal.say(
+                f"to put back {size_text(repairing.target_bytes)} of targets ({repairing.rows} teacher rows)"
+            )
+            self._total += repairing.rows
+            self._targets = self._bar.add_task("repairs", total=repairing.rows or None)
 
     def planned(self, plan: Plan, prediction: Prediction, assignment: Assignment) -> None:
         m = plan.manifest
@@ -99,8 +106,8 @@ class BuildDisplay:
             spec = tap.spec(*(m.views[0].crop or m.crop))
             say(f"tap      {tap.name}: {'x'.join(map(str, spec.shape))} {tap.codec}")
         say(
-            f"to write {size_text(prediction.target_bytes)} of targets ({prediction.rows} teacher "
-            f"rows), about "
+            f"{self._besides}to write {size_text(prediction.target_bytes)} of targets "
+            f"({prediction.rows} teacher rows), about "
             f"{size_text(prediction.sample_bytes)} of samples; {size_text(prediction.free_bytes)} free; "
             f"at most {size_text(prediction.flight_bytes)} in memory in flight",
         )

@@ -121,9 +121,7 @@ def peek(key: str, cache: str | None, view: int, out: Path) -> None:
 @click.option(
     "--classes",
     type=click.IntRange(1, MOST_ROWS),
-    default=19,
-    show_default=True,
-    help="Classes, for a network that is not a run.",
+    help="Classes, for a network that is not a run. [default: those of --weights, else 19]",
 )
 @click.option(
     "--task",
@@ -135,7 +133,7 @@ def peek(key: str, cache: str | None, view: int, out: Path) -> None:
 )
 @crop_option
 def taps(
-    teacher: str, modules: bool, output_stride: int | None, classes: int, task: Task | None,
+    teacher: str, modules: bool, output_stride: int | None, classes: int | None, task: Task | None,
     weights: str | None, crop: str | None,
 ) -> None:  # fmt: skip
     """List a teacher's taps with shape, stride and bytes per row.
@@ -158,7 +156,8 @@ def taps(
     size = parse_crop(crop) or default
     read = f", weights {weights}{peeled(network)}" if weights else ""
     terminal = Terminal()
-    terminal.say(f"{network.name}, input {size[0]}x{size[1]}{read}")
+    told = f" of {network.num_classes} classes" if weights and network.num_classes else ""
+    terminal.say(f"{network.name}{told}, input {size[0]}x{size[1]}{read}")
     terminal.show(taps_table(network, size))
     if modules:
         terminal.list_lines(module_paths(network))

@@ -59,6 +59,7 @@ class PearsonFeatures(LossTerm):
     )
     per_micro_batch = "mean and deviation of each channel are batch statistics"
     same_size = False
+    same_channels = True
     tasks = (SEGMENTATION, CLASSIFICATION, DETECTION)
     task_settings = {
         CLASSIFICATION: {"taps": "stage3"},

@@ -1,5 +1,6 @@
 """Checks of map sizes before the first step; each error says which side can change and how."""
 
+from kdcache.cache.grid import FPN, kind_of
 from kdcache.cache.spec import BadOption, TensorSpec
 
 
@@ -27,13 +28,22 @@ def check_same_size(
 
 def check_same_channels(term: str, tap: str, student: TensorSpec, teacher: TensorSpec) -> None:
     """BadOption unless both maps have the same channels, for losses that compare them one to one."""
-    scores = tap in ("logits", "aux")
     if student.channels == teacher.channels:
         return
     raise BadOption(
         f"student tap '{tap}' has {student.channels} channels but the teacher's has {teacher.channels}",
         where=f"loss term '{term}'",
-        fix="train teacher and student on the same classes"
-        if scores
-        else f"name a tap where both have as many: {term}(taps=...), such as neck, or take another student",
+        fix=_as_many(term, tap, teacher.channels),
     )
+
+
+def _as_many(term: str, tap: str, channels: int) -> str:
+    """What to do where both sides must have as many channels and have not."""
+    if tap in ("logits", "aux"):
+        return "train teacher and student on the same classes"
+    if kind_of(tap) == FPN:
+        return (
+            f"take a student whose fpn has {channels} channels (--student 'gfl(width={channels}):r18'), or a "
+            "loss that adapts them: --loss fgd or --loss mgd"
+        )
+    return f"name a tap where both have as many: {term}(taps=...), such as neck, or take another student"

@@ -69,7 +69,7 @@ def entry(name: str) -> Entry:
         name,
         loss_class.method,
         tuple(loss_class.tasks),
-        _detectors(loss_class.method, plans.values()),
+        _detectors(loss_class, loss_class.method, plans.values()),
         tuple(f"{task}: {_reads(plan)}" for task, plan in plans.items()),
         tuple(f"{task}: {_weights(loss_class, choice)}" for task, choice in chosen.items()),
         tuple(f"{task}: {text}" for task, plan in plans.items() if (text := _companions(plan))),
@@ -92,14 +92,15 @@ def compares_positions(plan: LossPlan) -> bool:
     return any(kind_of(tap_of(need.tap, 0)) not in ("", FPN) for need in plan.needs)
 
 
-def _detectors(method: Method, plans: Iterable[LossPlan]) -> str:
+def _detectors(loss_class: type[LossTerm], method: Method, plans: Iterable[LossPlan]) -> str:
     """'published for gfl; retinanet, fcos: numbers ours; any of them teaches any'."""
     if not method.detectors and not method.elsewhere:
         return ""
     alike = "teacher and student with equal anchors"
     parts = [f"published for {', '.join(method.detectors)}"] if method.detectors else []
     parts += [f"{', '.join(method.elsewhere)}: numbers ours"] if method.elsewhere else []
-    return "; ".join((*parts, alike if any(map(compares_positions, plans)) else "any teaches any"))
+    any_of = "any teaches any" + (" whose fpn has as many channels" if loss_class.same_channels else "")
+    return "; ".join((*parts, alike if any(map(compares_positions, plans)) else any_of))
 
 
 def _chosen(name: str, task: Task) -> Choice:

@@ -9,6 +9,7 @@ import pytest
 from cache_scene import Scene, add, built_scene, damage, images, relabel, remove, repaint
 from click.testing import CliRunner, Result
 
+from kdcache.cache.build.repair import Repairing
 from kdcache.cache.reader.cache import Cache, open_cache
 from kdcache.cli.caches import build_display
 from kdcache.cli.caches.build_display import BuildDisplay
@@ -236,6 +237,7 @@ def test_what_a_build_announces_is_what_it_says_it_wrote(scene: Scene, build: Bu
         path.unlink()
     told = build("--repair")
     assert told.index("(6 teacher rows)") < told.index("wrote 6 rows") and "to put back" in told
+    assert "besides, to write 0 B of targets" in told
 
 
 def test_a_bar_never_shows_more_rows_than_there_are_or_less_time_than_none(
@@ -244,7 +246,7 @@ def test_a_bar_never_shows_more_rows_than_there_are_or_less_time_than_none(
     said = io.StringIO()
     display, now_s = BuildDisplay(Terminal(file=said, width=200)), iter(range(1, 100))
     monkeypatch.setattr(build_display.time, "monotonic", lambda: 10.0 * next(now_s))
-    display.repairing(30, 1000)
+    display.repairing(Repairing(30, 1000, 0))
     for _ in range(3):
         display.computed(10)
     told = said.getvalue()

@@ -1,7 +1,14 @@
 """`kdcache taps` of a detector: levels under their group, with what the group costs in all."""
 
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from safetensors.torch import save_file
+
 from kdcache.cache.networks.build import build_network
 from kdcache.cli.caches.taps_table import taps_table
+from kdcache.cli.kdcache import main
 
 
 def test_levels_stand_under_their_group_with_its_bytes() -> None:
@@ -20,3 +27,32 @@ def test_levels_stand_under_their_group_with_its_bytes() -> None:
 def test_a_network_without_groups_is_a_plain_list() -> None:
     network = build_network("mbv2", task="segmentation", num_classes=3)
     assert list(map(str, taps_table(network, (64, 64)).drawn.columns[0].cells)) == list(network.taps)
+
+
+def written_weights(name: str, task: str, num_classes: int, path: Path) -> str:
+    network = build_network(name, task=task, num_classes=num_classes)
+    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("mbv2", "segmentation"),
+        ("resnet20", "classification"),
+        ("gfl(width=16,convs=1):test_resnet", "detection"),
+    ],
+)
+def test_weights_say_themselves_how_many_classes_they_tell_apart(
+    name: str, task: str, tmp_path: Path
+) -> None:
+    """Whatever was asked for is compared with them, in every task."""
+    words = ["--teacher", name, "--task", task, "--crop", "64"]
+    words += ["--weights", written_weights(name, task, 7, tmp_path / "w.safetensors")]
+    listed = CliRunner().invoke(main, ["taps", *words], catch_exceptions=False)
+    assert listed.exit_code == 0 and " of 7 classes, input 64x64, weights" in " ".join(listed.output.split())
+    assert CliRunner().invoke(main, ["taps", *words, "--classes", "7"]).output == listed.output
+    other = CliRunner().invoke(main, ["taps", *words, "--classes", "5"])
+    said = " ".join(other.stderr.split())
+    assert other.exit_code == 2 and "the weights tell 7 classes apart, --classes says 5" in said
+    assert said.endswith("leave --classes out, or give --classes 7")

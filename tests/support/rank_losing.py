@@ -1,12 +1,13 @@
 """A run of the tiny student on this rank, in which one rank meets a fate: python -m rank_losing FATE OUT.
 
 FATE is WHO:WHEN:WHAT, such as '1:step:SIGKILL': the rank or 'all', in a step or in a validation ('judge'),
-and the signal that it sends to itself, or 'error'. Prints what a command would.
+and the signal that it sends to itself, 'hang' or 'error'. Prints what a command would.
 """
 
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,8 @@ LOST = replace(CONFIG, steps=40, save_every=4, eval_every=3, rank_timeout=3.0)
 
 
 def meets(what: str) -> None:
+    if what == "hang":  # the process lives, its main thread does not come back
+        threading.Event().wait()
     if what == "error":
         raise BadSample("a bad image", where="here", fix="mend it")
     os.kill(os.getpid(), getattr(signal, what))

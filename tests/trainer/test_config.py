@@ -15,6 +15,7 @@ from kdcache.trainer.config import (
     read_config,
     write_config,
 )
+from kdcache.trainer.folder.option_field import spelled
 from kdcache.trainer.steps.options import SCHEDULES, RateOptions, parse_milestones
 
 
@@ -132,7 +133,28 @@ def test_a_config_file_of_before_the_schedules_still_resumes(tmp_path: Path) -> 
     assert read_config(tmp_path) == config(steps=3, lr_schedule="poly", augment=None, init=None)
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ((8 / 12, 11 / 12), "2/3,11/12"),
+        ((0.625, 0.75, 0.875), "0.625,0.75,0.875"),
+        ((0.123456789, 0.667), "0.123456789,0.667"),
+        ((0.9999999999,), "0.9999999999"),
+    ],
+)
+def test_shares_are_written_short_and_mean_the_same_when_they_are_read(
+    value: tuple[float, ...], text: str
+) -> None:
+    assert spelled(value) == text and parse_milestones(text) == value
+    options = RateOptions(lr_schedule="multistep", milestones=value)
+    assert SCHEDULES["multistep"].words(options) == f"x 0.1 at {text.replace(',', ', ')} of the run"
+
+
 def test_milestones_are_shares_or_percent() -> None:
+    assert parse_milestones("1/2, 3/4") == (0.5, 0.75)
+    for text in ("1/0", "1/x", f"{'9' * 400}/1"):
+        with pytest.raises(BadOption, match="--milestones cannot be"):
+            parse_milestones(text)
     assert parse_milestones("0.5, 0.75") == parse_milestones("50%,75%") == (0.5, 0.75)
     with pytest.raises(BadOption, match="--milestones cannot be 30,x") as error:
         parse_milestones("30,x")

@@ -86,6 +86,22 @@ def test_the_rank_that_is_left_ends_and_names_the_other_one(
     assert second.status == (-signal.SIGKILL if "error" not in fate else 1)
 
 
+@pytest.mark.parametrize(
+    ("fate", "kept"), [("1:step:hang", "step-00000004"), ("0:step:hang", "step-00000004"),
+                       ("1:judge:hang", "step-00000003")],
+)  # fmt: skip
+def test_a_rank_that_lives_and_stands_still_is_named_and_all_end(
+    tmp_path: Path, fate: str, kept: str
+) -> None:
+    """Its heartbeat goes on: the others wait for it in a collective, and it knows that as well."""
+    ended, apart_s = two_ranks(fate, tmp_path)
+    said = "".join(one.said for one in ended)
+    assert [one.status for one in ended] == [2, 2] and apart_s < WITHIN_S
+    assert said.count(f"error: rank {fate[0]} of 2 stands still: the others have waited") == 1
+    assert "Traceback" not in said and "go on with: kdtrain" in said
+    assert checkpoint_of(tmp_path) == kept
+
+
 @pytest.mark.parametrize("who", ["all", "1"])
 def test_a_stop_ends_all_ranks_after_the_same_step_whoever_was_asked(tmp_path: Path, who: str) -> None:
     ended, _ = two_ranks(f"{who}:step:SIGTERM", tmp_path)

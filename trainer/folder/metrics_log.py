@@ -5,6 +5,7 @@ Lines of before there were checks end in a number; they are read as they are.
 """
 
 import json
+import math
 import os
 import re
 import zlib
@@ -82,8 +83,12 @@ class MetricsLog:
 
 
 def checked_line(values: Mapping[str, Any]) -> str:
-    """One line as it is written, with its check and its end."""
-    body = json.dumps(dict(values))[:-1]
+    """One line as it is written, with its check and its end. What is no number is null: JSON has none."""
+    plain = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
+    body = json.dumps(plain)[:-1]
     return f'{body}, "check": "{zlib.crc32(body.encode()):08x}"}}\n'
 
 

@@ -7,6 +7,7 @@ same field. Light: `kdtrain --help` reads every section and should not wait for 
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
+from fractions import Fraction
 from typing import Any, NamedTuple, TypeVar
 
 from kdcache.cache.errors import BadOption, unknown
@@ -14,6 +15,8 @@ from kdcache.cache.spec import MOST_ROWS
 
 T = TypeVar("T")
 _KEY = "option"
+_LARGEST_DENOMINATOR = 1000
+_MOST_DIGITS = 8  # of a decimal that nobody would write as a fraction
 
 
 class Legal(NamedTuple):
@@ -77,12 +80,20 @@ def flag(name: str) -> str:
 
 
 def spelled(value: object) -> str:
-    """A value as it is written after its flag: '0.625,0.75', '0.02', 'sgd'."""
+    """A value as it is written after its flag: '0.625,0.75', '2/3,11/12', '0.02', 'sgd'."""
     if isinstance(value, tuple):
-        return ",".join(spelled(one) for one in value)
+        return ",".join(share_text(one) if isinstance(one, float) else spelled(one) for one in value)
     short = f"{value:g}" if isinstance(value, float) else str(value)
     # Six digits are not every number: what is typed again must be what was meant.
     return short if not isinstance(value, float) or float(short) == value else repr(value)
+
+
+def share_text(value: float) -> str:
+    """A share of something, exactly; as a fraction where that is shorter: '2/3', not 0.6666666666666666."""
+    text = spelled(value)
+    fraction = Fraction(value).limit_denominator(_LARGEST_DENOMINATOR)
+    exact = fraction.numerator / fraction.denominator == value
+    return str(fraction) if exact and len(str(fraction)) < len(text) and len(text) > _MOST_DIGITS else text
 
 
 def help_text(one: "Field[Any]") -> str:

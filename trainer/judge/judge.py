@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from kdcache.cache.errors import BadOption, NotFinite
 from kdcache.cache.images.feed import Feed, ImageBatch
 from kdcache.cache.images.pipeline import ImagePipeline
+from kdcache.cache.processes.progress import arrived, moved
 from kdcache.cache.reader.rows import feed_with_truth
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.spec import Task
@@ -67,7 +68,9 @@ def judge(
             answers, teacher_answers = ask(batch.images_BHWC.to(device))
             truth_B = _truth_of(batch, truth, counting, samples).to(device)
             counting.fill(table, group.places, answers, truth_B, teacher_answers)
+            moved()
             bad += _not_finite_of((answers, teacher_answers), counting.taps, truth_B)
+    arrived()
     total, bad = (table, bad) if reduce is None else (reduce(table), reduce(bad))
     return _figures(counting, total, bad, _judged(samples, groups, counting, input_size), teacher is not None)
 

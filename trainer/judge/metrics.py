@@ -87,9 +87,9 @@ def no_figures_said(metrics: Metrics, who: str) -> str:
 
 def shown(name: str, value: float) -> str:
     """'91.20 %' for a ratio, '0.3012 nats' for one in nats; 'best/top1' is read as 'top1'. What is not a
-    number is no figure."""
+    number, of objects that do not occur or of answers that are not finite, is '-'."""
     if math.isnan(value):
-        return "no number"
+        return "-"
     bare = name.rpartition("/")[2]
     if bare == "step":
         return f"{value:.0f}"

@@ -1,5 +1,6 @@
 """Whether a split can be judged, asked before the first step and not after the last one."""
 
+from kdcache.cache.processes.progress import moved
 from kdcache.cache.sources.contract import Source
 
 CHECKED = 16  # samples whose image and truth are decoded
@@ -15,6 +16,7 @@ def check_readable(source: Source, *, rank: int = 0, world: int = 1) -> None:
     spread = min(CHECKED, count)
     few = {place * (count - 1) // max(1, spread - 1) for place in range(spread)}
     for index in range(rank, count, world):
+        moved()
         source.size(index)
         if index in few or not all(path.exists() for path in source.files(index)):
             source.check(index)

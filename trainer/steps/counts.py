@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from kdcache.cache.processes.progress import arrived
 from kdcache.losses.loss_set import LossSet
 from kdcache.trainer.stream.batch import Batch
 
@@ -50,4 +51,5 @@ def draw_step(
 def _next(batches: Iterator[Batch]) -> tuple[Batch, float]:
     began = time.perf_counter()
     batch = next(batches)
+    arrived()
     return batch, time.perf_counter() - began

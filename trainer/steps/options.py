@@ -23,6 +23,7 @@ from kdcache.trainer.folder.option_field import (
     not_negative,
     option,
     positive,
+    share_text,
     spelled,
 )
 
@@ -75,7 +76,7 @@ def _cosine(options: "RateOptions", step: int, total: int) -> float:
 
 
 def _drops(options: "RateOptions") -> str:
-    marks = ", ".join(f"{mark:g}" for mark in options.milestones)
+    marks = ", ".join(share_text(mark) for mark in options.milestones)
     return f"x {options.lr_drop:g} at {marks} of the run"
 
 
@@ -92,14 +93,19 @@ def _each(value: Callable[[OptimizerKind], float]) -> str:
 
 
 def parse_milestones(text: str) -> tuple[float, ...]:
-    """'0.5,0.75' or '50%,75%' -> (0.5, 0.75): shares of the run."""
+    """'0.5,0.75', '50%,75%' or '1/2,3/4' -> (0.5, 0.75): shares of the run."""
     try:
-        return tuple(
-            float(part[:-1]) / 100 if part.endswith("%") else float(part)
-            for part in text.replace(" ", "").split(",")
-        )
-    except ValueError:
-        raise bad("milestones", text, "shares of the run, such as 0.625,0.75,0.875 or 50%,75%") from None
+        return tuple(_share(part) for part in text.replace(" ", "").split(","))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        legal = "shares of the run, such as 0.625,0.75,0.875, 50%,75% or 8/12,11/12"
+        raise bad("milestones", text, legal) from None
+
+
+def _share(text: str) -> float:
+    above, slash, below = text.partition("/")
+    if slash:
+        return int(above) / int(below)
+    return float(text[:-1]) / 100 if text.endswith("%") else float(text)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,9 @@ class StreamOptions(Section):
     """None stands for "decided from the data or the cache"."""
 
     data: str | None = option(  # 'camvid:/abs/dir'
-        None, help="Fresh views of NAME:FOLDER, such as camvid:DIR or cifar10:DIR."
+        None,
+        help="Fresh views of NAME:FOLDER, such as camvid:DIR, cifar10:DIR or, of boxes, coco:DIR, yolo:DIR, "
+        "voc-boxes:DIR.",
     )
     cache: str | None = option(
         None, help="Stored views: a path, or a name under caches/.", said="the only one"

@@ -140,6 +140,7 @@ def _open_data(options: StreamOptions, data: str, home: Path, output_stride: int
     """The train split of a data set."""
     source = open_source(data, "train", keep_empty=options.keep_empty)
     _check_keeping(options, source.task)
+    source.refuse_unusable()  # a build reads every sample before the first step, a run reads none
     crop = options.crop or source.default_crop
     task_of(source.task).check_input(crop, where=f"--crop {crop[0]},{crop[1]}")
     return RunSource(

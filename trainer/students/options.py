@@ -16,7 +16,11 @@ _DECAY = Legal("a decay between 0 and 1, such as 0.999", lambda decay: 0 < decay
 class StudentOptions(Section):
     """None stands for "decided from the task or the network"."""
 
-    student: str = option("r18", help="r18, r50, resnet20, wrn-16-2, timm:NAME, package.module:factory ...")
+    student: str = option(
+        "r18",
+        help="r18, r50, resnet20, wrn-16-2, timm:NAME, package.module:factory; of boxes gfl:r18, "
+        "retinanet:r18, fcos:r18, atss:r18, tv:NAME ...",
+    )
     weights: str | None = option(
         None,
         help="none, imagenet, a tag or a file.",

@@ -13,6 +13,7 @@ from kdcache.cache.build.plan import Plan
 from kdcache.cache.build.samples.stamps import stamp_of, write_stamps
 from kdcache.cache.build.samples.survey import content_of, content_or_none
 from kdcache.cache.errors import BadSample
+from kdcache.cache.processes.progress import moved
 from kdcache.cache.record.records import SamplesRecord, record_bytes, record_name
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.stores.local import LocalStore
@@ -43,6 +44,7 @@ def pack_blocks(
         record = SamplesRecord(block=block, rows=len(entries), objects=written)
         store.create(record_name(record.shard), record_bytes(record))
         skipped += [e.key for e in entries if not e.valid]
+        moved()
         done(len(keys))
     return skipped
 

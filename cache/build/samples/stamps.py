@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from kdcache.cache.errors import BadCache
+from kdcache.cache.processes.progress import moved
 from kdcache.cache.record.sealed import read_sealed, sealed
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.stores.inside import path_inside
@@ -29,6 +30,7 @@ def stamps_name(block: int) -> str:
 
 def stamp_of(source: Source, index: int) -> Stamp:
     """Of sample `index` of a source; [] for none, and where no file is there."""
+    moved()
     return [] if index < 0 else source.stamp(index)
 
 

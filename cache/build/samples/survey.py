@@ -12,6 +12,7 @@ from kdcache.cache.build.samples.stamps import Stamp, read_stamps, stamp_of, wri
 from kdcache.cache.errors import BadSample, Refused
 from kdcache.cache.files.system import FULL, READ_ONLY
 from kdcache.cache.fingerprint import digest16
+from kdcache.cache.processes.progress import moved
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.stores.sample_tars import NO_DIGEST, SampleBlock
@@ -43,6 +44,7 @@ def content_of(source: Source, index: int) -> Content:
 
 def content_or_none(source: Source, index: int) -> Content:
     """As `content_of`; of what cannot be read the digest of nothing."""
+    moved()
     try:
         return content_of(source, index)
     except BadSample:

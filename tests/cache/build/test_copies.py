@@ -1,8 +1,7 @@
 """A corrected label costs no forward: its targets are copied, and whatever cannot be is left to the
 teacher."""
 
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +11,13 @@ from class_data import classes, draw_npz
 from mixed_scene import stale
 from torch import Tensor
 
+from kdcache.cache.build import predict
 from kdcache.cache.build.build import BuildEvents, build_cache
 from kdcache.cache.build.options import BuildOptions, parse_tap
-from kdcache.cache.build.predict import FILE_BYTES, ROW_BYTES, Prediction
+from kdcache.cache.build.predict import Prediction
+from kdcache.cache.build.repair import Repairing
 from kdcache.cache.build.samples.survey import Survey
+from kdcache.cache.errors import DiskFull
 from kdcache.cache.look.verify import pixel_check, problems
 from kdcache.cache.networks.network import Network
 from kdcache.cache.reader.cache import open_cache
@@ -85,8 +87,8 @@ def foretold(options: BuildOptions) -> tuple[int, int, int]:
     def planned(plan: object, prediction: Prediction, assignment: object) -> None:
         said.append((prediction.rows, prediction.target_bytes))
 
-    def repairing(rows: int, num_bytes: int) -> None:
-        said.append((rows, num_bytes))
+    def repairing(repairing: Repairing) -> None:
+        said.append((repairing.rows, repairing.target_bytes))
 
     report = build_cache(options, BuildEvents(planned=planned, repairing=repairing))
     return sum(rows for rows, _ in said), sum(num_bytes for _, num_bytes in said), report.rows
@@ -113,19 +115,51 @@ def test_a_block_that_is_lost_is_announced_as_what_it_costs(scene: Scene) -> Non
     assert rows == computed == 0 and num_bytes > 0, "its targets are copied beside the new label"
 
 
-def test_targets_that_a_repair_computes_again_are_announced_before(scene: Scene) -> None:
-    shutil.rmtree(scene.cache / "targets.zarr")
-    before: list[Path] = []
-    seen = []
+def of_targets(scene: Scene) -> list[Path]:
+    """Every file of a shard of targets: arrays, and the columns of its rows."""
+    chunks = (scene.cache / "targets.zarr").rglob("c/**/*")
+    return [*(p for p in chunks if p.is_file()), *(scene.cache / "views").iterdir()]
 
-    def repairing(rows: int, num_bytes: int) -> None:
-        before.extend((scene.cache / "targets.zarr").rglob("c/*/*"))
-        seen.append((rows, num_bytes))
+
+def of_samples(scene: Scene) -> list[Path]:
+    return list((scene.cache / "samples").iterdir())
+
+
+@pytest.mark.parametrize("files", [of_targets, of_samples])
+def test_a_repair_writes_the_bytes_that_it_announced_before_writing_any(
+    scene: Scene, files: Callable[[Scene], list[Path]]
+) -> None:
+    """Every shard is damaged, by a file each; all of its files are written again."""
+    before: list[Path] = []
+    seen: list[Repairing] = []
+    gone = [path for path in files(scene) if path.parent.name == "views" or path.suffix == ".tar"]
+    for path in gone:
+        path.unlink()
+
+    def repairing(repairing: Repairing) -> None:
+        before.extend(path for path in gone if path.exists())
+        seen.append(repairing)
 
     report = build_cache(scene.options(repair=True), BuildEvents(repairing=repairing))
-    assert [rows for rows, _ in seen] == [report.rows] == [14] and before == []
-    files = [p for p in (scene.cache / "targets.zarr").rglob("*") if p.is_file() and p.name.isdigit()]
-    assert seen[0][1] == sum(p.stat().st_size for p in files) + 14 * ROW_BYTES + 6 * FILE_BYTES
+    written = sum(path.stat().st_size for path in files(scene))
+    assert before == [] and len(seen) == 1
+    as_samples = files is of_samples
+    assert seen == [Repairing(report.rows, 0 if as_samples else written, written if as_samples else 0)]
+    assert report.rows == (0 if as_samples else 14)
+
+
+@pytest.mark.parametrize("files", [of_targets, of_samples])
+def test_a_repair_that_the_disk_has_no_room_for_is_refused_before_it_writes(
+    scene: Scene, files: Callable[[Scene], list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in files(scene):
+        path.unlink()
+    there = {path: path.read_bytes() for path in scene.cache.rglob("*") if path.is_file()}
+    monkeypatch.setattr(predict, "free_bytes", lambda root: 1000)
+    with pytest.raises(DiskFull, match=r"the build writes .*, the disk has 1000 B free"):
+        build_cache(scene.options(repair=True))
+    left = {path: path.read_bytes() for path in scene.cache.rglob("*") if path.is_file()}
+    assert {path for path in left if left[path] != there.get(path)} <= {scene.cache / "build.lock"}
 
 
 def test_every_pass_of_the_teacher_is_copied(scene: Scene, rows_seen: list[int]) -> None:

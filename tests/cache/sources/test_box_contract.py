@@ -224,6 +224,37 @@ def test_what_is_no_box_is_named_with_its_file(
     assert "c" in trained.keys, "a build has to report it, or leave it out with --skip-bad"
 
 
+@pytest.mark.parametrize("keep_empty", [True, False])
+def test_what_no_run_could_read_is_counted_before_it_begins(
+    tree: Tree, tmp_path: Path, keep_empty: bool
+) -> None:
+    """The first is named, by what is wrong with it; an image without objects is none of them."""
+    bad = Thing((10, 10, 8, 20), "owl")
+    things = trees.THINGS | {key: (*trees.THINGS[key], bad) for key in ("c", "a.v2")}
+    source = drawn(tree, tmp_path, things, keep_empty=keep_empty)
+    with pytest.raises(BadSample) as caught:
+        source.refuse_unusable()
+    first = next(key for key in source.keys if key in ("c", "a.v2"))
+    assert f"of '{first}' is -" in caught.value.what
+    assert caught.value.what.endswith(f"(2 of {len(source.keys)} samples of 'train' cannot be used)")
+    opened(tree, trees.draw_tree(tree, tmp_path / "whole"), keep_empty=keep_empty).refuse_unusable()
+
+
+def test_images_that_are_gone_are_counted_without_opening_any(
+    tree: Tree, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if tree.spec == "yolo":
+        pytest.skip("its images are those that are there")
+    source = opened(tree, root)
+    for index in (1, 2):
+        source.image_path(index).unlink()
+    monkeypatch.setattr("PIL.Image.open", lambda *_, **__: pytest.fail("an image was opened"))
+    with pytest.raises(BadSample) as caught:
+        source.refuse_unusable()
+    assert caught.value.what == f"'{source.keys[1]}' has no image (2 of 3 samples of 'train' cannot be used)"
+    assert caught.value.where == str(source.image_path(1))
+
+
 def test_a_missing_split_names_those_that_exist(tree: Tree, root: Path) -> None:
     assert splits(f"{tree.spec}:{root}") == ("train",)
     with pytest.raises(Missing, match=f"{tree.spec} has no split 'val'") as caught:

@@ -121,6 +121,17 @@ def test_an_image_without_label_is_named(layout: Layout, root: Path) -> None:
     assert source.check(0)  # the other sample is still good
 
 
+def test_missing_files_are_counted_from_listings_alone(layout: Layout, root: Path) -> None:
+    source = opened(layout, root)
+    source.refuse_unusable()
+    for index in range(len(source.keys)):
+        source.label_path(index).unlink()
+    count = len(source.keys)
+    with pytest.raises(BadSample) as caught:
+        source.refuse_unusable()
+    assert caught.value.what.startswith(f"'{source.keys[0]}' has no label ({count} of {count} samples of")
+
+
 def test_a_listed_image_that_is_gone_is_named(layout: Layout, root: Path) -> None:
     source = opened(layout, root)
     source.image_path(0).unlink()

@@ -127,3 +127,14 @@ def test_missing_annotations_and_an_empty_list_show_the_layout(root: Path) -> No
         opened(root)
     assert caught.value.what == "the annotations of voc-boxes split 'train' are not there"
     assert "Annotations/*.xml" in caught.value.fix
+
+
+def test_data_without_their_class_names_say_which_file_they_want(tmp_path: Path) -> None:
+    tree = trees.TREES["voc of one's own"]
+    root = trees.draw_tree(tree, tmp_path / "data")
+    assert open_source(f"voc-boxes:{root}", "train").classes_hint == ""
+    (root / "classes.txt").unlink(missing_ok=True)
+    for path in root.rglob("classes.txt"):
+        path.unlink()
+    hint = open_source(f"voc-boxes:{root}", "train").classes_hint
+    assert hint.endswith(f"one name per line, to {root / 'classes.txt'}")

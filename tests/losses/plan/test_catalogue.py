@@ -100,6 +100,7 @@ def is_taken(name: str, student: str, teacher: str) -> bool:
 def test_a_method_of_no_detector_names_none_and_one_of_detectors_does() -> None:
     assert {e.name for e in entries() if e.detectors} == set(DETECTION_METHODS)
     assert entry("ld").detectors == "published for gfl; teacher and student with equal anchors"
+    assert entry("pkd").detectors.endswith("any teaches any whose fpn has as many channels")
     assert entry("mgd").detectors == "published for retinanet; fcos, atss, gfl: numbers ours; any teaches any"
 
 

@@ -1,5 +1,8 @@
 """What can be said of a loss and a teacher without a student: who refuses each, and what one must have."""
 
+import pytest
+from dense_inputs import CANVAS, GRIDS, specs_of
+
 from kdcache.cache.grid import DenseGrid
 from kdcache.cache.spec import TensorSpec
 from kdcache.losses.contract import Facts
@@ -45,6 +48,25 @@ def test_nothing_is_said_of_what_a_teacher_does_not_tell() -> None:
     plan = parse_losses("at", preset=None, task="segmentation")
     assert fit_of(plan, {"logits": DENSE["logits"]}, facts=FACTS) == Fit()
     assert fit_of(parse_losses("dml", preset=None, task="classification"), {}) == Fit()
+
+
+@pytest.mark.parametrize(
+    ("loss", "needs"),
+    [
+        ("bckd", ("as many anchors per cell and the same classes",)),
+        ("pkd", ("as many channels",)),
+        ("fgd", ()),
+        ("mgd", ()),
+    ],
+)
+def test_what_a_detector_must_share_with_its_teacher_is_said(loss: str, needs: tuple[str, ...]) -> None:
+    """Of what the loss reads alone: that a cache keeps no more is no reason to say nothing."""
+    grid = GRIDS["retinanet"]
+    plan = parse_losses(loss, preset=None, task="detection").with_levels(grid.groups, grid.groups)
+    every = specs_of(grid)
+    kept = {need.name: every[need.name] for need in plan.needs}
+    facts = Facts(task="detection", num_classes=5, input_size=CANVAS)
+    assert fit_of(plan, kept, facts=facts, grid=grid) == Fit(None, needs)
 
 
 def test_levels_of_a_detector_are_compared_with_its_own_grid() -> None:

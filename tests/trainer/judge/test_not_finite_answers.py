@@ -24,6 +24,7 @@ from kdcache.cache.errors import NotFinite
 from kdcache.cli.terminal import Terminal
 from kdcache.cli.training.train_display import TrainDisplay
 from kdcache.trainer.events import Evaluated, Event
+from kdcache.trainer.folder.metrics_log import read_metrics
 from kdcache.trainer.judge.judge import judge
 from kdcache.trainer.judge.metrics import Metrics, NoFigures, no_figures_said, shown
 from kdcache.trainer.judge.segmentation import SegmentationMetrics
@@ -90,6 +91,27 @@ def test_a_teacher_that_answers_nan_agrees_with_nobody() -> None:
     )
 
 
+def test_a_run_in_which_no_validation_gave_a_figure_exports_no_student(tmp_path: Path) -> None:
+    """Not when it ends, and not when it is resumed at its end either."""
+    figures = SegmentationMetrics(0.9, {"a": 0.9}, 0.5, 12, 0.1)
+    config = replace(CONFIG, steps=2, eval_every=1, save_every=1)
+
+    def assemble(accelerator: Accelerator) -> RunParts:
+        return replace(parts(config)(accelerator), evaluate=lambda network: NoFigures(figures, 3))
+
+    for resume in (False, True):
+        with pytest.raises(NotFinite) as caught:
+            train(config, tmp_path / "r", assemble, resume=resume)
+        assert caught.value.what == (
+            "no validation gave a figure, at the last one the student answers infinity or NaN for 3 of 12 "
+            "images: no student is exported"
+        )
+        assert caught.value.where == str(tmp_path / "r") and "lower rate than --lr 0.1" in caught.value.fix
+    assert not list((tmp_path / "r").glob("student*")) and not (tmp_path / "r" / "network.json").exists()
+    assert [line["miou"] for line in read_metrics(tmp_path / "r") if line.get("split") == "val"] == [None] * 2
+    assert "NaN" not in (tmp_path / "r" / "metrics.jsonl").read_text()
+
+
 def test_such_a_student_is_never_the_best_and_the_run_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,4 +135,4 @@ def test_such_a_student_is_never_the_best_and_the_run_says_so(
     assert capsys.readouterr().out.strip() == (
         "step 1: val the student answers infinity or NaN for 3 of 12 images: no figures, never the best"
     )
-    assert shown("final/miou", card["final/miou"]) == "no number"
+    assert shown("final/miou", card["final/miou"]) == "-"

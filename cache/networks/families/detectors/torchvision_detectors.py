@@ -1,8 +1,9 @@
 """torchvision's one-stage detectors, trained on COCO: `tv:retinanet_resnet50_fpn`, `tv:fcos_resnet50_fpn` ...
 
 Backbone and head are torchvision's own modules under their own names; its transforms, losses and suppression
-stay out. Its files tell 91 slots apart: the rows of the last layer that are no class are left out as they are
-read, which equals leaving out those logits. Two-stage detectors (`tv:fasterrcnn...`, `tv:maskrcnn...`) would
+stay out. Its own files tell 91 slots apart, those that somebody trained with it one more than there are
+classes, the background first: the rows of the last layer that are no class are left out as they are read,
+which equals leaving out those logits. Two-stage detectors (`tv:fasterrcnn...`, `tv:maskrcnn...`) would
 stand here too.
 
 Answers are torchvision's. Trained further, RetinaNet matches objects to the published anchors, torchvision to
@@ -81,6 +82,9 @@ def assemble_torchvision(
         names_in=partial(
             class_names, body=name.body, num_classes=num_classes, num_anchors=grid.anchors_per_cell
         ),
+        left_out=partial(
+            left_out, body=name.body, num_classes=num_classes, num_anchors=grid.anchors_per_cell
+        ),
         heads=(LAST,),
         output_stride=ENCODER_STRIDE,
     )
@@ -116,16 +120,39 @@ def adapted(
     state: Mapping[str, Tensor], *, body: str, num_classes: int, num_anchors: int
 ) -> dict[str, Tensor]:
     """A file of torchvision's with one row a class and with the names of today; any other file as it is."""
-    slots = class_slots(body)
-    num_slots = len(_categories(body))
     paired = any(f".conv.1.{kind}" in name for name in state for kind in ("weight", "0.weight"))
     renamed = {name if paired else _OLD_TOWER.sub(_of_today, name): tensor for name, tensor in state.items()}
     renamed = {_OLD_PYRAMID.sub(r"\1.0.\2", name): tensor for name, tensor in renamed.items()}
     for name in (f"{LAST}.weight", f"{LAST}.bias"):
         rows = renamed.get(name)
-        if rows is not None and num_classes != num_slots and len(rows) == num_anchors * num_slots:
-            renamed[name] = rows.reshape(num_anchors, num_slots, *rows.shape[1:])[:, slots].flatten(0, 1)
+        slots = [] if rows is None else _kept_slots(len(rows), body, num_classes, num_anchors)
+        if rows is not None and slots:
+            renamed[name] = rows.reshape(num_anchors, -1, *rows.shape[1:])[:, slots].flatten(0, 1)
     return renamed
+
+
+def left_out(
+    state: Mapping[str, Tensor], *, body: str, num_classes: int, num_anchors: int
+) -> tuple[str, ...]:
+    """That of a file of one slot more than there are classes the first is taken for torchvision's background:
+    such a file may as well tell other classes apart."""
+    bias = state.get(f"{LAST}.bias")
+    if bias is None or _kept_slots(len(bias), body, num_classes, num_anchors) != _behind(num_classes):
+        return ()
+    return (f"of its {num_classes + 1} slots the first, torchvision's background, was left out",)
+
+
+def _kept_slots(num_rows: int, body: str, num_classes: int, num_anchors: int) -> list[int]:
+    """Which slots of a last layer are classes; [] where all of them are, as far as its size tells."""
+    num_slots = len(_categories(body))
+    if num_classes != num_slots and num_rows == num_anchors * num_slots:
+        return class_slots(body)
+    return _behind(num_classes) if num_rows == num_anchors * (num_classes + 1) else []
+
+
+def _behind(num_classes: int) -> list[int]:
+    """Every slot but that of the background."""
+    return list(range(1, num_classes + 1))
 
 
 def _categories(body: str) -> list[str]:

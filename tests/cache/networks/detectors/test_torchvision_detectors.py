@@ -119,6 +119,30 @@ def test_selecting_rows_equals_selecting_logits() -> None:
     assert torch.equal(nn.functional.conv2d(images, rows).unflatten(1, (9, 80)), all_BCHW)
 
 
+@pytest.mark.parametrize("body", ["retinanet_resnet50_fpn", "fcos_resnet50_fpn"])
+def test_a_file_of_your_classes_behind_a_background_teaches_them_and_says_so(
+    body: str, tmp_path: Path
+) -> None:
+    """As torchvision trains: labels count from 1, and slot 0 stays empty."""
+    model = get_model(body, weights=None, weights_backbone=None, num_classes=4)
+    bias = model.head.classification_head.cls_logits.bias
+    with torch.no_grad():
+        bias.copy_(torch.arange(len(bias)))
+    torch.save(model.state_dict(), tmp_path / "own.pt")
+    three = DataClasses(("disc", "bar", "cross"), "coco:DIR")
+    weights = str(tmp_path / "own.pt")
+    network, _, line = resolve_teacher(
+        f"tv:{body}", tmp_path, num_classes=3, weights=weights, classes=three, task="detection"
+    )
+    anchors = ANCHORS.get(body, 9)
+    kept = network.state_dict()["model.head.classification_head.cls_logits.bias"]
+    assert kept.tolist() == bias.reshape(anchors, 4)[:, 1:].flatten().tolist()
+    assert "of its 4 slots the first, torchvision's background, was left out" in line
+    assert network.config.class_difference(three.names) == ""
+    whole, _, line = resolve_teacher(f"tv:{body}", tmp_path, num_classes=4, weights=weights, task="detection")
+    assert whole.num_classes == 4 and "background" not in line
+
+
 def test_names_of_the_first_files_are_those_of_today() -> None:
     body = "retinanet_resnet50_fpn"
     today = get_model(body, weights=None, weights_backbone=None, num_classes=3).state_dict()
