@@ -11,12 +11,13 @@ from torch import nn
 
 from kdcache.cache.errors import BadOption, LostGeneration, NotFinite
 from kdcache.cache.networks.names import is_library
+from kdcache.cache.networks.network_config import foreign_names
 from kdcache.cache.networks.resolve import member_names, resolve_teacher
 from kdcache.cache.networks.run import load_run_network
 from kdcache.cache.networks.run_card import DataClasses, RunCard, classes_fix, other_classes, read_run_card
 from kdcache.cache.record.find import caches_dir, find_cache, runs_dir
 from kdcache.cache.sources.contract import Source
-from kdcache.cache.sources.table import open_source
+from kdcache.cache.sources.table import open_source, own_name
 from kdcache.cache.trust import consent, names_in, require_trust
 from kdcache.cache.visible import shell_line
 from kdcache.losses.plan.recipes import published
@@ -107,8 +108,9 @@ def continued(given: Mapping[str, Any], home: Path) -> TrainConfig:
     stored = read_config(runs_dir(home) / name)
     check_config_seal(runs_dir(home) / name)
     now = {key: value for key, value in given.items() if key != "run"}
-    if now.get("data"):
-        now["data"] = absolute_spec(now["data"])
+    for option in ("data", "val_data"):
+        if now.get(option):
+            now[option] = absolute_spec(now[option])
     if now.get("cache"):
         now["cache"] = cache_label(home, find_cache(now["cache"], caches_dir(home)))
     merged = merge_for_resume(stored, now, where=str(runs_dir(home) / name))
@@ -122,6 +124,7 @@ def _require_consent(stored: TrainConfig, given: Mapping[str, Any], path: Path) 
     read = {name: str(getattr(stored, name) or "") for name in ("student", "loss", "teacher")}
     unsaid = [value for name, value in read.items() if str(given.get(name) or "") != value]
     named = [name for name in names_in(unsaid) if not is_library(name)]
+    named += [name for name in map(own_name, (stored.data, stored.val_data)) if name]
     require_trust(named, where=str(path))
 
 
@@ -156,7 +159,8 @@ def evaluate_run(
     MachineOptions(device=device, threads=threads)  # raises for what cannot be
     run_dir = find_run(home, run)
     card = read_run_card(run_dir)
-    spec = absolute_spec(data) if data else card.data
+    spec = absolute_spec(data) if data else _judging_data(run_dir, card, split)
+    require_trust([*foreign_names(card.config), *filter(None, [own_name(spec)])], where=str(run_dir))
     source = open_source(spec, split)
     _refuse_other_classes(card, source, run_dir, spec)
     recording = _recording_judge(source) if with_records else None
@@ -171,6 +175,12 @@ def evaluate_run(
     )
     _refuse_without_figures(metrics, run_dir)
     return Judged(run_dir, spec, metrics, line, recording.records(metrics, source) if recording else ())
+
+
+def _judging_data(run_dir: Path, card: RunCard, split: str) -> str:
+    """What a run was judged on while it trained, else what it was trained on."""
+    named = read_config(run_dir).val_data if split == "val" else None
+    return named or card.data
 
 
 def _refuse_other_classes(card: RunCard, source: Source, run_dir: Path, spec: str) -> None:

@@ -18,10 +18,10 @@ from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.networks.resolve import member_names, run_folder
 from kdcache.cache.networks.run_card import read_run_card
 from kdcache.cache.reader.cache import Cache, open_cache
-from kdcache.cache.record.find import caches_dir, find_cache, runs_dir
+from kdcache.cache.record.find import caches_dir, find_cache, runs_dir, stored_cache
 from kdcache.cache.record.manifest import read_manifest
 from kdcache.cache.sources.contract import Source
-from kdcache.cache.sources.table import open_source
+from kdcache.cache.sources.table import open_source, split_spec
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import task_of
 from kdcache.cache.views.recipe import parse_recipe
@@ -34,10 +34,12 @@ Options = TypeVar("Options", bound=StreamOptions)
 
 
 def resolve_run_source(options: Options, home: Path) -> Options:
-    """Options with `--data` made absolute, or `--cache` set to the cache that is meant.
+    """Options with `--data` and `--val-data` made absolute, or `--cache` set to the cache that is meant.
 
     Raises Missing, BadOption.
     """
+    if options.val_data:
+        options = replace(options, val_data=absolute_spec(options.val_data))
     if options.data:
         return replace(options, data=absolute_spec(options.data))
     return replace(options, cache=cache_label(home, find_cache(options.cache, caches_dir(home))))
@@ -49,8 +51,8 @@ def dataset_of(options: StreamOptions, home: Path) -> str:
     Raises KdError for a cache that cannot be read.
     """
     if options.data:
-        return options.data.partition(":")[0]
-    return str(read_manifest(find_cache(options.cache, caches_dir(home))).data["name"])
+        return split_spec(options.data)[0]
+    return str(read_manifest(stored_cache(options.cache, caches_dir(home))).data["name"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +146,7 @@ def open_run_source(
     """
     if options.data:
         return _open_data(options, options.data, home, output_stride)
-    cache = open_cache(find_cache(options.cache, caches_dir(home)), generation=generation)
+    cache = open_cache(stored_cache(options.cache, caches_dir(home)), generation=generation)
     manifest = cache.manifest
     _check_keeping(options, cache.task)
     return RunSource(
