@@ -34,6 +34,7 @@ _KEPT = {
     "kdtrain": "no step was made; the same command starts again",
 }
 _DATA = ("--data", "--val-data")
+CACHE_HELP = "A cache's name or its beginning, its folder, or 'TEACHER DATA'. [default: the only one]"
 CAPTION = "Runs lie under runs/, caches under caches/, in $KDCACHE_HOME or the current folder."
 _TYPED = "kdcache.typed"  # of a context: the words of the command line
 _MOST_BYTES = 1 << 60
