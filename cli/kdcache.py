@@ -55,15 +55,15 @@ for command in (compact, demo, show, verify, peek, taps):
 @click.option("--mean", is_flag=True, help="Of several teachers, keep the mean of their logits instead.")
 @click.option(
     "--data",
-    help="NAME:DIR, such as camvid:DIR, imagefolder:DIR, npz:FILE, or MODULE:CLASS:DIR. Left out, the teacher "
-    "run's data.",
+    help="NAME:DIR, such as camvid:DIR, imagefolder:DIR, npz:FILE, or MODULE:CLASS:DIR. "
+    "Left out, the teacher run's data.",
 )
 @click.option(
     "--split", default=DEFAULTS["split"], show_default=True, help="Split of the data to run the teacher over."
 )
 @click.option(
     "--cache",
-    help="An existing cache to grow, update or repair: its name or the beginning, its folder, or 'TEACHER DATA'.",
+    help="A cache to grow, update or repair: its name or the beginning, its folder, or 'TEACHER DATA'.",
 )
 @click.option(
     "--tap",

@@ -85,7 +85,7 @@ def _entry(table: object, legal: Sequence[str], name: str, path: Path) -> _Entry
     for value in ids:
         if type(value) is not int or not 0 <= value <= MOST_VALUE:  # True is an int too
             raise _bad(
-                f"{name} has the id {value!r}, which no label can hold",
+                f"{name} has the id {_short(value)}, which no label can hold",
                 path,
                 f"give a whole number from 0 to {MOST_VALUE}, or a list of such numbers",
             )
@@ -103,7 +103,7 @@ def _colour(given: object, name: str, path: Path) -> Colour:
         given = list(bytes.fromhex(given[1:]))
     numbers = given if isinstance(given, list) else []
     if len(numbers) != 3 or not all(type(n) is int and 0 <= n <= 255 for n in numbers):
-        raise _bad(f"{name} has the colour {given!r}, which is none", path, _COLOURS_FIX)
+        raise _bad(f"{name} has the colour {_short(given)}, which is none", path, _COLOURS_FIX)
     return numbers[0], numbers[1], numbers[2]
 
 
@@ -158,6 +158,11 @@ def _refuse_unknown(table: Mapping[str, object], legal: Sequence[str], name: str
             close = nearest(key, legal)
             hint = f"did you mean '{close}'? " if close else ""
             raise _bad(f"{name} has an unknown key '{key}'", path, f"{hint}legal: {', '.join(legal)}")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _bad(what: str, path: Path, fix: str) -> BadOption:

@@ -224,7 +224,7 @@ def test_the_first_colour_of_a_class_is_what_pictures_show(tmp_path: Path) -> No
         ),
         ('ignore = 3\n[[class]]\nname = "a"', "[ignore] is no table", "id = 0 below it"),
         (
-            f'[[class]]\nname = "a"\nid = {list(range(MOST_ENTRIES))}',
+            f'[[class]]\nname = "a"\nid = {list(range(MOST_ENTRIES + 1))}',
             f"{MOST_ENTRIES + 1} ids and colours are more than {MOST_ENTRIES}",
             "leave out",
         ),
