@@ -198,8 +198,8 @@ def _colours_of(image: Image.Image, depth: int, key: str, path: Path) -> Label:
             fix="store it with 8 bits a channel",
         )
     pixels_HW = np.asarray(image.convert("RGBA")).view("<u4")[..., 0]
-    see_through = int((pixels_HW >> 24 != 255).sum())
-    if see_through:
+    alpha = "A" in image.mode or "transparency" in image.info
+    if alpha and (see_through := int((pixels_HW >> 24 != 255).sum())):
         raise BadSample(
             f"the label of '{key}' has {see_through} transparent pixels, whose colour nobody sees",
             where=str(path),
