@@ -1,6 +1,7 @@
 """classes.toml: whose values and colours become which train ids, and every way in which it cannot be read."""
 
 import io
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -175,6 +176,17 @@ def test_another_map_is_another_identity(tmp_path: Path) -> None:
 def test_the_first_colour_of_a_class_is_what_pictures_show(tmp_path: Path) -> None:
     (tmp_path / "classes.toml").write_text(STREET)
     assert read_classes(tmp_path / "classes.toml").class_map.colours == ((128, 64, 128), (0, 0, 142))
+
+
+def test_the_table_that_the_documents_show_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[4] / "docs/own.md").read_text()
+    (block,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "classes.toml").write_text(block)
+    names, class_map = read_classes(tmp_path / "classes.toml")
+    assert names == ("road", "pavement")
+    assert class_map.text == (
+        "0>255 7>0 8>1 255>255 900>0 65535>255 #804080>0 #f423e8>1 #fa3cf0>1 #000000>255"
+    )
 
 
 @pytest.mark.parametrize(
