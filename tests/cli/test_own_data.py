@@ -130,3 +130,41 @@ def test_data_to_judge_on_that_are_not_there_stop_the_run(home: Path) -> None:
     refused = run(kdtrain, "--data", "own_data:Streets:drawn", "--loss", "none", "--run", "r",
                   *TASKS["Streets"][0], *SHORT, "--val-data", "folder:gone")  # fmt: skip
     assert refused.exit_code == 2 and "no folder images: the folder does not exist" in refused.stderr
+
+
+TABLE = """
+[[class]]
+name = "sky"
+id = 10
+colour = "#101010"
+[[class]]
+name = "ground"
+id = 20
+[[class]]
+name = "thing"
+id = 30
+[ignore]
+id = 0
+"""
+
+
+@pytest.mark.slow
+def test_another_class_map_is_another_cache_also_for_an_update(home: Path) -> None:
+    for split in COUNTS:
+        shutil.copytree(home / "drawn" / split, home / "own" / split / "images")
+        shutil.copytree(home / f"drawn/{split}-masks", home / "own" / split / "labels")
+    (home / "own/classes.toml").write_text(TABLE)
+    build = ["build", "--teacher", "tiny_teacher:make", "--data", "folder:own", "--views", "crops:1",
+             "--crop", "32,32", "--device", "cpu"]  # fmt: skip
+    done(kdcache, *build)
+    (first,) = (home / "caches").iterdir()
+    done(kdcache, *build)
+    assert [path.name for path in (home / "caches").iterdir()] == [first.name], "nothing changed"
+    (home / "own/classes.toml").write_text(TABLE.replace("id = 20", "id = [20, 21]"))
+    refused = run(kdcache, *build, "--cache", first.name, "--update")
+    assert refused.exit_code == 2
+    text = " ".join(refused.stderr.split())
+    assert "the cache was made with source.class_map 0>255 10>0 20>1 30>2 255>255 #101010>0" in text
+    assert "now it is 0>255 10>0 20>1 21>1 30>2" in text and "build without --cache" in text
+    done(kdcache, *build)
+    assert len(list((home / "caches").iterdir())) == 2
