@@ -2,9 +2,9 @@
 
 A file is found by the name that timm or torchvision gives it: that of its address
 ('resnet50_a1_0-14fe96d1.pth'), timm's own with a tag ('resnet18.a1_in1k.safetensors'; of the default weights
-the architecture alone will do), or as the hub keeps it ('timm/resnet18.a1_in1k/model.safetensors', also below the
-client's 'models--timm--resnet18.a1_in1k/snapshots'). Eight hexadecimal digits at the end of a name are the
-beginning of the file's SHA-256, and are compared.
+the architecture alone will do), or as the hub keeps it ('timm/resnet18.a1_in1k/model.safetensors', also
+below the client's 'models--timm--resnet18.a1_in1k/snapshots'). Eight hexadecimal digits at the end of a name
+are the beginning of the file's SHA-256, and are compared.
 """
 
 import os
