@@ -122,7 +122,7 @@ MUTANTS = [
         "cli/shared:_naming",
         "names += _own_data(word)",
         "pass",
-        f"{OWN}::test_data_of_other_classes_judge_nothing",
+        f"{OWN}::test_resuming_and_growing_ask_again_for_consent",
     ),
     # ---- data to judge on
     (

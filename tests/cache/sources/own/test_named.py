@@ -13,7 +13,8 @@ from kdcache.cache.errors import BadOption, BadSample, Missing
 from kdcache.cache.sources.table import open_source, own_name, split_spec, splits
 from kdcache.cache.trust import consent
 
-MODULE = """from own_data import Streets as _Streets
+MODULE = """import json
+from own_data import Streets as _Streets
 from kdcache.cache.sources.contract import BaseSource, FileSource
 
 NOT_A_CLASS = 3
@@ -24,6 +25,10 @@ class Half(FileSource):
 class Failing(_Streets):
     def image_bytes(self, index):
         return self.secret[index]
+
+class Deep(_Streets):
+    def size(self, index):
+        return json.loads("{")
 
 class Dividing(_Streets):
     def __init__(self, root, split):
@@ -153,6 +158,7 @@ def test_a_source_that_cannot_be_one_is_refused(root: Path, spec: str, what: str
     ("name", "what", "line"),
     [
         ("Failing", "Failing.image_bytes failed: AttributeError: ", "        return self.secret[index]"),
+        ("Deep", "Deep.size failed: JSONDecodeError: ", '        return json.loads("{")'),
         ("Dividing", "Dividing.__init__ failed: ZeroDivisionError: division by zero", "        1 / 0"),
         ("Listing", "Listing.splits_in failed: TypeError: ", '        return {"train": root["train"]}'),
         (
@@ -165,7 +171,11 @@ def test_a_source_that_cannot_be_one_is_refused(root: Path, spec: str, what: str
 def test_what_its_code_raises_points_at_its_line(root: Path, name: str, what: str, line: str) -> None:
     with pytest.raises(BadOption) as caught:
         source = opened(f"half_made:{name}:{root}")
-        source.image_bytes(0) if name == "Failing" else source.notes  # type: ignore[attr-defined]
+        {
+            "Failing": lambda: source.image_bytes(0),  # type: ignore[attr-defined]
+            "Deep": lambda: source.size(0),  # type: ignore[attr-defined]
+            "Remarking": lambda: source.notes,  # type: ignore[attr-defined]
+        }[name]()
     assert caught.value.what.startswith(what) and "\n" not in caught.value.what
     number = line_of(line.replace("\n", "\\n"))
     assert caught.value.where == f"{root.parent / 'half_made.py'}:{number}"
