@@ -11,7 +11,6 @@ from torch import nn
 
 from kdcache.cache.errors import BadOption, LostGeneration, NotFinite
 from kdcache.cache.networks.names import is_library
-from kdcache.cache.networks.network_config import foreign_names
 from kdcache.cache.networks.resolve import member_names, resolve_teacher
 from kdcache.cache.networks.run import load_run_network
 from kdcache.cache.networks.run_card import DataClasses, RunCard, classes_fix, other_classes, read_run_card
@@ -160,7 +159,6 @@ def evaluate_run(
     run_dir = find_run(home, run)
     card = read_run_card(run_dir)
     spec = absolute_spec(data) if data else _judging_data(run_dir, card, split)
-    require_trust([*foreign_names(card.config), *filter(None, [own_name(spec)])], where=str(run_dir))
     source = open_source(spec, split)
     _refuse_other_classes(card, source, run_dir, spec)
     recording = _recording_judge(source) if with_records else None
