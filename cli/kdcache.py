@@ -59,13 +59,17 @@ for command in (compact, demo, show, verify, peek, taps):
 @click.option("--mean", is_flag=True, help="Of several teachers, keep the mean of their logits instead.")
 @click.option(
     "--data",
-    help="NAME:DIR, such as camvid:DIR, imagefolder:DIR, npz:FILE, coco:DIR, yolo:DIR, voc-boxes:DIR. "
+    help="NAME:DIR, such as camvid:DIR, imagefolder:DIR, npz:FILE, coco:DIR, yolo:DIR, voc-boxes:DIR, "
+    "or MODULE:CLASS:DIR. "
     "Left out, the teacher run's data.",
 )
 @click.option(
     "--split", default=DEFAULTS["split"], show_default=True, help="Split of the data to run the teacher over."
 )
-@click.option("--cache", help="An existing cache (name or folder) to grow, update or repair.")
+@click.option(
+    "--cache",
+    help="A cache to grow, update or repair: its name or the beginning, its folder, or 'TEACHER DATA'.",
+)
 @click.option(
     "--tap",
     "taps",

@@ -96,7 +96,7 @@ def _train(
 
 @kdtrain.command("eval", context_settings=_HELP)  # type: ignore[untyped-decorator]
 @click.argument("run")
-@option("--data", text="NAME:FOLDER to judge on. [what the run was trained on]")
+@option("--data", text="NAME:FOLDER to judge on. [what the run was judged on, else trained on]")
 @option("--split", default="val", text="val, test or train. [val]")
 @option("--teacher", text="A run's name, then a network's: how far do both agree? Classification.")
 @option("--teacher-weights", text="Weights file of a teacher that is no run.")

@@ -33,6 +33,8 @@ _KEPT = {
     "demo": "the same command continues",
     "kdtrain": "no step was made; the same command starts again",
 }
+_DATA = ("--data", "--val-data")
+CACHE_HELP = "A cache's name or its beginning, its folder, or 'TEACHER DATA'. [default: the only one]"
 CAPTION = "Runs lie under runs/, caches under caches/, in $KDCACHE_HOME or the current folder."
 _TYPED = "kdcache.typed"  # of a context: the words of the command line
 _MOST_BYTES = 1 << 60
@@ -75,7 +77,7 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
             if (folder := current_folder()) not in sys.path:
                 sys.path.append(folder)
             words = [str(ctx.info_name), *typed]
-            with signals(), visible_usage(), consent(names_in(_without_data(typed)), words):
+            with signals(), visible_usage(), consent(_naming(typed), words):
                 return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             sys.exit(_stopped(stop, ctx.invoked_subcommand or str(ctx.info_name)))
@@ -112,10 +114,26 @@ def _stopped(stop: KeyboardInterrupt, command: str) -> int:
     return stop.status if isinstance(stop, Stopped) else 128 + signal.SIGINT
 
 
-def _without_data(words: list[str]) -> list[str]:
-    """What may name code: 'folder:DIR' behind --data looks alike and names none."""
-    pairs = zip(["", *words], words, strict=False)
-    return [word for before, word in pairs if before != "--data" and not word.startswith("--data=")]
+def _naming(words: list[str]) -> list[str]:
+    """What names code: 'folder:DIR' behind --data looks alike and names none, 'module:Class:DIR' does."""
+    names = []
+    for before, word in zip(["", *words], words, strict=False):
+        flag, equals, value = word.partition("=")
+        if before in _DATA:
+            names += _own_data(word)
+        elif equals and flag in _DATA:
+            names += _own_data(value)
+        else:
+            names += names_in([word])
+    return names
+
+
+def _own_data(spec: str) -> list[str]:
+    if spec.count(":") < 2:  # the table of data sets, which imports much, is not asked
+        return []
+    from kdcache.cache.sources.table import own_name
+
+    return [name] if (name := own_name(spec)) else []
 
 
 def consented(context: click.Context) -> list[str]:
@@ -127,7 +145,7 @@ def consented(context: click.Context) -> list[str]:
         for before, word in pairs
         if OPTION in (before, word.partition("=")[0])
     ]
-    return list(dict.fromkeys(name for name in (*names_in(_without_data(typed)), *trusted) if name != OPTION))
+    return list(dict.fromkeys(name for name in (*_naming(typed), *trusted) if name != OPTION))
 
 
 def trust_option() -> click.Option:

@@ -22,6 +22,7 @@ from kdcache.cache.networks.resolve import resolve_teacher
 from kdcache.cache.networks.run_card import DataClasses, other_classes
 from kdcache.cache.networks.weights import weights_digest
 from kdcache.cache.record.find import runs_dir
+from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source, splits
 from kdcache.cache.tasks.table import task_of
 from kdcache.losses.loss_set import LossSet
@@ -267,11 +268,17 @@ def _validation(run_source: RunSource, ranks: Ranks, config: TrainConfig) -> tup
     Never the test split.
     """
     missing = "the exported student is the last one, not the best"
+    note = ""
     try:
-        if "val" not in splits(run_source.spec):
+        if config.val_data is not None:
+            source, note = _named_validation(config.val_data, run_source), f"judged on '{config.val_data}'"
+        elif "val" not in splits(run_source.spec):
             return None, f"no validation split in '{run_source.spec}': {missing}"
-        source = open_source(run_source.spec, "val")
+        else:
+            source = open_source(run_source.spec, "val")
     except Missing as error:
+        if config.val_data is not None:
+            raise
         return None, f"no validation: {error.what} ({error.where}): {missing}"
     if differ := other_classes(run_source.class_names, source.class_names):
         raise BadOption(
@@ -294,7 +301,22 @@ def _validation(run_source: RunSource, ranks: Ranks, config: TrainConfig) -> tup
         world=ranks.world,
         reduce=ranks.reduce,
     )
-    return evaluate, ""
+    return evaluate, note
+
+
+def _named_validation(spec: str, run_source: RunSource) -> Source:
+    """The val split of --val-data. Raises Missing, and BadOption for another task or other classes."""
+    source = open_source(spec, "val")
+    differ = other_classes(run_source.class_names, source.class_names)
+    if source.task != run_source.task:
+        differ = f"the data are for {source.task}, the run for {run_source.task}"
+    if differ:
+        raise BadOption(
+            f"'{spec}' cannot judge what is trained on '{run_source.spec}': {differ}",
+            where=f"--val-data {spec}",
+            fix="name data of the same classes in the same order, or leave --val-data out",
+        )
+    return source
 
 
 def _stride_said(deployed: Network, run_source: RunSource) -> str:

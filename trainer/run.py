@@ -18,7 +18,7 @@ from kdcache.cache.sources.table import open_source
 from kdcache.cache.trust import consent, names_in
 from kdcache.cache.visible import shell_line
 from kdcache.trainer.assemble import assemble
-from kdcache.trainer.config import MachineOptions, start_words
+from kdcache.trainer.config import MachineOptions, read_config, start_words
 from kdcache.trainer.events import Listen, silent
 from kdcache.trainer.folder.environment import begun_generation
 from kdcache.trainer.folder.home import absolute_spec, find_run
@@ -102,7 +102,7 @@ def evaluate_run(
     MachineOptions(device=device, threads=threads)  # raises for what cannot be
     run_dir = find_run(home, run)
     card = read_run_card(run_dir)
-    spec = absolute_spec(data) if data else card.data
+    spec = absolute_spec(data) if data else _judging_data(run_dir, card, split)
     source = open_source(spec, split)
     _refuse_other_classes(card, source, run_dir, spec)
     source.refuse_unusable()
@@ -118,6 +118,12 @@ def evaluate_run(
     )
     _refuse_without_figures(metrics, run_dir)
     return Judged(run_dir, spec, metrics, line, recording.records(metrics, source) if recording else ())
+
+
+def _judging_data(run_dir: Path, card: RunCard, split: str) -> str:
+    """What a run was judged on while it trained, else what it was trained on."""
+    named = read_config(run_dir).val_data if split == "val" else None
+    return named or card.data
 
 
 def _refuse_other_classes(card: RunCard, source: Source, run_dir: Path, spec: str) -> None:

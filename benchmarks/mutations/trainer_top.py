@@ -21,8 +21,8 @@ SPANS = f"{RANKS}::test_batch_statistics_span_several_gpus_unless_it_is_refused"
 
 MUTANTS = [
     # ---- run, assemble
-    ("data typed from another folder do not continue a run", "continued", 'absolute_spec(now["data"])',
-     'now["data"]', RUN),
+    ("data typed from another folder do not continue a run", "continued", "absolute_spec(now[option])",
+     "now[option]", RUN),
     ("a run is judged on data of other classes", "_refuse_other_classes",
      "other_classes(card.class_names, source.class_names)", '""', RUN),
     ("classes in another order are taken for the same", "other_classes",

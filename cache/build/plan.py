@@ -91,7 +91,7 @@ def make_plan(options: BuildOptions) -> Plan:
         old,
         keep_empty=options.keep_empty or (old is not None and keeps_empty(old)),
     )
-    name = cache_name(source.name, _label(teacher), identity)
+    name = cache_name(source.name.rpartition(":")[2], _label(teacher), identity)
     root = options.cache or options.caches_dir / name
     if options.cache is None:
         works_on(root, options.caches_dir, list_caches(options.caches_dir))

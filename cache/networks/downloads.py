@@ -1,6 +1,8 @@
-"""Pretrained weights by tag, from the timm hub and torchvision; a failed download says to pass a file."""
+"""Pretrained weights by tag: from `$KDCACHE_WEIGHTS`, else from the timm hub and torchvision; a failed
+download says which file to put where."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from urllib.error import HTTPError
@@ -24,8 +26,10 @@ from kdcache.cache.networks.names import (
     NetworkName,
 )
 from kdcache.cache.networks.weights_file import WeightsFile
+from kdcache.cache.networks.weights_folder import how_to_put, name_of, own_weights, timm_files
 
 ANSWER_S = 5.0  # seconds until a server that does not answer is given up
+FIRST_OF_SERVER = 500  # statuses of HTTP from here on: the server cannot
 IMAGENET = "imagenet"  # the weights that timm takes by default for the architecture
 
 
@@ -48,8 +52,22 @@ def download(name: NetworkName, tag: str, num_classes: int, *, fresh_head: bool 
         timm_name = f"{timm_name.partition('.')[0]}.{tag}"
         check_tag(timm_name)
     mean, std = statistics(timm_name)
-    state = _fetch(lambda: _from_hub(timm_name), tag, name)
+    files = timm_files(timm_name, default=tag == IMAGENET)
+    if own := own_weights(files):
+        return replace(_as_timm_reads(own, timm_name), mean=own.mean or mean, std=own.std or std)
+    state = _fetch(lambda: _from_hub(timm_name), tag, name, files)
     return WeightsFile(state=state, mean=mean, std=std, origin=f"{timm_name} of the timm hub")
+
+
+def _as_timm_reads(file: WeightsFile, timm_name: str) -> WeightsFile:
+    """With the names of now, where timm knows how to turn older ones into them; else as the file has it, and
+    whoever fits it into a network says what is wrong."""
+    overlay = {"state_dict": dict(file.state)}
+    try:
+        network = timm.create_model(timm_name, pretrained=True, pretrained_cfg_overlay=overlay)
+    except Exception:  # conversions of strange names fail in many ways
+        return file
+    return replace(file, state=dict(network.state_dict()))
 
 
 def _refuse_whole(name: NetworkName, tag: str) -> None:
@@ -76,14 +94,17 @@ def _torchvision(name: NetworkName, tag: str, num_classes: int, fresh_head: bool
             fix=f"use it with --data {own.example_data}:DIR, or pass weights of your own with --weights FILE",
         )
     weights = available[tag]
+    files = (name_of(weights.url),)
+    if own_file := own_weights(files):
+        return own_file
 
     def read() -> dict[str, Tensor]:
-        file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+        file = Path(torch.hub.get_dir()) / "checkpoints" / files[0]
         if not file.is_file():
             _require_answer(weights.url)
         return dict(weights.get_state_dict(progress=False, check_hash=True))
 
-    state = _fetch(read, tag, name)
+    state = _fetch(read, tag, name, files)
     return WeightsFile(state=state, origin=f"{tag} of torchvision")
 
 
@@ -105,15 +126,18 @@ def _from_hub(timm_name: str) -> dict[str, Tensor]:
 
 
 def _require_answer(url: str) -> None:
-    """Raises OSError where no server answers in ANSWER_S seconds; any answer will do, also a refusal."""
+    """Raises OSError where no server answers in ANSWER_S seconds; any answer will do, also a refusal, but not
+    that the server cannot."""
     failures: list[OSError] = []
 
     def ask() -> None:
         try:
             with urlopen(Request(url, method="HEAD"), timeout=ANSWER_S):
                 return
-        except HTTPError:
-            return
+        except HTTPError as answer:
+            if answer.code < FIRST_OF_SERVER:
+                return
+            failures.append(answer)  # a gate in between: the hub's client would ask it again and again
         except OSError as failure:
             failures.append(failure)
 
@@ -128,7 +152,9 @@ def _require_answer(url: str) -> None:
         raise OSError(f"{host} cannot be reached: {getattr(failures[0], 'reason', failures[0])}")
 
 
-def _fetch(read: Callable[[], dict[str, Tensor]], tag: str, name: NetworkName) -> dict[str, Tensor]:
+def _fetch(
+    read: Callable[[], dict[str, Tensor]], tag: str, name: NetworkName, files: Sequence[str]
+) -> dict[str, Tensor]:
     try:
         return read()
     except Exception as failure:  # the hub's errors have no common parent: HTTP, DNS, cache, offline mode
@@ -136,5 +162,6 @@ def _fetch(read: Callable[[], dict[str, Tensor]], tag: str, name: NetworkName) -
         raise BadWeights(
             f"pretrained weights '{tag}' could not be downloaded: {reason}",
             where=f"weights of {name}",
-            fix="pass a file instead: --weights FILE.safetensors (or .pt), or --weights none for random ones",
+            fix=f"{how_to_put(files)}; or pass a file: --weights FILE.safetensors (or .pt), or "
+            "--weights none for random ones",
         ) from failure

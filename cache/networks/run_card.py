@@ -26,6 +26,7 @@ from kdcache.cache.files.system import touching
 from kdcache.cache.files.tensors import check_tensor_file
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.network_config import NetworkConfig
+from kdcache.cache.sources.table import split_spec
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import read_task
 from kdcache.cache.visible import shell_line, shell_word
@@ -100,7 +101,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def same_data(spec: str, other: str) -> bool:
     """Whether two values of --data name the same folder."""
-    (name, _, folder), (other_name, _, other_folder) = spec.partition(":"), other.partition(":")
+    (name, folder), (other_name, other_folder) = split_spec(spec), split_spec(other)
     return name == other_name and Path(folder).resolve() == Path(other_folder).resolve()
 
 

@@ -1,4 +1,5 @@
-"""Where runs and caches lie, and which cache is meant: a path, a name, or the only one there is.
+"""Where runs and caches lie, and which cache is meant: a path, a name or its beginning, 'TEACHER DATA',
+or the only one there is.
 
 Home is `$KDCACHE_HOME`, the current folder when it is not set; runs lie under runs/, caches under caches/.
 """
@@ -6,12 +7,13 @@ Home is `$KDCACHE_HOME`, the current folder when it is not set; runs lie under r
 import os
 from pathlib import Path
 
-from kdcache.cache.errors import BadOption, Missing, nearest
+from kdcache.cache.errors import BadOption, KdError, Missing, nearest
 from kdcache.cache.files.system import user_path
 from kdcache.cache.record.advice import CACHES, works_on
 from kdcache.cache.record.copied import is_unfinished_copy
 from kdcache.cache.record.generation import FOLDER
-from kdcache.cache.record.manifest import FILE_NAME
+from kdcache.cache.record.manifest import FILE_NAME, read_manifest
+from kdcache.cache.visible import shell_word
 
 HOME_VARIABLE = "KDCACHE_HOME"
 
@@ -49,8 +51,8 @@ def is_cache(path: Path) -> bool:
 
 
 def find_cache(name: str | None, caches_dir: Path, *, besides: str = "") -> Path:
-    """The folder of cache `name`; with None the only one under `caches_dir` that is not called `besides`, or
-    an error that lists them."""
+    """The folder of cache `name`, of the only one whose name begins so, or of the only one of 'TEACHER DATA';
+    with None the only one under `caches_dir` that is not called `besides`, or an error that lists them."""
     caches = [path for path in list_caches(caches_dir) if name is not None or path.name != besides]
     if name is None:
         if len(caches) == 1:
@@ -66,14 +68,59 @@ def find_cache(name: str | None, caches_dir: Path, *, besides: str = "") -> Path
         raise BadOption(
             f"there are {len(caches)} caches: {listed}", where=str(caches_dir), fix="name one with --cache"
         )
-    for path in (user_path(name), caches_dir / name):
-        if is_cache(path):
-            works_on(path, caches_dir, caches)
-            return path
+    if exact := _exact(name, caches_dir):
+        works_on(exact, caches_dir, caches)
+        return exact
+    meant = [path for path in caches if name and path.name.startswith(name)] or _described(name, caches)
+    if len(meant) == 1:
+        works_on(meant[0], caches_dir, caches)
+        return meant[0]
+    if meant:
+        raise BadOption(
+            f"'{name}' means {len(meant)} caches: {', '.join(path.name for path in meant)}",
+            where=str(caches_dir),
+            fix=f"name one of them, such as --cache {shell_word(meant[0].name)}",
+        )
+    raise _no_cache(name, caches_dir, caches)
+
+
+def stored_cache(name: str | None, caches_dir: Path) -> Path:
+    """The cache that a file remembers: a whole name or path, never one that only begins so."""
+    if name is None:
+        return find_cache(None, caches_dir)
+    exact, caches = _exact(name, caches_dir), list_caches(caches_dir)
+    if exact is None:
+        raise _no_cache(name, caches_dir, caches)
+    works_on(exact, caches_dir, caches)
+    return exact
+
+
+def _exact(name: str, caches_dir: Path) -> Path | None:
+    return next((path for path in (user_path(name), caches_dir / name) if is_cache(path)), None)
+
+
+def _no_cache(name: str, caches_dir: Path, caches: list[Path]) -> Missing:
     close = nearest(name, [p.name for p in caches])
     hint = (
         f"did you mean '{close}'?"
         if close
         else f"caches there: {', '.join(p.name for p in caches) or 'none'}"
     )
-    raise Missing(f"there is no cache '{name}'", where=str(caches_dir), fix=hint)
+    return Missing(f"there is no cache '{name}'", where=str(caches_dir), fix=hint)
+
+
+def _described(words: str, caches: list[Path]) -> list[Path]:
+    """Caches of 'TEACHER DATA': what --teacher said when it was built, and the data set, or the label of a
+    folder of one's own."""
+    pair = tuple(words.split())
+    return [path for path in caches if len(pair) == 2 and pair in _names_of(path)]
+
+
+def _names_of(path: Path) -> set[tuple[str, str]]:
+    try:
+        manifest = read_manifest(path)
+    except KdError:  # a cache that cannot be read is not what is meant; its own name still finds it
+        return set()
+    data = str(manifest.data["name"])
+    of_data = {data, data.rpartition(":")[2], str(manifest.identity.get("label"))}
+    return {(teacher, one) for teacher in (manifest.teacher_origin, manifest.teacher) for one in of_data}

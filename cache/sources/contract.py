@@ -16,7 +16,7 @@ import numpy as np
 
 from kdcache.cache.errors import BadSample, Missing
 from kdcache.cache.files.system import user_path
-from kdcache.cache.sources.labels import ClassMap, decode_label, train_id_png
+from kdcache.cache.sources.labels import ClassMap, Label, decode_label, train_id_png
 from kdcache.cache.sources.listing import (
     absent,
     find_images,
@@ -225,7 +225,7 @@ class FileSource(BaseSource):
         self._tree = self.trees(self.root)[split]
         if not self._tree.labels.is_dir():
             raise self._missing_labels()
-        self._class_map = self.class_map_of(self._tree)
+        self.class_map = self.class_map_of(self._tree)
         self._images = find_images(self._tree.images, self._tree.image_ending)
         listed = listed_keys(self._tree.list_file) if self._tree.list_file else None
         self.keys: Sequence[str] = sorted(self._images) if listed is None else listed
@@ -260,11 +260,11 @@ class FileSource(BaseSource):
     def label_bytes(self, index: int) -> bytes:
         key, path = self.keys[index], self.label_path(index)
         stored = self._stored_label(index)
-        label = decode_label(stored, key=key, path=path)
+        label = self._decoded(stored, index)
         # Here and not in `check` alone: who reads samples without building a cache checks none.
         if label.ids_HW.shape != (size := self.size(index)):
             raise self._sizes_differ(index, size, label.ids_HW.shape)
-        return train_id_png(stored, self._class_map, key=key, path=path, label=label)
+        return train_id_png(stored, self.class_map, key=key, path=path, label=label)
 
     def files(self, index: int) -> tuple[Path, ...]:
         return self.image_path(index), self.label_path(index)
@@ -278,10 +278,10 @@ class FileSource(BaseSource):
     def check(self, index: int) -> tuple[int, int]:
         key, path = self.keys[index], self.label_path(index)
         size = image_size(self.image_path(index), key=key)
-        ids_HW = decode_label(self._stored_label(index), key=key, path=path).ids_HW
-        if ids_HW.shape != size:
-            raise self._sizes_differ(index, size, ids_HW.shape)
-        self._class_map.require(ids_HW, key=key, path=path)
+        label = self._decoded(self._stored_label(index), index)
+        if label.ids_HW.shape != size:
+            raise self._sizes_differ(index, size, label.ids_HW.shape)
+        self.class_map.require(label, key=key, path=path)
         return size
 
     def unusable(self) -> list[int]:
@@ -292,7 +292,7 @@ class FileSource(BaseSource):
             "name": self.name,
             "split": self.split,
             "class_names": list(self.class_names),
-            "class_map": self._class_map.text,
+            "class_map": self.class_map.text,
         }
 
     @property
@@ -304,9 +304,13 @@ class FileSource(BaseSource):
 
     def _train_ids(self, index: int) -> np.ndarray:
         key, path = self.keys[index], self.label_path(index)
-        ids_HW = decode_label(self._stored_label(index), key=key, path=path).ids_HW
-        self._class_map.require(ids_HW, key=key, path=path)
-        return self._class_map.apply(ids_HW)
+        label = self._decoded(self._stored_label(index), index)
+        self.class_map.require(label, key=key, path=path)
+        return self.class_map.apply(label)
+
+    def _decoded(self, stored: bytes, index: int) -> Label:
+        key, path = self.keys[index], self.label_path(index)
+        return decode_label(stored, key=key, path=path, class_map=self.class_map)
 
     def _stored_label(self, index: int) -> bytes:
         return read_bytes(self.label_path(index), key=self.keys[index], kind="label")

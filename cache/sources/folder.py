@@ -1,6 +1,7 @@
 """Your own data: images and labels with equal stems, and a list of class names.
 
-Labels are PNGs whose values are train ids 0..C-1 in the order of the names, and 255 where a pixel is ignored.
+Labels are PNGs whose values are train ids 0..C-1 in the order of the names, and 255 where a pixel is ignored;
+with `classes.toml` any values or colours that it names.
 """
 
 from pathlib import Path
@@ -11,8 +12,10 @@ from kdcache.cache.files.regular import read_regular, read_text
 from kdcache.cache.sources.contract import Described, FileSource
 from kdcache.cache.sources.labels import ClassMap, identity_map
 from kdcache.cache.sources.listing import image_size
+from kdcache.cache.sources.own.classes_toml import CLASSES_FILE, read_classes
 from kdcache.cache.sources.tree import SPLITS, Tree, split_folders
 from kdcache.cache.spec import IGNORE
+from kdcache.cache.visible import shell_word
 
 NAMES_FILE = "classes.txt"
 RECORD_FILE = "dataset.json"
@@ -27,7 +30,8 @@ class Folder(FileSource):
         {train,val,test}/images/KEY.jpg (or .png) and {train,val,test}/labels/KEY.png
         or images/, labels/ and the lists train.txt, val.txt, test.txt with one KEY per line
         classes.txt: one class name per line, in the order of the label values
-        (or dataset.json with "classes", a list of names)
+        (or dataset.json with "classes", a list of names; or classes.toml: names, and which values or
+        colours of the labels they are)
     """
 
     def __init__(self, root: Path, split: str) -> None:
@@ -44,6 +48,16 @@ class Folder(FileSource):
         return split_folders(root) or _listed_folders(root)
 
     def class_map_of(self, tree: Tree) -> ClassMap:
+        table = self.root / CLASSES_FILE
+        if table.is_file():
+            if (other := self.root / NAMES_FILE).is_file():
+                raise BadOption(
+                    f"{CLASSES_FILE} and {NAMES_FILE} both name the classes",
+                    where=str(self.root),
+                    fix=f"remove one of them: rm {shell_word(str(other))}",
+                )
+            self.class_names, class_map = read_classes(table)
+            return class_map
         self.class_names = class_names_in(self.root)
         return identity_map(len(self.class_names))
 

@@ -1,4 +1,4 @@
-"""All sources by name, and how the user's 'name:DIR' becomes one."""
+"""All sources by name, and how the user's 'name:DIR' or 'package.module:Class:DIR' becomes one."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,9 +17,11 @@ from kdcache.cache.sources.fashion_mnist import FashionMnist
 from kdcache.cache.sources.folder import Folder
 from kdcache.cache.sources.imagefolder import ImageFolder
 from kdcache.cache.sources.npz import Npz
+from kdcache.cache.sources.own.named import own_parts, own_source
 from kdcache.cache.sources.voc import Voc
 from kdcache.cache.sources.voc_boxes import VocBoxes
 from kdcache.cache.sources.yolo import Yolo
+from kdcache.cache.trust import require_trust
 
 _SEGMENTATION = (Ade20k, CamVid, Cityscapes, CocoStuff, Demo, Folder, Voc)
 _CLASSIFICATION = (Cifar10, Cifar100, FashionMnist, ImageFolder, Npz)
@@ -30,11 +32,11 @@ SOURCES: Mapping[str, type[BaseSource]] = {
 
 
 def open_source(spec: str, split: str, *, keep_empty: bool = True) -> Source:
-    """The split of 'camvid:DIR', 'demo:DIR' or 'demo'; without `keep_empty` only its samples from which
-    something can be learnt.
+    """The split of 'camvid:DIR', 'demo:DIR', 'demo' or 'package.module:Class:DIR'; without `keep_empty` only
+    its samples from which something can be learnt.
 
-    Raises BadOption for an unknown name or no folder, Missing for a folder, split or class list that is not
-    there, BadSample for two files with one key.
+    Raises BadOption for an unknown name, no folder, or code that nobody trusts, Missing for a
+    folder, split or class list that is not there, BadSample for two files with one key.
     """
     kind, root = _parse(spec)
     source = kind(root, split)
@@ -53,9 +55,25 @@ def splits(spec: str) -> tuple[str, ...]:
     return existing
 
 
-def _parse(spec: str) -> tuple[type[BaseSource], Path]:
+def split_spec(spec: str) -> tuple[str, str]:
+    """'camvid' and 'DIR', or 'package.module:Class' and 'DIR'; the folder is '' where none is named. Imports
+    nothing."""
     name, _, folder = spec.partition(":")
-    kind = SOURCES.get(name)
+    own = own_parts(spec) if name not in SOURCES else None
+    return own or (name, folder)
+
+
+def own_name(spec: str | None) -> str:
+    """'package.module:Class' of a spec that names code, else ''."""
+    name = split_spec(spec)[0] if spec else ""
+    return name if ":" in name else ""
+
+
+def _parse(spec: str) -> tuple[type[BaseSource], Path]:
+    name, folder = split_spec(spec)
+    if ":" in name:
+        require_trust([name], where=f"data '{spec}'")
+    kind = own_source(name) if ":" in name else SOURCES.get(name)
     if kind is None:
         if not folder and user_path(spec).is_dir():
             raise BadOption(

@@ -2,12 +2,12 @@
 
 import click
 
-from kdcache.cli.shared import home_folder
+from kdcache.cli.shared import CACHE_HELP, home_folder
 from kdcache.cli.terminal import Terminal
 
 
 @click.command()
-@click.option("--cache", help="Name or folder of the cache. [default: the only one]")
+@click.option("--cache", help=CACHE_HELP)
 @click.option("--out", required=True, help="Name of the new cache.")
 def compact(cache: str | None, out: str) -> None:
     """Copy the living rows of a cache into a new one, without the teacher. The old cache stays as it is."""

@@ -9,7 +9,17 @@ import click
 from kdcache.cache.errors import BadOption
 from kdcache.cache.spec import MOST_ROWS, MOST_SEED, MOST_STRIDE, Task
 from kdcache.cache.tasks.table import task_names
-from kdcache.cli.shared import P, R, crop_option, home_folder, json_option, option, parse_crop, quiet_option
+from kdcache.cli.shared import (
+    CACHE_HELP,
+    P,
+    R,
+    crop_option,
+    home_folder,
+    json_option,
+    option,
+    parse_crop,
+    quiet_option,
+)
 from kdcache.cli.terminal import Terminal
 
 
@@ -93,7 +103,7 @@ def verify(
 
 @click.command()
 @click.argument("key")
-@click.option("--cache", help="Name or folder of the cache. [default: the only one]")
+@click.option("--cache", help=CACHE_HELP)
 @click.option("--view", type=click.IntRange(0, MOST_SEED), default=0, show_default=True, help="View number.")
 @click.option(
     "--out",

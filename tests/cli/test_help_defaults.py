@@ -36,6 +36,7 @@ JUDGE = {name: one.default for name, one in inspect.signature(evaluate_run).para
 # Statements in words, about what data, cache or network decide: the code's value is then None.
 IN_WORDS = {
     "cache": "the only one",
+    "val_data": "the data trained on",
     "views": "by --data/--cache",
     "crop": "the dataset's or the cache's",
     "augment": "the dataset's own",
@@ -190,7 +191,7 @@ def test_every_default_that_kdtrain_eval_states_is_the_one_it_judges_with(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told = statements(kdtrain.commands["eval"])
-    assert told.pop("data") == "what the run was trained on"
+    assert told.pop("data") == "what the run was judged on, else trained on"
     assert told == {"split": "val", "device": "auto", "threads": "1"}
     asked: dict[str, Any] = {}
 

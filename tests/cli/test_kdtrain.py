@@ -22,7 +22,7 @@ OPTIONS = {
     "--save-every", "--seed", "--steps", "--student", "--sync-bn", "--teacher",
     "--teacher-weights", "--threads", "--views", "--warmup-steps", "--weight-decay", "--weights",
     "--trust", "--keep-empty", "--encoder-lr", "--freeze", "--inherit", "--recipe", "--rank-timeout",
-    "--non-finite",
+    "--non-finite", "--val-data",
 }  # fmt: skip
 NETWORK = """
 from torch import nn

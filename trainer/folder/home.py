@@ -9,6 +9,7 @@ from pathlib import Path
 from kdcache.cache.errors import BadOption
 from kdcache.cache.files.system import user_path
 from kdcache.cache.record.find import caches_dir, runs_dir
+from kdcache.cache.sources.table import split_spec
 from kdcache.trainer.folder.run_folder import CONFIG_NAME, no_run
 
 
@@ -39,10 +40,10 @@ def default_run_name(student: str, loss: str, *, fresh: bool, online: bool, seed
 
 
 def absolute_spec(spec: str) -> str:
-    """'camvid:DIR' with DIR made absolute: a run's data is found again from any folder."""
-    name, colon, folder = spec.partition(":")
-    if not colon:
+    """'camvid:DIR' or 'module:Class:DIR' with DIR made absolute: it is found from any folder."""
+    if ":" not in spec:
         return spec
+    name, folder = split_spec(spec)
     if not folder:
         raise BadOption(f"no folder in '{spec}'", where=f"--data {spec}", fix=f"write {name}:FOLDER")
     return f"{name}:{user_path(folder).resolve()}"

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.names import check_name, check_teacher, is_library
-from kdcache.cache.record.find import caches_dir, find_cache, runs_dir
+from kdcache.cache.record.find import caches_dir, find_cache, runs_dir, stored_cache
 from kdcache.cache.record.manifest import read_manifest
-from kdcache.cache.sources.table import SOURCES, splits
+from kdcache.cache.sources.table import SOURCES, own_name, split_spec, splits
 from kdcache.cache.spec import Task
 from kdcache.cache.trust import names_in, require_trust
 from kdcache.losses.plan.recipes import check_recipe, published
@@ -64,8 +64,9 @@ def continued(given: Mapping[str, Any], home: Path) -> TrainConfig:
     stored = read_config(runs_dir(home) / name)
     check_config_seal(runs_dir(home) / name)
     now = {key: value for key, value in given.items() if key != "run"}
-    if now.get("data"):
-        now["data"] = absolute_spec(now["data"])
+    for option in ("data", "val_data"):
+        if now.get(option):
+            now[option] = absolute_spec(now[option])
     if now.get("cache"):
         now["cache"] = cache_label(home, find_cache(now["cache"], caches_dir(home)))
     merged = merge_for_resume(stored, now, where=str(runs_dir(home) / name))
@@ -101,9 +102,8 @@ def _require_trust_in(read: Mapping[str, Any], given: Mapping[str, Any], path: P
     """Raises BadOption for code that a file names and that nobody typed."""
     words = [str(read[name]) for name in ("student", "loss", "teacher") if name in read and name not in given]
     named = [name for name in names_in(words) if not is_library(name)]
-    source = str(read.get("data", "")).split(":")[:2]
-    if "data" not in given and "." in source[0]:
-        named.append(":".join(source))
+    sources = [str(read.get(name) or "") for name in ("data", "val_data") if name not in given]
+    named += [name for name in map(own_name, sources) if name]
     require_trust(named, where=str(path))
 
 
@@ -117,8 +117,9 @@ def check_names(options: TrainConfig, home: Path) -> None:
     check_name(options.student, task, f"--student {options.student}")
     if options.teacher:
         check_teacher(options.teacher, task, runs_dir(home), TEACHER)
-    if options.data is not None:
-        check_data(options.data)
+    for spec in (options.data, options.val_data):
+        if spec is not None:
+            check_data(spec)
 
 
 def check_asked(run: str, home: Path, *, data: str | None, teacher: str | None) -> None:
@@ -140,16 +141,17 @@ def task_of_data(spec: str) -> Task | None:
 def check_data(spec: str) -> None:
     """Raises BadOption for an unknown name or no folder, Missing where nothing lies there. Code of somebody's
     own is asked when it is imported."""
-    name = spec.partition(":")[0]
-    if "." not in name or name in SOURCES:
+    if not own_name(spec):
         splits(spec)
 
 
 def resolve_run_source(options: Options, home: Path) -> Options:
-    """Options with `--data` made absolute, or `--cache` set to the cache that is meant.
+    """Options with `--data` and `--val-data` made absolute, or `--cache` set to the cache that is meant.
 
     Raises Missing, BadOption.
     """
+    if options.val_data:
+        options = replace(options, val_data=absolute_spec(options.val_data))
     if options.data:
         return replace(options, data=absolute_spec(options.data))
     return replace(options, cache=cache_label(home, find_cache(options.cache, caches_dir(home))))
@@ -161,8 +163,8 @@ def dataset_of(options: StreamOptions, home: Path) -> str:
     Raises KdError for a cache that cannot be read.
     """
     if options.data:
-        return options.data.partition(":")[0]
-    return str(read_manifest(find_cache(options.cache, caches_dir(home))).data["name"])
+        return split_spec(options.data)[0]
+    return str(read_manifest(stored_cache(options.cache, caches_dir(home))).data["name"])
 
 
 def _require_consent(stored: TrainConfig, given: Mapping[str, Any], path: Path) -> None:
@@ -171,6 +173,7 @@ def _require_consent(stored: TrainConfig, given: Mapping[str, Any], path: Path) 
     read = {name: str(getattr(stored, name) or "") for name in ("student", "loss", "teacher")}
     unsaid = [value for name, value in read.items() if str(given.get(name) or "") != value]
     named = [name for name in names_in(unsaid) if not is_library(name)]
+    named += [name for name in map(own_name, (stored.data, stored.val_data)) if name]
     require_trust(named, where=str(path))
 
 

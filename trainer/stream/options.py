@@ -20,10 +20,15 @@ class StreamOptions(Section):
     data: str | None = option(  # 'camvid:/abs/dir'
         None,
         help="Fresh views of NAME:FOLDER, such as camvid:DIR, cifar10:DIR or, of boxes, coco:DIR, yolo:DIR, "
-        "voc-boxes:DIR.",
+        "voc-boxes:DIR, or MODULE:CLASS:FOLDER.",
+    )
+    val_data: str | None = option(
+        None, help="Judge on the val split of NAME:FOLDER.", said="the data trained on"
     )
     cache: str | None = option(
-        None, help="Stored views: a path, or a name under caches/.", said="the only one"
+        None,
+        help="Stored views: a path, a name under caches/ or its beginning, or 'TEACHER DATA'.",
+        said="the only one",
     )
     online: bool = option(False, help="Targets from a live teacher instead of the cache.")
     teacher: str | None = option(None, help="With --online or --inherit: a run's name, then a network's.")

@@ -17,7 +17,7 @@ from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.networks.resolve import member_names, run_folder
 from kdcache.cache.networks.run_card import read_run_card
 from kdcache.cache.reader.cache import Cache, open_cache
-from kdcache.cache.record.find import caches_dir, find_cache, runs_dir
+from kdcache.cache.record.find import caches_dir, runs_dir, stored_cache
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source
 from kdcache.cache.spec import Task
@@ -119,7 +119,7 @@ def open_run_source(
     """
     if options.data:
         return _open_data(options, options.data, home, output_stride)
-    cache = open_cache(find_cache(options.cache, caches_dir(home)), generation=generation)
+    cache = open_cache(stored_cache(options.cache, caches_dir(home)), generation=generation)
     manifest = cache.manifest
     _check_keeping(options, cache.task)
     return RunSource(

@@ -10,7 +10,7 @@ from kdcache.cache.record.advice import cache_word
 from kdcache.cache.record.find import list_caches
 from kdcache.cache.record.manifest import read_manifest
 from kdcache.cache.sources.contract import Source
-from kdcache.cache.sources.table import open_source, splits
+from kdcache.cache.sources.table import open_source, split_spec, splits
 from kdcache.cache.trust import command_with, typed_option
 from kdcache.cache.visible import shell_line
 
@@ -30,7 +30,7 @@ def open_remembered(spec: str, options: BuildOptions, teacher: str, *, keep_empt
             raise
         cache = own_word(options) or _cache_of(spec, teacher, options.caches_dir)
         words = ["--cache", cache] if cache and not typed_option("--cache") else []
-        words += ["--data", f"{spec.partition(':')[0]}:DIR"]
+        words += ["--data", f"{split_spec(spec)[0]}:DIR"]
         line = command_with(*words) or shell_line(words)
         raise Missing(
             f"{error.what}, and nobody named another with --data",
@@ -51,7 +51,7 @@ def _moved(spec: str) -> bool:
 def _cache_of(spec: str, teacher: str, caches_dir: Path) -> str:
     """The cache that a teacher has of these data, else its only one of data of that kind, which may have
     moved before: with it named, the moved data stay its own. '' where it could be several."""
-    kind, specs = f"{spec.partition(':')[0]}:", {}
+    kind, specs = f"{split_spec(spec)[0]}:", {}
     for root in list_caches(caches_dir):
         with suppress(BadCache):
             manifest = read_manifest(root)

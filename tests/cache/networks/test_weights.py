@@ -204,7 +204,9 @@ def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatc
         "pretrained weights 'imagenet' could not be downloaded: 127.0.0.1 cannot be reached: "
         "[Errno 111] Connection refused\n"
         "  where: weights of deeplabv3:mobilenetv2_100\n"
-        "  fix:   pass a file instead: --weights FILE.safetensors (or .pt), or --weights none for random ones"
+        "  fix:   put the file mobilenetv2_100.ra_in1k.safetensors or mobilenetv2_100_ra-b33bc2c4.pth into a "
+        "folder, and export KDCACHE_WEIGHTS=FOLDER; or pass a file: --weights FILE.safetensors (or .pt), or "
+        "--weights none for random ones"
     )
 
 

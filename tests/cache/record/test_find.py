@@ -3,10 +3,18 @@
 from pathlib import Path
 
 import pytest
+from manifests import manifest
 
 from kdcache.cache.errors import BadOption, Missing
-from kdcache.cache.record.find import caches_dir, find_cache, home_dir, list_caches, runs_dir
-from kdcache.cache.record.manifest import FILE_NAME
+from kdcache.cache.record.find import (
+    caches_dir,
+    find_cache,
+    home_dir,
+    list_caches,
+    runs_dir,
+    stored_cache,
+)
+from kdcache.cache.record.manifest import FILE_NAME, manifest_bytes
 
 
 def make(folder: Path, *names: str) -> None:
@@ -83,3 +91,61 @@ def test_a_cache_whose_manifest_is_lost_is_still_one(tmp_path: Path) -> None:
     assert find_cache("torn", tmp_path) == tmp_path / "torn"
     with pytest.raises(BadOption, match="there are 2 caches"):
         find_cache(None, tmp_path)
+
+
+def test_the_beginning_of_a_name_is_enough_where_one_cache_has_it(tmp_path: Path) -> None:
+    make(tmp_path, "camvid-r101-0123abcd", "camvid-r50-89abcdef", "voc-r101-0123abcd")
+    assert find_cache("voc", tmp_path) == tmp_path / "voc-r101-0123abcd"
+    assert find_cache("camvid-r5", tmp_path) == tmp_path / "camvid-r50-89abcdef"
+    with pytest.raises(BadOption) as caught:
+        find_cache("camvid", tmp_path)
+    assert caught.value.what == "'camvid' means 2 caches: camvid-r101-0123abcd, camvid-r50-89abcdef"
+    assert caught.value.where == str(tmp_path)
+    assert caught.value.fix == "name one of them, such as --cache camvid-r101-0123abcd"
+    for nothing in ("", " ", "r101", "0123abcd"):
+        with pytest.raises(Missing, match=f"there is no cache '{nothing}'"):
+            find_cache(nothing, tmp_path)
+
+
+def test_a_whole_name_wins_over_a_longer_one(tmp_path: Path) -> None:
+    make(tmp_path, "small", "small-2")
+    assert find_cache("small", tmp_path) == tmp_path / "small"
+
+
+def test_what_a_file_remembers_is_never_taken_for_a_beginning(tmp_path: Path) -> None:
+    """Else a run whose cache was removed would go on with another one."""
+    make(tmp_path, "small-2")
+    assert find_cache("small", tmp_path) == stored_cache("small-2", tmp_path) == tmp_path / "small-2"
+    assert stored_cache(None, tmp_path) == tmp_path / "small-2"
+    with pytest.raises(Missing, match="there is no cache 'small'") as caught:
+        stored_cache("small", tmp_path)
+    assert caught.value.fix == "did you mean 'small-2'?"
+
+
+def described(folder: Path, name: str, origin: str, data: str, label: str) -> None:
+    """A cache whose manifest says so, under a name that does not."""
+    (folder / name).mkdir()
+    plain = manifest(teacher_origin=origin, teacher=origin, identity={"label": label})
+    plain = plain.grown(name=name, data={**plain.data, "name": data})
+    (folder / name / FILE_NAME).write_bytes(manifest_bytes(plain))
+
+
+def test_teacher_and_data_name_a_cache(tmp_path: Path) -> None:
+    described(tmp_path, "one", "r101", "camvid", "camvid")
+    described(tmp_path, "two", "r101", "my.data:Streets", "berlin")
+    described(tmp_path, "three", "r50", "camvid", "camvid")
+    make(tmp_path, "torn")  # no manifest that can be read
+    for words, name in (
+        ("r101 camvid", "one"),
+        ("r101 Streets", "two"),
+        ("r101 my.data:Streets", "two"),
+        (" r101   berlin ", "two"),
+        ("r50 camvid", "three"),
+    ):
+        assert find_cache(words, tmp_path) == tmp_path / name, words
+    for words in ("camvid r101", "r101", "r101 cam", "r101 camvid x"):
+        with pytest.raises(Missing, match="there is no cache"):
+            find_cache(words, tmp_path)
+    described(tmp_path, "four", "r50", "camvid", "other")
+    with pytest.raises(BadOption, match="'r50 camvid' means 2 caches: four, three"):
+        find_cache("r50 camvid", tmp_path)

@@ -181,7 +181,7 @@ def test_a_student_of_other_classes_takes_all_but_the_last_layer(tmp_path: Path)
 def published(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
     """What the hub would give: COCO_V1 of `fcos_resnet50_fpn`, with other weights."""
     state: dict[str, Tensor] = trained("fcos_resnet50_fpn").state_dict()
-    monkeypatch.setattr(downloads, "_fetch", lambda read, tag, name: state)
+    monkeypatch.setattr(downloads, "_fetch", lambda read, tag, name, files: state)
     return state
 
 
