@@ -11,6 +11,8 @@ import click
 from rich_click import RichOptionPanel
 
 from kdcache.cache.files.system import user_path, write_whole
+from kdcache.cli.bench.judge_run import judge_run
+from kdcache.cli.bench.sweep import sweep
 from kdcache.cli.shared import (
     CAPTION,
     KdGroup,
@@ -111,7 +113,7 @@ def eval_command(
         write_whole(user_path(records_out), f"{json.dumps(list(judged.records))}\n".encode())
 
 
-for _command in (chain, methods):
+for _command in (chain, methods, sweep, judge_run):
     kdtrain.add_command(_command)
 for _title, _flags in panels():
     kdtrain.add_panel(RichOptionPanel(_title, options=list(_flags)))

@@ -32,6 +32,8 @@ _KEPT = {
     "compact": "the same command finishes the copy",
     "demo": "the same command continues",
     "kdtrain": "no step was made; the same command starts again",
+    "rm": "what was removed is gone, all else is as it was",
+    "sweep": "the same command continues",
 }
 CAPTION = "Runs lie under runs/, caches under caches/, in $KDCACHE_HOME or the current folder."
 _TYPED = "kdcache.typed"  # of a context: the words of the command line
