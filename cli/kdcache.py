@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,9 @@ import click
 from kdcache.cache.build.options import GIB, MAX_SHARD_BYTES, BuildOptions, parse_tap
 from kdcache.cache.spec import MOST_ROWS, MOST_SEED, MOST_STRIDE, MOST_THREADS, PRECISIONS, Need, Task
 from kdcache.cache.stores.table import DEFAULT_FORMAT, FORMATS
+from kdcache.cli.bench.listing import caches_ls
+from kdcache.cli.bench.removal import caches_rm
+from kdcache.cli.bench.why import NOT_ASKED, why_command
 from kdcache.cli.caches.compact import compact
 from kdcache.cli.caches.look import peek, show, taps, verify
 from kdcache.cli.demo import demo
@@ -42,7 +45,7 @@ def main() -> None:
     """Run a teacher once over a dataset and keep what it said, compressed, for any number of student runs."""
 
 
-for command in (compact, demo, show, verify, peek, taps):
+for command in (compact, demo, show, verify, peek, taps, caches_ls, caches_rm):
     main.add_command(command)
 
 
@@ -141,33 +144,18 @@ for command in (compact, demo, show, verify, peek, taps):
 @click.option(
     "--check", is_flag=True, help="Read every file of the data, also where size and time are as before."
 )
-def build(
-    teacher: str | None, mean: bool, data: str | None, split: str, cache: str | None, taps: tuple[str, ...],
-    losses: str | None, views: str | None, augment: str | None, mirror: bool, crop: str | None,
-    target_format: str | None, zstd: bool, batch_size: int, amp: str | None, device: str, shard_rows: str,
-    memory: str, threads: int, output_stride: int | None, weights: str | None, seed: int | None,
-    keep_empty: bool, skip_bad: bool, update: bool, repair: bool, check: bool,
-) -> None:  # fmt: skip
+def build(**given: Any) -> None:
     """Run the teacher once and keep its taps. Again: continue, grow (--tap, --for, --views), update or
     repair."""
     from kdcache.cache.build.build import build_cache
-    from kdcache.cache.record.find import caches_dir, find_cache, list_caches, runs_dir
+    from kdcache.cache.record.find import caches_dir, find_cache, list_caches
     from kdcache.cli.caches.build_display import BuildDisplay
-    from kdcache.cli.shared import parse_count, pick_device
 
-    home = home_folder()
-    existing: Path | None = None
-    if cache is not None or (teacher is None and list_caches(caches_dir(home))):
-        existing = find_cache(cache, caches_dir(home))
-    options = BuildOptions(
-        runs_dir=runs_dir(home), caches_dir=caches_dir(home), teacher=teacher, mean=mean, data=data,
-        split=split, cache=existing, taps=tuple(parse_tap(t) for t in taps), needs_of=_needs_of(losses),
-        fits=_fitting(losses), views=views, augment=augment, mirror=mirror, crop=parse_crop(crop),
-        target_format=target_format, zstd=zstd, batch_size=batch_size, amp=amp, device=pick_device(device),
-        threads=threads, shard_rows=None if shard_rows == "auto" else parse_count(shard_rows, "--shard-rows"),
-        memory_bytes=parse_size(memory), output_stride=output_stride, weights=weights, seed=seed,
-        keep_empty=keep_empty, skip_bad=skip_bad, update=update, repair=repair, check=check,
-    )  # fmt: skip
+    caches = caches_dir(home_folder())
+    existing, cache = None, given.pop("cache")
+    if cache is not None or (given["teacher"] is None and list_caches(caches)):
+        existing = find_cache(cache, caches)
+    options = build_options(existing, **given)
     terminal = Terminal(quiet=int(os.environ.get("RANK", "0")) > 0)
     with BuildDisplay(terminal, lambda plan: _first_look(plan, options)) as display:
         report = build_cache(options, display.events())
@@ -177,6 +165,39 @@ def build(
         terminal.say(f"settled in generation {report.generation} of ", strong=report.root)
     else:
         terminal.say("nothing to do: ", strong=report.root, rest=" is complete")
+
+
+def build_options(
+    existing: Path | None, *, teacher: str | None, mean: bool, data: str | None, split: str,
+    taps: tuple[str, ...], losses: str | None, views: str | None, augment: str | None, mirror: bool,
+    crop: str | None, target_format: str | None, zstd: bool, batch_size: int, amp: str | None, device: str,
+    shard_rows: str, memory: str, threads: int, output_stride: int | None, weights: str | None,
+    seed: int | None, keep_empty: bool, skip_bad: bool, update: bool, repair: bool, check: bool,
+) -> BuildOptions:  # fmt: skip
+    """What was typed, read. Raises BadOption."""
+    from kdcache.cache.record.find import caches_dir, runs_dir
+    from kdcache.cli.shared import parse_count, pick_device
+
+    home = home_folder()
+    return BuildOptions(
+        runs_dir=runs_dir(home), caches_dir=caches_dir(home), teacher=teacher, mean=mean, data=data,
+        split=split, cache=existing, taps=tuple(parse_tap(t) for t in taps), needs_of=_needs_of(losses),
+        fits=_fitting(losses), views=views, augment=augment, mirror=mirror, crop=parse_crop(crop),
+        target_format=target_format, zstd=zstd, batch_size=batch_size, amp=amp, device=pick_device(device),
+        threads=threads, shard_rows=None if shard_rows == "auto" else parse_count(shard_rows, "--shard-rows"),
+        memory_bytes=parse_size(memory), output_stride=output_stride, weights=weights, seed=seed,
+        keep_empty=keep_empty, skip_bad=skip_bad, update=update, repair=repair, check=check,
+    )  # fmt: skip
+
+
+def _as_build(given: Mapping[str, Any]) -> BuildOptions:
+    """What `kdcache build` would do, of a cache of its own."""
+    rest = dict.fromkeys(NOT_ASKED, False)
+    del rest["cache"]
+    return build_options(None, **{**rest, **given})
+
+
+main.add_command(why_command(build, _as_build))
 
 
 def _first_look(plan: "Plan", options: BuildOptions) -> str:

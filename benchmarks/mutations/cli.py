@@ -9,7 +9,7 @@ EVAL = f"{REACH}::test_eval_asks_for_what_was_typed"
 FIGURES = f"{REACH}::test_eval_shows_percent_and_writes_ratios_with_null_for_a_class_that_never_occurs"
 VERIFY = f"{REACH}::test_verify_runs_the_teacher_again_only_when_asked_and_on_the_rows_that_were_typed"
 DRY = "tests/cli/test_chain.py::test_dry_run_prints_the_commands_and_runs_nothing"
-NAME = "cli/kdcache:build"
+NAME = "cli/kdcache:build_options"
 CHANGES = "tests/cli/test_look_at_changes.py"
 COMPACT = "tests/cli/test_compact.py"
 COPIED = f"{COMPACT}::test_damage_is_named_before_anything_is_copied"
@@ -50,7 +50,7 @@ MUTANTS = [
      "False and", REFUSED),
     ("a size of 0 is taken", "shared:parse_size", "1 <= num_bytes <=", "0 <= num_bytes <=", REFUSED),
     ("a count of 0 is taken", "parse_count", "1 <= count <=", "0 <= count <=", REFUSED),
-    ("every rank prints", NAME, '"0")) > 0', '"0")) > 1',
+    ("every rank prints", "cli/kdcache:build", '"0")) > 0', '"0")) > 1',
      f"{BUILD}::test_build_says_how_many_rows_it_wrote_and_where_and_a_second_rank_says_nothing"),
     ("a build that was stopped counts as done", "shared:_stopped", "else 128 + signal.SIGINT", "else 0",
      f"{BUILD}::test_ctrl_c_ends_a_build_with_130_and_says_that_the_same_command_continues"),

@@ -158,7 +158,7 @@ def _check_students(definition: "Definition", pixels: Sequence["Pixels"], home: 
     """Raises BadOption for a student that no network of the data's task is called."""
     from kdcache.cache.networks.names import parse_name
     from kdcache.cache.record.find import caches_dir, find_cache
-    from kdcache.trainer.bench.grid import counted_manifest
+    from kdcache.cache.record.standing import counted_manifest
 
     for one in pixels:
         if one.cache:
@@ -176,8 +176,8 @@ def _missing(definition: "Definition", pixels: Sequence["Pixels"], home: Path) -
     """Raises BadOption for losses of another task."""
     from kdcache.cache.record.find import caches_dir, find_cache
     from kdcache.cache.record.generation import newest_generation
+    from kdcache.cache.record.standing import counted_manifest
     from kdcache.cli.caches.loss_fit import lacking
-    from kdcache.trainer.bench.grid import counted_manifest
 
     missing = []
     for one in pixels:

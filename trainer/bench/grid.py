@@ -13,8 +13,7 @@ from typing import Any, Literal
 from kdcache.cache.errors import BadOption
 from kdcache.cache.fingerprint import digest_of
 from kdcache.cache.record.find import caches_dir, find_cache
-from kdcache.cache.record.generation import newest_generation
-from kdcache.cache.record.manifest import Manifest, read_manifest
+from kdcache.cache.record.standing import counted_manifest
 from kdcache.cache.tasks.table import task_of
 from kdcache.losses.plan.table import NONE
 from kdcache.trainer.bench.definition import MOST_CELLS, Definition, Value
@@ -102,12 +101,6 @@ def pixels_of(definition: Definition, home: Path) -> tuple[Pixels, ...]:
         return (Pixels(None, absolute_spec(str(data))),)
     named: Sequence[str | None] = definition.caches or (None,)
     return tuple(_cached(find_cache(name, caches_dir(home)), home) for name in named)
-
-
-def counted_manifest(root: Path) -> Manifest:
-    """What a cache holds; of one that is not finished what it claims. Raises BadCache, Missing."""
-    newest = newest_generation(root)
-    return read_manifest(root) if newest is None else newest.manifest
 
 
 def _cached(root: Path, home: Path) -> Pixels:

@@ -67,8 +67,28 @@ def remove_run(run_dir: Path) -> None:
         _remove(run_dir)
 
 
+def refuse_held(run_dir: Path) -> None:
+    """Raises Busy for a run that a process trains now."""
+    if is_held(run_dir):
+        raise Busy(
+            f"run '{run_dir.name}' is trained by a process now",
+            where=str(run_dir),
+            fix="wait for it, or stop it",
+        )
+
+
 def remove_cache(root: Path, home: Path) -> None:
     """Raises Busy for a cache that is being built, or that a run reads now."""
+    refuse_read(root, home)
+    with build_lock(root):
+        _remove(root)
+
+
+def refuse_read(root: Path, home: Path) -> None:
+    """Raises Busy for a cache that is being built, or that a run reads now."""
+    if is_built(root):
+        with build_lock(root):
+            pass
     readers = [run for run in runs_of_cache(root, home, run_configs(home)) if is_held(runs_dir(home) / run)]
     if readers:
         raise Busy(
@@ -76,8 +96,6 @@ def remove_cache(root: Path, home: Path) -> None:
             where=str(root),
             fix="wait for it, or stop it",
         )
-    with build_lock(root):
-        _remove(root)
 
 
 def is_built(root: Path) -> bool:
