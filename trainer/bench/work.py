@@ -133,7 +133,17 @@ def work_off(
     return work.outcomes
 
 
+def launch(command: list[str], log: IO[bytes], environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    """Begin 'kdtrain ...' as a process of its own."""
+    module = [sys.executable, "-m", f"kdcache.cli.{command[0]}", *command[1:]]
+    return subprocess.Popen(
+        module, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+    )
+
+
 class _Work:
+    """Cells in work, and what became of the others."""
+
     def __init__(
         self,
         sweep: Sweep,
@@ -182,11 +192,7 @@ class _Work:
     def _process(self, command: list[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
         log.write(f"$ {shell_line(command)}\n".encode(errors="backslashreplace"))
         log.flush()
-        environment = {**os.environ, **self.machine.environment, FORWARDED: "1"}
-        module = [sys.executable, "-m", f"kdcache.cli.{command[0]}", *command[1:]]
-        return subprocess.Popen(
-            module, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-        )
+        return launch(command, log, {**os.environ, **self.machine.environment, FORWARDED: "1"})
 
     def _judging(self, cell: Cell) -> list[str]:
         given = {name: cell.options[name] for name in ("device", "threads") if name in cell.options}
