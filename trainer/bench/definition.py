@@ -213,6 +213,10 @@ def _check(made: Definition, where: str) -> None:
         _check_name(name, where)
     for loss in made.losses:
         _check_loss(loss)
+    named = [(name, value) for name, values in made.axes.items() for value in values]
+    for name, value in [*made.options.items(), *named]:
+        if not isinstance(value, (str, int, float, bool)):
+            raise BadOption(f"'{name}' is {value!r}", where=where, fix="write each value as behind its flag")
     for name, values in made.axes.items():
         if not values or len(set(map(str, values))) < len(values):
             raise BadOption(
@@ -248,10 +252,6 @@ def _check_values(made: Definition, where: str) -> None:
         check_options({**first, "seed": seed}, where)
     for name, values in made.axes.items():
         for value in values:
-            if isinstance(value, (list, dict)):
-                raise BadOption(
-                    f"'{name}' lists {value!r}", where=where, fix="write each value as behind its flag"
-                )
             check_options({**first, name: value}, where)
 
 
