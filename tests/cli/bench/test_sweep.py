@@ -135,10 +135,10 @@ def test_targets_that_losses_lack_are_built_first_in_one_pass(
         return typed_kdcache(*command[1:]).exit_code
 
     monkeypatch.setattr(chain, "execute", build)
-    words = [*SWEEP, "--loss", "kd,mgd,at(taps=stage4)", "--no-fresh"]
+    words = [*SWEEP, "--loss", "kd,mgd,fitnet(taps=stage4)", "--no-fresh"]
     dry = typed(*words, "--dry-run")
     (printed,) = [line for line in commands(dry.output) if line[0] == "kdcache"]
-    assert printed[printed.index("--for") + 1] == "mgd,at(taps=stage4)" and built == []
+    assert printed[printed.index("--for") + 1] == "mgd,fitnet(taps=stage4)" and built == []
     result = typed(*words)
     assert result.exit_code == 0, result.output
     assert built == [printed] and len(in_process.trained) == 4

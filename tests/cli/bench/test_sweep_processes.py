@@ -39,13 +39,14 @@ def wait_for_steps(home: Path, process: "subprocess.Popen[str]") -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # seven processes, each of which loads torch
 def test_a_signal_ends_every_cell_with_its_work_kept_and_the_same_command_goes_on_to_the_same_bits(
     home: Path, made_home: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = begin(home)
-    wait_for_steps(home, process)
-    process.send_signal(signal.SIGTERM)
-    output = process.communicate(timeout=120)[0]
+    with begin(home) as process:
+        wait_for_steps(home, process)
+        process.send_signal(signal.SIGTERM)
+        output = process.communicate()[0]
     assert process.returncode == 143, output
     assert "go on with: kdtrain sweep" in output and "Traceback" not in output
     states = [state_of(home / "runs" / run) for run in RUNS]
@@ -54,8 +55,8 @@ def test_a_signal_ends_every_cell_with_its_work_kept_and_the_same_command_goes_o
     assert all(state.step > 0 for state in states)
     assert not list((home / "sweeps" / "abl").glob("failed/*.json"))
 
-    second = begin(home)
-    output = second.communicate(timeout=240)[0]
+    with begin(home) as second:
+        output = second.communicate()[0]
     assert second.returncode == 0 and "2 of 2 runs are finished" in output, output
     assert "is continued" in output
     alone = copied(made_home, tmp_path_factory.mktemp("alone"))
