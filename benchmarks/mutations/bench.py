@@ -1,10 +1,8 @@
-"""Sweeps, lists and removal: cells that are left out, trained twice or taken for another, work that is lost."""
+"""Sweeps, lists and removal: cells left out, trained twice or taken for another, work that is lost."""
 
 SWEEP, LS = "tests/cli/bench/test_sweep.py", "tests/cli/bench/test_ls_rm_why.py"
-DEFINITION, FOLDER = (
-    "tests/trainer/bench/test_sweep_definition.py",
-    "tests/trainer/bench/test_sweep_folder.py",
-)
+DEFINITION = "tests/trainer/bench/test_sweep_definition.py"
+FOLDER = "tests/trainer/bench/test_sweep_folder.py"
 STATE = "tests/trainer/bench/test_run_state.py"
 GRID = f"{DEFINITION}::test_the_grid_is_every_combination_once_with_none_beside_each_student_seed_and_point"
 FAILS = f"{SWEEP}::test_a_failed_cell_holds_its_place_with_its_error_until_it_is_retried"
