@@ -135,8 +135,8 @@ def build(*words: str) -> None:
 
 def test_two_caches_differ_in_the_fields_that_made_them_two(home: Path) -> None:
     first = the_cache(home)
-    data = json.loads(typed_kdcache("why", first, first, "--json").output)
-    assert data == {"first": first, "second": first, "identity": [], "kept": []}
+    same = json.loads(typed_kdcache("why", first, first, "--json").output)
+    assert same == {"first": first, "second": first, "identity": [], "kept": []}
     spec = next(line for line in (home / "caches" / first / "manifest.json").read_text().splitlines()
                 if "data_spec" in line).split('"')[3]  # fmt: skip
     build("--data", spec, "--crop", "32,96", "--augment", "flip")
