@@ -90,15 +90,15 @@ class Pixels:
 
 def pixels_of(definition: Definition, home: Path) -> tuple[Pixels, ...]:
     """Raises Missing and BadOption for caches that are not there, and for caches beside data."""
-    data = definition.options.get("data")
-    if data is not None and definition.caches:
+    spec = definition.options.get("data")
+    if spec is not None and definition.caches:
         raise BadOption(
             "a sweep on data and on caches: the first are fresh views, the second stored ones",
-            where=f"data {data}, cache {', '.join(definition.caches)}",
+            where=f"data {spec}, cache {', '.join(definition.caches)}",
             fix="leave the data out: 'none' on fresh views is a cell of every sweep over caches",
         )
-    if data is not None:
-        return (Pixels(None, absolute_spec(str(data))),)
+    if spec is not None:
+        return (Pixels(None, absolute_spec(str(spec))),)
     named: Sequence[str | None] = definition.caches or (None,)
     return tuple(_cached(find_cache(name, caches_dir(home)), home) for name in named)
 
@@ -174,15 +174,15 @@ def _losses(definition: Definition, place: Pixels) -> Iterator[tuple[str, Role]]
 def _cell(
     place: Pixels, student: str, loss: str, seed: int, role: Role, options: Mapping[str, Value]
 ) -> Cell:
-    data = place.data if place.cache is None or role == FRESH_NONE else None
+    spec = place.data if place.cache is None or role == FRESH_NONE else None
     if role != CELL:
         keeps = "inherit" in options
         options = {n: v for n, v in options.items() if n not in _OF_TEACHER or (keeps and n != "online")}
     if role == FRESH_NONE:
         options = {**place.fresh, **options}
-    cache = None if data is not None else place.cache
+    cache = None if spec is not None else place.cache
     return Cell(
-        run="", student=student, loss=loss, seed=seed, cache=cache, data=data, role=role, options=options
+        run="", student=student, loss=loss, seed=seed, cache=cache, data=spec, role=role, options=options
     )
 
 
