@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,9 @@ import click
 from kdcache.cache.build.options import GIB, MAX_SHARD_BYTES, BuildOptions, parse_tap
 from kdcache.cache.spec import MOST_ROWS, MOST_SEED, MOST_STRIDE, MOST_THREADS, PRECISIONS, Need, Task
 from kdcache.cache.stores.table import DEFAULT_FORMAT, FORMATS
+from kdcache.cli.bench.listing import caches_ls
+from kdcache.cli.bench.removal import caches_rm
+from kdcache.cli.bench.why import why_command
 from kdcache.cli.caches.compact import compact
 from kdcache.cli.caches.look import peek, show, taps, verify
 from kdcache.cli.demo import demo
@@ -45,7 +48,7 @@ def main() -> None:
     """Run a teacher once over a dataset and keep what it said, compressed, for any number of student runs."""
 
 
-for command in (compact, demo, show, verify, peek, taps):
+for command in (compact, demo, show, verify, peek, taps, caches_ls, caches_rm):
     main.add_command(command)
 
 
@@ -159,38 +162,21 @@ for command in (compact, demo, show, verify, peek, taps):
 @click.option(
     "--check", is_flag=True, help="Read every file of the data, also where size and time are as before."
 )
-def build(
-    teacher: str | None, mean: bool, data: str | None, split: str, cache: str | None, taps: tuple[str, ...],
-    losses: str | None, views: str | None, augment: str | None, mirror: bool, crop: str | None,
-    target_format: str | None, zstd: bool, batch_size: int, amp: str | None, device: str, shard_rows: str,
-    memory: str, threads: int, output_stride: int | None, weights: str | None, seed: int | None,
-    keep_empty: bool, skip_bad: bool, update: bool, repair: bool, check: bool, rank_timeout: float,
-    quiet: bool, as_json: bool,
-) -> None:  # fmt: skip
+def build(*, quiet: bool, as_json: bool, **given: Any) -> None:
     """Run the teacher once and keep its taps. Again: continue, grow (--tap, --for, --views), update or
     repair."""
     from kdcache.cache.record.find import caches_dir, find_cache, list_caches, runs_dir
 
     home = home_folder()
-    _check_names(teacher, data, losses, runs_dir(home))
-    existing: Path | None = None
-    if cache is not None or (teacher is None and list_caches(caches_dir(home))):
+    _check_names(given["teacher"], given["data"], given["losses"], runs_dir(home))
+    existing, cache = None, given.pop("cache")
+    if cache is not None or (given["teacher"] is None and list_caches(caches_dir(home))):
         existing = find_cache(cache, caches_dir(home))
     # From here on it takes torch, and seconds.
     from kdcache.cache.build.build import build_cache
     from kdcache.cli.caches.build_display import BuildDisplay
-    from kdcache.cli.shared import parse_count, pick_device
 
-    options = BuildOptions(
-        runs_dir=runs_dir(home), caches_dir=caches_dir(home), teacher=teacher, mean=mean, data=data,
-        split=split, cache=existing, taps=tuple(parse_tap(t) for t in taps), needs_of=_needs_of(losses),
-        fits=_fitting(losses), views=views, augment=augment, mirror=mirror, crop=parse_crop(crop),
-        target_format=target_format, zstd=zstd, batch_size=batch_size, amp=amp, device=pick_device(device),
-        threads=threads, shard_rows=None if shard_rows == "auto" else parse_count(shard_rows, "--shard-rows"),
-        memory_bytes=parse_size(memory), output_stride=output_stride, weights=weights, seed=seed,
-        keep_empty=keep_empty, skip_bad=skip_bad, update=update, repair=repair, check=check,
-        rank_timeout=rank_timeout,
-    )  # fmt: skip
+    options = build_options(existing, **given)
     first_rank = int(os.environ.get("RANK", "0")) == 0
     terminal = Terminal(quiet=quiet or as_json or not first_rank)
     with BuildDisplay(terminal, lambda plan: _first_look(plan, options)) as display:
@@ -230,6 +216,41 @@ def _check_names(teacher: str | None, data: str | None, losses: str | None, runs
         check_teacher(teacher, task_of_data(data or ""), runs, TEACHER)
     if data:
         check_data(data)
+
+
+def build_options(
+    existing: Path | None, *, teacher: str | None, mean: bool, data: str | None, split: str,
+    taps: tuple[str, ...], losses: str | None, views: str | None, augment: str | None, mirror: bool,
+    crop: str | None, target_format: str | None, zstd: bool, batch_size: int, amp: str | None, device: str,
+    shard_rows: str, memory: str, threads: int, output_stride: int | None, weights: str | None,
+    seed: int | None, keep_empty: bool, skip_bad: bool, update: bool, repair: bool, check: bool,
+    rank_timeout: float,
+) -> BuildOptions:  # fmt: skip
+    """What was typed, read. Raises BadOption."""
+    from kdcache.cache.record.find import caches_dir, runs_dir
+    from kdcache.cli.shared import parse_count, pick_device
+
+    home = home_folder()
+    return BuildOptions(
+        runs_dir=runs_dir(home), caches_dir=caches_dir(home), teacher=teacher, mean=mean, data=data,
+        split=split, cache=existing, taps=tuple(parse_tap(t) for t in taps), needs_of=_needs_of(losses),
+        fits=_fitting(losses), views=views, augment=augment, mirror=mirror, crop=parse_crop(crop),
+        target_format=target_format, zstd=zstd, batch_size=batch_size, amp=amp, device=pick_device(device),
+        threads=threads, shard_rows=None if shard_rows == "auto" else parse_count(shard_rows, "--shard-rows"),
+        memory_bytes=parse_size(memory), output_stride=output_stride, weights=weights, seed=seed,
+        keep_empty=keep_empty, skip_bad=skip_bad, update=update, repair=repair, check=check,
+        rank_timeout=rank_timeout,
+    )  # fmt: skip
+
+
+def _as_build(given: Mapping[str, Any]) -> BuildOptions:
+    """What `kdcache build` would do, of a cache of its own."""
+    rest = dict.fromkeys(("update", "repair", "check", "skip_bad"), False)
+    rest["rank_timeout"] = DEFAULTS["rank_timeout"]
+    return build_options(None, **{**rest, **given})
+
+
+main.add_command(why_command(build, _as_build))
 
 
 def _first_look(plan: "Plan", options: BuildOptions) -> str:

@@ -14,6 +14,10 @@ from rich_click import RichOptionPanel
 
 from kdcache.cache.files.system import user_path, write_whole
 from kdcache.cache.trust import consent, names_in
+from kdcache.cli.bench.judge_run import judge_run
+from kdcache.cli.bench.listing import runs_ls
+from kdcache.cli.bench.removal import runs_rm
+from kdcache.cli.bench.sweep import sweep
 from kdcache.cli.shared import (
     CAPTION,
     KdGroup,
@@ -152,7 +156,7 @@ def eval_command(
         write_whole(user_path(records_out), f"{json.dumps(list(judged.records))}\n".encode())
 
 
-for _command in (chain, methods):
+for _command in (chain, methods, sweep, judge_run, runs_ls, runs_rm):
     kdtrain.add_command(_command)
 for _title, _flags in panels():
     kdtrain.add_panel(RichOptionPanel(_title, options=list(_flags)))

@@ -32,6 +32,8 @@ _KEPT = {
     "compact": "the same command finishes the copy",
     "demo": "the same command continues",
     "kdtrain": "no step was made; the same command starts again",
+    "rm": "what was removed is gone, all else is as it was",
+    "sweep": "the same command continues",
 }
 _DATA = ("--data", "--val-data")
 CACHE_HELP = "A cache's name or its beginning, its folder, or 'TEACHER DATA'. [default: the only one]"

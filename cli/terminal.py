@@ -155,6 +155,14 @@ def say_error(text: str) -> None:
         print(visible(line), file=sys.stderr)
 
 
+def asked_for_yes(question: str) -> bool:
+    """The answer to a question on stderr; no where nobody can answer."""
+    try:
+        return bool(click.confirm(visible(question), default=False, err=True))
+    except click.Abort:
+        return False
+
+
 class AnyEncoding:
     """While a command runs, stdout and stderr escape what their encoding lacks, as 'ascii' lacks 'ü'."""
 

@@ -33,7 +33,7 @@ MUTANTS = [
     ("repeating the cache's own precision is refused", "chosen_precision",
      "_kept(amp) != old.precision", "amp",
      f"{PRECISION}::test_a_command_that_repeats_the_caches_own_precision_is_followed"),
-    ("--amp of the command line is 'no' when it was not written", "cli/kdcache:build",
+    ("--amp of the command line is 'no' when it was not written", "cli/kdcache:build_options",
      "amp=amp,", 'amp=amp or "no",', "tests/cli/test_build_amp.py"),
     ("the command that would build the other cache leaves out the split", "build_words", '!= "train"',
      '== ""', "tests/cli/test_build_amp.py"),

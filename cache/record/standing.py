@@ -52,6 +52,12 @@ def standing(root: Path, *, repair: bool = False) -> Standing:
         return Standing(generation, None, lost)
 
 
+def counted_manifest(root: Path) -> Manifest:
+    """What a cache holds; of one that no build has finished what it claims. Raises BadCache, Missing."""
+    newest = newest_generation(root)
+    return read_manifest(root) if newest is None else newest.manifest
+
+
 def sound_generation(root: Path) -> Generation | None:
     """The newest generation that can be read."""
     for number in reversed(list_generations(root)):

@@ -69,6 +69,12 @@ def fitting(losses: Sequence[str]) -> Callable[[Manifest, Source, Network], None
     return check
 
 
+def lacking(losses: Sequence[str], manifest: Manifest) -> tuple[str, ...]:
+    """Which of these losses read something that a cache does not keep. Raises BadOption for a loss of another
+    task, and for options that it does not have."""
+    return tuple(name for name in losses if _specs(_plan(name, manifest), manifest) is None)
+
+
 def _turned(manifest: Manifest) -> bool:
     return any(views.kind == "turns" for views in manifest.views)
 

@@ -5,15 +5,20 @@ A folder is made once; continuing it takes --resume, and one process at a time h
 """
 
 import fcntl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from kdcache.cache.errors import BadOption, Busy, Missing, nearest
 from kdcache.cache.files.system import touching
 from kdcache.trainer.folder.metrics_log import METRICS_NAME
 
 CONFIG_NAME = "config.toml"
+LOCK_NAME = ".lock"
+# Whoever lists runs asks for the lock for a moment: that is no reason to refuse a run.
+_TRIES, _PAUSE_S = 5, 0.02
 
 
 def check_free(run_dir: Path) -> None:
@@ -55,11 +60,11 @@ def held(run_dir: Path) -> Iterator[None]:
     """Hold the run for this process. Raises Busy when another one has it; a kill releases it."""
     with touching("the folder of the run cannot be written", run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
-        lock = (run_dir / ".lock").open("w")
+        lock = (run_dir / LOCK_NAME).open("w")
     with lock:
         try:
             with touching("the run could not be locked", run_dir, passing=(BlockingIOError,)):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(lock)
         except BlockingIOError as error:
             raise Busy(
                 f"another process is training run '{run_dir.name}'",
@@ -67,3 +72,15 @@ def held(run_dir: Path) -> Iterator[None]:
                 fix="wait for it, or choose another name with --run",
             ) from error
         yield
+
+
+def _lock(lock: TextIO) -> None:
+    """Raises BlockingIOError where another process keeps it."""
+    for last in (*[False] * (_TRIES - 1), True):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if last:
+                raise
+            time.sleep(_PAUSE_S)
