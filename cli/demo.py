@@ -1,8 +1,8 @@
 """`kdcache demo`: the main job on scenes that the project draws itself, in the commands that a user would
 type.
 
-Teacher -> cache -> a sweep of six runs from that one cache (a loss and `none`, three seeds each) -> one table and
-one page. Nothing is downloaded. Scenes, student, length and loss were chosen on seeds 0 to 2; shown are the
+Teacher -> cache -> a sweep of six runs from that one cache (a loss and `none`, three seeds each) -> one table
+and one page. Nothing is downloaded. Scenes, student, length and loss were chosen on seeds 0 to 2; shown are the
 seeds 3 to 5, which nobody looked at before.
 """
 
