@@ -24,7 +24,7 @@ from kdcache.cache.sources.tree import SPLITS, Tree
 
 NUM_SCENES = {"train": 240, "val": 60, "test": 60}
 SEED = 0
-DRAWING = 1  # raise it whenever a pixel changes: it is part of a cache's identity
+DRAWING = 2  # raise it whenever a pixel changes: it is part of a cache's identity
 RECORD_FILE = "dataset.json"
 _logger = logging.getLogger(__name__)
 
