@@ -2,8 +2,8 @@
 type.
 
 Teacher -> cache -> a sweep of six runs from that one cache (a loss and `none`, three seeds each) -> one table
-and one page. Nothing is downloaded. Scenes, student, length and loss were chosen on seeds 0 to 2; shown are the
-seeds 3 to 5, which nobody looked at before.
+and one page. Nothing is downloaded. Scenes, student, length and loss were chosen on seeds 0 to 2; shown are
+the seeds 3 to 5, which nobody looked at before.
 """
 
 import importlib.util
