@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cache_scene import tree
-from faults_home import FORMATS, Home, Ran, before_of, honest, made_home
+from faults_home import FORMATS, Home, Ran, before_of, made_home
 from refusals import CODES, Refusing
 
 JOBS = ("nothing", "grow", "build", "verify", "show", "resume", "train", "eval")
@@ -71,16 +71,23 @@ def sites_of(target_format: str) -> tuple[Site, ...]:
     return tuple(made.values())
 
 
-def calls_of(target_format: str, job: str) -> dict[tuple[str, ...], list[int]]:
-    """(function, kind of file, line) -> numbers of its calls. Names count without their numbers."""
-    honest(target_format, job)
+@cache
+def undisturbed(target_format: str, job: str) -> tuple[object, list[tuple[str, str, str]]]:
+    """What is there when nothing was refused, and every call of the job: function, file, line of ours."""
     home = made_home(target_format)
     home.begin(before_of(job))
     listed = home.room / "calls.json"
     counted = Refusing(home.root, deep=True)
-    home.run(job, counted.__enter__, after=lambda: _written(counted, listed))
+    ran = home.run(job, counted.__enter__, after=lambda: _written(counted, listed))
+    if ran.outcome != "done":
+        raise SystemExit(f"an honest {job} ends with {ran.status}: {ran.text[-2000:]}")
+    return left_behind(home, job, ran), json.loads(listed.read_text())
+
+
+def calls_of(target_format: str, job: str) -> dict[tuple[str, ...], list[int]]:
+    """(function, kind of file, line) -> numbers of its calls."""
     places: dict[tuple[str, ...], list[int]] = {}
-    for number, (function, name, line) in enumerate(json.loads(listed.read_text())):
+    for number, (function, name, line) in enumerate(undisturbed(target_format, job)[1]):
         if name.startswith(("caches", "runs")):
             places.setdefault((function, kind_of(name), line), []).append(number)
     return places
@@ -108,13 +115,9 @@ def refused_call(target_format: str, job: str, at: int, code: int, lasting: bool
     return judged(home, job, ran)
 
 
-@cache
-def reference(target_format: str, job: str) -> object:
-    """What is there when nothing was refused."""
-    home = made_home(target_format)
-    home.begin(before_of(job))
-    ran = home.run(job)
-    return left_behind(home, job, ran)
+def reference(target_format: str, job: str) -> Any:
+    """Files of the cache, and what the command made, when nothing was refused."""
+    return undisturbed(target_format, job)[0]
 
 
 def left_behind(home: Home, job: str, ran: Ran) -> object:
@@ -128,7 +131,7 @@ def judged(home: Home, job: str, ran: Ran) -> dict[str, Any]:
     outcome, wanted = ran.outcome, reference(home.target_format, job)
     if outcome == "reported":
         outcome = "traceback"  # nobody has seen damage
-    if outcome == "done" and job in LOOKING and home.result(job, ran) != honest(home.target_format, job)[0]:
+    if outcome == "done" and job in LOOKING and home.result(job, ran) != wanted[1]:
         outcome = "silent"
     if outcome == "refused" and "--repair" in ran.text:
         return {"failed": 1, "advises a repair": 1, "why": ran.last}

@@ -1,4 +1,4 @@
-"""The launcher itself: two ranks of kdtrain under torchrun, of which one is killed, or all are interrupted."""
+"""The launcher itself: two ranks of kdtrain under torchrun, one of them killed, or all interrupted."""
 
 import os
 import signal
