@@ -39,6 +39,7 @@ def show(cache: str | None, named: str | None, keys: bool) -> None:
     from kdcache.cli.caches.show_table import print_cache
 
     opened = open_cache(find_cache(_one_cache(cache, named), home_folder() / "caches"))
+    opened.check_complete()
     if keys:
         Terminal().list_lines(opened.key(index) for index in opened.living.tolist())
         return

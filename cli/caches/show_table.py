@@ -63,11 +63,7 @@ def _tap_table(cache: Cache) -> Table:
         table.add_column(column, overflow="fold")
     for tap in m.taps:
         spec = tap.spec(*(m.views[0].crop or m.crop))
-        done = sum(
-            cache.coverage.key(tap.name, view, block) is not None
-            for view in range(m.num_views)
-            for block in cache.generation.block_numbers
-        )
+        done = cache.coverage.count(tap.name)
         num_bytes, values = stored.get(tap.name, (0, 0))
         table.add_row(
             tap.name, " x ".join(map(str, spec.shape)), tap.codec,
