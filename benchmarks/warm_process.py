@@ -46,11 +46,19 @@ class WarmProcess:
 
 def import_all() -> None:
     """What the commands import when they run. Starts no thread, so that a fork of it is a whole process."""
+    import torchmetrics.classification  # noqa: F401
+    import zarr  # noqa: F401
+
     import kdcache.cache.build.build
     import kdcache.cli.caches.build_display
+    import kdcache.cli.caches.loss_fit
+    import kdcache.cli.caches.show_table
+    import kdcache.cli.caches.verify_display
     import kdcache.cli.kdcache
     import kdcache.cli.kdtrain
     import kdcache.cli.training.train_display
+    import kdcache.losses.dense.mgd
+    import kdcache.trainer.judge.segmentation
     import kdcache.trainer.run  # noqa: F401
 
 

@@ -6,6 +6,7 @@ NO_FILE = f"{LOG}::test_what_is_no_file_of_lines_is_refused_and_can_be_moved_asi
 HOLES = "tests/trainer/folder/test_checkpoint_shape.py::test_no_digest_is_taken_of_a_terabyte_of_holes"
 LISTED = "tests/cache/reader/test_hostile.py::test_damaged_generations_are_listed_once_however_many_there_are"
 MEMORY = "tests/cli/test_refusals.py::test_memory_that_is_refused_is_a_sentence"
+COMPLETE = "tests/cache/reader/test_hostile.py::test_targets_that_are_called_complete_have_their_records"
 
 MUTANTS = [
     ("lost figures are not said", "MetricsLog.__init__", "max(steps, default=0) < keep_until", "False", LOST),
@@ -34,4 +35,7 @@ MUTANTS = [
      "any(words in text for words in _NO_MEMORY)", "False", MEMORY),
     ("every error is one of memory", "out_of_memory", "any(words in text for words in _NO_MEMORY)", "True",
      "tests/cli/test_refusals.py::test_a_bug_keeps_its_traceback"),
+    ("show believes a generation", "look.py:show", "    opened.check_complete()\n", "", COMPLETE),
+    ("records are looked for under the first view alone", "Cache.check_complete",
+     "range(first, first + sets[first].count)", "range(first, first + 1)", COMPLETE),
 ]  # fmt: skip

@@ -21,7 +21,7 @@ from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.reader.kept import make_room
 from kdcache.cache.reader.samples import StoredSamples
 from kdcache.cache.record.classifier import read_classifier
-from kdcache.cache.record.generation import Pair
+from kdcache.cache.record.generation import Pair, generation_name
 from kdcache.cache.record.layout import target_layout
 from kdcache.cache.record.manifest import TapEntry
 from kdcache.cache.record.records import Coverage, TargetsRecord, read_targets_record
@@ -53,6 +53,20 @@ class Cache(StoredSamples):
         self._records: dict[ShardKey, TargetsRecord] = {}
         self._rows: dict[tuple[str, int, int, str], BlockRows] = {}
         self._codecs: dict[str, Codec] = {}
+
+    def check_complete(self) -> None:
+        """Raises BadCache for targets that are called complete although records of them are not there: who
+        reads a row is refused anyway, who only looks would believe it."""
+        sets, blocks = {views.first: views for views in self.manifest.views}, self.generation.block_numbers
+        for first, target in sorted(self.generation.complete):
+            views = range(first, first + sets[first].count)
+            lacking = (v for v in views for b in blocks if self.coverage.key(target, v, b) is None)
+            if (view := next(lacking, None)) is not None:
+                raise BadCache(
+                    f"'{target}' is called complete, and of view {view} it has no record for some block",
+                    where=str(self.root / generation_name(self.generation.number)),
+                    fix=REPAIR,
+                )
 
     # ---- what is there -------------------------------------------------------------------------------------
 

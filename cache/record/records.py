@@ -142,5 +142,9 @@ class Coverage:
     def missing(self, targets: tuple[str, ...], view: int, block: int) -> tuple[str, ...]:
         return tuple(t for t in targets if (t, view, block) not in self._of_target)
 
+    def count(self, target: str) -> int:
+        """Shards that hold it."""
+        return sum(name == target for name, _, _ in self._of_target)
+
     def keys(self) -> Iterator[ShardKey]:
         return iter(sorted(set(self._of_target.values())))

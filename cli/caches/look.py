@@ -52,6 +52,7 @@ def show(cache: str | None, named: str | None, keys: bool, as_json: bool) -> Non
     from kdcache.cli.caches.show_table import cache_record, print_cache
 
     opened = open_cache(root)
+    opened.check_complete()
     if as_json:
         listed = {"keys": [opened.key(index) for index in opened.living.tolist()]} if keys else {}
         Terminal().document({**cache_record(opened), **listed})

@@ -105,11 +105,7 @@ def _tap_table(cache: Cache) -> Table:
     all_done = 0
     for tap in m.taps:
         spec = tap.spec(*(m.views[0].crop or m.crop))
-        done = sum(
-            cache.coverage.key(tap.name, view, block) is not None
-            for view in range(m.num_views)
-            for block in blocks
-        )
+        done = cache.coverage.count(tap.name)
         all_done += done
         table.add_row(
             tap.name, " x ".join(map(str, spec.shape)), tap.codec, f"{done}/{whole}",

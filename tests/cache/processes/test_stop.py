@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -42,15 +44,22 @@ with signals(), finishing():
 """
 
 
-def started(code: str, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-    process = subprocess.Popen(
+@contextmanager
+def started(code: str, *arguments: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
+    """Killed in the end, with what it started: one that no signal ends would be waited for."""
+    with subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, **environment},
-    )
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    return process
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

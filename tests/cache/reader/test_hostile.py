@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bounded_memory import bounded_memory
+from click.testing import CliRunner
 from resealed import reseal
 from stored_cache import KEYS, HandWritten, entry, small_manifest, write_cache
 
@@ -24,6 +25,7 @@ from kdcache.cache.record.records import record_name
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.sample_tars import index_name
 from kdcache.cache.views.view import View
+from kdcache.cli.caches.look import show
 
 FORMATS = ("zarr", "webdataset")
 GENERATION = generation_name(1)
@@ -347,3 +349,20 @@ def test_damaged_generations_are_listed_once_however_many_there_are(
     monkeypatch.setattr(verify, "list_generations", counted)
     named = [problem.where for problem in verify.problems(tmp_path)]
     assert named[:28] == [generation_name(number) for number in range(2, 30)] and len(asked) == 1
+
+
+@pytest.mark.parametrize("lost", [slice(None), slice(1), slice(-1, None)], ids=["all", "first", "last"])
+def test_targets_that_are_called_complete_have_their_records(tmp_path: Path, lost: slice) -> None:
+    """Who looks, as `show` does, reads no row."""
+    write_cache(tmp_path)
+    open_cache(tmp_path).check_complete()
+
+    def harm(plain: dict[str, Any]) -> None:
+        del plain["records"][lost]
+
+    reseal(tmp_path / GENERATION, harm)
+    with pytest.raises(BadCache, match="is called complete, and of view") as caught:
+        open_cache(tmp_path).check_complete()
+    assert caught.value.where == str(tmp_path / GENERATION) and "--repair" in caught.value.fix
+    shown = CliRunner().invoke(show, [str(tmp_path)])
+    assert "is called complete" in str(shown.exception)
