@@ -20,7 +20,7 @@ from kdcache.trainer.bench.sweep_folder import Sweep, failure_of
 from kdcache.trainer.config import TrainConfig, read_config
 from kdcache.trainer.folder.metrics_log import METRICS_NAME, read_metrics
 from kdcache.trainer.folder.run_folder import CONFIG_NAME
-from kdcache.trainer.run import started
+from kdcache.trainer.folder.start import started
 from kdcache.trainer.stream.run_source import open_run_source
 
 
