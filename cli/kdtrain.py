@@ -21,7 +21,7 @@ from kdcache.cli.shared import (
 )
 from kdcache.cli.terminal import Terminal
 from kdcache.cli.training.chain import chain
-from kdcache.cli.training.eval_display import judged_record, show_judged
+from kdcache.cli.training.eval_display import keep_scores, show_judged
 from kdcache.cli.training.methods import methods
 from kdcache.cli.training.train_options import panels, train_option, train_options, typed
 from kdcache.trainer.config import MachineOptions
@@ -89,6 +89,7 @@ def eval_command(
     kdtrain eval resnet18-byot --exit 2
     kdtrain eval gfl-r18-bckd --json boxes.json
     """
+    from kdcache.trainer.bench.scoring import judged_record
     from kdcache.trainer.run import evaluate_run
 
     given = {
@@ -104,8 +105,10 @@ def eval_command(
             make_folder_of(path)
     judged = evaluate_run(run, home=home_folder(), split=split, **given)
     show_judged(Terminal(), judged, split, given.get("exit_number"))
+    record = judged_record(judged, split, given.get("exit_number"))
+    if given["data"] is None and "exit_number" not in given:
+        keep_scores(Terminal(), judged.run_dir, split, record)
     if out is not None:
-        record = judged_record(judged, split, given.get("exit_number"))
         write_whole(user_path(out), f"{json.dumps(record, indent=1)}\n".encode())
     if records_out is not None:
         write_whole(user_path(records_out), f"{json.dumps(list(judged.records))}\n".encode())
