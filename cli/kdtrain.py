@@ -12,6 +12,7 @@ from rich_click import RichOptionPanel
 
 from kdcache.cache.files.system import user_path, write_whole
 from kdcache.cli.bench.compare import compare
+from kdcache.cli.bench.report import report
 from kdcache.cli.shared import (
     CAPTION,
     KdGroup,
@@ -115,7 +116,7 @@ def eval_command(
         write_whole(user_path(records_out), f"{json.dumps(list(judged.records))}\n".encode())
 
 
-for _command in (chain, compare, methods):
+for _command in (chain, compare, methods, report):
     kdtrain.add_command(_command)
 for _title, _flags in panels():
     kdtrain.add_panel(RichOptionPanel(_title, options=list(_flags)))

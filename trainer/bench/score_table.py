@@ -6,7 +6,7 @@ differences are taken to `none` on the same stored views, over the seeds that bo
 run has a score there, else on val.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -50,6 +50,7 @@ class Row:
     key: RowKey
     entries: tuple[Entry, ...]  # by seed; those without a score too
     role: str = ""  # TEACHER, or ''
+    says_cache: bool = False  # whether the name does, where several caches were read
     val: Spread | None = None
     test: Spread | None = None
     differences: Mapping[int, float] = field(default_factory=dict)
@@ -58,11 +59,16 @@ class Row:
 
     @property
     def name(self) -> str:
-        """'r18 kd (lr=0.1)', '... on fresh views'."""
-        if self.role:
-            return f"{TEACHER} {self.key.student}"
-        where = "" if self.key.pixels == STORED else f" on {self.key.pixels} views"
-        return f"{self.key.student} {self.key.loss}{_in_brackets(self.options)}{where}"
+        """'r18 kd, lr=0.1', 'r18 none, fresh views'."""
+        return f"{TEACHER} {self.key.student}" if self.role else f"{self.key.student} {self.label}"
+
+    @property
+    def label(self) -> str:
+        """The name among the rows of one student."""
+        parts = [self.key.loss, self.options]
+        parts += [f"{self.key.pixels} views"] if self.key.pixels != STORED else []
+        parts += [f"cache {self.key.cache}"] if self.says_cache and self.key.cache else []
+        return f"{TEACHER} {self.key.student}" if self.role else ", ".join(filter(None, parts))
 
     @property
     def options(self) -> str:
@@ -71,6 +77,10 @@ class Row:
     def scores(self, split: str) -> dict[int, float]:
         pairs = ((entry.seed, entry.val if split == VAL else entry.test) for entry in self.entries)
         return {seed: score for seed, score in pairs if score is not None}
+
+    @property
+    def is_fresh_none(self) -> bool:
+        return not self.role and self.key.loss.strip() == NONE and self.key.pixels == FRESH
 
     @property
     def is_stored_none(self) -> bool:
@@ -124,7 +134,8 @@ def make_table(title: str, entries: Sequence[Entry], teachers: Sequence[Row] = (
             )
         else:
             row.append(entry)
-    plain = [_row(key, members) for key, members in grouped.items()]
+    several = len({key.cache for key in grouped if key.cache}) > 1
+    plain = [replace(_row(key, members), says_cache=several) for key, members in grouped.items()]
     ended = [entry for entry in entries if entry.finished]
     split = TEST if ended and all(entry.test is not None for entry in ended) else VAL
     rows = [*teachers, *(_compared(row, plain, split) for row in _in_order(plain))]
@@ -134,7 +145,7 @@ def make_table(title: str, entries: Sequence[Entry], teachers: Sequence[Row] = (
         split=split,
         rows=tuple(rows),
         notes=(*repeated, *_notes(rows)),
-        several_caches=len({row.key.cache for row in plain if row.key.cache}) > 1,
+        several_caches=several,
     )
 
 
@@ -200,15 +211,12 @@ def _base_of(row: Row, rows: Sequence[Row]) -> Row | None:
 
 def _in_order(rows: Sequence[Row]) -> list[Row]:
     students = list(dict.fromkeys(row.key.student for row in rows))
-    rank: Callable[[Row], tuple[int, int]] = lambda row: (  # noqa: E731
-        students.index(row.key.student),
-        0 if row.key.loss.strip() == NONE and row.key.pixels == FRESH else 1 if row.is_stored_none else 2,
-    )
+
+    def rank(row: Row) -> tuple[int, int]:
+        place = 0 if row.is_fresh_none else 1 if row.is_stored_none else 2
+        return students.index(row.key.student), place
+
     return sorted(rows, key=rank)
-
-
-def _in_brackets(text: str) -> str:
-    return f" ({text})" if text else ""
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
