@@ -1,7 +1,7 @@
 """`kdtrain compare`: the table of an ablation in the terminal."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,7 +12,7 @@ from kdcache.cli.terminal import Table, Terminal
 if TYPE_CHECKING:
     from kdcache.trainer.bench.score_table import ScoreTable
 
-LONGEST_WORD = len("distinguishable")  # of a reading: it is not cut
+WIDE = 110  # columns of a terminal that has room for a reading in each line
 _HELP = dict(help_option_names=["-h", "--help"])
 
 
@@ -51,20 +51,24 @@ def compare(runs: Sequence[str], sweep: str | None, form: str | None) -> None:
 
 
 def show_table(terminal: Terminal, table: "ScoreTable") -> None:
-    """The table; a student that is everybody's stands above it and not in every line."""
-    from kdcache.trainer.bench.score_text import cells
+    """The table; a student that is everybody's stands above it and not in every line. Where there is no room
+    for the readings, they stand below."""
+    from kdcache.trainer.bench.score_text import INTERVAL, MINUS_NONE, READING, cells, summary
 
-    shown, students = cells(table), list(dict.fromkeys(row.key.student for row in table.rows if not row.role))
-    if len(students) == 1:
-        terminal.say(", ".join([f"student {students[0]}", *(row.name for row in table.rows if row.role)]))
+    shown = cells(table)
+    if len(table.students) == 1:
+        teachers = [f"{row.label}: {row.key.student}" for row in table.rows if row.role and row.key.student]
+        terminal.say(", ".join([f"student: {table.students[0]}", *teachers]))
         shown = shown.without("student")
-    drawn = Table(box=None)
+    if terminal.width < WIDE:
+        shown = shown.without(READING)
+    drawn = Table(box=None, padding=(0, 2, 0, 0))
     for header in shown.headers:
-        wide: dict[str, Any] = {"min_width": LONGEST_WORD} if header == "reading" else {}
-        drawn.add_column(header, overflow="fold", **wide)
+        drawn.add_column(header, overflow="fold", no_wrap=header in (MINUS_NONE, INTERVAL))
     for line in shown.rows:
         drawn.add_row(*line)
     terminal.show(drawn)
+    terminal.say(summary(table))
 
 
 def check_chosen(runs: Sequence[str], sweep: str | None) -> None:

@@ -30,9 +30,7 @@ OUT = Path("report.html")
     text="Also compare features: their distance to the teacher's, and their self-similarity within patches.",
 )
 @train_option("threads")
-def report(
-    runs: Sequence[str], sweep: str | None, out: Path, analysis: bool, threads: int | None
-) -> None:
+def report(runs: Sequence[str], sweep: str | None, out: Path, analysis: bool, threads: int | None) -> None:
     """One HTML page about several runs that opens without a network: scores with intervals, differences to
     `none`, curves, classes, pictures, what the cache cost and saved, and the commands that repeat it. Without
     RUNS: all runs. Takes plotly: pip install 'kdcache[report]'.

@@ -111,7 +111,8 @@ def patch_cosines(map_BCHW: Tensor) -> Tensor:
 
 
 def linear_cka(ours_VC: Tensor, theirs_VD: Tensor) -> float:
-    """||X'Y||^2 / (||X'X|| ||Y'Y||) of the centred cells, Frobenius norms: 0..1. nan where one is constant."""
+    """||X'Y||^2 / (||X'X|| ||Y'Y||) of the centred cells, Frobenius norms: 0..1; nan where one is
+    constant."""
     x_VC, y_VD = ours_VC - ours_VC.mean(0), theirs_VD - theirs_VD.mean(0)
     across = (x_VC.T @ y_VD).square().sum()
     return float(across / ((x_VC.T @ x_VC).norm() * (y_VD.T @ y_VD).norm()))
@@ -126,7 +127,9 @@ def _features(name: str, cosines: Mapping[str, list[Tensor]], cells: Mapping[str
         shares=tuple((counts / counts.sum()).tolist()),
         mean=float(own.mean()),
         similarity_distance=None if same else float((own - teacher).abs().mean()),
-        feature_distance=None if same else 1 - linear_cka(torch.cat(cells[name]), torch.cat(cells["teacher"])),
+        feature_distance=None
+        if same
+        else 1 - linear_cka(torch.cat(cells[name]), torch.cat(cells["teacher"])),
     )
 
 

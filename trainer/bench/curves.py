@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from kdcache.cache.errors import KdError
 from kdcache.trainer.folder.metrics_log import METRICS_NAME, read_metrics
 
-MOST_POINTS = 200  # of a curve
+MOST_POINTS = 60  # of a curve
 _PER_CLASS = "per_class_"
 TASK = "task"  # the supervised term, of one meaning for every method
 
@@ -39,7 +39,9 @@ def read_curves(run_dir: Path, metric: str) -> Curves:
     key = next((name for name in best if name.startswith(_PER_CLASS)), "")
     return Curves(
         val=[(line["step"], line[metric]) for line in judged],
-        supervised=_thinned([(line["step"], loss) for line in steps if (loss := _supervised(line)) is not None]),
+        supervised=_thinned(
+            [(line["step"], loss) for line in steps if (loss := _supervised(line)) is not None]
+        ),
         classes=best.get(key, {}),
         seconds=sum(1 / rate for rate in rates) if rates else None,
         class_word=key.removeprefix(_PER_CLASS),

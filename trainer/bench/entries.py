@@ -107,8 +107,8 @@ def require_one_data(entries: Iterable[Entry]) -> None:
         theirs = first_card.task, first_card.class_names, first_card.data.partition(":")[0]
         if (card.task, card.class_names, card.data.partition(":")[0]) != theirs:
             raise BadOption(
-                f"run '{first.run}' is of {first_card.data}, run '{entry.run}' of {card.data}: no table holds "
-                "scores of both",
+                f"run '{first.run}' is of {first_card.data}, run '{entry.run}' of {card.data}: no table "
+                "holds scores of both",
                 where=str(entry.run_dir),
                 fix="compare runs of one data set, each set for itself",
             )

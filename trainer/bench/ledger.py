@@ -68,7 +68,9 @@ def _account(home: Path, name: str, entries: Sequence[Entry]) -> CacheAccount:
         rows=cache.generation.num_living * len(cache.view_numbers()),
         paid=paid,
         num_bytes=sum(path.stat().st_size for path in cache.root.rglob("*") if path.is_file()),
-        asked=tuple((entry.run, asked_images(entry)) for entry in entries if entry.finished and reads_teacher(entry)),
+        asked=tuple(
+            (entry.run, asked_images(entry)) for entry in entries if entry.finished and reads_teacher(entry)
+        ),
         digests=cache.entry_digests(),
     )
 

@@ -1,4 +1,4 @@
-"""`kdtrain report`: gather what runs and caches recorded, ask the networks about a few images, write one page.
+"""`kdtrain report`: gather what runs and caches recorded, ask the networks about a few images, write a page.
 
 What cannot be had any more, such as data that moved or a teacher whose weights are gone, is left out with a
 sentence that says so: a report of what is there is better than none.
@@ -111,12 +111,18 @@ def class_means(row: Row, curves: Mapping[str, Curves], split: str) -> dict[str,
 
 def _look(home: Path, table: ScoreTable, *, with_analysis: bool, num_threads: int) -> Looked:
     """Of each row the run with the lowest seed is asked, of the first rows."""
-    firsts = {row.name: next((e for e in row.entries if e.card), None) for row in table.rows if not row.role}
+    firsts = {
+        table.name_of(row): next((e for e in row.entries if e.card), None)
+        for row in table.rows
+        if not row.role
+    }
     asked = {name: entry for name, entry in firsts.items() if entry is not None}
     chosen = dict(list(asked.items())[:MOST_STUDENTS])
     if not chosen:
         return Looked()
-    notes = [f"pictures are of the first {len(chosen)} of {len(asked)} rows"] if len(asked) > len(chosen) else []
+    notes = (
+        [f"pictures are of the first {len(chosen)} of {len(asked)} rows"] if len(asked) > len(chosen) else []
+    )
     card = next(iter(chosen.values())).card
     assert card is not None
     try:
@@ -186,7 +192,11 @@ def _versions(entries: Sequence[Entry]) -> dict[str, list[str]]:
         table = read_environment(entry.run_dir) if entry.run_dir.is_dir() else None
         environment = (table or {}).get("environment", {})
         packages = environment.get("packages", {})
-        plain = {name: environment[name] for name in ("python", "system", "device", "cuda") if environment.get(name)}
+        plain = {
+            name: environment[name]
+            for name in ("python", "system", "device", "cuda")
+            if environment.get(name)
+        }
         for name, version in {**plain, **packages}.items():
             if version and str(version) not in versions.setdefault(str(name), []):
                 versions[str(name)].append(str(version))

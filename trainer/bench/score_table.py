@@ -36,6 +36,8 @@ VAL, TEST = "val", "test"
 
 
 class RowKey(NamedTuple):
+    """Of a teacher, `loss` is its own name, and `student` its network where that is known."""
+
     student: str
     loss: str
     options: Options
@@ -60,7 +62,7 @@ class Row:
     @property
     def name(self) -> str:
         """'r18 kd, lr=0.1', 'r18 none, fresh views'."""
-        return f"{TEACHER} {self.key.student}" if self.role else f"{self.key.student} {self.label}"
+        return self.label if self.role else f"{self.key.student} {self.label}"
 
     @property
     def label(self) -> str:
@@ -68,7 +70,9 @@ class Row:
         parts = [self.key.loss, self.options]
         parts += [f"{self.key.pixels} views"] if self.key.pixels != STORED else []
         parts += [f"cache {self.key.cache}"] if self.says_cache and self.key.cache else []
-        return f"{TEACHER} {self.key.student}" if self.role else ", ".join(filter(None, parts))
+        if self.role:
+            return TEACHER if self.key.loss == TEACHER else f"{TEACHER} {self.key.loss}"
+        return ", ".join(filter(None, parts))
 
     @property
     def options(self) -> str:
@@ -101,6 +105,14 @@ class ScoreTable:
         return [entry for row in self.rows if not row.role for entry in row.entries]
 
     @property
+    def students(self) -> list[str]:
+        return list(dict.fromkeys(row.key.student for row in self.rows if not row.role))
+
+    def name_of(self, row: Row) -> str:
+        """As short as it can be: without the student where all rows have the same."""
+        return row.label if len(self.students) == 1 else row.name
+
+    @property
     def has_test(self) -> bool:
         return any(row.test is not None for row in self.rows)
 
@@ -129,9 +141,7 @@ def make_table(title: str, entries: Sequence[Entry], teachers: Sequence[Row] = (
     for entry in entries:
         row = grouped.setdefault(_key_of(entry), [])
         if other := next((one for one in row if one.seed == entry.seed), None):
-            repeated.append(
-                f"run '{entry.run}' is as run '{other.run}', with the same seed: it is left out"
-            )
+            repeated.append(f"run '{entry.run}' is as run '{other.run}', with the same seed: it is left out")
         else:
             row.append(entry)
     several = len({key.cache for key in grouped if key.cache}) > 1
@@ -166,12 +176,11 @@ def teachers_of(home: Path, entries: Sequence[Entry]) -> list[str]:
 def _teacher_row(home: Path, name: str) -> Row:
     """With the scores of its run, where the teacher is one."""
     folder = run_folder(name, runs_dir(home)) if len(member_names(name, runs_dir(home))) == 1 else None
-    key = RowKey(name, "", (), "", "")
+    key = RowKey("", name, (), "", "")
     if folder is None or not (folder / CARD).is_file():
         return Row(key=key, entries=(), role=TEACHER)
     (entry,) = entries_of_runs(home, [str(folder)])
-    key = key._replace(student=f"{entry.run} ({entry.student})")
-    return _row(key, [entry], role=TEACHER)
+    return _row(key._replace(student=entry.student, loss=entry.run), [entry], role=TEACHER)
 
 
 def _key_of(entry: Entry) -> RowKey:
@@ -233,12 +242,13 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     compared = [row for row in rows if row.verdict]
     if any(row.verdict == "no pair" for row in compared):
         notes.append(
-            "no pair: the same student with --loss none on the same stored views, of an equal seed, is missing"
+            "no pair: a run of the same student with --loss none on the same stored views and of an equal "
+            "seed is missing"
         )
     tested = sum(row.difference is not None and row.difference.low is not None for row in compared)
     if tested > 1:
         notes.append(
-            f"{tested} intervals of 95 % each: of twenty such, one leaves 0 out by chance where nothing differs"
+            f"{tested} intervals of 95 % each: where nothing differs, one of twenty leaves 0 out by chance"
         )
     if any(row.test is not None for row in rows):
         notes.append("scores on test are of the student that val chose; nothing was chosen on test")

@@ -12,6 +12,7 @@ from kdcache.trainer.bench.statistics import Spread
 
 MINUS, PLUS_MINUS = "\u2212", "\u00b1"
 EMPTY = "\u2013"
+MINUS_NONE, INTERVAL, READING = f"{MINUS} none", "95 % interval", "reading"  # headers
 
 
 class Cells(NamedTuple):
@@ -32,10 +33,14 @@ def cells(table: ScoreTable) -> Cells:
     headers = ["student", "loss", *(["options"] if with_options else []), "views"]
     headers += ["cache"] if table.several_caches else []
     headers += ["seeds", *(f"{split} {table.metric} %" for split in splits)]
-    headers += [f"{MINUS} none", "95 % interval", "reading"]
+    headers += [MINUS_NONE, INTERVAL, READING]
     rows = []
     for row in table.rows:
-        line = [row.key.student, row.role or row.key.loss, *([row.options] if with_options else [])]
+        line = [
+            row.key.student,
+            row.label if row.role else row.key.loss,
+            *([row.options] if with_options else []),
+        ]
         line += [row.key.pixels, *([row.key.cache] if table.several_caches else []), seeds_text(row)]
         line += [spread_text(row.val if split == VAL else row.test) for split in splits]
         line += [*difference_texts(row.difference), row.verdict]
@@ -106,14 +111,32 @@ def seeds_text(row: Row) -> str:
     return str(have) if have == len(row.entries) else f"{have} of {len(row.entries)}"
 
 
+def summary(table: ScoreTable) -> str:
+    """What the table allows to say, in one or two sentences."""
+    compared = [row for row in table.rows if row.verdict and not row.is_fresh_none]
+    words: dict[str, list[str]] = {}
+    for row in compared:
+        words.setdefault(row.verdict, []).append(table.name_of(row))
+    said = [f"{verdict}: {', '.join(names)}" for verdict, names in sorted(words.items())]
+    if not said:
+        return f"{len(table.entries)} runs, without a pair to compare."
+    return f"By {table.metric} on {table.split}, over equal seeds. {_sentence('; '.join(said))}"
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
+
+
 def _record(row: Row) -> dict[str, Any]:
     return {
         "student": row.key.student,
-        "loss": row.role or row.key.loss,
+        "loss": row.label if row.role else row.key.loss,
         "options": dict(row.key.options),
         "views": row.key.pixels,
         "cache": row.key.cache,
-        "runs": [{"run": e.run, "seed": e.seed, VAL: e.val, TEST: e.test, "state": e.state} for e in row.entries],
+        "runs": [
+            {"run": e.run, "seed": e.seed, VAL: e.val, TEST: e.test, "state": e.state} for e in row.entries
+        ],
         VAL: _spread_record(row.val),
         TEST: _spread_record(row.test),
         "difference": _spread_record(row.difference),

@@ -15,9 +15,9 @@ _HALVINGS = 200  # more than a double can tell apart
 class Spread(NamedTuple):
     """Of some figures, in their own unit. Without two of them there is neither deviation nor interval."""
 
-    count: int
+    num: int
     mean: float
-    deviation: float | None  # of a sample: divided by count - 1
+    deviation: float | None  # of a sample: divided by num - 1
     low: float | None  # ends of the interval of the mean
     high: float | None
 

@@ -1,7 +1,7 @@
 """The drawings of a report, by plotly. Whatever came from data is escaped first: plotly reads tags in texts.
 
-Colours are Okabe and Ito's (2008), told apart by colour-blind people too; the undistilled student is grey, the
-teacher black. From the ninth row on the lines are dashed.
+Colours are Okabe and Ito's (2008), told apart by colour-blind people too; the undistilled student is grey,
+the teacher black. From the ninth row on the lines are dashed.
 """
 
 import html
@@ -23,6 +23,7 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif"
 LINE_PX, FRAME_PX = 34, 96  # of a drawing with a line per row
 MOST_CLASSES = 24  # in a drawing of bars
+MOST_REACH = 3  # of an interval in the frame, beside the dots
 LONG_NAME = 26  # characters of a label
 
 
@@ -44,9 +45,7 @@ def looks_of(rows: Sequence[Row]) -> dict[str, Look]:
             looks[row.name] = Look(LIGHT_GREY, "dash")
         else:
             place = losses.index(row.label)
-            looks[row.name] = Look(
-                PALETTE[place % len(PALETTE)], DASHES[place // len(PALETTE) % len(DASHES)]
-            )
+            looks[row.name] = Look(PALETTE[place % len(PALETTE)], DASHES[place // len(PALETTE) % len(DASHES)])
     return looks
 
 
@@ -61,7 +60,8 @@ def differences(rows: Sequence[Row], metric: str, split: str) -> go.Figure | Non
         look, spread = looks[row.name], row.difference
         dots = [100 * value for value in row.differences.values()]
         drawn.add_scatter(
-            x=dots, y=[place] * len(dots), mode="markers", showlegend=False, hovertemplate="%{text}: %{x:+.2f}",
+            x=dots, y=[place] * len(dots), mode="markers", showlegend=False,
+            hovertemplate="%{text}: %{x:+.2f}",
             text=[f"seed {seed}" for seed in row.differences], name="",
             marker={"color": look.colour, "opacity": 0.35, "size": 8},
         )  # fmt: skip
@@ -73,7 +73,7 @@ def differences(rows: Sequence[Row], metric: str, split: str) -> go.Figure | Non
             marker={"color": look.colour, "size": 12, "symbol": "diamond" if half else "circle-open"},
         )  # fmt: skip
     drawn.add_vline(x=0, line={"color": BLACK, "width": 1})
-    drawn.update_xaxes(title=f"{_text(metric)} on {split} {MINUS} none of the same seed, points of %")
+    drawn.update_xaxes(title=f"{_text(metric)} {MINUS} none, points of %, {split}", range=_frame(shown))
     drawn.update_yaxes(**_named([row.label for row in shown]), range=[len(shown) - 0.5, -0.5])
     return _laid_out(drawn, FRAME_PX + LINE_PX * len(shown))
 
@@ -115,20 +115,21 @@ def curves(
     """`which` of the curves of every run; a row has one colour and one entry in the legend."""
     looks, drawn = looks_of(rows), go.Figure()
     for row in rows:
-        first = True
-        for entry in row.entries:
-            points = getattr(of_run.get(entry.run), which, [])
-            if not points:
-                continue
+        look = {"color": looks[row.name].colour, "dash": looks[row.name].dash}
+        of_row = {e.run: points for e in row.entries if (points := getattr(of_run.get(e.run), which, []))}
+        for run, points in of_row.items():
             drawn.add_scatter(
-                x=[step for step, _ in points], y=[scale * value for _, value in points],
-                mode="lines" if len(points) > 30 else "lines+markers",
-                line={"color": looks[row.name].colour, "dash": looks[row.name].dash, "width": 1.6},
-                marker={"size": 5}, opacity=0.85, legendgroup=row.name, showlegend=first,
-                name=_text(row.label),
-                hovertemplate=f"{_text(entry.run)}, step %{{x}}: %{{y:.2f}}<extra></extra>",
+                x=[step for step, _ in points], y=[scale * value for _, value in points], mode="lines",
+                line={**look, "width": 1}, opacity=0.4, legendgroup=row.name, showlegend=False,
+                hovertemplate=f"{_text(run)}, step %{{x}}: %{{y:.2f}}<extra></extra>",
             )  # fmt: skip
-            first = False
+        if means := _means(list(of_row.values())):
+            drawn.add_scatter(
+                x=list(means), y=[scale * value for value in means.values()], line={**look, "width": 2.4},
+                mode="lines" if len(means) > 20 else "lines+markers", marker={"size": 6},
+                legendgroup=row.name, name=_text(row.label),
+                hovertemplate=f"{_text(row.label)}, mean, step %{{x}}: %{{y:.2f}}<extra></extra>",
+            )  # fmt: skip
     if not drawn.data:
         return None
     drawn.update_xaxes(title="step", rangemode="tozero")
@@ -150,7 +151,8 @@ def classes(
     for row in shown:
         values = [of_row[row.name].get(name) for name in kept]
         drawn.add_bar(
-            x=list(range(len(kept))), text=[_text(name) for name in kept], textposition="none", y=[None if v is None else 100 * v for v in values],
+            x=list(range(len(kept))), text=[_text(name) for name in kept], textposition="none",
+            y=[None if v is None else 100 * v for v in values],
             name=_text(row.label), marker={"color": looks[row.name].colour},
             hovertemplate="%{text}: %{y:.2f} %",
         )  # fmt: skip
@@ -212,7 +214,8 @@ def similarities(analysis: Analysis, looks: Mapping[str, Look]) -> go.Figure:
 def _laid_out(drawn: go.Figure, height: int, *, legend: bool = False) -> go.Figure:
     """One look for all of them."""
     drawn.update_layout(
-        template="plotly_white", height=height, showlegend=legend, autosize=True, hoverlabel={"align": "left"},
+        template="plotly_white", height=height, showlegend=legend, autosize=True,
+        hoverlabel={"align": "left"},
         font={"family": FONT, "size": 13, "color": BLACK}, margin={"l": 8, "r": 12, "t": 24, "b": 48},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
     )  # fmt: skip
@@ -236,6 +239,23 @@ def _text(text: str) -> str:
     plain = visible(text)
     short = plain if len(plain) <= LONG_NAME else f"{plain[: LONG_NAME - 1]}\u2026"
     return html.escape(short, quote=False)
+
+
+def _frame(rows: Sequence[Row]) -> list[float]:
+    """Ends of the axis of differences: every dot, and of an interval at most some times their reach."""
+    dots = [abs(value) for row in rows for value in row.differences.values()]
+    ends = [abs(end) for row in rows if row.difference for end in row.difference[-2:] if end is not None]
+    reach = min(max([*dots, *ends]), MOST_REACH * max(dots)) or 0.01
+    return [-110 * reach, 110 * reach]
+
+
+def _means(of_runs: Sequence[Sequence[tuple[int, float]]]) -> dict[int, float]:
+    """Step -> mean over the runs, at steps that all of them have."""
+    if not of_runs:
+        return {}
+    tables = [dict(points) for points in of_runs]
+    steps = [step for step, _ in of_runs[0] if all(step in table for table in tables)]
+    return {step: sum(table[step] for table in tables) / len(tables) for step in steps}
 
 
 def _named(names: Sequence[str]) -> dict[str, Any]:

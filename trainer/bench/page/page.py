@@ -4,6 +4,7 @@ out."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
 from kdcache.cache.errors import size_text
@@ -24,6 +25,7 @@ from kdcache.trainer.bench.page.parts import (
 )
 from kdcache.trainer.bench.page.style import CSS
 from kdcache.trainer.bench.score_table import Row, ScoreTable
+from kdcache.trainer.bench.score_text import summary
 
 # Nothing is fetched, whatever a text holds: styles, scripts and pictures are those of the file.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
@@ -83,7 +85,7 @@ class Page:
             "</footer></main></body></html>\n"
         )
 
-    def _drawn(self, drawing: "figures.go.Figure | None", caption: str = "") -> str:
+    def _drawn(self, drawing: Figure | None, caption: str = "") -> str:
         if drawing is None:
             return ""
         self._num_drawings += 1
@@ -93,7 +95,7 @@ class Page:
 
     def _each_student(self) -> list[tuple[str, list[Row]]]:
         """Heading, '' where there is one student alone, and rows."""
-        names = list(dict.fromkeys(row.key.student for row in self.table.rows if not row.role))
+        names = self.table.students
         return [
             (f"<h3>student {text(name)}</h3>" if len(names) > 1 else "", of_student(self.table.rows, name))
             for name in names
@@ -107,8 +109,8 @@ class Page:
         ]
         said = (
             f"{self.table.metric} in percent, mean \u00b1 standard deviation over seeds, every seed below. "
-            "Val chose each run's student, so scores on val lean to the good side. Intervals are of Student's "
-            "t, of the mean difference over equal seeds."
+            "Val chose each run's student, so scores on val lean to the good side. Intervals are of "
+            "Student's t, of the mean difference over equal seeds."
         )
         notes = notes_list([*self.table.notes, *self.contents.notes])
         return f'{score_rows(self.table)}<p class="soft">{text(said)}</p>{notes}{"".join(drawings)}'
@@ -119,8 +121,9 @@ class Page:
             if drawn := self._drawn(figures.differences(rows, self.table.metric, self.table.split)):
                 drawings.append(title + drawn)
         said = (
-            "Each run minus the run with loss none of the same seed on the same stored views. Dots are seeds, a "
-            "diamond is their mean with its 95 % interval; a ring is one seed, of which there is no interval."
+            "Each run minus the run with loss none of the same seed on the same stored views. Dots are "
+            "seeds, a diamond is their mean with its 95 % interval; a ring is one seed, of which there is none. "
+            "Intervals much wider than the dots are cut by the frame; the table has their ends."
         )
         return f"<p>{text(said)}</p>{''.join(drawings)}" if drawings else ""
 
@@ -130,7 +133,8 @@ class Page:
             val = figures.curves(rows, self.contents.curves, "val", f"{self.table.metric} on val, %", 100)
             loss = figures.curves(rows, self.contents.curves, "supervised", "supervised loss", 1)
             drawn = self._drawn(val, "Every run's validations.") + self._drawn(
-                loss, "The supervised part of the loss, which means the same for every method; on training views."
+                loss,
+                "The supervised part of the loss, which means the same for every method; on training views.",
             )
             made += title + drawn if drawn else ""
         return made
@@ -157,7 +161,8 @@ class Page:
         analysis = self.contents.analysis
         if analysis is None:
             return ""
-        looks = figures.looks_of(self.table.rows)
+        of_rows = figures.looks_of(self.table.rows)
+        looks = {self.table.name_of(row): of_rows[row.name] for row in self.table.rows if not row.role}
         drawn = self._drawn(
             figures.similarities(analysis, looks), "Self-similarity within patches of 4 x 4 cells."
         )
@@ -165,15 +170,18 @@ class Page:
             [
                 one.name,
                 f"{one.mean:.3f}",
-                *("\u2013" if v is None else f"{v:.3f}" for v in (one.similarity_distance, one.feature_distance)),
+                *(
+                    "\u2013" if v is None else f"{v:.3f}"
+                    for v in (one.similarity_distance, one.feature_distance)
+                ),
             ]
             for one in analysis.networks
         ]
         headers = ["network", "mean cosine", "distance of self-similarity", "distance of features"]
         said = (
-            f"At tap {analysis.tap}, on {analysis.num_images} whole images of val, of each row the run with the "
-            "lowest seed. Distance of self-similarity: mean difference of cosines to the teacher's. Distance of "
-            "features: 1 - linear CKA to the teacher's, 0 where both are equal up to rotation and scale."
+            f"At tap {analysis.tap}, on {analysis.num_images} whole images of val, of each row the run "
+            "with the lowest seed. Distance of self-similarity: mean difference of cosines to the teacher's. "
+            "Distance of features: 1 - linear CKA to the teacher's, 0 where both are equal up to rotation and scale."
         )
         return f"<p>{text(said)}</p>{drawn}{plain_table(headers, rows, numbers=3)}"
 
@@ -192,7 +200,7 @@ class Page:
             made += (
                 "<details><summary>Time of each run</summary>"
                 + plain_table(["run", "steps", "ms a step", "all steps"], times, numbers=3)
-                + '<p class="soft">Validation and saving are left out; runs that shared a machine were slower.</p>'
+                + '<p class="soft">Without validation and saving; runs that shared a machine were slower.</p>'
                 "</details>"
             )
         return made
@@ -210,7 +218,7 @@ class Page:
             f"<h3>cache {text(account.cache)}, teacher {text(account.teacher)}</h3>{big_numbers(numbers)}"
             + self._drawn(
                 figures.ledger(account),
-                f"{account.rows:,} stored rows. Forwards of the teacher for its own training are not counted.",
+                f"{account.rows:,} stored rows. What the teacher's own training cost is not counted.",
             )
             + f"<details><summary>Digests of what is stored</summary>{digests}</details>"
         )
@@ -224,27 +232,14 @@ class Page:
             lines = [command for entry in row.entries if (command := entry.command())]
             if lines:
                 shown = "\n".join(map(text, lines))
-                made += f"<details><summary>{text(row.name)}</summary><pre>{shown}</pre></details>"
+                made += (
+                    f"<details><summary>{text(self.table.name_of(row))}</summary><pre>{shown}</pre></details>"
+                )
         versions = plain_table(
-            ["what", "versions"], [[name, ", ".join(all_of)] for name, all_of in self.contents.versions.items()]
+            ["what", "versions"],
+            [[name, ", ".join(all_of)] for name, all_of in self.contents.versions.items()],
         )
         return f"{made}<details><summary>Versions</summary>{versions}</details>"
-
-
-def summary(table: ScoreTable) -> str:
-    """What the table allows to say, in one or two sentences."""
-    compared = [row for row in table.rows if row.verdict and not row.is_fresh_none]
-    words: dict[str, list[str]] = {}
-    for row in compared:
-        words.setdefault(row.verdict, []).append(row.name)
-    said = [f"{verdict}: {', '.join(names)}" for verdict, names in sorted(words.items())]
-    if not said:
-        return f"{len(table.entries)} runs, without a pair to compare."
-    return f"By {table.metric} on {table.split}, over equal seeds. {_sentence('; '.join(said))}"
-
-
-def _sentence(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:]}."
 
 
 def _time_text(seconds: float) -> str:

@@ -62,16 +62,22 @@ def big_numbers(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def example_html(example: Example) -> str:
-    panels = "".join(f"<div><span>{text(panel.title)}</span>{_panel(panel)}</div>" for panel in example.panels)
+    panels = "".join(
+        f"<div><span>{text(panel.title)}</span>{_panel(panel)}</div>" for panel in example.panels
+    )
     return f'<figure><figcaption>{text(example.key)}</figcaption><div class="example">{panels}</div></figure>'
 
 
 def swatches(colours: Mapping[str, tuple[int, int, int]]) -> str:
     """What colours stand for."""
-    return '<div class="swatches">' + "".join(
-        f'<span><i style="background:rgb({red},{green},{blue})"></i>{text(name)}</span>'
-        for name, (red, green, blue) in colours.items()
-    ) + "</div>"
+    return (
+        '<div class="swatches">'
+        + " ".join(
+            f'<span><i style="background:rgb({red},{green},{blue})"></i>{text(name)}</span>'
+            for name, (red, green, blue) in colours.items()
+        )
+        + "</div>"
+    )
 
 
 def _panel(panel: Panel) -> str:
@@ -92,7 +98,11 @@ def _score_row(row: Row, splits: Sequence[str]) -> str:
     have, all_of = len(row.scores(VAL)), len(row.entries)
     seeds = EMPTY if row.role else str(have) if have == all_of else f"{have} of {all_of}"
     states = [f"seed {entry.seed}: {entry.state}" for entry in row.entries if not entry.finished]
-    small = "".join(f"<small>{text(one)}</small>" for one in (row.options, *states) if one)
+    small = "".join(
+        f"<small>{text(one)}</small>"
+        for one in (row.key.student if row.role else row.options, *states)
+        if one
+    )
     if row.says_cache and row.key.cache:
         small += f"<small>{text(row.key.cache)}</small>"
     name = row.label if row.role else row.key.loss
@@ -109,5 +119,5 @@ def _score_row(row: Row, splits: Sequence[str]) -> str:
 def _score_cell(row: Row, split: str) -> str:
     spread: Spread | None = row.val if split == VAL else row.test
     each = " &middot; ".join(f"{100 * score:.2f}" for score in row.scores(split).values())
-    several = f"<small>{each}</small>" if spread is not None and spread.count > 1 else ""
+    several = f"<small>{each}</small>" if spread is not None and spread.num > 1 else ""
     return f'<td class="n">{text(spread_text(spread))}{several}</td>'
