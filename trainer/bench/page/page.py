@@ -122,7 +122,7 @@ class Page:
                 drawings.append(title + drawn)
         said = (
             "Each run minus the run with loss none of the same seed on the same stored views. Dots are "
-            "seeds, a diamond is their mean with its 95 % interval; a ring is one seed, of which there is none. "
+            "seeds, a diamond is their mean with its 95 % interval; a ring is one seed, which has none. "
             "Intervals much wider than the dots are cut by the frame; the table has their ends."
         )
         return f"<p>{text(said)}</p>{''.join(drawings)}" if drawings else ""
@@ -181,7 +181,7 @@ class Page:
         said = (
             f"At tap {analysis.tap}, on {analysis.num_images} whole images of val, of each row the run "
             "with the lowest seed. Distance of self-similarity: mean difference of cosines to the teacher's. "
-            "Distance of features: 1 - linear CKA to the teacher's, 0 where both are equal up to rotation and scale."
+            "Distance of features: 1 - linear CKA to the teacher's, 0: equal but for turns and scale."
         )
         return f"<p>{text(said)}</p>{drawn}{plain_table(headers, rows, numbers=3)}"
 
