@@ -1,6 +1,7 @@
 """Run folders as training leaves them, without training: the figures are those of the test."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ STEPS, BATCH = 40, 4
 NETWORK = "tiny_teacher:make"
 
 
+@cache
 def network(classes: tuple[str, ...] = CLASSES) -> Network:
-    """Some student with fixed weights."""
+    """Some student with fixed weights: always the same object, not to be changed."""
     return build_network(
         NETWORK, task=SEGMENTATION, num_classes=len(classes), role="student", output_stride=8, weights=None
     )
@@ -37,12 +39,13 @@ def write_run(
     test: float | None = None,
     classes: tuple[str, ...] = CLASSES,
     data: str | None = None,
+    of: str = "folder:/data",
     finished: bool = True,
     taps: tuple[str, ...] = ("logits",),
     **options: Any,
 ) -> Path:
     """A run of `STEPS` steps whose best validation was at step 20. `data` are fresh views, else the views of
-    'cache'; `test` is what it was judged to have on test."""
+    'cache', which are `of` some data; `test` is what it was judged to have on test."""
     run_dir = home / "runs" / name
     run_dir.mkdir(parents=True)
     pixels = {"data": data} if data else {"cache": "cache"}
@@ -58,7 +61,7 @@ def write_run(
     best: Mapping[str, float] = {} if score is None else {"best/step": 20, "best/miou": score}
     card = RunCard(
         network={},
-        data=data or "folder:/data",
+        data=data or of,
         class_names=classes,
         crop=(32, 32),
         output_stride=8,

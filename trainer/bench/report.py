@@ -81,7 +81,7 @@ def report_html(home: Path, table: ScoreTable, *, with_analysis: bool = False, n
     return Page(
         Contents(
             table=table,
-            data=next((entry.card.data.partition(":")[0] for entry in every if entry.card), "no data"),
+            data=next((_data_name(entry.card.data) for entry in every if entry.card), "no data"),
             curves=curves,
             class_title=next((f"{one.class_word} %" for one in curves.values() if one.class_word), ""),
             classes={row.name: class_means(row, curves, on) for row in table.rows},
@@ -95,6 +95,13 @@ def report_html(home: Path, table: ScoreTable, *, with_analysis: bool = False, n
             notes=(*lost, *looked.notes, *(one.note for one in curves.values() if one.note)),
         )
     ).html()
+
+
+def _data_name(spec: str) -> str:
+    """'camvid' of 'camvid:/data/CamVid', 'folder: roads' of 'folder:/data/roads'."""
+    name, _, path = spec.partition(":")
+    last = Path(path).name
+    return name if name.lower() in last.lower() or not last else f"{name}: {last}"
 
 
 def class_means(row: Row, curves: Mapping[str, Curves], split: str) -> dict[str, float]:

@@ -205,7 +205,8 @@ def _compared(row: Row, rows: Sequence[Row], split: str) -> Row:
     base = _base_of(row, rows)
     differences = {} if base is None else paired(row.scores(split), base.scores(split))
     difference = _spread(differences)
-    return replace(row, differences=differences, difference=difference, verdict=verdict(difference, NONE))
+    words = verdict(difference, NONE) if row.scores(split) else "no score"
+    return replace(row, differences=differences, difference=difference, verdict=words)
 
 
 def _base_of(row: Row, rows: Sequence[Row]) -> Row | None:

@@ -162,7 +162,7 @@ def test_names_from_data_stay_in_their_cell(tmp_path: Path) -> None:
     write_run(tmp_path, "kd", 0.5)
     write_run(tmp_path, "kd1", 0.5, seed=1)
     lines = score_text.markdown_lines(table_of(tmp_path, [], None))
-    (evil,) = [one for one in lines if "none |" in one]
+    (evil,) = [one for one in lines if "| none | weights" in one]
     assert r"weights=a\|b\<i\>\\n\`x\`" in evil
     assert len(score_text.csv_lines(table_of(tmp_path, [], None))) == 3, "a name that ends no line"
 

@@ -1,5 +1,6 @@
 """Scores kept with a run: those of its student and of no other, and none that somebody changed."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_what_was_judged_is_read_again_and_each_split_for_itself(tmp_path: Path)
 def test_scores_of_a_student_that_is_no_longer_the_exported_one_are_none(tmp_path: Path) -> None:
     run = write_run(tmp_path, "r", 0.4)
     write_scores(run, "test", JUDGED)
-    other = network()
+    other = deepcopy(network())
     with torch.no_grad():
         next(other.parameters()).add_(1.0)
     save_run_network(run, other, read_run_card(run))
