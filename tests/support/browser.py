@@ -16,7 +16,7 @@ from typing import Any
 import websocket
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-WAIT_S = 60.0
+WAIT_S = 120.0
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Page:
     own: str
     said: list[str] = field(default_factory=list)
     fetched: list[str] = field(default_factory=list)
+    is_loaded: bool = False
     _number: int = 0
 
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -71,8 +72,14 @@ class Page:
         shot = self.ask("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
         out.write_bytes(base64.b64decode(shot["data"]))
 
+    def note_next(self) -> None:
+        """Wait for something to happen."""
+        self._note(json.loads(self.socket.recv()))
+
     def _note(self, message: dict[str, Any]) -> None:
         method, about = message.get("method"), message.get("params", {})
+        if method == "Page.loadEventFired":
+            self.is_loaded = True
         if method == "Runtime.exceptionThrown":
             self.said.append(json.dumps(about["exceptionDetails"])[:500])
         elif method == "Runtime.consoleAPICalled" and about["type"] in ("error", "warning", "assert"):
@@ -129,6 +136,10 @@ def _loaded(socket: Any, address: str, width: int) -> Page:
     for domain in ("Page", "Runtime", "Log", "Network"):
         page.ask(f"{domain}.enable")
     page.resize(width)
+    page.is_loaded = False
     page.ask("Page.navigate", url=address)
-    page.wait_for(f"location.href == {json.dumps(address)} && document.readyState == 'complete'")
+    while (
+        not page.is_loaded
+    ):  # nothing is asked meanwhile: a question to the page that goes away has no answer
+        page.note_next()
     return page
