@@ -49,8 +49,8 @@ def read_curves(run_dir: Path, metric: str) -> Curves:
 
 
 def _supervised(line: Mapping[str, Any]) -> float | None:
-    """The sum of the supervised parts, weighted as they were learnt from."""
-    parts = [value for name, value in line["loss"].items() if name.partition(".")[0] == TASK]
+    """The sum of the supervised parts without their weights, which methods choose for themselves."""
+    parts = [value for name, value in line.get("unweighted", {}).items() if name.partition(".")[0] == TASK]
     return sum(parts) if parts and all(map(_is_figure, parts)) else None
 
 

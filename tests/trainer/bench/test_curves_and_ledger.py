@@ -19,7 +19,7 @@ def test_curves_are_the_lines_of_the_log_and_the_classes_those_of_the_best(tmp_p
     assert curves.classes == dict.fromkeys(CLASSES, 0.5), "not those of the last validation"
     assert curves.class_word == "iou"
     assert curves.seconds == pytest.approx(STEPS / 2.0)
-    assert curves.supervised[3] == (4, pytest.approx(1 / 4 + 0.5)), "heads together, nothing of the teacher"
+    assert curves.supervised[3] == (4, pytest.approx(1 / 4 + 0.5)), "heads together, no weights, no teacher"
 
 
 def test_many_points_become_means_of_neighbours() -> None:

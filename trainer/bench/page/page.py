@@ -134,7 +134,7 @@ class Page:
             loss = figures.curves(rows, self.contents.curves, "supervised", "supervised loss", 1)
             drawn = self._drawn(val, "Every run's validations.") + self._drawn(
                 loss,
-                "The supervised part of the loss, which means the same for every method; on training views.",
+                "The supervised part of the loss without its weight, on training views.",
             )
             made += title + drawn if drawn else ""
         return made

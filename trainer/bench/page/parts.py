@@ -65,7 +65,8 @@ def example_html(example: Example) -> str:
     panels = "".join(
         f"<div><span>{text(panel.title)}</span>{_panel(panel)}</div>" for panel in example.panels
     )
-    return f'<figure><figcaption>{text(example.key)}</figcaption><div class="example">{panels}</div></figure>'
+    kind = "example said" if any(panel.words for panel in example.panels) else "example"
+    return f'<figure><figcaption>{text(example.key)}</figcaption><div class="{kind}">{panels}</div></figure>'
 
 
 def swatches(colours: Mapping[str, tuple[int, int, int]]) -> str:

@@ -60,6 +60,7 @@ pre { background: var(--back); border: 1px solid var(--line); border-radius: 4px
 code { font-size: 0.92em; overflow-wrap: anywhere; }
 footer { margin-top: 56px; color: var(--soft); font-size: 13px; border-top: 1px solid var(--line);
   padding-top: 12px; }
+.example.said { align-items: start; }
 @media (max-width: 600px) { main { padding: 20px 14px 60px; } h1 { font-size: 24px; } h2 { margin-top: 36px; }
   .example { grid-auto-columns: 132px; } .numbers { grid-template-columns: 1fr 1fr; } }
 @media print { .box, pre, .example { overflow: visible; } h2 { break-after: avoid; } figure {
