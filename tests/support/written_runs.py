@@ -58,20 +58,26 @@ def write_run(
         {"entries": {"cache": "cache", **entries}},
     )
     _write_metrics(run_dir, score, classes)
+    _write_student(run_dir, score, classes, data or of, finished=finished)
+    if test is not None:
+        per_class = {one: test for one in classes}
+        write_scores(run_dir, "test", {"miou": test, "per_class_iou": per_class, "num_images": 2})
+    return run_dir
+
+
+def _write_student(
+    run_dir: Path, score: float | None, classes: tuple[str, ...], data: str, *, finished: bool
+) -> None:
     best: Mapping[str, float] = {} if score is None else {"best/step": 20, "best/miou": score}
     card = RunCard(
         network={},
-        data=data or of,
+        data=data,
         class_names=classes,
         crop=(32, 32),
         output_stride=8,
         metrics={**best, **({"final/step": STEPS} if finished else {})},
     )
     save_run_network(run_dir, network(classes), card)
-    if test is not None:
-        per_class = {one: test for one in classes}
-        write_scores(run_dir, "test", {"miou": test, "per_class_iou": per_class, "num_images": 2})
-    return run_dir
 
 
 def _write_metrics(run_dir: Path, score: float | None, classes: tuple[str, ...]) -> None:
