@@ -41,7 +41,7 @@ def report(runs: Sequence[str], sweep: str | None, out: Path, analysis: bool, th
     kdtrain report --sweep first --analysis
     """
     check_chosen(runs, sweep)
-    from kdcache.trainer.bench.report import require_plotly, write_report
+    from kdcache.trainer.bench.page.report import require_plotly, write_report
 
     require_plotly()
     make_folder_of(out)

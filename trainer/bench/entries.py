@@ -14,14 +14,16 @@ from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.run_card import RunCard, read_run_card
 from kdcache.cache.record.find import runs_dir
 from kdcache.cache.visible import shell_line
-from kdcache.trainer.bench.run_state import FINISHED, NOT_BEGUN, RUNNING, state_of
-from kdcache.trainer.bench.sweep_folder import Cell, Sweep, failure_of
+from kdcache.trainer.bench.run_state import state_of
+from kdcache.trainer.bench.sweep_folder import Sweep, failure_of
 from kdcache.trainer.config import TrainConfig, read_config, start_words
 from kdcache.trainer.folder.home import find_run
+from kdcache.trainer.folder.run_folder import CONFIG_NAME
 from kdcache.trainer.folder.scores import read_scores
 from kdcache.trainer.judge.judge import judge_of
 
 STORED, FRESH, ONLINE = "stored", "fresh", "online"  # where pixels come from
+FINISHED, RUNNING, NOT_BEGUN = "finished", "running", "not begun"  # words of a run's state
 NONE = "none"  # the loss of an undistilled student
 # Of a run's options those that have a column of their own, or that change no figure.
 _APART = frozenset({
@@ -96,7 +98,23 @@ def entries_of_runs(home: Path, names: Sequence[str]) -> list[Entry]:
 
 def entries_of_sweep(home: Path, sweep: Sweep) -> list[Entry]:
     """Every cell, also those that have no run."""
-    return [_cell_entry(runs_dir(home) / cell.run, cell, failure_of(sweep, cell)) for cell in sweep.cells]
+    entries = []
+    for cell in sweep.cells:
+        run_dir = runs_dir(home) / cell.run
+        entries.append(
+            _entry(
+                run_dir,
+                student=cell.student,
+                loss=cell.loss,
+                options=tuple((str(name), str(value)) for name, value in cell.options.items()),
+                pixels=STORED if cell.data is None else FRESH,
+                cache=cell.cache or "",
+                seed=cell.seed,
+                config=read_config(run_dir) if (run_dir / CONFIG_NAME).is_file() else None,
+                failure=failure_of(sweep, cell),
+            )
+        )
+    return entries
 
 
 def require_one_data(entries: Iterable[Entry]) -> None:
@@ -121,23 +139,7 @@ def without_teachers(entries: Sequence[Entry], teachers: Iterable[str]) -> list[
 
 
 def _all_runs(home: Path) -> list[Path]:
-    return sorted(path.parent for path in runs_dir(home).glob("*/config.toml"))
-
-
-def _cell_entry(run_dir: Path, cell: Cell, failure: str | None) -> Entry:
-    options = tuple((str(name), str(value)) for name, value in cell.options.items())
-    config = read_config(run_dir) if (run_dir / "config.toml").is_file() else None
-    return _entry(
-        run_dir,
-        student=cell.student,
-        loss=cell.loss,
-        options=options,
-        pixels=STORED if cell.data is None else FRESH,
-        cache=cell.cache or "",
-        seed=cell.seed,
-        config=config,
-        failure=failure,
-    )
+    return sorted(path.parent for path in runs_dir(home).glob(f"*/{CONFIG_NAME}"))
 
 
 def _entry(

@@ -17,6 +17,7 @@ from kdcache.cache.networks.run_card import CARD
 from kdcache.cache.record.find import caches_dir, find_cache, runs_dir
 from kdcache.cache.record.manifest import read_manifest
 from kdcache.trainer.bench.entries import (
+    FINISHED,
     FRESH,
     NONE,
     STORED,
@@ -27,7 +28,6 @@ from kdcache.trainer.bench.entries import (
     require_one_data,
     without_teachers,
 )
-from kdcache.trainer.bench.run_state import FINISHED
 from kdcache.trainer.bench.statistics import Spread, paired, spread, verdict
 from kdcache.trainer.bench.sweep_folder import read_sweep
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION
-from kdcache.trainer.bench.analysis import linear_cka, patch_cosines, shared_tap
+from kdcache.trainer.bench.page.analysis import linear_cka, patch_cosines, shared_tap
 
 
 def test_cosines_are_of_all_pairs_within_each_patch_and_of_no_other() -> None:

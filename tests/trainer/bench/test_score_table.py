@@ -49,7 +49,7 @@ def test_a_run_that_did_not_come_to_its_end_keeps_its_place_and_has_no_score(tmp
     cwd = row(table, "cwd")
     assert [entry.seed for entry in cwd.entries] == [0, 1]
     assert cwd.val is not None and (cwd.val.num, cwd.val.mean) == (1, 0.45)
-    assert "run 'cwd0' has no score: stopped (step 0 of 40)" in table.notes
+    assert any(note.startswith("run 'cwd0' has no score: stopped (step ") for note in table.notes)
     assert score_text.seeds_text(cwd) == "1 of 2"
 
 
@@ -136,7 +136,7 @@ def test_a_sweep_keeps_the_places_of_cells_that_failed_or_did_not_begin(tmp_path
     assert "run 's-mgd' has no score: not begun" in table.notes
     with pytest.raises(Missing, match="no sweep 'frist'") as error:
         table_of(tmp_path, [], "frist")
-    assert error.value.fix == "did you mean 'first'? sweeps there: first"
+    assert "did you mean 'first'?" in error.value.fix
 
 
 def test_csv_json_and_markdown_say_the_same_numbers(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 
 from kdcache.cache.visible import visible
-from kdcache.trainer.bench.analysis import BINS, Analysis
 from kdcache.trainer.bench.curves import Curves
 from kdcache.trainer.bench.ledger import CacheAccount
+from kdcache.trainer.bench.page.analysis import BINS, Analysis
 from kdcache.trainer.bench.score_table import Row
 from kdcache.trainer.bench.score_text import MINUS
 

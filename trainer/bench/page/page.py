@@ -8,11 +8,11 @@ from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
 from kdcache.cache.errors import size_text
-from kdcache.trainer.bench.analysis import Analysis
 from kdcache.trainer.bench.curves import Curves
-from kdcache.trainer.bench.examples import Example
 from kdcache.trainer.bench.ledger import CacheAccount
 from kdcache.trainer.bench.page import figures
+from kdcache.trainer.bench.page.analysis import Analysis
+from kdcache.trainer.bench.page.examples import Example
 from kdcache.trainer.bench.page.parts import (
     big_numbers,
     example_html,

@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 
 from kdcache.cache.visible import visible
-from kdcache.trainer.bench.examples import Example, Panel
+from kdcache.trainer.bench.page.examples import Example, Panel
 from kdcache.trainer.bench.score_table import TEST, VAL, Row, ScoreTable
 from kdcache.trainer.bench.score_text import EMPTY, difference_texts, spread_text
 from kdcache.trainer.bench.statistics import Spread

@@ -20,11 +20,11 @@ from kdcache.cache.record.manifest import read_manifest
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source
 from kdcache.cache.visible import shell_line
-from kdcache.trainer.bench.analysis import Analysis, analyse
 from kdcache.trainer.bench.curves import Curves, read_curves
 from kdcache.trainer.bench.entries import Entry
-from kdcache.trainer.bench.examples import Example, colours_of, draw_examples
 from kdcache.trainer.bench.ledger import accounts
+from kdcache.trainer.bench.page.analysis import Analysis, analyse
+from kdcache.trainer.bench.page.examples import Example, colours_of, draw_examples
 from kdcache.trainer.bench.score_table import TEST, VAL, Row, ScoreTable, table_of
 from kdcache.trainer.folder.environment import read_environment
 

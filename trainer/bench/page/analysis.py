@@ -22,7 +22,7 @@ from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.network import Network
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.tasks.table import task_of
-from kdcache.trainer.bench.examples import spread_evenly
+from kdcache.trainer.bench.page.examples import spread_evenly
 from kdcache.trainer.judge.judge import evaluating, judge_of, judged_images
 from kdcache.trainer.stream.source_samples import as_samples
 
