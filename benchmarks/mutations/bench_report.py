@@ -27,10 +27,10 @@ MUTANTS = [
         WORDS,
     ),
     (
-        "the odd quantile misses a term",
+        "odd degrees of freedom are counted as even ones",
         "t_inside",
-        "range(degrees // 2)",
-        "range((degrees - 1) // 2)",
+        "(2 * number + 1 + odd)",
+        "(2 * number + 1)",
         f"{STATISTICS}::test_the_quantile_is_that_of_the_printed_table",
     ),
     (
