@@ -14,9 +14,11 @@ from rich_click import RichOptionPanel
 
 from kdcache.cache.files.system import user_path, write_whole
 from kdcache.cache.trust import consent, names_in
+from kdcache.cli.bench.compare import compare
 from kdcache.cli.bench.judge_run import judge_run
 from kdcache.cli.bench.listing import runs_ls
 from kdcache.cli.bench.removal import runs_rm
+from kdcache.cli.bench.report import report
 from kdcache.cli.bench.sweep import sweep
 from kdcache.cli.shared import (
     CAPTION,
@@ -29,7 +31,7 @@ from kdcache.cli.shared import (
 )
 from kdcache.cli.terminal import Terminal
 from kdcache.cli.training.chain import chain
-from kdcache.cli.training.eval_display import judged_record, show_judged
+from kdcache.cli.training.eval_display import keep_scores, show_judged
 from kdcache.cli.training.methods import methods
 from kdcache.cli.training.train_options import panels, train_option, train_options, typed
 from kdcache.trainer.config import MachineOptions
@@ -134,6 +136,7 @@ def eval_command(
     from kdcache.trainer.folder.start import check_asked
 
     check_asked(run, home_folder(), **{name: context.params.get(name) for name in ("data", "teacher")})
+    from kdcache.trainer.bench.scoring import judged_record
     from kdcache.trainer.run import evaluate_run
 
     given = {
@@ -149,14 +152,16 @@ def eval_command(
             make_folder_of(path)
     judged = evaluate_run(run, home=home_folder(), split=split, **given)
     show_judged(Terminal(quiet=quiet), judged, split, given.get("exit_number"))
+    record = judged_record(judged, split, given.get("exit_number"))
+    if given["data"] is None and "exit_number" not in given:
+        keep_scores(Terminal(quiet=quiet), judged.run_dir, split, record)
     if out is not None:
-        record = judged_record(judged, split, given.get("exit_number"))
         write_whole(user_path(out), f"{json.dumps(record, indent=1)}\n".encode())
     if records_out is not None:
         write_whole(user_path(records_out), f"{json.dumps(list(judged.records))}\n".encode())
 
 
-for _command in (chain, methods, sweep, judge_run, runs_ls, runs_rm):
+for _command in (chain, compare, methods, report, sweep, judge_run, runs_ls, runs_rm):
     kdtrain.add_command(_command)
 for _title, _flags in panels():
     kdtrain.add_panel(RichOptionPanel(_title, options=list(_flags)))

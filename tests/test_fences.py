@@ -39,6 +39,7 @@ FENCED: Mapping[str, tuple[str, ...]] = {
     "numcodecs": ("cache/stores/",),
     "webdataset": ("cache/stores/",),
     "accelerate": ("trainer/",),
+    "plotly": ("trainer/bench/page/",),
     "torchmetrics": ("trainer/",),
     "faster_coco_eval": ("trainer/judge/detection_metrics.py",),
     "pycocotools": (),  # of tests alone

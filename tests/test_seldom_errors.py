@@ -126,13 +126,13 @@ def test_an_option_without_a_default_is_its_authors_error() -> None:
 
 
 def test_a_tracker_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(ranks, "_installed", lambda package: False)
+    monkeypatch.setattr(ranks, "get_available_trackers", lambda: ["tensorboard", "wandb"])
     with pytest.raises(BadOption) as error:
-        ranks._trackers(FolderOptions(run="r", log="wandb"), tmp_path, 0)
+        ranks._trackers(FolderOptions(run="r", log="wandb,comet_ml"), tmp_path, 0)
     assert three_parts(error) == (
-        "--log wandb, and wandb is not installed",
-        "--log wandb",
-        "pip install wandb",
+        "--log comet_ml, and comet-ml is not installed",
+        "--log wandb,comet_ml",
+        "pip install comet-ml",
     )
 
 

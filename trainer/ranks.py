@@ -11,14 +11,16 @@ from typing import Any, NamedTuple
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
-from accelerate.tracking import TensorBoardTracker
+from accelerate.tracking import TensorBoardTracker, get_available_trackers
 from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 
 from kdcache.cache.errors import BadOption
 from kdcache.cache.processes.stop import TIMEOUT_S
 from kdcache.cache.spec import PRECISIONS
 from kdcache.trainer.config import MachineOptions, TrainConfig
-from kdcache.trainer.folder.options import FolderOptions
+from kdcache.trainer.folder.options import TRACKERS, FolderOptions
+
+_TENSORBOARD = "tensorboard"
 
 
 class Ranks(NamedTuple):
@@ -104,7 +106,8 @@ def start_trackers(accelerator: Accelerator, config: TrainConfig) -> None:
     if config.trackers:
         options = config.to_dict()
         flat = {name: value for name, value in options.items() if isinstance(value, (int, float, str, bool))}
-        accelerator.init_trackers("kdcache", config=flat, init_kwargs={"wandb": {"name": config.run}})
+        named = _named(config.run, Path(accelerator.project_dir))
+        accelerator.init_trackers("kdcache", config=flat, init_kwargs=named)
 
 
 @contextmanager
@@ -131,18 +134,29 @@ def reset_accelerate() -> None:
 
 
 def _trackers(options: FolderOptions, run_dir: Path, start: int) -> list[Any]:
-    if "wandb" in options.trackers and not _installed("wandb"):
-        raise BadOption(
-            "--log wandb, and wandb is not installed", where=f"--log {options.log}", fix="pip install wandb"
-        )
-    trackers: list[Any] = ["wandb"] if "wandb" in options.trackers else []
-    if "tensorboard" in options.trackers and os.environ.get("RANK", "0") == "0":
+    """What accelerate opens; it passes over those that are not installed, so they are refused here."""
+    available = {str(one) for one in get_available_trackers()}
+    for name in options.trackers:
+        if name not in available:
+            raise BadOption(
+                f"--log {name}, and {TRACKERS[name]} is not installed",
+                where=f"--log {options.log}",
+                fix=f"pip install {TRACKERS[name]}",
+            )
+    trackers: list[Any] = [name for name in options.trackers if name != _TENSORBOARD]
+    if _TENSORBOARD in options.trackers and os.environ.get("RANK", "0") == "0":
         # purge_step: after a resume the curves continue at the checkpoint, without the killed run's tail.
-        trackers.append(TensorBoardTracker("tensorboard", str(run_dir), purge_step=start))
+        trackers.append(TensorBoardTracker(_TENSORBOARD, str(run_dir), purge_step=start))
     return trackers
 
 
-def _installed(package: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(package) is not None
+def _named(run: str, run_dir: Path) -> dict[str, dict[str, str]]:
+    """How each tracker is told the run's name; the others make up one."""
+    return {
+        "wandb": {"name": run},
+        "mlflow": {"run_name": run},
+        "trackio": {"name": run},
+        "clearml": {"task_name": run},
+        "swanlab": {"experiment_name": run},
+        "dvclive": {"dir": str(run_dir / "dvclive")},  # else every run writes into one folder
+    }

@@ -1,1 +1,1 @@
-"""The commands about many runs and caches: grids of runs, lists, removal, why two caches differ."""
+"""The commands about many runs and caches: sweeps, tables, reports, lists, removal, why two caches differ."""

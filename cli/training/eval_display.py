@@ -1,9 +1,10 @@
 """What `kdtrain eval` shows: a table of classes, then the figures of the whole split."""
 
 import math
-from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdcache.cache.errors import Refused
 from kdcache.cli.terminal import Table, Terminal
 
 if TYPE_CHECKING:
@@ -27,21 +28,11 @@ def show_judged(terminal: Terminal, judged: "Judged", split: str, exit_number: i
         terminal.say(f"{name} {shown(name, value)}")
 
 
-def judged_record(judged: "Judged", split: str, exit_number: int | None) -> dict[str, Any]:
-    """The same as plain values; what cannot be said, such as of a class that never occurs, is null."""
-    metrics = judged.metrics
-    classes, figures = _finite(metrics.per_class), _finite(metrics.named())
-    chosen = {} if exit_number is None else {"exit": exit_number}
-    return {
-        "data": judged.data,
-        "split": split,
-        **chosen,
-        **figures,
-        metrics.per_class_key: classes,
-        "num_images": metrics.num_images,
-    }
+def keep_scores(terminal: Terminal, run_dir: Path, split: str, record: dict[str, Any]) -> None:
+    """With the run, for tables. A folder that may only be read is no reason to fail: the figures are said."""
+    from kdcache.trainer.folder.scores import write_scores
 
-
-def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON has no NaN."""
-    return {name: None if math.isnan(value) else value for name, value in figures.items()}
+    try:
+        write_scores(run_dir, split, record)
+    except Refused as error:
+        terminal.say(f"not kept with the run: {error.what}")

@@ -228,7 +228,10 @@ def test_an_option_of_another_kind_is_an_error_in_three_parts(tmp_path: Path, op
 def test_a_mistyped_tracker_is_offered_all_of_them_and_none(tmp_path: Path) -> None:
     with pytest.raises(BadOption, match="unknown tracker 'nonee'") as error:
         config(log="nonee")
-    assert error.value.fix == "did you mean 'none'? legal: none, tensorboard, wandb"
+    assert error.value.fix == (
+        "did you mean 'none'? legal: aim, clearml, comet_ml, dvclive, mlflow, none, swanlab, tensorboard, "
+        "trackio, wandb"
+    )
 
 
 def test_a_config_file_that_is_not_toml_is_located(tmp_path: Path) -> None:

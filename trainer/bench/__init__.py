@@ -1,1 +1,1 @@
-"""Many runs: grids of them, how far each is, what they scored, what can be removed."""
+"""Many runs: grids of them, how far each is, what they scored, what differs, what can be removed."""

@@ -1,41 +1,44 @@
-"""Scores of a finished run on a split, kept beside its student."""
+"""Judge the exported student of a run on a split of its own data, and keep the figures with the run."""
 
+import math
 from collections.abc import Mapping
-from math import isnan
 from pathlib import Path
 from typing import Any
 
-from kdcache.cache.files.seal import sealed_text
-from kdcache.cache.files.system import touching
-from kdcache.cache.networks.run_card import read_run_card
 from kdcache.trainer.config import MachineOptions
-from kdcache.trainer.folder.atomic_file import write_text
-from kdcache.trainer.run import evaluate_run
+from kdcache.trainer.folder.scores import write_scores
+from kdcache.trainer.run import Judged, evaluate_run
 
 
 def judge_and_keep(
     run_dir: Path, *, home: Path, split: str, device: str, threads: int | None
 ) -> Mapping[str, Any]:
-    """Judge the student of a run on the whole split and keep the figures in `scores/<split>.json`.
+    """The figures, also in `scores/<split>.json`. `threads` decode images; None: as many as a run has.
 
-    Raises KdError for what is not there.
+    Raises KdError for a run without a student, and for a split that its data do not have.
     """
-    judged = evaluate_run(
-        str(run_dir),
-        home=home,
-        data=None,
-        split=split,
-        device=device,
-        threads=MachineOptions.threads if threads is None else threads,
-    )
+    threads = MachineOptions.threads if threads is None else threads
+    judged = evaluate_run(str(run_dir), home=home, data=None, split=split, device=device, threads=threads)
+    record = judged_record(judged, split, None)
+    write_scores(run_dir, split, record)
+    return record
+
+
+def judged_record(judged: Judged, split: str, exit_number: int | None) -> dict[str, Any]:
+    """Figures as plain values; what cannot be said, such as of a class that never occurs, is null."""
     metrics = judged.metrics
-    figures = {name: None if isnan(value) else value for name, value in metrics.named().items()}
-    classes = {name: None if isnan(value) else value for name, value in metrics.per_class.items()}
-    student = read_run_card(run_dir).weights_digest
-    kept = {"data": judged.data, "split": split, **figures, metrics.per_class_key: classes}
-    kept |= {"num_images": metrics.num_images, "student": student}
-    path = run_dir / "scores" / f"{split}.json"
-    with touching("the scores could not be kept", path):
-        path.parent.mkdir(exist_ok=True)
-    write_text(path, sealed_text(kept))
-    return kept
+    classes, figures = _finite(metrics.per_class), _finite(metrics.named())
+    chosen = {} if exit_number is None else {"exit": exit_number}
+    return {
+        "data": judged.data,
+        "split": split,
+        **chosen,
+        **figures,
+        metrics.per_class_key: classes,
+        "num_images": metrics.num_images,
+    }
+
+
+def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {name: None if math.isnan(value) else value for name, value in figures.items()}

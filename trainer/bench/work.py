@@ -255,12 +255,14 @@ def judged_splits(spec: str) -> tuple[str, ...]:
 
 def _lacks_scores(run_dir: Path) -> bool:
     """Whether scores of a finished run are still to be made; where nobody can say, they are."""
+    from kdcache.trainer.folder.scores import read_scores  # takes torch, which a mistyped sweep should not
+
     try:
         card = card_of(run_dir)
         named = judged_splits(str(card.get("data", ""))) if card else ()
+        return any(read_scores(run_dir, split) is None for split in named)
     except KdError:
         return True
-    return not all((run_dir / "scores" / f"{split}.json").is_file() for split in named)
 
 
 def _error_in(path: Path, start: int) -> str:

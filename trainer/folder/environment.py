@@ -86,15 +86,17 @@ def refuse_other_stream(run_dir: Path, stream: dict[str, object]) -> None:
     )
 
 
-def _stream_then(run_dir: Path) -> dict[str, Any] | None:
-    """What the stream of a run read when it began; None where nothing says it."""
+def read_environment(run_dir: Path) -> dict[str, Any] | None:
+    """What `write_environment` wrote: keys 'environment' and 'stream'; None for a run that has not begun.
+    Raises BadCache for a file that cannot be read."""
     path = run_dir / FILE_NAME
     if not path.is_file():
         return None
     try:
         with touching(f"'{FILE_NAME}' cannot be read", path):
             content = read_regular(path, MAX_BYTES)
-        stream = opened_text(content, unsealed=None)["stream"]
+        table = opened_text(content, unsealed=None)
+        stream = table["stream"]
         if not isinstance(stream, dict):
             raise ValueError(f"'stream' is {kind_of_value(stream)}")
     except (ValueError, KeyError) as error:
@@ -105,7 +107,13 @@ def _stream_then(run_dir: Path) -> dict[str, Any] | None:
             fix="put the file back as it was; or go on without comparing what the run reads now with what it "
             f"began with: rm {shell_word(str(path))}",
         ) from error
-    return stream
+    return table
+
+
+def _stream_then(run_dir: Path) -> dict[str, Any] | None:
+    """What the stream of a run read when it began; None where nothing says it."""
+    table = read_environment(run_dir)
+    return None if table is None else dict(table["stream"])
 
 
 def _version(package: str) -> str | None:

@@ -5,7 +5,19 @@ from dataclasses import dataclass, field
 from kdcache.cache.errors import unknown
 from kdcache.trainer.folder.option_field import A_COUNT_OF_STEPS, Section, bad, metadata, option
 
-TRACKERS, NO_TRACKER = ("tensorboard", "wandb"), "none"
+# Those of accelerate, each with the package that it takes; a test compares the names with accelerate's own.
+TRACKERS = {
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
+    "trackio": "trackio",
+    "comet_ml": "comet-ml",
+    "aim": "aim",
+    "clearml": "clearml",
+    "dvclive": "dvclive",
+    "swanlab": "swanlab",
+}
+NO_TRACKER = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +36,15 @@ class FolderOptions(Section):
         1_000, help="Steps between checkpoints.", legal=A_COUNT_OF_STEPS, free_on_resume=True
     )
     log: str = option(
-        "tensorboard", help=f"{', '.join(TRACKERS)}, both with a comma, or {NO_TRACKER}.", free_on_resume=True
+        "tensorboard",
+        help=f"Any of {', '.join(TRACKERS)}; several with commas; {NO_TRACKER}.",
+        free_on_resume=True,
     )
 
     @property
     def trackers(self) -> tuple[str, ...]:
-        return tuple(part for part in self.log.replace(" ", "").split(",") if part not in ("", NO_TRACKER))
+        parts = self.log.replace(" ", "").split(",")
+        return tuple(dict.fromkeys(part for part in parts if part not in ("", NO_TRACKER)))
 
     def check(self) -> None:
         super().check()

@@ -12,6 +12,7 @@ Axes: B batch, K classes, N images. Cost: one forward per image and 56 bytes a r
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
@@ -119,6 +120,17 @@ class Judge(TaskJudge):
     ) -> ClassificationMetrics:
         del images
         return metrics_of(Figures(*table.unbind(1)), self.class_names, with_teacher=with_teacher)
+
+    def words(self, answers: Answers) -> str:
+        """The first answer and its probability: 'cat, 93 %'."""
+        share, number = answers["logits"][0].float().softmax(0).max(0)
+        return f"{self.class_names[int(number)]}, {100 * float(share):.0f} %"
+
+    def truth_words(self, truth: np.ndarray) -> str:
+        return self.class_names[int(truth[0])]
+
+    def is_right(self, answers: Answers, truth: np.ndarray) -> bool:
+        return int(answers["logits"][0].argmax()) == int(truth[0])
 
 
 def figures_of(logits_BK: Tensor, labels_B: Tensor, teacher_BK: Tensor | None) -> Figures:

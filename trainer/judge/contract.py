@@ -105,6 +105,18 @@ class Judge(ABC):
         """What a network says of this image, (H, W, 3) uint8; never asked where `no_pictures`."""
         raise NotImplementedError
 
+    def words(self, answers: Answers) -> str:
+        """What a network says of one image, in words; asked where `no_pictures`."""
+        raise NotImplementedError
+
+    def truth_words(self, truth: np.ndarray) -> str:
+        """What the data set says of it, as `words` would say it; `truth` is as `Truth.parse` gives it."""
+        raise NotImplementedError
+
+    def is_right(self, answers: Answers, truth: np.ndarray) -> bool:
+        """Whether `words` name what the data set says."""
+        raise NotImplementedError
+
     def records(self, metrics: Metrics, source: Source) -> list[dict[str, Any]]:
         """What the network said of each image, in a format that other programs read; `source` may know the
         numbers that these go by. Never asked where `no_records`."""
