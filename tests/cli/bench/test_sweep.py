@@ -197,7 +197,7 @@ def test_consent_is_handed_on_and_a_file_gives_none(home: Path, tmp_path: Path) 
         (["--loss", "kd", "--seeds", "1,1"], ["says no seeds", "different ones"]),
         (["--loss", "kd", "--shard", "3/2"], ["'3/2' is no shard", "--shard 1/4"]),
         (["--loss", "kd", "--name", "a/b"], ["a sweep cannot be called 'a/b'"]),
-        (["--loss", "kd", "--cache", "folder-tiny"], ["there is no cache 'folder-tiny'"]),
+        (["--loss", "kd", "--cache", "camvid-tiny"], ["there is no cache 'camvid-tiny'"]),
         (["--loss", "kd", "--data", "folder:x", "--cache", "y"], ["on data and on caches"]),
         (["--loss", "kd", "--lr", "-1"], ["--lr cannot be -1"]),
         (["absent.toml"], ["there is no sweep file", "kdtrain sweep --loss"]),
