@@ -11,6 +11,9 @@ import click
 from rich_click import RichOptionPanel
 
 from kdcache.cache.files.system import user_path, write_whole
+from kdcache.cli.leaving.export import export
+from kdcache.cli.leaving.exported import judge_export
+from kdcache.cli.leaving.predict import predict
 from kdcache.cli.shared import (
     CAPTION,
     KdGroup,
@@ -59,7 +62,12 @@ def _train(given: dict[str, Any], *, resume: bool) -> None:
 
 
 @kdtrain.command("eval", context_settings=_HELP)  # type: ignore[untyped-decorator]
-@click.argument("run")
+@click.argument("run", required=False)
+@option(
+    "--exported",
+    type=click.Path(file_okay=False, path_type=Path),
+    text="Judge what 'kdtrain export' wrote into this folder, and no run.",
+)
 @option("--data", text="NAME:FOLDER to judge on. [what the run was trained on]")
 @option("--split", default="val", text="val, test or train. [val]")
 @option("--teacher", text="A run's name, then a network's: how far do both agree? Classification.")
@@ -78,7 +86,13 @@ def _train(given: dict[str, Any], *, resume: bool) -> None:
 @train_option("threads")
 @click.pass_context
 def eval_command(
-    context: click.Context, /, run: str, split: str, out: Path | None, records_out: Path | None, **_: Any
+    context: click.Context,
+    /,
+    run: str | None,
+    split: str,
+    out: Path | None,
+    records_out: Path | None,
+    **_: Any,
 ) -> None:
     """Judge the exported student of RUN: segmentation on whole images at native size, classification on
     centre crops, detection on whole images fitted onto the canvas.
@@ -88,6 +102,7 @@ def eval_command(
     kdtrain eval resnet20-kd --teacher resnet56
     kdtrain eval resnet18-byot --exit 2
     kdtrain eval gfl-r18-bckd --json boxes.json
+    kdtrain eval --exported r18-onnx
     """
     from kdcache.trainer.run import evaluate_run
 
@@ -102,7 +117,10 @@ def eval_command(
     for path in (out, records_out):
         if path is not None:  # what would stop the writing is said before an hour of judging
             make_folder_of(path)
-    judged = evaluate_run(run, home=home_folder(), split=split, **given)
+    if run is None or "exported" in given:
+        judged = judge_export(run, split=split, given=given)
+    else:
+        judged = evaluate_run(run, home=home_folder(), split=split, **given)
     show_judged(Terminal(), judged, split, given.get("exit_number"))
     if out is not None:
         record = judged_record(judged, split, given.get("exit_number"))
@@ -111,7 +129,7 @@ def eval_command(
         write_whole(user_path(records_out), f"{json.dumps(list(judged.records))}\n".encode())
 
 
-for _command in (chain, methods):
+for _command in (chain, methods, predict, export):
     kdtrain.add_command(_command)
 for _title, _flags in panels():
     kdtrain.add_panel(RichOptionPanel(_title, options=list(_flags)))
