@@ -32,8 +32,13 @@ def traced(deployed: Deployed, fixed_px: tuple[int, int] | None) -> ExportedProg
     if fixed_px is None:
         shapes |= {2: Dim("height", min=least), 3: Dim("width", min=least)}
     with _quiet(), torch.no_grad():
+        # What cannot be proved of every size is looked at when the graph runs: proofs end at 'same' padding.
         return torch.export.export(
-            deployed, (torch.zeros(2, 3, height, width),), dynamic_shapes=(shapes,), strict=False
+            deployed,
+            (torch.zeros(2, 3, height, width),),
+            dynamic_shapes=(shapes,),
+            strict=False,
+            prefer_deferred_runtime_asserts_over_guards=True,
         )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kdcache.cache.errors import KdError
+from kdcache.cache.fingerprint import digest_of
 from kdcache.cache.networks.run_card import RunCard
 from kdcache.cache.record.find import caches_dir, find_cache
 from kdcache.cache.record.manifest import read_manifest
@@ -17,6 +18,7 @@ from kdcache.trainer.judge.contract import Leaving
 from kdcache.trainer.judge.metrics import shown
 
 CARD_NAME = "README.md"
+CONTENTS_CHARS = 16  # of the digest over all that a run read of its cache
 _SCORED = ("val", "test")
 _OPENED = {
     "timm": "import timm\n\nmodel = timm.create_model('local-dir:DIR', pretrained=True).eval()",
@@ -70,6 +72,8 @@ def sizes_said(card: RunCard, record: ExportRecord, leaving: Leaving) -> str:
     """Which images it takes, in words."""
     if record.fixed_px is not None:
         return f"{record.fixed_px[0]}x{record.fixed_px[1]} pixels (height x width), any batch"
+    if leaving.whole_images and record.least_px == 1:
+        return "any size, any batch"
     if leaving.whole_images:
         return f"any size from {record.least_px} pixels a side on, any batch"
     return f"made for {card.crop[0]}x{card.crop[1]} pixels (height x width), any batch"
@@ -77,7 +81,7 @@ def sizes_said(card: RunCard, record: ExportRecord, leaving: Leaving) -> str:
 
 def _training(config: TrainConfig, run_dir: Path, card: RunCard, home: Path) -> list[tuple[str, str]]:
     stream = begun_stream(run_dir) or {}
-    entries = stream.get("entries", {})
+    entries = stream.get("entries")
     rows = [
         ("data", card.data.partition(":")[0] + ", split train"),
         ("loss", config.loss),
@@ -85,8 +89,8 @@ def _training(config: TrainConfig, run_dir: Path, card: RunCard, home: Path) -> 
         ("seed, steps, batch", f"{config.seed}, {config.steps}, {config.batch_size}"),
     ]
     if isinstance(entries, Mapping) and entries:
-        digests = (f"{name} {value}" for name, value in sorted(entries.items()) if name != "cache")
-        rows.append(("cache", f"{entries.get('cache', config.cache)}: {', '.join(digests)}"))
+        name = str(entries.get("cache", config.cache))
+        rows.append(("cache", f"{name}, contents {digest_of(dict(entries), CONTENTS_CHARS)}"))
     return rows
 
 

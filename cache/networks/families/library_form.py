@@ -6,6 +6,8 @@ keys that begin with '_' to nobody, so they stand there under `_kdcache`.
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,7 +103,8 @@ def write_smp(network: Network, folder: Path, class_names: Sequence[str], input_
 
 def open_smp(folder: Path) -> InLibrary:
     """What `write_smp` wrote, as smp opens it, but for the last enlargement: the judge does that."""
-    model = smp.from_pretrained(str(folder)).eval()
+    with redirect_stdout(StringIO()):  # the hub's library says where it reads from
+        model = smp.from_pretrained(str(folder)).eval()
     model.segmentation_head[1] = nn.Identity()
     said = json.loads(read_regular(folder / CONFIG, CONFIG_BYTES))[_OURS]
     return InLibrary(model, tuple(said["mean"]), tuple(said["std"]))
