@@ -6,26 +6,26 @@ from torch.nn.functional import interpolate
 
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.networks.deployed import Deployed
+from kdcache.cache.networks.network import Network
+
+PLAIN = {"num_classes": 3, "role": "student", "weights": "none"}
+
+
+def segmenter(stride: int) -> Network:
+    torch.manual_seed(0)
+    made = build_network("deeplabv3:test_resnet", task="segmentation", output_stride=stride, **PLAIN)
+    return made.eval()
 
 
 @pytest.mark.parametrize("size", [(64, 96), (75, 100), (67, 41)])
 def test_maps_of_any_size_are_those_of_the_network_enlarged(size: tuple[int, int]) -> None:
-    torch.manual_seed(0)
-    network = build_network(
-        "deeplabv3:test_resnet",
-        task="segmentation",
-        num_classes=3,
-        output_stride=8,
-        role="student",
-        weights="none",
-    ).eval()
+    network = segmenter(8)
     images_BHWC = torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8)
+    floats_BCHW = images_BHWC.permute(0, 3, 1, 2).float()
     with torch.no_grad():
         maps = network(images_BHWC, ("logits", "stage4"))
-        plain = Deployed(network, ("stage4", "logits"), enlarged=False)(
-            images_BHWC.permute(0, 3, 1, 2).float()
-        )
-        (large,) = Deployed(network, ("logits",), enlarged=True)(images_BHWC.permute(0, 3, 1, 2).float())
+        plain = Deployed(network, ("stage4", "logits"), enlarged=False)(floats_BCHW)
+        (large,) = Deployed(network, ("logits",), enlarged=True)(floats_BCHW)
     torch.testing.assert_close(plain, (maps["stage4"], maps["logits"]), atol=1e-5, rtol=1e-4)
     wanted = interpolate(maps["logits"], size=size, mode="bilinear", align_corners=True)
     torch.testing.assert_close(large, wanted, atol=1e-5, rtol=1e-4)
@@ -33,9 +33,7 @@ def test_maps_of_any_size_are_those_of_the_network_enlarged(size: tuple[int, int
 
 def test_a_classifier_is_not_padded() -> None:
     torch.manual_seed(0)
-    network = build_network(
-        "timm:test_resnet", task="classification", num_classes=3, role="student", weights="none"
-    ).eval()
+    network = build_network("timm:test_resnet", task="classification", **PLAIN).eval()
     images_BHWC = torch.randint(0, 256, (2, 45, 50, 3), dtype=torch.uint8)
     with torch.no_grad():
         (said,) = Deployed(network, ("logits",), enlarged=False)(images_BHWC.permute(0, 3, 1, 2).float())
@@ -43,12 +41,4 @@ def test_a_classifier_is_not_padded() -> None:
 
 
 def test_sizes_are_free_from_where_every_map_has_three_cells() -> None:
-    network = build_network(
-        "deeplabv3:test_resnet",
-        task="segmentation",
-        num_classes=3,
-        output_stride=16,
-        role="student",
-        weights="none",
-    )
-    assert Deployed(network, ("logits",), enlarged=True).least_px == 33
+    assert Deployed(segmenter(16), ("logits",), enlarged=True).least_px == 33

@@ -1,4 +1,4 @@
-"""Exports: what leaves says what the run says, opens with the libraries' own calls, and is not there otherwise."""
+"""Exports: what leaves says what the run says and opens with the libraries' own calls, or is not there."""
 
 import importlib
 import json
@@ -141,12 +141,8 @@ def test_an_export_that_says_something_else_is_not_there(
     left: dict[str, Left], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wrong(network: Network, folder: Path, names: Sequence[str], input_px: tuple[int, int]) -> None:
-        class Off:
-            mean, std = network.normalise.mean, network.normalise.std + 0.01
-
-        monkeypatch.setattr(
-            library_form, "_normalisation", lambda _: {"mean": Off.mean.tolist(), "std": Off.std.tolist()}
-        )
+        off = {"mean": network.normalise.mean.tolist(), "std": (network.normalise.std + 0.01).tolist()}
+        monkeypatch.setattr(library_form, "_normalisation", lambda _: off)
         library_form.write_timm(network, folder, names, input_px)
 
     monkeypatch.setitem(module.LIBRARIES, "timm", wrong)
@@ -242,7 +238,7 @@ def test_boxes_of_the_decoder_beside_a_graph_are_those_that_are_judged(
     shown = images(one, (64, 96))
     values = {tap: value.numpy() for tap, value in asked(shown).items()}
     scope: dict[str, Any] = {}
-    exec((tmp_path / "out" / "decode.py").read_text(), scope)  # noqa: S102: as a user runs it
+    exec((tmp_path / "out" / "decode.py").read_text(), scope)  # as a user runs it
     grid = json.loads((tmp_path / "out" / "export.json").read_text())["grid"]
     said = scope["decode"](values, grid, (64, 96))
     from kdcache.cache.networks.families.detectors.decode import decode
