@@ -42,6 +42,7 @@ def export(context: click.Context, /, run: str, form: str, out: Path, **_: Any) 
     kdtrain export r18-afdcd --to onnx --out r18-onnx
     """
     from kdcache.trainer.export.export import export_run
+    from kdcache.trainer.export.exported import judge_words
 
     given = {name: value for name, value in written(context).items() if name == "threads"}
     done = export_run(run, form, home=home_folder(), out=out, **given)
@@ -54,4 +55,4 @@ def export(context: click.Context, /, run: str, form: str, out: Path, **_: Any) 
         f"{done.difference.largest:.3g}, on {done.difference.num_images} images ({done.images})"
     )
     terminal.say(f"sizes of images: {done.sizes}")
-    terminal.say("judge it: ", strong=shell_line(["kdtrain", "eval", "--exported", str(done.out)]))
+    terminal.say("judge it: ", strong=shell_line(judge_words(form, str(done.out))))

@@ -67,7 +67,7 @@ def test_export_asks_for_what_was_typed_and_says_how_far_it_is_from_torch(
         f"{out}: model.pt2 (2.0 KiB)\n"
         "largest difference from torch 2.5e-06, of values up to 12, on 9 images (folder:d, val)\n"
         "sizes of images: any size, any batch\n"
-        f"judge it: kdtrain eval --exported {out}\n"
+        f"judge it: kdtrain eval --exported {out} --trust torch.export\n"
     )
     assert kd("export", "r", "--to", "tflite", "--out", "o").exit_code == 2
 

@@ -94,6 +94,6 @@ def _kept(boxes_N4: np.ndarray, scores_N: np.ndarray, classes_N: np.ndarray, ove
         high = np.minimum(boxes_N4[best, 2:], boxes_N4[rest, 2:])
         shared_N = np.clip(high - low, 0, None).prod(axis=1)
         union_N = area_N[best] + area_N[rest] - shared_N
-        gone = (classes_N[rest] == classes_N[best]) & (shared_N > overlap * union_N)
+        gone = (classes_N[rest] == classes_N[best]) & (shared_N > np.maximum(overlap * union_N, 0))
         order = rest[~gone]
     return np.array(keep, dtype=np.int64)

@@ -14,9 +14,12 @@ from kdcache.cache.errors import BadOption, BadWeights, KdError
 from kdcache.cache.networks.families.library_form import InLibrary, open_smp, open_timm
 from kdcache.cache.networks.normalise import Normalise, pad_to_multiple
 from kdcache.cache.spec import ceil_div
+from kdcache.cache.trust import OPTION, command_with, is_trusted
 from kdcache.trainer.export.graphs import Run, open_onnx, open_pt2
 from kdcache.trainer.export.record import ExportRecord, read_record
 
+TORCH_EXPORT = "torch.export"  # what `--trust` names for it
+RUNS_CODE = ("pt2",)  # forms whose files are more than numbers and operators
 _GRAPHS: Mapping[str, Callable[[Path], Run]] = {"onnx": open_onnx, "pt2": open_pt2}
 _LIBRARIES: Mapping[str, Callable[[Path], InLibrary]] = {"timm": open_timm, "smp": open_smp}
 
@@ -52,9 +55,23 @@ class Exported:
 
 
 def open_exported(folder: Path) -> Exported:
-    """Raises Missing, BadWeights and BadOption as `read_record`, and BadWeights for what no library opens."""
+    """Raises Missing, BadWeights and BadOption as `read_record`, BadWeights for what no library opens, and
+    BadOption for a file that may hold code and that nobody trusts."""
     record = read_record(folder)
+    if record.form in RUNS_CODE and not is_trusted(TORCH_EXPORT):
+        again = command_with(OPTION, TORCH_EXPORT)
+        raise BadOption(
+            "torch reads parts of a .pt2 as Python, so that to open a stranger's may run a stranger's code",
+            where=str(folder),
+            fix=f"if you made it, or trust who did: {again or f'trust({TORCH_EXPORT!r}) of kdcache.cache.trust'}",
+        )
     return Exported(folder, record, open_form(folder, record.form, record.stride))
+
+
+def judge_words(form: str, folder: str) -> list[str]:
+    """The command that judges an export which its maker trusts."""
+    words = ["kdtrain", "eval", "--exported", folder]
+    return [*words, OPTION, TORCH_EXPORT] if form in RUNS_CODE else words
 
 
 def open_form(folder: Path, form: str, stride: int) -> Callable[[Tensor], tuple[Tensor, ...]]:

@@ -11,6 +11,7 @@ from kdcache.cache.record.find import caches_dir, find_cache
 from kdcache.cache.record.manifest import read_manifest
 from kdcache.cache.visible import shell_line, visible
 from kdcache.trainer.config import TrainConfig, read_config
+from kdcache.trainer.export.exported import judge_words
 from kdcache.trainer.export.record import ExportRecord
 from kdcache.trainer.folder.environment import begun_stream
 from kdcache.trainer.folder.scores import read_scores
@@ -51,7 +52,7 @@ def model_card(run_dir: Path, card: RunCard, record: ExportRecord, leaving: Leav
             f"Classes: {', '.join(f'{n} {_cell(name)}' for n, name in enumerate(card.class_names))}\n",
             *_scores(run_dir, config),
             *_limits(record, config),
-            f"Judge it again: `{shell_line(['kdtrain', 'eval', '--exported', 'DIR'])}`\n",
+            f"Judge it again: `{shell_line(judge_words(record.form, 'DIR'))}`\n",
         ]
     )
 
