@@ -49,6 +49,8 @@ MUTANTS = [
      f"{RECORD}::test_changed_files_are_refused_before_anything_reads_them"),
     ("sizes that a graph does not take are asked", "Exported._check_size", "or size == fixed", "or True",
      f"{RECORD}::test_a_size_that_it_does_not_take_is_said"),
+    ("a stranger's pt2 is opened", "open_exported", "record.form in RUNS_CODE", "False",
+     f"{RECORD}::test_a_strangers_pt2_is_opened_with_consent_alone"),
     ("an export is judged with a run beside it", "judge_export", "if run is not None:", "if False:",
      f"{CLI}::test_what_an_export_cannot_be_asked_is_said"),
 ]  # fmt: skip

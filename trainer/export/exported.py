@@ -59,11 +59,11 @@ def open_exported(folder: Path) -> Exported:
     BadOption for a file that may hold code and that nobody trusts."""
     record = read_record(folder)
     if record.form in RUNS_CODE and not is_trusted(TORCH_EXPORT):
-        again = command_with(OPTION, TORCH_EXPORT)
+        again = command_with(OPTION, TORCH_EXPORT) or f"trust({TORCH_EXPORT!r}) of kdcache.cache.trust"
         raise BadOption(
             "torch reads parts of a .pt2 as Python, so that to open a stranger's may run a stranger's code",
             where=str(folder),
-            fix=f"if you made it, or trust who did: {again or f'trust({TORCH_EXPORT!r}) of kdcache.cache.trust'}",
+            fix=f"if you made it, or trust who did: {again}",
         )
     return Exported(folder, record, open_form(folder, record.form, record.stride))
 

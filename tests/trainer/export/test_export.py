@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from kdcache.cache.errors import BadOption, BadWeights, Missing, NotFinite
 from kdcache.cache.networks.families import library_form
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.run_card import read_run_card, save_run_network
+from kdcache.cache.trust import consent
 from kdcache.trainer.export import export as module
 from kdcache.trainer.export.export import export_run
 from kdcache.trainer.export.exported import open_exported
@@ -37,6 +38,13 @@ FORMS = [*FAST, *(pytest.param(*pair, marks=pytest.mark.slow) for pair in GRAPHS
 def left(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Left]:
     tasks = ("segmentation", "classification", "detection")
     return {task: left_run(tmp_path_factory.mktemp(task), task) for task in tasks}
+
+
+@pytest.fixture(autouse=True)
+def trusted() -> Iterator[None]:
+    """What is opened here was written here."""
+    with consent(["torch.export"]):
+        yield
 
 
 def images(one: Left, size: tuple[int, int], count: int = 2) -> Tensor:

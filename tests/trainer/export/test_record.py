@@ -4,10 +4,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import torch
 
-from kdcache.cache.errors import BadWeights, Missing
+from kdcache.cache.errors import BadOption, BadWeights, Missing
 from kdcache.cache.grid import DenseGrid
-from kdcache.trainer.export.exported import Exported
+from kdcache.cache.trust import consent
+from kdcache.trainer.export.exported import Exported, open_exported
 from kdcache.trainer.export.record import RECORD, ExportRecord, digests, read_record, write_record
 
 FIX = "\n  fix:   export the run again into a new folder"
@@ -86,10 +88,6 @@ def test_a_flipped_digit_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_size_that_it_does_not_take_is_said(tmp_path: Path) -> None:
-    import torch
-
-    from kdcache.cache.errors import BadOption
-
     free = Exported(tmp_path, written(tmp_path), lambda images: (images,))
     assert list(free(torch.zeros(1, 17, 18, 3))) == ["logits"]
     with pytest.raises(BadOption) as caught:
@@ -103,3 +101,20 @@ def test_a_size_that_it_does_not_take_is_said(tmp_path: Path) -> None:
     assert list(fixed(torch.zeros(1, 20, 30, 3))) == ["logits"]
     with pytest.raises(BadOption, match="takes images of 20x30 pixels alone, not of 30x20"):
         fixed(torch.zeros(1, 30, 20, 3))
+
+
+def test_a_strangers_pt2_is_opened_with_consent_alone(tmp_path: Path) -> None:
+    """Its constants may be pickles: torch would run what they say."""
+    written(tmp_path)
+    with pytest.raises(BadOption) as caught:
+        open_exported(tmp_path)
+    assert str(caught.value) == (
+        "torch reads parts of a .pt2 as Python, so that to open a stranger's may run a stranger's code\n"
+        f"  where: {tmp_path}\n"
+        "  fix:   if you made it, or trust who did: trust('torch.export') of kdcache.cache.trust"
+    )
+    command = ["kdtrain", "eval", "--exported", "d"]
+    with consent([], command), pytest.raises(BadOption, match="--exported d --trust torch.export"):
+        open_exported(tmp_path)
+    with consent(["torch.export"]), pytest.raises(BadWeights, match="pt2 does not open it: "):
+        open_exported(tmp_path)
