@@ -5,7 +5,7 @@ The bare command trains; `eval` judges a run, `chain` lets students teach each o
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich_click import RichOptionPanel
@@ -28,6 +28,9 @@ from kdcache.cli.training.eval_display import judged_record, show_judged
 from kdcache.cli.training.methods import methods
 from kdcache.cli.training.train_options import panels, train_option, train_options, typed
 from kdcache.trainer.config import MachineOptions
+
+if TYPE_CHECKING:
+    from kdcache.trainer.run import Judged
 
 _HELP = dict(help_option_names=["-h", "--help"])
 
@@ -104,8 +107,6 @@ def eval_command(
     kdtrain eval gfl-r18-bckd --json boxes.json
     kdtrain eval --exported r18-onnx
     """
-    from kdcache.trainer.run import evaluate_run
-
     given = {
         "data": None,
         "device": MachineOptions.device,
@@ -117,16 +118,21 @@ def eval_command(
     for path in (out, records_out):
         if path is not None:  # what would stop the writing is said before an hour of judging
             make_folder_of(path)
-    if run is None or "exported" in given:
-        judged = judge_export(run, split=split, given=given)
-    else:
-        judged = evaluate_run(run, home=home_folder(), split=split, **given)
+    judged = _judged(run, split, given)
     show_judged(Terminal(), judged, split, given.get("exit_number"))
     if out is not None:
         record = judged_record(judged, split, given.get("exit_number"))
         write_whole(user_path(out), f"{json.dumps(record, indent=1)}\n".encode())
     if records_out is not None:
         write_whole(user_path(records_out), f"{json.dumps(list(judged.records))}\n".encode())
+
+
+def _judged(run: str | None, split: str, given: dict[str, Any]) -> "Judged":
+    if run is None or "exported" in given:
+        return judge_export(run, split=split, given=given)
+    from kdcache.trainer.run import evaluate_run
+
+    return evaluate_run(run, home=home_folder(), split=split, **given)
 
 
 for _command in (chain, methods, predict, export):

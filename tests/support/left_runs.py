@@ -85,7 +85,7 @@ def _speak_up(network: Network) -> None:
     last = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)][-1]
     if network.grid is not None:  # boxes of some cells, and not of the whole canvas
         bins = network.model.get_submodule("head.bins")
-        bins.bias.data.copy_((-0.4 * torch.arange(17)).repeat(4))  # type: ignore[operator, union-attr]
+        bins.bias.data.copy_((-0.8 * torch.arange(17)).repeat(4))  # type: ignore[operator, union-attr]
     heads = [network.model.get_submodule(head) for head in network.heads] or [last]
     with torch.no_grad():
         for head in heads:

@@ -92,12 +92,14 @@ def read_record(folder: Path) -> ExportRecord:
 
 def _check_file(folder: Path, name: str, digest: str) -> None:
     path = folder / name
+    if not path.is_file():
+        raise _changed(folder, f"'{name}' is not there")
     try:
         there = file_digest(path)
     except Refused:
         raise
     except (OSError, ValueError) as damage:
-        raise _changed(folder, f"'{name}' is not there as a file: {damage}") from damage
+        raise _changed(folder, f"'{name}' cannot be read: {damage}") from damage
     if there != digest:
         raise _changed(folder, f"'{name}' is not as it was exported: {digest[:8]} then, {there[:8]} now")
 

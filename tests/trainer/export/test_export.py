@@ -131,7 +131,7 @@ def test_the_card_says_where_it_comes_from(left: dict[str, Left], tmp_path: Path
     assert "| seed, steps, batch | 3, 7, " in text
     assert f"| student | SHA-256 {card.weights_digest} |" in text
     assert "Classes: 0 cat, 1 dog" in text
-    assert "| val | 3 | 8 | top1 62.50 %, nll 0.5000 nats |" in text and "| test |" not in text
+    assert "| val | 3 | 8 | nll 0.5000 nats, top1 62.50 % |" in text and "| test |" not in text
     assert "made for 32x32 pixels" in text
 
 
