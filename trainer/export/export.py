@@ -136,17 +136,23 @@ def _write(job: _Job, draft: Path) -> tuple[ExportRecord, Difference]:
         return _finished(job, draft, record)
     deployed = Deployed(job.network, job.counting.taps, enlarged=job.counting.leaving.whole_images)
     if job.counting.leaving.whole_images:
-        with suppress(Exception):  # whatever torch and the runtime raise for operators of a fixed size
-            return _graph(job, draft, deployed, None)
+        for unproved in (False, True):
+            with suppress(Exception):  # whatever torch and the runtime raise for operators of a fixed size
+                return _graph(job, draft, deployed, None, unproved=unproved)
     return _graph(job, draft, deployed, _one_size(job))
 
 
 def _graph(
-    job: _Job, draft: Path, deployed: Deployed, fixed_px: tuple[int, int] | None
+    job: _Job,
+    draft: Path,
+    deployed: Deployed,
+    fixed_px: tuple[int, int] | None,
+    *,
+    unproved: bool = False,
 ) -> tuple[ExportRecord, Difference]:
     for old in draft.iterdir():
         old.unlink()
-    GRAPHS[job.form](traced(deployed, fixed_px), deployed.taps, draft)
+    GRAPHS[job.form](traced(deployed, fixed_px, unproved=unproved), deployed.taps, draft)
     record = _record(job, draft, fixed_px=fixed_px, least_px=deployed.least_px)
     if job.counting.leaving.decoder:
         (draft / DECODER).write_bytes(Path(decode_boxes.__file__).read_bytes())

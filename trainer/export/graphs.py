@@ -23,8 +23,14 @@ INPUT = "images"
 Run = Callable[[Tensor], tuple[Tensor, ...]]  # (B, 3, H, W) float of 0..255 -> outputs in their order
 
 
-def traced(deployed: Deployed, fixed_px: tuple[int, int] | None) -> ExportedProgram:
-    """The graph for images of one size, or of any from `least_px` on. Raises whatever torch raises."""
+def traced(
+    deployed: Deployed, fixed_px: tuple[int, int] | None, *, unproved: bool = False
+) -> ExportedProgram:
+    """The graph for images of one size, or of any from `least_px` on. Raises whatever torch raises.
+
+    `unproved`: what torch cannot prove of every size is looked at when the graph runs; its proofs end at the
+    'same' padding of dilated encoders. Not every archive can write such looks down.
+    """
     least = deployed.least_px
     # Two unlike numbers, no multiples of a stride: what is the same by chance would be taken for a rule.
     height, width = fixed_px or (least + 22, least + 45)
@@ -32,13 +38,12 @@ def traced(deployed: Deployed, fixed_px: tuple[int, int] | None) -> ExportedProg
     if fixed_px is None:
         shapes |= {2: Dim("height", min=least), 3: Dim("width", min=least)}
     with _quiet(), torch.no_grad():
-        # What cannot be proved of every size is looked at when the graph runs: proofs end at 'same' padding.
         return torch.export.export(
             deployed,
             (torch.zeros(2, 3, height, width),),
             dynamic_shapes=(shapes,),
             strict=False,
-            prefer_deferred_runtime_asserts_over_guards=True,
+            prefer_deferred_runtime_asserts_over_guards=unproved,
         )
 
 

@@ -57,6 +57,11 @@ def test_an_export_is_judged_as_the_run_is(
     left: dict[str, Left], tmp_path: Path, task: str, form: str
 ) -> None:
     one = left[task]
+    if (
+        task,
+        form,
+    ) in GRAPHS and task == "segmentation":  # the smallest encoder's padding ends torch's proofs
+        one = left_run(tmp_path / "home", task, name="r18")
     done = export_run(NAME, form, home=one.home, out=tmp_path / "out")
     assert done.difference.small and done.difference.largest > 0.1
     assert done.record.fixed_px == (None if task == "segmentation" or form == "timm" else one_size(task))
@@ -74,7 +79,7 @@ def test_an_export_is_judged_as_the_run_is(
         if value.shape != larger.shape:
             larger = interpolate(larger, size=value.shape[2:], mode="bilinear", align_corners=True)
         torch.testing.assert_close(value, larger, atol=2e-4, rtol=1e-3)
-    assert {path.name for path in tmp_path.iterdir()} == {"out"}, "no draft stays"
+    assert not list(tmp_path.glob(".out*")), "no draft stays"
     assert (tmp_path / "out" / "decode.py").exists() == (task == "detection")
 
 
