@@ -57,10 +57,7 @@ def test_an_export_is_judged_as_the_run_is(
     left: dict[str, Left], tmp_path: Path, task: str, form: str
 ) -> None:
     one = left[task]
-    if (
-        task,
-        form,
-    ) in GRAPHS and task == "segmentation":  # the smallest encoder's padding ends torch's proofs
+    if task == "segmentation" and form != "smp":  # a .pt2 has no free sizes for the smallest encoder
         one = left_run(tmp_path / "home", task, name="r18")
     done = export_run(NAME, form, home=one.home, out=tmp_path / "out")
     assert done.difference.small and done.difference.largest > 0.1
