@@ -83,7 +83,7 @@ MUTANTS = [
      '("run", "split", "out", "exit_number")', EVAL),
     ("eval ignores --data", "eval_command", '("run", "split", "out")', '("run", "split", "out", "data")',
      EVAL),
-    ("eval judges on val whatever was typed", "eval_command", "split=split, **given", 'split="val", **given',
+    ("eval judges on val whatever was typed", "kdtrain:_judged", "home=home_folder(), split=split", 'home=home_folder(), split="val"',
      EVAL),
     ("the title does not say which exit was judged", "show_judged", "exit_number is not None", "False", EVAL),
     ("figures per class are ratios with a percent sign above", "show_judged", "100 * ratio", "ratio",

@@ -17,7 +17,7 @@ RECORD = "tests/trainer/export/test_record.py"
 CLI = "tests/cli/test_leaving.py"
 
 MUTANTS = [
-    ("padding is black", "Deployed._padded", "(0, right, 0, bottom)) + self.fill_311",
+    ("padding of a graph is black", "Deployed._padded", "(0, right, 0, bottom)) + self.fill_311",
      "(0, right, 0, bottom)) * 0 + pad(images_BCHW, (0, right, 0, bottom))", DEPLOYED),
     ("cells that see only padding stay", "Deployed._cut", "stride == 0 or", "stride or", DEPLOYED),
     ("graphs normalise pixels of 0 to 1", "Deployed._normalised", "images_BCHW / 255", "images_BCHW",
