@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich_click import RichOptionPanel
@@ -20,6 +20,9 @@ from kdcache.cli.bench.listing import runs_ls
 from kdcache.cli.bench.removal import runs_rm
 from kdcache.cli.bench.report import report
 from kdcache.cli.bench.sweep import sweep
+from kdcache.cli.leaving.export import export
+from kdcache.cli.leaving.exported import judge_export
+from kdcache.cli.leaving.predict import predict
 from kdcache.cli.shared import (
     CAPTION,
     KdGroup,
@@ -35,6 +38,9 @@ from kdcache.cli.training.eval_display import keep_scores, show_judged
 from kdcache.cli.training.methods import methods
 from kdcache.cli.training.train_options import panels, train_option, train_options, typed
 from kdcache.trainer.config import MachineOptions
+
+if TYPE_CHECKING:
+    from kdcache.trainer.run import Judged
 
 _HELP = dict(help_option_names=["-h", "--help"])
 
@@ -101,7 +107,12 @@ def _train(
 
 
 @kdtrain.command("eval", context_settings=_HELP)  # type: ignore[untyped-decorator]
-@click.argument("run")
+@click.argument("run", required=False)
+@option(
+    "--exported",
+    type=click.Path(file_okay=False, path_type=Path),
+    text="Judge what 'kdtrain export' wrote into this folder, and no run.",
+)
 @option("--data", text="NAME:FOLDER to judge on. [what the run was judged on, else trained on]")
 @option("--split", default="val", text="val, test or train. [val]")
 @option("--teacher", text="A run's name, then a network's: how far do both agree? Classification.")
@@ -121,8 +132,8 @@ def _train(
 @quiet_option
 @click.pass_context
 def eval_command(
-    context: click.Context, /, run: str, split: str, out: Path | None, records_out: Path | None, quiet: bool,
-    **_: Any,
+    context: click.Context, /, run: str | None, split: str, out: Path | None, records_out: Path | None,
+    quiet: bool, **_: Any,
 ) -> None:  # fmt: skip
     """Judge the exported student of RUN: segmentation on whole images at native size, classification on
     centre crops, detection on whole images fitted onto the canvas.
@@ -132,13 +143,9 @@ def eval_command(
     kdtrain eval resnet20-kd --teacher resnet56
     kdtrain eval resnet18-byot --exit 2
     kdtrain eval gfl_r18-bckd --json boxes.json
+    kdtrain eval --exported r18-onnx
     """
-    from kdcache.trainer.folder.start import check_asked
-
-    check_asked(run, home_folder(), **{name: context.params.get(name) for name in ("data", "teacher")})
-    from kdcache.trainer.bench.scoring import judged_record
-    from kdcache.trainer.run import evaluate_run
-
+    _check_asked(run, context.params.get("data"), context.params.get("teacher"))
     given = {
         "data": None,
         "device": MachineOptions.device,
@@ -150,18 +157,47 @@ def eval_command(
     for path in (out, records_out):
         if path is not None:  # what would stop the writing is said before an hour of judging
             make_folder_of(path)
-    judged = evaluate_run(run, home=home_folder(), split=split, **given)
-    show_judged(Terminal(quiet=quiet), judged, split, given.get("exit_number"))
-    record = judged_record(judged, split, given.get("exit_number"))
-    if given["data"] is None and "exit_number" not in given:
-        keep_scores(Terminal(quiet=quiet), judged.run_dir, split, record)
+    judged = _judged(run, split, given)
+    terminal, number = Terminal(quiet=quiet), given.get("exit_number")
+    show_judged(terminal, judged, split, number)
+    from kdcache.trainer.bench.scoring import judged_record
+
+    record = judged_record(judged, split, number)
+    if given["data"] is None and number is None and "exported" not in given:
+        keep_scores(terminal, judged.run_dir, split, record)
     if out is not None:
         write_whole(user_path(out), f"{json.dumps(record, indent=1)}\n".encode())
     if records_out is not None:
         write_whole(user_path(records_out), f"{json.dumps(list(judged.records))}\n".encode())
 
 
-for _command in (chain, compare, methods, report, sweep, judge_run, runs_ls, runs_rm):
+def _check_asked(run: str | None, data: str | None, teacher: str | None) -> None:
+    from kdcache.trainer.folder.start import check_asked
+
+    if run is not None:
+        check_asked(run, home_folder(), data=data, teacher=teacher)
+
+
+def _judged(run: str | None, split: str, given: dict[str, Any]) -> "Judged":
+    if run is None or "exported" in given:
+        return judge_export(run, split=split, given=given)
+    from kdcache.trainer.run import evaluate_run
+
+    return evaluate_run(run, home=home_folder(), split=split, **given)
+
+
+for _command in (
+    chain,
+    compare,
+    export,
+    judge_run,
+    methods,
+    predict,
+    report,
+    runs_ls,
+    runs_rm,
+    sweep,
+):
     kdtrain.add_command(_command)
 for _title, _flags in panels():
     kdtrain.add_panel(RichOptionPanel(_title, options=list(_flags)))

@@ -148,6 +148,11 @@ class Network(nn.Module):
             )
         return self._cut(pixels_BCHW, taps, height, width)
 
+    def maps_of(self, pixels_BCHW: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
+        """The same as the modules give them: of sides that the network takes, nothing cut off, nothing
+        looked at. What is traced into a graph of any size reads this."""
+        return self._read(pixels_BCHW, taps)
+
     def classifier_weight(self) -> Tensor | None:
         """(K, D) of the linear layer that gives the logits; None where they come from anything else."""
         last = self.model.get_submodule(self.heads[0]) if len(self.heads) == 1 else None

@@ -38,6 +38,14 @@ def draw_boxes(
     return np.asarray(sheet)
 
 
+def caption(image_HWC: np.ndarray, text: str, number: int) -> np.ndarray:
+    """A copy of the picture with a text at its top left, in the colour of a class."""
+    sheet = Image.fromarray(image_HWC)
+    colour = class_colour(number)
+    ImageDraw.Draw(sheet).text((2, 1), drawable(text), fill=colour, stroke_width=1, stroke_fill="black")
+    return np.asarray(sheet)
+
+
 def class_colour(number: int) -> tuple[int, int, int]:
     """Red, green, blue of a class id."""
     hue, value = number * GOLDEN_ANGLE % 1.0, 0.95 - 0.25 * (number % 2)

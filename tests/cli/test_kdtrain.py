@@ -85,11 +85,11 @@ def metrics(run_dir: Path) -> list[dict[str, object]]:
 def test_the_options_are_these_and_no_others() -> None:
     offered = {name for option in kdtrain.params for name in (*option.opts, *option.secondary_opts)}
     assert offered == OPTIONS
-    assert set(kdtrain.commands) == {"chain", "eval", "methods"}
+    assert set(kdtrain.commands) == {"chain", "eval", "export", "methods", "predict"}
     judging = {name for option in kdtrain.commands["eval"].params for name in option.opts}
     assert judging == {
-        "run", "--data", "--device", "--exit", "--json", "--out", "--split", "--teacher", "--teacher-weights",
-        "--threads", "--trust",
+        "run", "--data", "--device", "--exit", "--exported", "--json", "--out", "--split", "--teacher",
+        "--teacher-weights", "--threads", "--trust",
     }  # fmt: skip
 
 

@@ -61,7 +61,7 @@ def write_environment(run_dir: Path, environment: dict[str, object], stream: dic
 def begun_generation(run_dir: Path) -> int | None:
     """The generation of the cache that a run began on; None for a run that has not begun, or reads no
     cache. Raises BadCache for a file that cannot be read."""
-    then = _stream_then(run_dir)
+    then = begun_stream(run_dir)
     number = None if then is None else then.get("generation")
     return number if isinstance(number, int) else None
 
@@ -72,7 +72,7 @@ def refuse_other_stream(run_dir: Path, stream: dict[str, object]) -> None:
     A run goes on with the generation of the cache that it began on, whatever was built since. Raises BadCache
     also for a file that cannot be read.
     """
-    then = _stream_then(run_dir)
+    then = begun_stream(run_dir)
     if then is None:
         return
     now = json.loads(json.dumps(stream, default=str))
@@ -110,7 +110,7 @@ def read_environment(run_dir: Path) -> dict[str, Any] | None:
     return table
 
 
-def _stream_then(run_dir: Path) -> dict[str, Any] | None:
+def begun_stream(run_dir: Path) -> dict[str, Any] | None:
     """What the stream of a run read when it began; None where nothing says it."""
     table = read_environment(run_dir)
     return None if table is None else dict(table["stream"])

@@ -10,7 +10,7 @@ Axes: B batch, K classes, N images. Cost: one forward per image and 56 bytes a r
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,10 +19,12 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from torchmetrics.functional.classification import binary_calibration_error
 
 from kdcache.cache.errors import BadOption, BadSample
+from kdcache.cache.tasks.panels import caption
 from kdcache.cache.views.draw import centre_view
 from kdcache.cache.views.view import Geometry
-from kdcache.trainer.judge.contract import Answers, JudgedImage
+from kdcache.trainer.judge.contract import Answers, JudgedImage, Leaving, ShownImage, Told
 from kdcache.trainer.judge.contract import Judge as TaskJudge
+from kdcache.trainer.judge.told import csv_bytes
 
 ECE_BINS = 15
 SCORE = "top1"
@@ -88,6 +90,11 @@ class Judge(TaskJudge):
 
     batch_size = 64
     score_name = SCORE
+    no_predictions = ""
+    leaving = Leaving(
+        forms=("timm", "onnx", "pt2"),
+        answers="logits (batch, classes); their softmax are probabilities",
+    )
     no_pictures = "pictures of what networks say are of segmentation, and {source} has one class an image"
 
     def geometry(self, size: tuple[int, int], input_size: tuple[int, int]) -> Geometry:
@@ -131,6 +138,25 @@ class Judge(TaskJudge):
 
     def is_right(self, answers: Answers, truth: np.ndarray) -> bool:
         return int(answers["logits"][0].argmax()) == int(truth[0])
+
+    def told(self, answers: Answers, images: Sequence[ShownImage]) -> list[Told]:
+        """Of each image (K,) probabilities."""
+        del images
+        return [Told(None, p_K) for p_K in answers["logits"].float().softmax(1).cpu().numpy()]
+
+    def told_files(self, told: Sequence[tuple[ShownImage, Any]]) -> Mapping[str, bytes]:
+        """`predictions.csv`: the first answer of each image, its probability, and those of all classes."""
+        rows = [
+            (image.file, int(p_K.argmax()), self.class_names[int(p_K.argmax())], p_K.max(), *p_K)
+            for image, p_K in told
+        ]
+        head = ("image", "id", "class", "probability", *(f"p({name})" for name in self.class_names))
+        return {"predictions.csv": csv_bytes(head, rows)}
+
+    def overlay(self, told: Told, image_HWC: np.ndarray) -> np.ndarray:
+        """The first answer in a corner."""
+        best = int(told.rows.argmax())
+        return caption(image_HWC, f"{self.class_names[best]} {told.rows[best]:.0%}", best)
 
 
 def figures_of(logits_BK: Tensor, labels_B: Tensor, teacher_BK: Tensor | None) -> Figures:

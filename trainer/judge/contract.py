@@ -23,6 +23,31 @@ Answers = Mapping[str, Tensor]  # tap -> what a network says there, (B, ...)
 Ask = Callable[[Tensor], Answers]  # images_BHWC uint8 -> tap -> (B, ...)
 
 
+class Leaving(NamedTuple):
+    """How a student of the task leaves the house: what an exported graph answers, and what lies beside it."""
+
+    forms: tuple[str, ...] = ("onnx", "pt2")  # of trainer/export/export.py
+    whole_images: bool = False  # images of any size, answers at theirs, enlarged as when judged
+    decoder: bool = False  # its maps are no answers yet: a file that decodes them lies beside them
+    answers: str = "what the network answers, by tap"  # in words, for people
+
+
+class ShownImage(NamedTuple):
+    """An image of nobody's data set, as it was shown to a network."""
+
+    key: str  # its path without suffix, from where it was looked for
+    file: str  # the same with suffix
+    size: tuple[int, int]  # of the stored image
+    geometry: Geometry  # of the view
+
+
+class Told(NamedTuple):
+    """What a network says of one image, in numbers that others read."""
+
+    map_HW: np.ndarray | None  # uint8, a class for every pixel of the stored image; None: nothing of pixels
+    rows: Any = None  # what else a judge keeps of it, for `told_files` and `overlay`
+
+
 class JudgedImage(NamedTuple):
     """One image of a full table, in the table's order."""
 
@@ -42,6 +67,9 @@ class Judge(ABC):
     usual_causes: ClassVar[str] = ""  # of a score of 0 there, and what to look at
     no_teacher: ClassVar[str] = ""  # why no teacher can be asked beside the network; '' where one can
     no_pictures: ClassVar[str] = ""  # why answers cannot be drawn, with {source}'s name; '' where they can
+    leaving: ClassVar[Leaving] = Leaving()
+    # Why nothing can be told of images without a truth; '' where it can.
+    no_predictions: ClassVar[str] = "a prediction is a mask, a class or boxes, and this task has none of them"
     # Why there is no list of what a network says of each image; '' where there is one.
     no_records: ClassVar[str] = "what a network says of each image is written where it says boxes"
 
@@ -120,4 +148,17 @@ class Judge(ABC):
     def records(self, metrics: Metrics, source: Source) -> list[dict[str, Any]]:
         """What the network said of each image, in a format that other programs read; `source` may know the
         numbers that these go by. Never asked where `no_records`."""
+        raise NotImplementedError
+
+    def told(self, answers: Answers, images: Sequence[ShownImage]) -> list[Told]:
+        """What the network says of each of these images, from the answers that are judged; `meet` comes
+        first. Never asked where `no_predictions`, nor are the next two."""
+        raise NotImplementedError
+
+    def told_files(self, told: Sequence[tuple[ShownImage, Any]]) -> Mapping[str, bytes]:
+        """File name -> content, of what was said of all images together: pairs of an image and its rows."""
+        raise NotImplementedError
+
+    def overlay(self, told: Told, image_HWC: np.ndarray) -> np.ndarray:
+        """The stored image (H, W, 3) uint8 with what was said drawn on it."""
         raise NotImplementedError

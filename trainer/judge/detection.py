@@ -21,7 +21,7 @@ from kdcache.cache.tasks.panels import draw_boxes
 from kdcache.cache.tasks.table import load
 from kdcache.cache.views.draw import fit_view
 from kdcache.cache.views.view import Geometry
-from kdcache.trainer.judge.contract import Answers, Ask, JudgedImage
+from kdcache.trainer.judge.contract import Answers, Ask, JudgedImage, Leaving, ShownImage, Told
 from kdcache.trainer.judge.contract import Judge as TaskJudge
 from kdcache.trainer.judge.detection_metrics import (
     SCORE,
@@ -31,6 +31,7 @@ from kdcache.trainer.judge.detection_metrics import (
     result_records,
 )
 from kdcache.trainer.judge.metrics import Metrics
+from kdcache.trainer.judge.told import json_bytes
 
 MOST = 100  # boxes of an image that count, of all classes together
 _KINDS = (CLS, BOX, CTR)
@@ -67,6 +68,11 @@ class Judge(TaskJudge):
         "order than the data's, or it expects pixels of another mean and deviation"
     )
     no_records = ""
+    no_predictions = ""
+    leaving = Leaving(
+        decoder=True,
+        answers="maps of classes and boxes for every level of the pyramid; decode.py makes boxes",
+    )
     grid: DenseGrid | None = None
     canvas: tuple[int, int] = (0, 0)
 
@@ -103,12 +109,8 @@ class Judge(TaskJudge):
         self, table: Tensor, places: slice, answers: Answers, truth: Tensor, teacher_answers: Answers | None
     ) -> None:
         del truth, teacher_answers
-        for place, (boxes_N4, scores_N, classes_N) in zip(
-            range(places.start, places.stop), self._decoded(answers), strict=True
-        ):
-            best = scores_N.argsort(descending=True, stable=True)[:MOST]
-            columns = [boxes_N4[best], scores_N[best, None], classes_N[best, None] + 1]
-            table[place, : len(best)] = torch.cat([column.double() for column in columns], dim=1)
+        for place, row_D6 in zip(range(places.start, places.stop), self._best(answers), strict=True):
+            table[place, : len(row_D6)] = row_D6
 
     def metrics(
         self, table: Tensor, images: Iterable[JudgedImage], *, with_teacher: bool
@@ -117,16 +119,15 @@ class Judge(TaskJudge):
         truths, said = [], []
         for image, row_D6 in zip(images, table.numpy(), strict=True):
             truths.append(image.truth)
-            said.append(_on_stored(row_D6[row_D6[:, 5] > 0], image))
+            shown = row_D6[row_D6[:, 5] > 0]
+            said.append(_on_stored(shown, image.sample, image.size, image.geometry))
         return metrics_of(truths, said, self.class_names)
 
     def picture(self, answers: Answers, image_HWC: np.ndarray) -> np.ndarray:
         """Boxes of at least 0.3, with class and score."""
         ((boxes_N4, scores_N, classes_N),) = self._decoded(answers)
         sure = scores_N >= DRAWN_SCORE
-        pairs = zip(classes_N[sure].tolist(), scores_N[sure].tolist(), strict=True)
-        texts = [f"{self.class_names[number]} {score:.0%}" for number, score in pairs]
-        return draw_boxes(image_HWC, boxes_N4[sure].numpy(), classes_N[sure].numpy(), texts)
+        return self._drawn(image_HWC, boxes_N4[sure].numpy(), classes_N[sure].numpy(), scores_N[sure].numpy())
 
     def records(self, metrics: Metrics, source: Source) -> list[dict[str, Any]]:
         """COCO's results. Of a source without numbers of its own: samples by key, classes from 0."""
@@ -134,6 +135,52 @@ class Judge(TaskJudge):
         if isinstance(source, OwnNumbers):
             return result_records(metrics.said, source.image_id, source.category_ids)
         return result_records(metrics.said, source.keys.__getitem__, range(self.num_classes))
+
+    def told(self, answers: Answers, images: Sequence[ShownImage]) -> list[Told]:
+        """Of each image its `ImageBoxes`, in pixels of the stored image."""
+        pairs = zip(images, self._best(answers), strict=True)
+        return [
+            Told(None, _on_stored(row_D6.cpu().numpy(), 0, image.size, image.geometry))
+            for image, row_D6 in pairs
+        ]
+
+    def told_files(self, told: Sequence[tuple[ShownImage, Any]]) -> Mapping[str, bytes]:
+        """`boxes.json`: a COCO json whose annotations carry a score. Classes are numbered from 0, as the data
+        are, images and boxes from 1."""
+        said = [boxes._replace(sample=number) for number, (_, boxes) in enumerate(told, 1)]
+        records = result_records(said, int, range(self.num_classes))
+        boxes = [
+            {"id": number, **record, "area": record["bbox"][2] * record["bbox"][3], "iscrowd": 0}
+            for number, record in enumerate(records, 1)
+        ]
+        images = [
+            {"id": number, "file_name": image.file, "height": image.size[0], "width": image.size[1]}
+            for number, (image, _) in enumerate(told, 1)
+        ]
+        classes = [{"id": number, "name": name} for number, name in enumerate(self.class_names)]
+        return {"boxes.json": json_bytes({"images": images, "annotations": boxes, "categories": classes})}
+
+    def overlay(self, told: Told, image_HWC: np.ndarray) -> np.ndarray:
+        """Boxes of at least 0.3, with class and score."""
+        said: ImageBoxes = told.rows
+        sure = said.scores_N >= DRAWN_SCORE
+        return self._drawn(image_HWC, said.boxes_N4[sure], said.classes_N[sure], said.scores_N[sure])
+
+    def _drawn(
+        self, image_HWC: np.ndarray, boxes_N4: np.ndarray, classes_N: np.ndarray, scores_N: np.ndarray
+    ) -> np.ndarray:
+        pairs = zip(classes_N.tolist(), scores_N.tolist(), strict=True)
+        texts = [f"{self.class_names[number]} {score:.0%}" for number, score in pairs]
+        return draw_boxes(image_HWC, boxes_N4, classes_N, texts)
+
+    def _best(self, answers: Answers) -> list[Tensor]:
+        """Of each image (N, 6) float64: its best boxes on the canvas, score, class + 1."""
+        rows = []
+        for boxes_N4, scores_N, classes_N in self._decoded(answers):
+            best = scores_N.argsort(descending=True, stable=True)[:MOST]
+            columns = [boxes_N4[best], scores_N[best, None], classes_N[best, None] + 1]
+            rows.append(torch.cat([column.double() for column in columns], dim=1))
+        return rows
 
     def _decoded(self, answers: Answers) -> list[tuple[Tensor, Tensor, Tensor]]:
         assert self.grid is not None, "`meet` comes first"
@@ -169,9 +216,9 @@ def _decode() -> Decode:
     return decode
 
 
-def _on_stored(boxes_N6: np.ndarray, image: JudgedImage) -> ImageBoxes:
+def _on_stored(boxes_N6: np.ndarray, sample: int, size: tuple[int, int], geometry: Geometry) -> ImageBoxes:
     """Boxes of the canvas in pixels of the stored image, cut to it."""
-    height, width = image.size
-    scale = np.array([width / image.geometry.resize_w, height / image.geometry.resize_h] * 2)
+    height, width = size
+    scale = np.array([width / geometry.resize_w, height / geometry.resize_h] * 2)
     boxes_N4 = np.clip(boxes_N6[:, :4] * scale, 0.0, [width, height, width, height])
-    return ImageBoxes(image.sample, boxes_N4, boxes_N6[:, 4], boxes_N6[:, 5].astype(np.int64) - 1)
+    return ImageBoxes(sample, boxes_N4, boxes_N6[:, 4], boxes_N6[:, 5].astype(np.int64) - 1)

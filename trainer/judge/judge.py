@@ -17,7 +17,7 @@ from kdcache.cache.errors import BadOption, NotFinite
 from kdcache.cache.images.feed import Feed, ImageBatch
 from kdcache.cache.images.pipeline import ImagePipeline
 from kdcache.cache.processes.progress import arrived, moved
-from kdcache.cache.reader.rows import feed_with_truth
+from kdcache.cache.reader.rows import feed_with_truth, pixel_feed
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.contract import Truth
@@ -108,26 +108,27 @@ def judged_images(
     samples: SampleSource,
     groups: Sequence[Sequence[int]],
     counting: Judge,
-    truth: Truth,
+    truth: Truth | None,
     input_size: tuple[int, int],
     device: torch.device,
     num_threads: int,
 ) -> Generator[ImageBatch, None, None]:
-    """The images of each group in the view to judge, with what is known of them. Close it: it has threads."""
+    """The images of each group in the view to judge, with what is known of them; with `truth` None nothing
+    is. Close it: it has threads."""
 
     def feed(number: int) -> Feed | None:
         if number >= len(groups):
             return None
         geometries = [counting.geometry(samples.size(i), input_size) for i in groups[number]]
         rows = [Row(i, _WHOLE, geometry) for i, geometry in zip(groups[number], geometries, strict=True)]
-        return feed_with_truth(samples, rows, truth)
+        return pixel_feed(samples, rows) if truth is None else feed_with_truth(samples, rows, truth)
 
     if not groups:
         return
     pipeline = ImagePipeline(
         feed,
         batch_size=max(len(group) for group in groups),
-        with_maps=truth.rides,
+        with_maps=truth is not None and truth.rides,
         num_threads=num_threads,
         device_id=_device_number(device),
         name_of=lambda number, row: samples.key(groups[number][row]),

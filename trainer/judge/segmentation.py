@@ -10,7 +10,7 @@ enlarged logits.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,10 +20,11 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from kdcache.cache.errors import BadSample
 from kdcache.cache.spec import IGNORE
-from kdcache.cache.tasks.panels import colour_classes
+from kdcache.cache.tasks.panels import class_colour, colour_classes
 from kdcache.cache.views.view import Geometry
-from kdcache.trainer.judge.contract import Answers, JudgedImage
+from kdcache.trainer.judge.contract import Answers, JudgedImage, Leaving, ShownImage, Told
 from kdcache.trainer.judge.contract import Judge as TaskJudge
+from kdcache.trainer.judge.told import csv_bytes
 
 SCORE = "miou"
 
@@ -75,6 +76,12 @@ class Judge(TaskJudge):
     batch_size = 1
     score_name = SCORE
     no_teacher = "agreement with a teacher is measured for classification, and this run segments"
+    no_predictions = ""
+    leaving = Leaving(
+        forms=("smp", "onnx", "pt2"),
+        whole_images=True,
+        answers="logits (batch, classes, height, width) at the size of the image; their argmax is the mask",
+    )
 
     def geometry(self, size: tuple[int, int], input_size: tuple[int, int]) -> Geometry:
         """The whole image as it is."""
@@ -130,6 +137,22 @@ class Judge(TaskJudge):
         height, width = image_HWC.shape[:2]
         classes_HW = predict(answers["logits"], (height, width))[0].numpy()
         return colour_classes(classes_HW.astype(np.uint8), self.num_classes)
+
+    def told(self, answers: Answers, images: Sequence[ShownImage]) -> list[Told]:
+        classes_BHW = predict(answers["logits"], images[0].size).to(torch.uint8).cpu().numpy()
+        return [Told(classes_HW) for classes_HW in classes_BHW]
+
+    def told_files(self, told: Sequence[tuple[ShownImage, Any]]) -> Mapping[str, bytes]:
+        """`classes.csv`: what the numbers and the colours of the masks stand for."""
+        del told
+        rows = [(number, name, *class_colour(number)) for number, name in enumerate(self.class_names)]
+        return {"classes.csv": csv_bytes(("id", "class", "red", "green", "blue"), rows)}
+
+    def overlay(self, told: Told, image_HWC: np.ndarray) -> np.ndarray:
+        """Half the image, half the colours of its classes."""
+        assert told.map_HW is not None
+        colours_HWC = colour_classes(told.map_HW, self.num_classes)
+        return np.asarray((image_HWC.astype(np.uint16) + colours_HWC) // 2, dtype=np.uint8)
 
 
 def predict(logits_BChw: Tensor, size: tuple[int, int]) -> Tensor:

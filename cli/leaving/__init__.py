@@ -1,0 +1,1 @@
+"""Commands with which a student leaves the house: predict and export."""
