@@ -155,7 +155,7 @@ def _read_values(path: Path, fix: str, *, bare: bool) -> dict[str, Any]:
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in options.items()
     }
-    _check_types({"run": "unnamed", **values}, path, fix)
+    _check_types({"run": "unnamed", **values} if bare else values, path, fix)
     return values
 
 

@@ -125,13 +125,8 @@ class Run:
         together: Alone,
     ) -> None:
         self.together = together
-        self.config, self.run_dir, self.parts, self.accelerator, self.listen = (
-            config,
-            run_dir,
-            parts,
-            accelerator,
-            listen,
-        )
+        self.config, self.run_dir, self.parts, self.listen = config, run_dir, parts, listen
+        self.accelerator = accelerator
         self.ranks = ranks_of(accelerator)
         sync_bn, note = uses_sync_bn(config, self.ranks)
         self.stepper = make_stepper(config, parts, accelerator, sync_bn=sync_bn)

@@ -92,8 +92,8 @@ MUTANTS = [
     (
         "finished students are not judged",
         "work:_lacks_scores",
-        "return not all(",
-        "return False and all(",
+        "return any(",
+        "return False and any(",
         ALONE,
     ),
     ("a cell has another seed than it says", "grid:Cell.given", '"seed": self.seed', '"seed": 1', ALONE),

@@ -134,8 +134,8 @@ MUTANTS = [
     (
         "scores on other data are kept with the run",
         "kdtrain:eval_command",
-        'given["data"] is None and "exit_number"',
-        '"exit_number"',
+        'given["data"] is None and number',
+        "number",
         "tests/cli/test_bench.py::test_eval_keeps_what_it_says_of_the_runs_own_data_and_nothing_else",
     ),
 ]

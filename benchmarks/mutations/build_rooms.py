@@ -79,7 +79,7 @@ MUTANTS = [
      THERE),
     ("targets that are there are predicted again", "missing_work",
      "Coverage(list_records(root), manifest.passes)", "Coverage(set(), manifest.passes)", THERE),
-    ("a disk that is too small is filled", "_refuse_full_disk", "wanted > prediction.free_bytes", "False",
+    ("a disk that is too small is filled", "refuse_full_disk", "wanted > free", "False",
      f"{BUILD}::test_a_disk_that_is_too_small_is_refused_before_the_first_write"),
     # ---- samples
     ("new samples come first and move the others", "assign.py:_dealt", "block = counted", "block = 0",

@@ -50,7 +50,7 @@ MUTANTS = [
      "False and", REFUSED),
     ("a size of 0 is taken", "shared:parse_size", "1 <= num_bytes <=", "0 <= num_bytes <=", REFUSED),
     ("a count of 0 is taken", "parse_count", "1 <= count <=", "0 <= count <=", REFUSED),
-    ("every rank prints", NAME, '"0")) == 0', '"0")) <= 1',
+    ("every rank prints", "cli/kdcache:build", '"0")) == 0', '"0")) <= 1',
      f"{BUILD}::test_build_says_how_many_rows_it_wrote_and_where_and_a_second_rank_says_nothing"),
     ("a build that was stopped counts as done", "shared:_stopped", "else 128 + signal.SIGINT", "else 0",
      f"{BUILD}::test_ctrl_c_ends_a_build_with_130_and_says_that_the_same_command_continues"),

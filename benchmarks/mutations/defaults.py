@@ -145,7 +145,7 @@ MUTANTS = [
     ("a gradient is clipped without a word", "RateOptions", "clip: float | None = option(\n        None,",
      "clip: float | None = option(\n        10.0,", TRAIN),
     ("a checkpoint is written every 10000 steps", "FolderOptions", "1_000,", "10_000,", TRAIN),
-    ("the student is r50", "StudentOptions", 'option("r18",', 'option("r50",', TRAIN),
+    ("the student is r50", "StudentOptions", '"r18",\n        help', '"r50",\n        help', TRAIN),
     ("the seed is 1", "TrainConfig", "seed: int = option(0,", "seed: int = option(1,", TRAIN),
     ("the help says that a run computes in bf16", "MachineOptions", 'option("no",',
      'option("no", said="bf16",', TRAIN),

@@ -99,7 +99,7 @@ MUTANTS = [
         "(reduce(table), bad)",
         ANSWERS,
     ),
-    ("a run does not say why there are no figures", "Run._judge", "note=note", 'note=""', ANSWERS),
+    ("a run does not say why there are no figures", "Run._judge", "note=self.no_figures", 'note=""', ANSWERS),
     ("NaN is shown as a figure", "metrics.py:shown", "if math.isnan(value):", "if False:", ANSWERS),
     ("every rank says what all of them say", "cli/shared.py:_end", "and beside_another()", "and False", ONCE),
     ("every rank says click's refusals", "visible_usage", "if beside_another():", "if False:", ONCE),

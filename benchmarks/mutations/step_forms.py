@@ -85,7 +85,7 @@ MUTANTS = [
     ("--steps and --epochs together: one of them is ignored", "check_one_length",
      'if "steps" in given and "epochs" in given:', "if False:",
      "tests/trainer/folder/test_run_folder.py::test_two_lengths_for_one_run_are_refused"),
-    ("percent of a run are shares", "parse_milestones", "float(part[:-1]) / 100", "float(part[:-1])",
+    ("percent of a run are shares", "steps/options.py:_share", "float(text[:-1]) / 100", "float(text[:-1])",
      f"{CONFIG}::test_milestones_are_shares_or_percent"),
     ("an option that the schedule does not read is passed over", "RateOptions._check_unread",
      "owner != self.lr_schedule and", "False and", IMPOSSIBLE),

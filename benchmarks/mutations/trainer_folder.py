@@ -39,7 +39,7 @@ MUTANTS = [
      f"{RUN}::test_a_run_that_got_anywhere_is_never_overwritten"),
     ("a run that never began blocks its name", "_began_only", "not lines and names <= known", "False",
      f"{RUN}::test_a_run_that_failed_before_its_first_step_does_not_block_its_name"),
-    ("two processes train one run", "run_folder.py:held", "fcntl.LOCK_EX", "fcntl.LOCK_SH",
+    ("two processes train one run", "run_folder.py:_lock", "fcntl.LOCK_EX", "fcntl.LOCK_SH",
      "tests/trainer/test_loop.py::test_a_second_process_on_the_same_run_is_refused"),
     ("the figures of the checkpoint's own step are lost", "MetricsLog.__init__", "<= keep_until",
      "< keep_until", LOG),

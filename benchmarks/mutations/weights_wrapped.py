@@ -66,7 +66,7 @@ MUTANTS = [
     # ---- losses that fit
     ("a loss that no student fits is offered", "fit_of", "if (why := refused(student)) is not None:",
      "if (why := None) is not None:", FIT),
-    ("logits of a student are halved", "_changed", "s if tap in (LOGITS, AUX) else change(s)", "change(s)",
+    ("logits of a student are halved", "_changed", "tap not in (LOGITS, AUX) and kind_of", "kind_of",
      FIT),
     ("channels of a student are not tried", "_fewer_channels", "spec.channels // 2", "spec.channels", FIT),
     ("--for builds for a loss that no student fits", "make_plan", "if options.fits is not None:", "if False:",

@@ -1,5 +1,6 @@
 """The teacher behind a cache, rebuilt to check it; and any teacher, built to list its taps."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -91,10 +92,7 @@ def network_for_listing(
         listed = [
             network_for_listing(n, runs_dir, num_classes, output_stride, task, file) for n, file in each
         ]
-        folders = [run_folder(member, runs_dir) for member in names]
-        labels = member_labels([f.name if f else n for f, n in zip(folders, names, strict=True)])
-        networks = [network for network, _ in listed]
-        return Ensemble(",".join(labels), dict(zip(labels, networks, strict=True))), listed[0][1]
+        return _together(names, [network for network, _ in listed], runs_dir), listed[0][1]
     folder = run_folder(name, runs_dir)
     if folder is not None and (folder / CARD).is_file():
         card = read_run_card(folder)
@@ -119,6 +117,12 @@ def network_for_listing(
             ) from error
         network = build(num_classes=error.count)
     return network, network.input_px or rules.listing_px
+
+
+def _together(names: Sequence[str], networks: Sequence[Network], runs_dir: Path) -> Ensemble:
+    folders = [run_folder(member, runs_dir) for member in names]
+    labels = member_labels([f.name if f else n for f, n in zip(folders, names, strict=True)])
+    return Ensemble(",".join(labels), dict(zip(labels, networks, strict=True)))
 
 
 def module_paths(network: Network) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 from kdcache.cache.errors import BadOption, KdError
 from kdcache.cache.networks.ensemble import Ensemble, member_taps
+from kdcache.cache.networks.files.weights_file import WeightsFile, named_file, read_weights
 from kdcache.cache.networks.names import (
     CUSTOM,
     TIMM,
@@ -18,7 +19,6 @@ from kdcache.cache.networks.network import Assembly, Network
 from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.networks.run_card import student_weights
 from kdcache.cache.networks.weights import fit_weights
-from kdcache.cache.networks.weights_file import WeightsFile, named_file, read_weights
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import load, task_names, task_of
 
@@ -124,7 +124,9 @@ def find_weights(
     named = named_file(weights)
     if named is not None:
         return read_weights(student_weights(named.path) if named.path.is_dir() else named.path, named.key)
-    from kdcache.cache.networks.downloads import download  # timm and torchvision load only when asked for
+    from kdcache.cache.networks.files.downloads import (
+        download,  # timm and torchvision load only when asked for
+    )
 
     return download(name, weights, num_classes, fresh_head=fresh_head)
 

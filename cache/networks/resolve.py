@@ -11,6 +11,7 @@ from pathlib import Path
 from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.build import NONE, build_network
 from kdcache.cache.networks.ensemble import Ensemble, member_labels, member_taps
+from kdcache.cache.networks.files.weights_file import named_file
 from kdcache.cache.networks.names import (
     CIFAR,
     DETECTORS,
@@ -35,7 +36,6 @@ from kdcache.cache.networks.run_card import (
     read_run_card,
 )
 from kdcache.cache.networks.weights import WeightsOfOtherClasses
-from kdcache.cache.networks.weights_file import named_file
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import task_of
 from kdcache.cache.visible import shell_word

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from kdcache.cache.networks.build import rebuild
+from kdcache.cache.networks.files.weights_file import read_weights
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.network_config import foreign_names
 from kdcache.cache.networks.run_card import CARD, STUDENT, read_run_card
 from kdcache.cache.networks.weights import fit_weights
-from kdcache.cache.networks.weights_file import read_weights
 from kdcache.cache.tasks.table import task_of
 from kdcache.cache.trust import require_trust
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from kdcache.cache.errors import BadWeights, nearest
+from kdcache.cache.networks.files.unwrapping import choose_names
+from kdcache.cache.networks.files.weights_file import WeightsFile
 from kdcache.cache.networks.network import Network
-from kdcache.cache.networks.unwrapping import choose_names
-from kdcache.cache.networks.weights_file import WeightsFile
 
 SIDE_HEADS = ("aux_head.", "aux_classifier.")  # may be in a file although the network was built without
 NUM_SHOWN = 3

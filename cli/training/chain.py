@@ -77,6 +77,8 @@ def _chain(networks: tuple[str, ...], given: Mapping[str, Any], trusted: Sequenc
 
     loss, home = str(given.get("loss", "kd")), home_folder()
     _check_alone(given)
+    # A number that no link could run with is said before anything is looked for.
+    TrainConfig(**{"run": "chain", **typed({n: value for n, value in given.items() if n not in OWN})})
     check_expression(loss)
     for text in networks:
         where = f"kdtrain chain {text}"
@@ -87,7 +89,7 @@ def _chain(networks: tuple[str, ...], given: Mapping[str, Any], trusted: Sequenc
     links = read_links(
         networks, prefix=given.get("run", "chain"), loss=loss, seed=given.get("seed", TrainConfig.seed)
     )
-    for link in links:  # a number that no link could run with is said before the first one runs
+    for link in links:  # nor one of a link's own, '@EPOCHS', after the first one ran
         TrainConfig(**{"run": link.run, **typed(_training(link, given, loss=loss, cache=""))})
     check_chain(links, data=given["data"], loss=loss)
     dry = bool(given.get("dry_run"))

@@ -87,9 +87,11 @@ BUILDS_WITH = {
     "shard_rows": "auto",
     "memory": "4G",
     "threads": "1",
+    "rank_timeout": "1800.0",
     "output_stride": "the run's, else 8",
     "seed": "the cache's; of a new one 0",
 }
+NO_OPTION_OF_A_RUN = {"run", "resume", "trust", "config", "quiet", "as_json"}  # nor defaults of anything
 TINY = "deeplabv3:test_resnet"
 
 
@@ -149,6 +151,8 @@ def of_building(name: str) -> str:
     if name == "shard_rows":
         assert BUILD[name] is None
         return "auto"
+    if name == "rank_timeout":
+        return str(BUILD[name])
     if name == "memory":
         (option,) = [p for p in kdcache.commands["build"].params if p.name == name]
         assert parse_size(str(option.default)) == BUILD["memory_bytes"]
@@ -161,7 +165,7 @@ def test_every_default_that_kdtrain_states_is_the_one_it_trains_with() -> None:
     told = statements(kdtrain)
     assert told.pop("run") == "from student and loss"
     assert told == {**IN_WORDS, **TRAINS_WITH} == {name: of_training(name) for name in told}
-    silent = {p.name for p in kdtrain.params} - set(told) - {"run", "resume", "trust"}
+    silent = {p.name for p in kdtrain.params} - set(told) - NO_OPTION_OF_A_RUN
     assert {name: TRAIN[name] for name in silent if TRAIN[name] not in (None, False)} == {}
 
 
@@ -200,6 +204,7 @@ def test_every_default_that_kdtrain_eval_states_is_the_one_it_judges_with(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("kdcache.trainer.run.evaluate_run", judge)
+    monkeypatch.setattr("kdcache.trainer.folder.start.check_asked", lambda *_, **__: None)
     CliRunner().invoke(kdtrain, ["eval", "r"])
     assert asked["data"] is None and told == {name: spelled(asked[name]) for name in told}
     assert {name: spelled(JUDGE[name]) for name in ("device", "threads")} == {
@@ -210,7 +215,11 @@ def test_every_default_that_kdtrain_eval_states_is_the_one_it_judges_with(
 def test_every_default_that_kdcache_build_states_is_the_one_it_builds_with() -> None:
     told = statements(kdcache.commands["build"])
     assert told == BUILDS_WITH == {name: of_building(name) for name in told}
-    silent = {str(p.name) for p in kdcache.commands["build"].params} - set(told) - {"losses", "trust"}
+    silent = (
+        {str(p.name) for p in kdcache.commands["build"].params}
+        - set(told)
+        - {"losses", "trust", "quiet", "as_json"}
+    )
     assert {name: BUILD[name] for name in silent if BUILD[name] not in (None, False)} == {}
     (rows,) = [p for p in kdcache.commands["build"].params if p.name == "shard_rows"]
     assert "under 256 MiB" in getattr(rows, "help", "") and MAX_SHARD_BYTES == 256 << 20
@@ -226,7 +235,7 @@ def test_every_default_that_a_command_for_looking_states_is_the_one_it_uses() ->
         "peek": {"cache": "the only one", "view": "0", "out": "peek.png"},
         "taps": {
             "output_stride": "the run's, else 8",
-            "classes": "19",
+            "classes": "those of --weights, else 19",
             "task": "the run's; classification for CIFAR nets, else segmentation",
             "crop": IN_WORDS["crop"],
         },

@@ -22,7 +22,7 @@ OPTIONS = {
     "--save-every", "--seed", "--steps", "--student", "--sync-bn", "--teacher",
     "--teacher-weights", "--threads", "--views", "--warmup-steps", "--weight-decay", "--weights",
     "--trust", "--keep-empty", "--encoder-lr", "--freeze", "--inherit", "--recipe", "--rank-timeout",
-    "--non-finite", "--val-data",
+    "--non-finite", "--val-data", "--config", "--quiet", "--json",
 }  # fmt: skip
 NETWORK = """
 from torch import nn
@@ -85,11 +85,14 @@ def metrics(run_dir: Path) -> list[dict[str, object]]:
 def test_the_options_are_these_and_no_others() -> None:
     offered = {name for option in kdtrain.params for name in (*option.opts, *option.secondary_opts)}
     assert offered == OPTIONS
-    assert set(kdtrain.commands) == {"chain", "eval", "export", "methods", "predict"}
+    assert set(kdtrain.commands) == {
+        *("chain", "compare", "eval", "export", "judge-run", "ls", "methods", "predict", "report", "rm"),
+        "sweep",
+    }
     judging = {name for option in kdtrain.commands["eval"].params for name in option.opts}
     assert judging == {
         "run", "--data", "--device", "--exit", "--exported", "--json", "--out", "--split", "--teacher",
-        "--teacher-weights", "--threads", "--trust",
+        "--teacher-weights", "--threads", "--trust", "--quiet",
     }  # fmt: skip
 
 

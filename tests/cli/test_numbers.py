@@ -32,7 +32,7 @@ TEXTS = {
 }
 # What else a command must have before it looks at its numbers.
 NEEDED = {
-    "kdtrain chain": ("a", "b", "--data", "camvid:nowhere"),
+    "kdtrain chain": ("r34", "r18", "--data", "camvid:nowhere"),
     "kdtrain eval": ("nobody",),
     "kdcache build": ("--teacher", "r18"),
     "kdcache peek": ("key",),

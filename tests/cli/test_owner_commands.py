@@ -11,8 +11,8 @@ import torch
 from click.testing import CliRunner
 from tiny_folder import CLASSES, draw_folder
 
-from kdcache.cache.networks import downloads
 from kdcache.cache.networks.build import build_network
+from kdcache.cache.networks.files import downloads
 from kdcache.cache.networks.run_card import RunCard, save_run_network
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain

@@ -55,7 +55,9 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def source_of(*names: str) -> Any:
-    return lambda spec, split: SimpleNamespace(class_names=names, spec=spec, split=split)
+    return lambda spec, split: SimpleNamespace(
+        class_names=names, spec=spec, split=split, classes_hint="", refuse_unusable=lambda: None
+    )
 
 
 def test_a_run_is_judged_on_the_split_and_at_the_size_that_it_learned(
@@ -111,7 +113,7 @@ def test_a_student_is_validated_on_the_validation_split(monkeypatch: pytest.Monk
 
     def open_source(spec: str, split: str) -> Any:
         opened.append(split)
-        return SimpleNamespace(task="t", class_names=CLASSES, keys=())
+        return SimpleNamespace(task="t", class_names=CLASSES, keys=(), refuse_unusable=lambda: None)
 
     run_source: Any = SimpleNamespace(spec="folder:/d", class_names=CLASSES, crop=(5, 6))
     ranks: Any = SimpleNamespace(device="cpu", amp=None, rank=0, world=1, reduce=None)

@@ -20,8 +20,8 @@ import torch
 
 from kdcache.cache.errors import BadWeights, Refused
 from kdcache.cache.files.system import GONE, touching
+from kdcache.cache.networks.files.weights_file import DAMAGE, read_tensors
 from kdcache.cache.networks.run_card import file_digest
-from kdcache.cache.networks.weights_file import DAMAGE, read_tensors
 from kdcache.cache.trust import current_command, typed_option
 from kdcache.cache.visible import shell_line
 from kdcache.trainer.folder.atomic_file import sync

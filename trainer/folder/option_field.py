@@ -5,6 +5,7 @@ stream/options.py, folder/options.py, config.py). The command line, the checks a
 same field. Light: `kdtrain --help` reads every section and should not wait for torch.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from fractions import Fraction
@@ -91,6 +92,8 @@ def spelled(value: object) -> str:
 def share_text(value: float) -> str:
     """A share of something, exactly; as a fraction where that is shorter: '2/3', not 0.6666666666666666."""
     text = spelled(value)
+    if not math.isfinite(value):  # a wrong one, which an error is about to name
+        return text
     fraction = Fraction(value).limit_denominator(_LARGEST_DENOMINATOR)
     exact = fraction.numerator / fraction.denominator == value
     return str(fraction) if exact and len(str(fraction)) < len(text) and len(text) > _MOST_DIGITS else text

@@ -60,7 +60,7 @@ def judge(
     samples, device = as_samples(source), torch.device(device)
     groups = _groups(counting, samples, batch_size)
     table, own = counting.table(groups[-1].places.stop, device), groups[rank::world]
-    indices, bad = [group.indices for group in own], torch.zeros(2, dtype=torch.int64, device=device)
+    bad, indices = torch.zeros(2, dtype=torch.int64, device=device), [group.indices for group in own]
     images = judged_images(samples, indices, counting, truth, input_size, device, num_threads)
     autocast = torch.autocast(device.type, dtype=amp, enabled=amp is not None)
     with closing(images), _asking(network, teacher, counting.taps) as ask, autocast:
@@ -70,9 +70,13 @@ def judge(
             counting.fill(table, group.places, answers, truth_B, teacher_answers)
             moved()
             bad += _not_finite_of((answers, teacher_answers), counting.taps, truth_B)
-    arrived()
-    total, bad = (table, bad) if reduce is None else (reduce(table), reduce(bad))
+    total, bad = _over_ranks(table, bad, reduce)
     return _figures(counting, total, bad, _judged(samples, groups, counting, input_size), teacher is not None)
+
+
+def _over_ranks(table: Tensor, bad: Tensor, reduce: Reduce | None) -> tuple[Tensor, Tensor]:
+    arrived()  # what this rank waits for now, it may wait for
+    return (table, bad) if reduce is None else (reduce(table), reduce(bad))
 
 
 def _check(

@@ -208,7 +208,7 @@ def test_a_pretrained_tag_brings_its_head_and_its_number_of_classes(
         asked.append(name)
         return published
 
-    monkeypatch.setattr("kdcache.cache.networks.downloads.timm.create_model", hub)
+    monkeypatch.setattr("kdcache.cache.networks.files.downloads.timm.create_model", hub)
     network, _, _ = resolve_teacher(
         "timm:resnet18.a1_in1k", tmp_path, task="classification", num_classes=None
     )

@@ -12,12 +12,12 @@ from kdcache.cache.errors import BadOption
 from kdcache.cache.look.teacher import network_for_listing
 from kdcache.cache.networks.build import build_network, rebuild
 from kdcache.cache.networks.ensemble import Ensemble
+from kdcache.cache.networks.files.weights_file import WeightsFile
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.networks.resolve import resolve_teacher
 from kdcache.cache.networks.run_card import RunCard, save_run_network
 from kdcache.cache.networks.weights import fit_weights, weights_digest
-from kdcache.cache.networks.weights_file import WeightsFile
 
 TAPS = ["a.stage3", "b_1.embedding", "a.logits", "b_1.logits"]
 

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from kdcache.cache.errors import BadOption, BadWeights, Missing
 from kdcache.cache.networks.build import build_network
+from kdcache.cache.networks.files.weights_file import read_weights
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.weights import weights_digest
-from kdcache.cache.networks.weights_file import read_weights
 
 REAL = Path(__file__).parents[4] / "shared/data/weights"
 
@@ -172,8 +172,8 @@ def test_a_failed_download_says_to_pass_a_file(monkeypatch: pytest.MonkeyPatch) 
     def offline(*_: object, **__: object) -> None:
         raise OSError("no route to the hub\nlong story")
 
-    monkeypatch.setattr("kdcache.cache.networks.downloads._require_answer", lambda url: None)
-    monkeypatch.setattr("kdcache.cache.networks.downloads.timm.create_model", offline)
+    monkeypatch.setattr("kdcache.cache.networks.files.downloads._require_answer", lambda url: None)
+    monkeypatch.setattr("kdcache.cache.networks.files.downloads.timm.create_model", offline)
     with pytest.raises(BadWeights, match="'imagenet' could not be downloaded: no route to the hub") as caught:
         student("r50", "imagenet")
     assert caught.value.where == "weights of deeplabv3:resnet50"
@@ -195,7 +195,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatc
         closed.bind(("127.0.0.1", 0))  # nobody listens there
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{closed.getsockname()[1]}")
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr("kdcache.cache.networks.downloads.timm.create_model", create)
+        monkeypatch.setattr("kdcache.cache.networks.files.downloads.timm.create_model", create)
         assert student("mbv2", "imagenet").name == "deeplabv3:mobilenetv2_100"
         with pytest.raises(BadWeights) as caught:
             student("mbv2", "imagenet")
@@ -211,7 +211,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdcache.cache.networks.downloads.ANSWER_S", 0.2)
+    monkeypatch.setattr("kdcache.cache.networks.files.downloads.ANSWER_S", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -223,7 +223,7 @@ def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch)
 def test_pretrained_weights_are_fitted_like_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     real = timm.create_model
     published = real("mobilenetv2_100")
-    monkeypatch.setattr("kdcache.cache.networks.downloads._fetch", lambda *_: published.state_dict())
+    monkeypatch.setattr("kdcache.cache.networks.files.downloads._fetch", lambda *_: published.state_dict())
     network = student("mbv2", "imagenet")
     own = network.state_dict()["model.encoder.model.conv_stem.weight"]
     assert torch.equal(own, published.state_dict()["conv_stem.weight"])

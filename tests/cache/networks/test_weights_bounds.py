@@ -16,8 +16,8 @@ from bounded_memory import bounded_memory
 from safetensors.torch import save, save_file
 
 from kdcache.cache.errors import BadWeights
-from kdcache.cache.networks.unwrapping import MAX_WRAPPED
-from kdcache.cache.networks.weights_file import read_weights
+from kdcache.cache.networks.files.unwrapping import MAX_WRAPPED
+from kdcache.cache.networks.files.weights_file import read_weights
 
 STATE = {"a.weight": torch.ones(2, 3), "a.bias": torch.zeros(2)}
 

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kdcache.cache.errors import BadOption, BadWeights
-from kdcache.cache.networks import downloads
 from kdcache.cache.networks.build import build_network
+from kdcache.cache.networks.files import downloads
+from kdcache.cache.networks.files.weights_folder import own_weights, timm_files
 from kdcache.cache.networks.network import Network
-from kdcache.cache.networks.weights_folder import own_weights, timm_files
 
 FIRST = "model.encoder.model.conv1.weight"
 
@@ -109,7 +109,7 @@ def test_a_file_of_torchvision_is_taken_by_its_name(folder: Path, monkeypatch: p
     ).state_dict()
     path = folder / "deeplabv3_resnet50_coco-cd0a2569.pth"
     torch.save(own, path)
-    monkeypatch.setattr("kdcache.cache.networks.weights_folder._check_digest", lambda path: None)
+    monkeypatch.setattr("kdcache.cache.networks.files.weights_folder._check_digest", lambda path: None)
     network = student("COCO_WITH_VOC_LABELS_V1", "tv:deeplabv3_resnet50", 21)
     name = "backbone.conv1.weight"
     assert torch.equal(network.state_dict()[f"model.{name}"], own[name])

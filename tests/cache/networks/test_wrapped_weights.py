@@ -21,11 +21,11 @@ from torch.optim.swa_utils import AveragedModel
 
 from kdcache.cache.errors import BadWeights
 from kdcache.cache.networks.build import build_network
+from kdcache.cache.networks.files.unwrapping import choose_names, unwrap
+from kdcache.cache.networks.files.weights_file import read_weights
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.resolve import resolve_teacher
-from kdcache.cache.networks.unwrapping import choose_names, unwrap
 from kdcache.cache.networks.weights import weights_digest
-from kdcache.cache.networks.weights_file import read_weights
 
 State = dict[str, Tensor]
 

@@ -213,6 +213,7 @@ def test_a_run_of_a_detector_is_judged_with_the_records_of_its_images(
     samples = BoxSamples([truth_of((0, 0, 10, 10, 0)), truth_of()], [(128, 192), CANVAS])
     said: list[Any] = [[(0, 0, 5, 5, 0.5, 0)], []]
     source = cast(Any, samples)
+    source.refuse_unusable = lambda: None
     source.class_names, source.image_id, source.category_ids = CLASSES, [31, 17].__getitem__, [4, 5, 6]
     card = SimpleNamespace(class_names=CLASSES, crop=CANVAS, data="coco:d", task="detection")
     monkeypatch.setattr(detection, "_decode", lambda: decode)
@@ -221,6 +222,7 @@ def test_a_run_of_a_detector_is_judged_with_the_records_of_its_images(
         "read_run_card": lambda path: card,
         "open_source": lambda spec, split: source,
         "load_run_network": lambda path: Says(said),
+        "_judging_data": lambda run_dir, card, split: card.data,
     }.items():
         monkeypatch.setattr(run_module, name, value)
     judged = run_module.evaluate_run(

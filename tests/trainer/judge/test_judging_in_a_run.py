@@ -49,6 +49,9 @@ class White:
     def files(self, index: int) -> tuple[Path, ...]:
         return ()
 
+    def refuse_unusable(self) -> None:
+        return
+
     def check(self, index: int) -> None:
         assert index in range(self.num_samples)
 

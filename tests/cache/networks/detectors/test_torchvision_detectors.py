@@ -12,10 +12,10 @@ from torchvision.models.detection.image_list import ImageList
 
 from kdcache.cache.errors import BadOption, BadWeights
 from kdcache.cache.grid import DenseGrid
-from kdcache.cache.networks import downloads
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.networks.families.detectors.decode import decode
 from kdcache.cache.networks.families.detectors.torchvision_detectors import adapted, class_slots
+from kdcache.cache.networks.files import downloads
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.resolve import resolve_teacher
 from kdcache.cache.networks.run_card import DataClasses

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from kdcache.cache.errors import BadOption, BadWeights, unknown
 from kdcache.cache.networks.families.timm import check_tag, statistics
+from kdcache.cache.networks.files.weights_file import WeightsFile
+from kdcache.cache.networks.files.weights_folder import how_to_put, name_of, own_weights, timm_files
 from kdcache.cache.networks.names import (
     CIFAR,
     CUSTOM,
@@ -25,8 +27,6 @@ from kdcache.cache.networks.names import (
     TORCHVISION_NETWORKS,
     NetworkName,
 )
-from kdcache.cache.networks.weights_file import WeightsFile
-from kdcache.cache.networks.weights_folder import how_to_put, name_of, own_weights, timm_files
 
 ANSWER_S = 5.0  # seconds until a server that does not answer is given up
 FIRST_OF_SERVER = 500  # statuses of HTTP from here on: the server cannot

@@ -27,7 +27,7 @@ from kdcache.cache.files.regular import open_regular
 from kdcache.cache.files.system import touching, user_path
 from kdcache.cache.files.tensors import check_tensor_file
 from kdcache.cache.files.unpack import check_stored
-from kdcache.cache.networks.unwrapping import unwrap
+from kdcache.cache.networks.files.unwrapping import unwrap
 from kdcache.cache.visible import shell_line, shell_word
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")

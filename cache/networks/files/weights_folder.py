@@ -17,8 +17,8 @@ import timm
 
 from kdcache.cache.errors import BadOption, BadWeights
 from kdcache.cache.files.system import user_path
+from kdcache.cache.networks.files.weights_file import SUFFIXES, WeightsFile, read_weights
 from kdcache.cache.networks.run_card import file_digest
-from kdcache.cache.networks.weights_file import SUFFIXES, WeightsFile, read_weights
 
 VARIABLE = "KDCACHE_WEIGHTS"
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
