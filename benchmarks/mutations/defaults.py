@@ -191,7 +191,7 @@ MUTANTS = [
     ("eval decodes with 4 threads", "eval_command", '"threads": MachineOptions.threads',
      '"threads": 4', JUDGE),
     ("verify compares 4 rows", "look:verify", "default=8", "default=4", LOOK),
-    ("taps lists 21 classes", "look:taps", "default=19", "default=21", LOOK),
+    ("taps lists 21 classes", "look:taps", "else 19", "else 21", LOOK),
     ("listed taps have stride 16", "network_for_listing", "or rules.default_stride", "or 16",
      "tests/cli/test_help_defaults.py::test_a_network_without_a_stated_stride_has_the_8_that_the_help_names"),
     ("segmentation networks have stride 16", "tasks/segmentation:KIND", "default_stride=8",

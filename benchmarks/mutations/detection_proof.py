@@ -59,7 +59,7 @@ MUTANTS = [
     ),
     (
         "a rank judges by its own images alone",
-        "judge/judge:judge",
+        "judge/judge:_over_ranks",
         "(reduce(table), reduce(bad))",
         "(table, reduce(bad))",
         JUDGED,

@@ -26,7 +26,13 @@ MUTANTS = [
         "int(word)",
         "tests/cache/views/test_crop.py",
     ),
-    ("a chain starts with a number that no link can have", "_chain", "TrainConfig(**", "dict(**", OPTIONS),
+    (
+        "a chain starts with a number that no link can have",
+        "_chain",
+        'TrainConfig(**{"run": "chain"',
+        'dict(**{"run": "chain"',
+        OPTIONS,
+    ),
     ("six digits of a number reach a link", "spelled", "or float(short) == value", "or True", OPTIONS),
     # ---- finite
     (
@@ -94,7 +100,7 @@ MUTANTS = [
     ("a teacher may answer NaN", "_refuse_teacher", "if not_finite:", "if False:", ANSWERS),
     (
         "ranks keep what they saw",
-        "judge.py:judge",
+        "judge.py:_over_ranks",
         "(reduce(table), reduce(bad))",
         "(reduce(table), bad)",
         ANSWERS,

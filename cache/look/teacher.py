@@ -1,6 +1,6 @@
 """The teacher behind a cache, rebuilt to check it; and any teacher, built to list its taps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -88,10 +88,9 @@ def network_for_listing(
     """
     names = member_names(name, runs_dir)
     if len(names) > 1:
-        each = zip(names, weights_of_each(name, len(names), weights), strict=True)
-        listed = [
-            network_for_listing(n, runs_dir, num_classes, output_stride, task, file) for n, file in each
-        ]
+        files = weights_of_each(name, len(names), weights)
+        each = zip(names, files, strict=True)
+        listed = [network_for_listing(n, runs_dir, num_classes, output_stride, task, f) for n, f in each]
         return _together(names, [network for network, _ in listed], runs_dir), listed[0][1]
     folder = run_folder(name, runs_dir)
     if folder is not None and (folder / CARD).is_file():
@@ -106,8 +105,16 @@ def network_for_listing(
     rules = task_of(task).networks
     stride = output_stride or rules.default_stride
     build = partial(build_network, name, task=task, output_stride=stride, weights=weights)
+    network = _of_as_many_classes(build, num_classes, weights)
+    return network, network.input_px or rules.listing_px
+
+
+def _of_as_many_classes(
+    build: Callable[..., Network], num_classes: int | None, weights: str | None
+) -> Network:
+    """As was asked for, else as the weights say."""
     try:
-        network = build(num_classes=num_classes or CLASSES)
+        return build(num_classes=num_classes or CLASSES)
     except WeightsOfOtherClasses as error:
         if num_classes is not None:
             raise BadOption(
@@ -115,8 +122,7 @@ def network_for_listing(
                 where=f"--weights {weights} --classes {num_classes}",
                 fix=f"leave --classes out, or give --classes {error.count}",
             ) from error
-        network = build(num_classes=error.count)
-    return network, network.input_px or rules.listing_px
+        return build(num_classes=error.count)
 
 
 def _together(names: Sequence[str], networks: Sequence[Network], runs_dir: Path) -> Ensemble:
