@@ -145,7 +145,8 @@ def eval_command(
     kdtrain eval gfl_r18-bckd --json boxes.json
     kdtrain eval --exported r18-onnx
     """
-    _check_asked(run, context.params.get("data"), context.params.get("teacher"))
+    if context.params.get("exported") is None:
+        _check_asked(run, context.params.get("data"), context.params.get("teacher"))
     given = {
         "data": None,
         "device": MachineOptions.device,
