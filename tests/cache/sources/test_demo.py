@@ -45,8 +45,8 @@ def test_scenes_show_every_class_at_many_sizes_of_image() -> None:
 
 
 def test_colour_alone_does_not_tell_the_class() -> None:
-    """Each pixel judged by the nearest mean colour, fitted on the very same pixels: far from the 0.79 that the
-    demo's teacher reaches."""
+    """Each pixel judged by the nearest mean colour, fitted on the very same pixels: far from the 0.79 that
+    the teacher of the demo reaches."""
     scenes = [draw_scene(seed=0, split="train", index=i) for i in range(30)]
     pixels = np.concatenate([s.image_HW3.reshape(-1, 3) for s in scenes]).astype(np.float64)
     labels = np.concatenate([s.label_HW.reshape(-1) for s in scenes])
