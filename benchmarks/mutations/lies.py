@@ -63,7 +63,7 @@ MUTANTS = [
     ),
     (
         "a listing knows better than the weights",
-        "network_for_listing",
+        "_of_as_many_classes",
         "        if num_classes is not None:",
         "        if num_classes is None:",
         TAPS,

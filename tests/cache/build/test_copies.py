@@ -148,7 +148,12 @@ def test_a_repair_writes_the_bytes_that_it_announced_before_writing_any(
     assert report.rows == (0 if as_samples else 14)
 
 
-@pytest.mark.parametrize("files", [of_targets, of_samples])
+def of_tars(scene: Scene) -> list[Path]:
+    """What the columns beside them still name, so that it is packed again and not made anew."""
+    return list((scene.cache / "samples").glob("*.tar"))
+
+
+@pytest.mark.parametrize("files", [of_targets, of_samples, of_tars])
 def test_a_repair_that_the_disk_has_no_room_for_is_refused_before_it_writes(
     scene: Scene, files: Callable[[Scene], list[Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
