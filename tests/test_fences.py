@@ -6,6 +6,7 @@ Every fence is a pure function over imports; below each stands a test that it ca
 """
 
 import ast
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
@@ -196,6 +197,16 @@ def test_no_file_and_no_function_is_too_large() -> None:
 def test_the_limits_of_size_can_be_broken() -> None:
     text = "def f():\n" + "    pass\n" * MAX_FUNCTION_LINES + "x = 1\n" * MAX_FILE_LINES
     assert list(too_large("a.py", ast.parse(text), len(text.splitlines()))) == ["a.py", "a.py:f"]
+
+
+def test_no_refusal_of_the_system_is_taken_for_an_absent_file() -> None:
+    """`os.path.exists` and its like answer False for EIO and ESTALE: what is there would be begun anew."""
+    asked = ("exists", "lexists", "isfile", "isdir", "islink")
+    swallowing = re.compile(rf"os\.path\.({'|'.join(asked)})\(")
+    assert swallowing.search("if os.path.lexists(path):")
+    wrong = [str(path) for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")
+             if swallowing.search(path.read_text(encoding="utf-8"))]  # fmt: skip
+    assert wrong == []
 
 
 def test_only_the_command_line_prints() -> None:

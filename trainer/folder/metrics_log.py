@@ -42,7 +42,7 @@ class MetricsLog:
         self.path = run_dir / METRICS_NAME
         self.notes: tuple[str, ...] = ()
         steps, torn = [], False
-        if os.path.lexists(self.path):  # a pipe too: to open it for more lines would wait for a reader
+        if self._is_there():  # a pipe too: to open it for more lines would wait for a reader
             lines, torn = _lines(self.path)
             steps = [self._step(number, line) for number, line in enumerate(lines, 1)]
             kept = [line for step, line in zip(steps, lines, strict=True) if step <= keep_until]
@@ -56,6 +56,15 @@ class MetricsLog:
             self.notes = (f"the steps of {METRICS_NAME} are not in order: some figures are there twice",)
         with self._touching():
             self._file = self.path.open("a")
+
+    def _is_there(self) -> bool:
+        """`os.path.lexists` takes every refusal of the system for "no": all figures would be lost."""
+        with self._touching():
+            try:
+                os.lstat(self.path)
+            except FileNotFoundError:
+                return False
+        return True
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Raises DiskFull and Refused, as the others do."""

@@ -1,5 +1,6 @@
 """The lines of a run's figures: appended, and after a kill those beyond the checkpoint are gone."""
 
+import errno
 import json
 import os
 import shlex
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kdcache.cache.errors import KdError
+from kdcache.cache.errors import KdError, Refused
 from kdcache.trainer.folder.metrics_log import MetricsLog, read_metrics
 
 
@@ -131,3 +132,24 @@ def test_what_is_no_file_of_lines_is_refused_and_can_be_moved_aside(
     assert error.value.where == str(tmp_path / "metrics.jsonl")
     subprocess.run(shlex.split(error.value.fix.rpartition(": ")[2]), check=True)
     MetricsLog(tmp_path, keep_until=0).close()
+
+
+def test_a_log_that_the_system_does_not_show_is_not_taken_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun anew, it would hold the figures of the later steps alone."""
+    log = MetricsLog(tmp_path, keep_until=0)
+    log.write(1, {})
+    log.close()
+    lstat = os.lstat
+
+    def refuse(path: object, **options: object) -> os.stat_result:
+        if str(path).endswith("metrics.jsonl"):
+            raise OSError(errno.EIO, "Input/output error")
+        return lstat(path, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "lstat", refuse)
+    with pytest.raises(Refused, match=r"'metrics.jsonl' could not be written"):
+        MetricsLog(tmp_path, keep_until=1)
+    monkeypatch.undo()
+    assert steps(tmp_path) == [1]
