@@ -59,6 +59,9 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
         self.params.append(trust_option())
 
     def main(self, *arguments: Any, **attributes: Any) -> Any:
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            # A rank that is gone costs the others pages of C++ frames, and the sentence that says it is ours.
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         with AnyEncoding():
             return super().main(*arguments, **attributes)
 

@@ -25,13 +25,19 @@ _BEAT_S = 1.0
 _GRACE_S = 8.0  # in which the main thread may find out by itself what the thread knows
 _SILENT_S = 4.0  # of a rank, once a collective has failed
 _STATUS = 2
-_DONE, _FAILED, _STOPPED, _FOLLOWED = "done", "failed", "stopped", "followed"
-_WHY = {_FAILED: "ended with an error of its own", _STOPPED: "was stopped"}
+_DONE, _FAILED, _STOPPED, _FOLLOWED, _STOOD = "done", "failed", "stopped", "followed", "stood"
+_WHY = {
+    _FAILED: "ended with an error of its own",
+    _STOPPED: "was stopped",
+    _STOOD: "stands still: the others have waited for it",
+}
 _groups = iter(range(1 << 62))  # of this process: keys of an earlier one must not be read
 
 
 class LostRank(KdError, RuntimeError):
-    """Another rank is gone, so this one cannot go on."""
+    """A rank is gone or stands still, so none can go on."""
+
+    rank = -1  # which
 
 
 class Alone:
@@ -60,6 +66,8 @@ class Watch(Alone):
         self._still = dict.fromkeys(range(world), 0.0)  # seconds of our own beats since it got on
         self._said = dict.fromkeys(self._peers, "")  # the last beat of each
         self._silent = dict.fromkeys(self._peers, 0.0)  # seconds of our own beats since it changed
+        self._ending = threading.Lock()  # held by whichever thread ends this rank, so that one of them speaks
+        self._stood: dict[int, str] = {}  # ranks that stood still, and for how long
         self._leaving = threading.Event()
         self._lock = threading.Lock()
         self._processes: dict[int, Process] = {}
@@ -92,6 +100,7 @@ class Watch(Alone):
     def lost_now(self) -> LostRank | None:
         """Which rank made a collective fail; None where every rank is there."""
         self._leaving.set()  # the thread may not end the process while this looks
+        self._ending.acquire()  # and has the word where it began to: it never gives that back
         until_s = time.monotonic() + _GRACE_S
         while time.monotonic() < until_s:
             lost = self._look(silent_s=min(_SILENT_S, self._timeout_s))
@@ -100,11 +109,14 @@ class Watch(Alone):
             time.sleep(self._beat_s / 2)
         return None
 
-    def speaks(self) -> bool:
-        """Whether it falls to this rank to tell a person: the first one that is left."""
+    def speaks(self, lost: LostRank) -> bool:
+        """Whether it falls to this rank to tell a person: the first one that is left. One that stands still
+        itself tells nothing, for the others do."""
         gone = {peer for peer in self._peers if self._said[peer] in _WHY or not self._processes[peer].lives()}
-        return all(
-            peer in gone or self._is_silent(peer, _SILENT_S) for peer in self._peers if peer < self.rank
+        before = (peer for peer in self._peers if peer < self.rank)
+        silent = gone | {lost.rank}
+        return lost.rank != self.rank and all(
+            peer in silent or self._is_silent(peer, _SILENT_S) for peer in before
         )
 
     def _run(self) -> None:
@@ -118,8 +130,10 @@ class Watch(Alone):
                 time.monotonic() - known_s >= min(_GRACE_S, 2 * self._timeout_s)
                 and not self._leaving.is_set()
             ):
-                self.leave(_FOLLOWED)
-                end_now(_STATUS, f"error: {lost}" if self.speaks() else "")
+                if not self._ending.acquire(blocking=False):
+                    return  # the main thread has heard of it
+                self.leave(_STOOD if lost.rank == self.rank else _FOLLOWED)
+                end_now(_STATUS, f"error: {lost}" if self.speaks(lost) else "")
 
     def _look(self, *, silent_s: float) -> LostRank | None:
         """Beat, read the others' beats, and say who is lost. Silence is counted in our own beats: a machine
@@ -129,16 +143,18 @@ class Watch(Alone):
         gone = [peer for peer in self._peers if self._said[peer] not in (_DONE, _FOLLOWED)]
         for peer in gone:
             if self._said[peer] not in _WHY and not self._processes[peer].lives():
-                return self._lost(peer, "is gone: its process was killed or broke down")
+                why = self._stood.get(peer, "is gone: its process was killed or broke down")
+                return self._lost(peer, why)
         for peer in gone:
             if self._said[peer] in _WHY:
-                return self._lost(peer, _WHY[self._said[peer]])
+                return self._lost(peer, self._stood.get(peer, _WHY[self._said[peer]]))
         for peer in gone:
             if self._is_silent(peer, silent_s):
                 said = f"gave no sign of life for {self._silent[peer]:.0f} s"
                 return self._lost(peer, said if reached else "cannot be reached")
         if (still := self._standing(silent_s)) is not None:
             waited = f"stands still: the others have waited {self._still[still]:.0f} s for it"
+            self._stood[still] = waited  # it ends itself soon, and that is not what happened to it
             return self._lost(still, waited)
         return None
 
@@ -191,11 +207,13 @@ class Watch(Alone):
         return own_process() if rank == self.rank else self._processes[rank]
 
     def _lost(self, peer: int, why: str) -> LostRank:
-        return LostRank(
+        lost = LostRank(
             f"rank {peer} of {self.world} {why}; the others end too",
             where=f"rank {peer}, {self._process_of(peer).title}",
             fix=self._fix(),
         )
+        lost.rank = peer
+        return lost
 
 
 @contextmanager
@@ -220,7 +238,7 @@ def watching(*, timeout_s: float = TIMEOUT_S, fix: Callable[[], str]) -> Iterato
         watch.leave(_FAILED if lost is None else _FOLLOWED)
         if lost is None:
             raise
-        if not watch.speaks():
+        if not watch.speaks(lost):
             raise SystemExit(_STATUS) from error
         raise lost from error
     except BaseException:
