@@ -205,9 +205,9 @@ def _say_built(report: "BuildReport", terminal: Terminal, as_json: bool) -> None
 
 def _check_names(teacher: str | None, data: str | None, losses: str | None, runs: Path) -> None:
     """Raises BadOption for a loss, a data set or a network that nobody has, before anything is looked for."""
-    from kdcache.cache.networks.names import check_teacher
+    from kdcache.cache.networks.names import TEACHER, check_teacher
+    from kdcache.cache.sources.table import check_data, task_of_data
     from kdcache.losses.plan.written import check_expression
-    from kdcache.trainer.folder.start import TEACHER, check_data, task_of_data
 
     for name in _split(losses or ""):
         if name:

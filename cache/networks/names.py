@@ -43,6 +43,7 @@ CUSTOM = "custom"
 LIBRARIES = (*HEADS, *DETECTORS, TIMM, TORCHVISION)  # written FAMILY:BODY, built from libraries alone
 NUM_VOC_CLASSES = 21  # background first, then VOC's order
 NUM_COCO_CLASSES = 80  # in the order of COCO's own list, without its gaps
+TEACHER = "--teacher (no run has this name)"  # where a name was typed that is no network's either
 
 
 class Pretrained(NamedTuple):

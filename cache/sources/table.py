@@ -21,6 +21,7 @@ from kdcache.cache.sources.own.named import own_parts, own_source
 from kdcache.cache.sources.voc import Voc
 from kdcache.cache.sources.voc_boxes import VocBoxes
 from kdcache.cache.sources.yolo import Yolo
+from kdcache.cache.spec import Task
 from kdcache.cache.trust import require_trust
 
 _SEGMENTATION = (Ade20k, CamVid, Cityscapes, CocoStuff, Demo, Folder, Voc)
@@ -67,6 +68,19 @@ def own_name(spec: str | None) -> str:
     """'package.module:Class' of a spec that names code, else ''."""
     name = split_spec(spec)[0] if spec else ""
     return name if ":" in name else ""
+
+
+def task_of_data(spec: str) -> Task | None:
+    """The task of the data that '--data' names; None where nobody knows that yet."""
+    kind = SOURCES.get(spec.partition(":")[0])
+    return None if kind is None else kind.task
+
+
+def check_data(spec: str) -> None:
+    """Raises BadOption for an unknown name or no folder, Missing where nothing lies there. Code of somebody's
+    own is asked when it is imported."""
+    if not own_name(spec):
+        splits(spec)
 
 
 def _parse(spec: str) -> tuple[type[BaseSource], Path]:

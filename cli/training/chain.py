@@ -72,8 +72,8 @@ for _title, _flags in panels(without=OTHER):
 
 def _chain(networks: tuple[str, ...], given: Mapping[str, Any], trusted: Sequence[str]) -> None:
     from kdcache.cache.networks.names import check_name
+    from kdcache.cache.sources.table import check_data, task_of_data
     from kdcache.losses.plan.written import check_expression
-    from kdcache.trainer.folder.start import check_data, task_of_data
 
     loss, home = str(given.get("loss", "kd")), home_folder()
     _check_alone(given)

@@ -11,7 +11,7 @@ BUILD = """
 import json, sys
 from kdcache.cli.kdcache import main
 try:
-    main(["build", "--teacher", "tiny_teacher:make", "--data", f"folder:{sys.argv[1]}", "--crop", "64,96"])
+    main(["build", "--teacher", "r18", "--data", f"folder:{sys.argv[1]}", "--crop", "64,96"])
 except SystemExit as end:
     print(json.dumps([end.code, [name for name in sys.modules if name.startswith("kdcache.trainer")]]))
 """

@@ -25,8 +25,9 @@ assert show_table and verify_display
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KDCACHE_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    for check in ("configured", "check_asked", "check_data"):  # what they refuse: test_startup.py
+    for check in ("configured", "check_asked"):  # what they refuse: test_startup.py
         monkeypatch.setattr(f"kdcache.trainer.folder.start.{check}", lambda *_, **__: None)
+    monkeypatch.setattr("kdcache.cache.sources.table.check_data", lambda *_: None)
     return tmp_path
 
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.networks.names import check_name, check_teacher, is_library
+from kdcache.cache.networks.names import TEACHER, check_name, check_teacher, is_library
 from kdcache.cache.record.find import caches_dir, find_cache, runs_dir, stored_cache
 from kdcache.cache.record.manifest import read_manifest
-from kdcache.cache.sources.table import SOURCES, own_name, split_spec, splits
-from kdcache.cache.spec import Task
+from kdcache.cache.sources.table import check_data, own_name, split_spec, task_of_data
 from kdcache.cache.trust import names_in, require_trust
 from kdcache.losses.plan.recipes import check_recipe, published
 from kdcache.losses.plan.written import check_expression
@@ -33,7 +32,6 @@ from kdcache.trainer.steps.options import StepOptions, check_one_length
 from kdcache.trainer.steps.recipe import with_recipe
 from kdcache.trainer.stream.options import StreamOptions
 
-TEACHER = "--teacher (no run has this name)"  # where a name was typed that is no network's either
 Options = TypeVar("Options", bound=StreamOptions)
 
 
@@ -130,19 +128,6 @@ def check_asked(run: str, home: Path, *, data: str | None, teacher: str | None) 
         check_teacher(teacher, task, runs_dir(home), TEACHER)
     if data is not None:
         check_data(data)
-
-
-def task_of_data(spec: str) -> Task | None:
-    """The task of the data that '--data' names; None where nobody knows that yet."""
-    kind = SOURCES.get(spec.partition(":")[0])
-    return None if kind is None else kind.task
-
-
-def check_data(spec: str) -> None:
-    """Raises BadOption for an unknown name or no folder, Missing where nothing lies there. Code of somebody's
-    own is asked when it is imported."""
-    if not own_name(spec):
-        splits(spec)
 
 
 def resolve_run_source(options: Options, home: Path) -> Options:
