@@ -5,6 +5,7 @@ A folder is made once; continuing it takes --resume, and one process at a time h
 """
 
 import fcntl
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +58,8 @@ def _began_only(run_dir: Path) -> bool:
 
 @contextmanager
 def held(run_dir: Path) -> Iterator[None]:
-    """Hold the run for this process. Raises Busy when another one has it; a kill releases it."""
+    """Hold the run for this process. Raises Busy when another one has it; a kill releases it. An error before
+    the first step takes back the folder that was begun: it would be listed as a run."""
     with touching("the folder of the run cannot be written", run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
         lock = (run_dir / LOCK_NAME).open("w")
@@ -71,7 +73,12 @@ def held(run_dir: Path) -> Iterator[None]:
                 where=str(run_dir),
                 fix="wait for it, or choose another name with --run",
             ) from error
-        yield
+        try:
+            yield
+        except BaseException:
+            if _began_only(run_dir):
+                shutil.rmtree(run_dir, ignore_errors=True)
+            raise
 
 
 def _lock(lock: TextIO) -> None:
