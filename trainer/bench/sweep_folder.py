@@ -98,8 +98,7 @@ def failure_of(sweep: Sweep, cell: Cell) -> str | None:
     """The error that ended a cell; None for one that did not fail."""
     path = sweep.folder / FAILED / f"{cell.run}.json"
     try:
-        with touching(f"'{path.name}' cannot be read", path, passing=GONE):
-            return msgspec.convert(read_json_object(path), type=_Failure).error
+        return msgspec.convert(read_json_object(path), type=_Failure).error
     except GONE:
         return None
     except Refused:
@@ -214,8 +213,7 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
 def _read_cells(folder: Path) -> tuple[Cell, ...]:
     path = folder / CELLS_NAME
     try:
-        with touching(f"'{path.name}' cannot be read", path):
-            body = msgspec.convert(read_json_object(path), type=_Body)
+        body = msgspec.convert(read_json_object(path), type=_Body)
     except Refused:
         raise
     except ValueError as error:

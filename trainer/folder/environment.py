@@ -15,7 +15,6 @@ from kdcache.cache.errors import BadCache
 from kdcache.cache.files.plain_json import MAX_BYTES, kind_of_value
 from kdcache.cache.files.regular import read_regular
 from kdcache.cache.files.seal import opened_text, sealed_text
-from kdcache.cache.files.system import touching
 from kdcache.cache.visible import shell_word
 from kdcache.trainer.folder.atomic_file import write_text
 
@@ -93,8 +92,7 @@ def read_environment(run_dir: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        with touching(f"'{FILE_NAME}' cannot be read", path):
-            content = read_regular(path, MAX_BYTES)
+        content = read_regular(path, MAX_BYTES)
         table = opened_text(content, unsealed=None)
         stream = table["stream"]
         if not isinstance(stream, dict):

@@ -28,7 +28,7 @@ def check_free(run_dir: Path) -> None:
     A run that ended before its first line of metrics, its first checkpoint and its first export (killed, or
     an option that turned out wrong at step 0) has left nothing to lose.
     """
-    if run_dir.exists() and not _began_only(run_dir):
+    if run_dir.exists() and not began_only(run_dir):
         raise BadOption(
             f"run '{run_dir.name}' exists",
             where=str(run_dir),
@@ -45,7 +45,7 @@ def no_run(runs: Path, name_or_path: str) -> Missing:
     return Missing(f"no run '{name_or_path}'", where=str(runs), fix=f"{hint}{there}")
 
 
-def _began_only(run_dir: Path) -> bool:
+def began_only(run_dir: Path) -> bool:
     """True for a folder in which no run has got anywhere."""
     if not run_dir.is_dir():
         return False
@@ -57,9 +57,9 @@ def _began_only(run_dir: Path) -> bool:
 
 
 @contextmanager
-def held(run_dir: Path) -> Iterator[None]:
+def held(run_dir: Path, *, keep: bool = False) -> Iterator[None]:
     """Hold the run for this process. Raises Busy when another one has it; a kill releases it. An error before
-    the first step takes back the folder that was begun: it would be listed as a run."""
+    the first step takes back the folder that was begun, or it would be listed as a run; `keep`: it stays."""
     with touching("the folder of the run cannot be written", run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
         lock = (run_dir / LOCK_NAME).open("w")
@@ -76,7 +76,7 @@ def held(run_dir: Path) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            if _began_only(run_dir):
+            if not keep and began_only(run_dir):
                 shutil.rmtree(run_dir, ignore_errors=True)
             raise
 
