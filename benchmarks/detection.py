@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
@@ -32,8 +33,8 @@ import torch
 from accelerate import Accelerator
 from bench_cache import build_from_run, make_run, parse_pair
 from building import Builds, Forwards
-from rounds import Figure, figure, interleave, report
-from stepping import TIMED, WARM, FixedTargets
+from rounds import TIMED, Figure, figure, interleave, report, turn
+from stepping import FixedTargets
 
 from kdcache.cache.grid import levels_of_kinds
 from kdcache.cache.images.feed import Feed
@@ -124,15 +125,11 @@ class Steps:
     def turn(self, name: str) -> Callable[[], float]:
         """Seconds per step of one stream, after the steps that use up what lies ready."""
 
-        def measure() -> float:
-            for number in range(WARM + TIMED):
-                if number == WARM:
-                    began = time.perf_counter()
-                self.stepper.step(self.count, self.batches[name], self.streams[name])
-                self.count += 1
-            return (time.perf_counter() - began) / TIMED
+        def step() -> None:
+            self.stepper.step(self.count, self.batches[name], self.streams[name])
+            self.count += 1
 
-        return measure
+        return turn(step)
 
     def terms(self) -> float:
         """Seconds of assignment and terms on maps that are there, with their gradient."""
@@ -177,18 +174,8 @@ def stream_part(work: Work) -> Part:
     batches = {name: stream.run() for name, stream in streams.items()}
     assert next(batches["with"]).truth.shape[1] > next(batches["without"]).truth.shape[1] == 0
 
-    def turn(name: str) -> Callable[[], float]:
-        def measure() -> float:
-            for _ in range(WARM):
-                next(batches[name])
-            began = time.perf_counter()
-            for _ in range(work.args.batches):
-                next(batches[name])
-            return (time.perf_counter() - began) / work.args.batches
-
-        return measure
-
-    seconds = interleave({name: turn(name) for name in streams}, work.args.rounds)
+    turns = {name: turn(partial(next, one), timed=work.args.batches) for name, one in batches.items()}
+    seconds = interleave(turns, work.args.rounds)
     for stream in streams.values():
         stream.close()
     name = "stream with boxes / images alone"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 OUT = Path("bench-out")
+WARM, TIMED = 2, 4  # steps of a turn; the pipeline prefetches 2
 
 
 class Figure(NamedTuple):
@@ -70,6 +71,21 @@ def seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
+
+
+def turn(step: Callable[[], object], *, timed: int = TIMED) -> Callable[[], float]:
+    """A contender that makes `WARM` steps, which use up what lies ready, and then gives the mean seconds of
+    the next `timed`."""
+
+    def measure() -> float:
+        for _ in range(WARM):
+            step()
+        began = time.perf_counter()
+        for _ in range(timed):
+            step()
+        return (time.perf_counter() - began) / timed
+
+    return measure
 
 
 def report(

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from bench_cache import build_from_run, data_spec, make_run, parse_pair
-from rounds import figure, interleave, report
+from rounds import TIMED, figure, interleave, report, turn
 from torch import Tensor
 
 from kdcache.cache.networks.build import build_network
@@ -35,8 +35,6 @@ from kdcache.trainer.steps.step import Distiller, Stepper
 from kdcache.trainer.stream.batch import Batch, BatchLayout, Stream
 from kdcache.trainer.stream.online import OnlineStream
 from kdcache.trainer.stream.stored import StoredStream
-
-WARM, TIMED = 2, 4  # steps per turn; the pipeline prefetches 2
 
 
 class FixedTargets(StoredStream):
@@ -84,15 +82,11 @@ class Steps:
     def turn(self, name: str) -> Callable[[], float]:
         """Seconds per step of one stream, after the steps that use up what lies ready."""
 
-        def measure() -> float:
-            for number in range(WARM + TIMED):
-                if number == WARM:
-                    began = time.perf_counter()
-                self.stepper.step(self.count, self.batches[name], self.streams[name])
-                self.count += 1
-            return (time.perf_counter() - began) / TIMED
+        def step() -> None:
+            self.stepper.step(self.count, self.batches[name], self.streams[name])
+            self.count += 1
 
-        return measure
+        return turn(step)
 
     def teacher_forward(self) -> float:
         batch = Batch(

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +35,7 @@ from kdcache.cli.terminal import Terminal
 if TYPE_CHECKING:
     from kdcache.cache.build.build import BuildReport
     from kdcache.cache.build.plan import Plan
-    from kdcache.cache.networks.network import Network
-    from kdcache.cache.record.manifest import Manifest
-    from kdcache.cache.sources.contract import Source
+    from kdcache.cli.caches.loss_fit import Fitting
 
 DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(BuildOptions)}
 _HELP = dict(help_option_names=["-h", "--help"])
@@ -179,7 +178,8 @@ def build(*, quiet: bool, as_json: bool, **given: Any) -> None:
     options = build_options(existing, **given)
     first_rank = int(os.environ.get("RANK", "0")) == 0
     terminal = Terminal(quiet=quiet or as_json or not first_rank)
-    with BuildDisplay(terminal, lambda plan: _first_look(plan, options)) as display:
+    look = partial(_first_look, options=options)
+    with BuildDisplay(terminal, look, fits=options.fits) as display:
         report = build_cache(options, display.events())
     if first_rank:
         _say_built(report, terminal, as_json)
@@ -283,13 +283,13 @@ def _needs_of(losses: str | None) -> Callable[[Task], tuple[Need, ...]] | None:
     return needs
 
 
-def _fitting(losses: str | None) -> "Callable[[Manifest, Source, Network], None] | None":
+def _fitting(losses: str | None) -> "Fitting | None":
     """The check that the cache to be built fits these losses."""
     if not losses:
         return None
-    from kdcache.cli.caches.loss_fit import fitting
+    from kdcache.cli.caches.loss_fit import Fitting
 
-    return fitting(_split(losses))
+    return Fitting(_split(losses))
 
 
 def _split(losses: str) -> list[str]:

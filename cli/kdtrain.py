@@ -4,8 +4,10 @@ The bare command trains; `eval` judges a run, `chain` lets students teach each o
 """
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +71,8 @@ def kdtrain(context: click.Context, /, **_: Any) -> None:
     given = written(context)
     if context.invoked_subcommand is None:
         own = {name: given.pop(name, None) for name in ("resume", "config", "quiet", "as_json")}
-        _train(given, resume=bool(own["resume"]), file=own["config"], listener=_listener(own))
+        quiet = bool(own["quiet"] or own["as_json"])
+        _train(given, resume=bool(own["resume"]), file=own["config"], listener=_listener(own), quiet=quiet)
 
 
 def _listener(own: dict[str, Any]) -> Callable[[], AbstractContextManager[Any]]:
@@ -91,19 +94,27 @@ def _train(
     resume: bool,
     file: Path | None,
     listener: Callable[[], AbstractContextManager[Any]],
+    quiet: bool,
 ) -> None:
     # Imported here: help, usage errors and wrong names should not wait seconds for torch.
     from kdcache.trainer.folder.start import configured, with_file
 
     given = typed(given)
     if file is not None:
-        given = with_file(given, file, resume=resume)
+        given = with_file(given, file, resume=resume, left_out=partial(_say_left_out, file, quiet))
     with consent(names_in(str(value) for value in given.values() if isinstance(value, str))):
         configured(given, home_folder(), resume=resume)
     from kdcache.trainer.run import train_run
 
     with listener() as listen:
         train_run(given, home=home_folder(), resume=resume, listen=listen)
+
+
+def _say_left_out(file: Path, quiet: bool, names: Sequence[str]) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        Terminal(quiet=quiet).say(
+            f"of {file.name} not taken over, beside what you wrote: {', '.join(names)}",
+        )
 
 
 @kdtrain.command("eval", context_settings=_HELP)  # type: ignore[untyped-decorator]

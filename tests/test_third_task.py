@@ -178,10 +178,8 @@ def test_a_sample_is_drawn_with_its_number_and_the_teachers(home: Path, cache: C
     told(run(kdcache, "peek", key, "--view", "1", "--out", str(drawn)), "image, label, embedding 6, teacher")
     sheet = np.asarray(Image.open(drawn))
     stored = float(cache.parts("logits", 0, 1)["values"][0])
-    panel = Image.fromarray(text_panel([f"balance {stored:+.3f}"])).resize(
-        (318, 320), Image.Resampling.NEAREST
-    )
-    np.testing.assert_array_equal(sheet[18:, 3 * 320 : 3 * 320 + 318], np.asarray(panel))
+    panel = text_panel([f"balance {stored:+.3f}"])
+    np.testing.assert_array_equal(sheet[18:, 3 * 324 : 3 * 324 + 320], panel)
 
 
 def test_a_cache_of_a_task_that_is_gone_is_refused_and_not_read_as_another(

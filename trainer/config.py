@@ -163,8 +163,7 @@ def check_config_seal(run_dir: Path) -> None:
     """Raises BadOption when `config.toml` is not as it was written. A file without a seal is of before there
     were seals, or of a person who deleted it after a change."""
     path = run_dir / CONFIG_NAME
-    with touching(f"'{CONFIG_NAME}' cannot be read", path):
-        content = read_regular(path, TEXT_BYTES)
+    content = read_regular(path, TEXT_BYTES)
     match = _SEALED.search(content)
     text = content if match is None else content[: match.start() + 1]
     commented = content.rstrip(b"\n").rpartition(b"\n")[2].startswith(b"#")

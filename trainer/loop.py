@@ -93,7 +93,7 @@ def _train(
             parts = assemble(accelerator)
             stack.callback(parts.stream.close)
             if accelerator.is_main_process:
-                stack.enter_context(held(run_dir))
+                stack.enter_context(held(run_dir, keep=resume))
                 sweep(run_dir)
                 write_config(run_dir, config, parts.resolved)
             arrived()

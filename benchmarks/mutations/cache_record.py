@@ -46,8 +46,8 @@ MUTANTS = [
     # ---- which cache
     ("of several caches the first one is taken", "find_cache", "if len(caches) == 1:", "if caches:",
      f"{FIND}::test_of_several_caches_none_is_taken_unasked"),
-    ("a folder without manifest is a cache", "list_caches", "if is_cache(path)", "if path.is_dir()",
-     f"{FIND}::test_only_folders_with_a_manifest_are_caches"),
+    ("a folder without manifest is a cache", "list_begun", "if is_cache(path)", "if path.is_dir()",
+     f"{FIND}::test_only_folders_with_a_manifest_and_targets_are_caches"),
     ("a tilde in the home is a folder's name", "home_dir", "user_path(os", "Path(os",
      f"{FIND}::test_home_is_the_variable_else_the_current_folder"),
     ("a row is counted by its first part alone", "bytes_per_row",

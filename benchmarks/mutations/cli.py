@@ -124,7 +124,7 @@ MUTANTS = [
     ("a copy writes over what a build has begun", "_refuse_others",
      "(begun and not is_unfinished_copy(out))", "False",
      f"{COMPACT}::test_what_a_build_has_begun_is_not_written_over"),
-    ("a copy that did not end is one of several caches", "list_caches",
+    ("a copy that did not end is one of several caches", "list_begun",
      "and not is_unfinished_copy(path)", "", KILLED),
     ("the copy is one of several caches", "find_cache", "or path.name != besides", "or True", KILLED),
     ("a copy that did not end is called a build", "refuse_unfinished_copy", "if is_unfinished_copy(root):",

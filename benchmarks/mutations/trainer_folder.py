@@ -35,9 +35,9 @@ MUTANTS = [
      "        raise\n", "        return final\n",
      f"{CHECKPOINT}::test_a_full_disk_keeps_the_last_checkpoint_and_says_so"),
     # ---- who may write, and the figures
-    ("a run with figures is overwritten", "_began_only", "not lines and names", "names",
+    ("a run with figures is overwritten", "began_only", "not lines and names", "names",
      f"{RUN}::test_a_run_that_got_anywhere_is_never_overwritten"),
-    ("a run that never began blocks its name", "_began_only", "not lines and names <= known", "False",
+    ("a run that never began blocks its name", "began_only", "not lines and names <= known", "False",
      f"{RUN}::test_a_run_that_failed_before_its_first_step_does_not_block_its_name"),
     ("two processes train one run", "run_folder.py:_lock", "fcntl.LOCK_EX", "fcntl.LOCK_SH",
      "tests/trainer/test_loop.py::test_a_second_process_on_the_same_run_is_refused"),

@@ -71,6 +71,6 @@ MUTANTS = [
     ("channels of a student are not tried", "_fewer_channels", "spec.channels // 2", "spec.channels", FIT),
     ("--for builds for a loss that no student fits", "make_plan", "if options.fits is not None:", "if False:",
      SHOWN),
-    ("--for does not look at the views", "fitting", "if plan.turns and not _turned(manifest):", "if False:",
-     SHOWN),
+    ("--for does not look at the views", "loss_fit.py:_asked",
+     "if plan.turns and not _turned(manifest):", "if False:", SHOWN),
 ]  # fmt: skip

@@ -1,11 +1,13 @@
 """One builder per cache: an advisory lock that the kernel drops when the builder dies, however it dies.
 
 Where this user may only read there is nothing to lock: a build that has nothing to do ends well, and one that
-has stops at its first write.
+has stops at its first write. A build that ends before its first record takes back what it began: a folder
+that holds nothing would be taken for a cache.
 """
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,14 +15,20 @@ from typing import TextIO
 
 from kdcache.cache.errors import Busy
 from kdcache.cache.files.system import READ_ONLY, refused, touching
+from kdcache.cache.record.classifier import CLASSIFIER_FILE
+from kdcache.cache.record.generation import list_generations
+from kdcache.cache.record.manifest import FILE_NAME as MANIFEST
+from kdcache.cache.record.records import list_records
 from kdcache.cache.stores.inside import path_inside
 
 FILE_NAME = "build.lock"
+_BEGINNING = {FILE_NAME, MANIFEST, CLASSIFIER_FILE}  # what a build writes before anything that counts
 
 
 @contextmanager
 def build_lock(root: Path) -> Iterator[None]:
     """Hold `root/build.lock`. Raises Busy, with the holder's process number, when another builder has it."""
+    before = os.listdir(root) if root.is_dir() else []
     file = _opened(root)
     if file is None:
         yield
@@ -30,6 +38,10 @@ def build_lock(root: Path) -> Iterator[None]:
         _note(file, str(os.getpid()))
         try:
             yield
+        except BaseException:
+            if set(before) <= _BEGINNING:
+                _take_back(root)
+            raise
         finally:
             _note(file, "")
 
@@ -45,6 +57,13 @@ def _opened(root: Path) -> TextIO | None:
         if error.errno in READ_ONLY:
             return None
         raise refused(error, "the lock of the cache could not be opened", path) from error
+
+
+def _take_back(root: Path) -> None:
+    """Remove the folder of a build that recorded nothing, under its lock. What cannot be removed stays: the
+    error that ended the build is the one that is said."""
+    if not (list_records(root) or list_generations(root)):
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def _note(file: TextIO, holder: str) -> None:

@@ -109,6 +109,15 @@ def write_whole(path: Path, content: bytes) -> None:
             draft.unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+    """Flush a file's bytes, or a folder's entries, to the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def system_error(error: BaseException) -> OSError | None:
     """The error of the operating system that this one is, was raised for, or tells of; None for others."""
     seen: BaseException | None = error

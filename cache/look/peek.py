@@ -2,7 +2,8 @@
 
 A tap's map is shown by its first three principal components as red, green and blue, each stretched from its
 1st to its 99th percentile: alike cells have alike colours, absolute colours mean nothing. Logits are drawn as
-their task draws answers, other vectors as grey squares from their lowest to their highest value.
+their task draws answers, other vectors, and maps of one cell, as grey squares from their lowest to their
+highest value. What is smaller than a panel is enlarged by a whole number, and titles stand above.
 """
 
 import io
@@ -20,12 +21,15 @@ from kdcache.cache.images.feed import Feed
 from kdcache.cache.images.pipeline import ImagePipeline
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.reader.rows import feed_with_truth
+from kdcache.cache.sources.labels import shown_colours
 from kdcache.cache.tasks.contract import AnsweredRow
-from kdcache.cache.tasks.panels import PANEL_PX
+from kdcache.cache.tasks.panels import PANEL_PX, enlarged, enlargement
 from kdcache.cache.tasks.table import task_of
 from kdcache.cache.visible import drawable, shell_word
 
 TITLE_PX = 18
+GAP_PX = 4  # between panels
+NO_VALUE = (190, 210, 255)  # a pale blue
 PANELS_ACROSS = 6
 Panel = tuple[str, np.ndarray]  # title, (H, W, 3) uint8
 
@@ -90,7 +94,8 @@ def _pixel_panels(cache: Cache, index: int, view: int) -> list[Panel]:
     image = batch.images_BHWC[0].cpu().numpy().copy()
     map_HW = None if batch.maps_BHW is None else batch.maps_BHW[0].cpu().numpy().copy()
     pipeline.close()
-    label = truth.panel(shown.truths[0], map_HW, cache.manifest.class_names, image)
+    m = cache.manifest
+    label = truth.panel(shown.truths[0], map_HW, m.class_names, image, shown_colours(m.data))
     return [("image", image), ("label", label)]
 
 
@@ -105,7 +110,7 @@ def _answer_panels(cache: Cache, values: dict[str, np.ndarray], image_HWC: np.nd
     return {
         name: (
             "teacher" + (f" {name.rpartition('.')[0]}" if "." in name else ""),
-            truth.answer_panel(answer, m.class_names, image_HWC),
+            truth.answer_panel(answer, m.class_names, image_HWC, shown_colours(m.data)),
         )
         for name, answer in answers.items()
     }
@@ -116,17 +121,28 @@ def _tap_panels(name: str, value: np.ndarray, answer: Panel | None) -> list[Pane
     title = f"{name} {'x'.join(map(str, value.shape))}"
     said = [] if answer is None else [answer]
     if value.ndim == 1:
-        return said or [(title, vector_grey(value))]
+        return said or [(title, _own_frame(vector_grey(value)))]
+    if value.shape[:2] == (1, 1):  # pooled: of one cell alone no component says anything
+        return [*said, (title, _own_frame(vector_grey(value[0, 0])))]
     return [*said, (title, pca_rgb(value))]
 
 
 def vector_grey(value_C: np.ndarray) -> np.ndarray:
-    """(C,) as a square of grey cells in reading order, (S, S, 3) uint8."""
+    """(C,) as a square of grey cells in reading order, (S, S, 3) uint8; what is left over is no grey."""
     side = math.ceil(math.sqrt(value_C.size))
     spread = max(float(np.ptp(value_C)), 1e-12)
-    cells = np.zeros(side * side)
-    cells[: value_C.size] = (value_C - value_C.min()) / spread * 255
-    return np.repeat(cells.round().astype(np.uint8).reshape(side, side, 1), 3, axis=2)
+    cells = np.full((side * side, 3), NO_VALUE, np.uint8)
+    cells[: value_C.size] = ((value_C - value_C.min()) / spread * 255).round()[:, None]
+    return cells.reshape(side, side, 3)
+
+
+def _own_frame(pixels: np.ndarray) -> np.ndarray:
+    """What is no map of the image, on a white panel, so that nothing stretches it to the image's sides."""
+    pixels = enlarged(pixels)
+    sheet = np.full((PANEL_PX, PANEL_PX, 3), 255, np.uint8)
+    height, width = (min(side, PANEL_PX) for side in pixels.shape[:2])
+    sheet[:height, :width] = pixels[:height, :width]
+    return sheet
 
 
 def _decoded(cache: Cache, target: str, index: int, view: int) -> np.ndarray | None:
@@ -155,16 +171,32 @@ def pca_rgb(value_HWC: np.ndarray) -> np.ndarray:
 
 
 def _compose(panels: Sequence[Panel]) -> Image.Image:
-    """Panels side by side at one width, nearest-neighbour so that cells stay visible, titles above; many of
-    them in several lines."""
-    height = round(PANEL_PX * panels[0][1].shape[0] / panels[0][1].shape[1])
-    across, line = min(len(panels), PANELS_ACROSS), height + TITLE_PX
-    lines = math.ceil(len(panels) / across)
-    sheet = Image.new("RGB", (PANEL_PX * across, line * lines), "white")
+    """Panels side by side, nearest-neighbour so that cells stay visible, titles above; many of them in
+    several lines. What lies on the image has its size there; what is as wide as a panel stays as it is."""
+    cell = _cell(panels[0][1])
+    shown = [p if p.shape[1] == PANEL_PX else np.asarray(_resized(p, cell)) for _, p in panels]
+    across, line = min(len(panels), PANELS_ACROSS), TITLE_PX + max(len(pixels) for pixels in shown)
+    lines, step = math.ceil(len(panels) / across), PANEL_PX + GAP_PX
+    sheet = Image.new("RGB", (step * across, line * lines), "white")
     draw = ImageDraw.Draw(sheet)
-    for place, (title, pixels) in enumerate(panels):
-        x, y = place % across * PANEL_PX, place // across * line
-        shown = Image.fromarray(pixels).resize((PANEL_PX - 2, height), Image.Resampling.NEAREST)
-        sheet.paste(shown, (x, y + TITLE_PX))
+    for place, ((title, _), pixels) in enumerate(zip(panels, shown, strict=True)):
+        x, y = place % across * step, place // across * line
+        sheet.paste(Image.fromarray(pixels), (x, y + TITLE_PX))
         draw.text((x + 4, y + 3), drawable(title), fill="black")
     return sheet
+
+
+def _cell(image_HWC: np.ndarray) -> tuple[int, int]:
+    """Width and height that an image is shown in: the most whole-numbered times its own that fit, of a large
+    one the panel's width."""
+    height, width = image_HWC.shape[:2]
+    factor = enlargement(width)
+    return (
+        (width * factor, height * factor)
+        if width <= PANEL_PX
+        else (PANEL_PX, max(1, round(PANEL_PX * height / width)))
+    )
+
+
+def _resized(pixels: np.ndarray, cell: tuple[int, int]) -> Image.Image:
+    return Image.fromarray(pixels).resize(cell, Image.Resampling.NEAREST)

@@ -8,7 +8,6 @@ The card ends in a seal. A card of format 1, of before there were seals, is read
 """
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from kdcache.cache.errors import BadWeights, Missing, Refused
 from kdcache.cache.files.plain_json import MAX_BYTES
 from kdcache.cache.files.regular import open_regular, read_regular
 from kdcache.cache.files.seal import opened_text, sealed_text
-from kdcache.cache.files.system import touching
+from kdcache.cache.files.system import sync, touching
 from kdcache.cache.files.tensors import check_tensor_file
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.network_config import NetworkConfig
@@ -136,10 +135,10 @@ def _save(run_dir: Path, network: Network, card: RunCard) -> RunCard:
     written = {"format": FORMAT, **asdict(saved), "task": saved.task}
     draft = run_dir / f"{CARD}.next"
     draft.write_text(sealed_text(written))
-    _sync(draft)
+    sync(draft)
     draft.replace(run_dir / CARD)
     waiting.replace(run_dir / STUDENT)
-    _sync(run_dir)
+    sync(run_dir)
     return saved
 
 
@@ -151,7 +150,7 @@ def save_tensors(state: Mapping[str, Tensor], path: Path) -> None:
     # One entry only: safetensors writes several in an order of its own mood, and the digest would change.
     save_file(dict(state), path, metadata={"format": "pt"})
     path.chmod(mode)
-    _sync(path)
+    sync(path)
 
 
 def read_run_card(run_dir: Path) -> RunCard:
@@ -184,9 +183,7 @@ def file_digest(path: Path) -> str:
 
 def _parse(path: Path) -> RunCard:
     try:
-        with touching(f"'{path.name}' cannot be read", path):
-            content = read_regular(path, MAX_BYTES)
-        raw = opened_text(content, unsealed=UNSEALED)
+        raw = opened_text(read_regular(path, MAX_BYTES), unsealed=UNSEALED)
         task = read_task(raw, where=str(path))  # cards of before there were two do not name theirs
         written, known = {*raw, "task"} - {"format"}, {"task", *(entry.name for entry in fields(RunCard))}
         if raw["format"] not in (FORMAT, UNSEALED) or written != known:
@@ -241,11 +238,3 @@ def _settle(run_dir: Path, card: RunCard) -> None:
         where=str(student),
         fix="put the run's own weights back, or train it again under another name (--run NAME)",
     )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

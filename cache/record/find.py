@@ -11,8 +11,9 @@ from kdcache.cache.errors import BadOption, KdError, Missing, nearest
 from kdcache.cache.files.system import user_path
 from kdcache.cache.record.advice import CACHES, works_on
 from kdcache.cache.record.copied import is_unfinished_copy
-from kdcache.cache.record.generation import FOLDER
+from kdcache.cache.record.generation import FOLDER, list_generations
 from kdcache.cache.record.manifest import FILE_NAME, read_manifest
+from kdcache.cache.record.records import holds_targets
 from kdcache.cache.visible import shell_word
 
 HOME_VARIABLE = "KDCACHE_HOME"
@@ -39,7 +40,12 @@ def caches_dir(home: Path) -> Path:
 
 
 def list_caches(caches_dir: Path) -> list[Path]:
-    """Folders of caches; a copy that did not end is none."""
+    """Folders of caches that hold targets, of an unfinished build too; a copy that did not end is none."""
+    return [path for path in list_begun(caches_dir) if list_generations(path) or holds_targets(path)]
+
+
+def list_begun(caches_dir: Path) -> list[Path]:
+    """`list_caches`, and the folders of builds that ended before their first target."""
     if not caches_dir.is_dir():
         return []
     return sorted(path for path in caches_dir.iterdir() if is_cache(path) and not is_unfinished_copy(path))

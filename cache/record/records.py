@@ -91,6 +91,11 @@ def list_records(root: Path) -> set[ShardKey]:
     return {key for name, key in keys.items() if record_name(key) == f"{FOLDER}/{name}"}
 
 
+def holds_targets(root: Path) -> bool:
+    """Whether any shard of targets is recorded, even of a build that did not end."""
+    return any(not shard.of_samples for shard in list_records(root))
+
+
 def read_samples_record(root: Path, block: int, seal: str | None = None) -> tuple[SamplesRecord, str]:
     """The record of a block's samples and its seal. Raises BadCache, also where `seal` is another."""
     return _read(root, ShardKey(block), SamplesRecord, seal)

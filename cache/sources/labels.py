@@ -10,7 +10,7 @@ Shapes: H W height and width in pixels.
 import io
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +30,7 @@ _BIT_DEPTH, _COLOUR_TYPE, _GREY = 24, 25, 0  # byte offsets in a PNG, whose firs
 _SPREAD = {2: 85, 4: 17}  # factor by which Pillow enlarges grey values of that many bits
 MOST_VALUE = (1 << 16) - 1  # of a PNG with one channel
 _NUM_COLOURS = 1 << 24
+_COLOUR_ENTRY = re.compile(r"#([0-9a-f]{6})>(\d{1,3})\b")  # of `ClassMap.text`
 _SHOWN = 5  # values or colours that an error names
 
 Colour = tuple[int, int, int]  # red, green, blue, each 0..255
@@ -54,27 +55,29 @@ def colour_text(number: int) -> str:
 
 class ClassMap:
     """Stored value -> train id, for values 0..65535, and stored colour -> train id. What is not named is
-    outside the map. `colours[train_id]` is the colour a picture shows a class in; () where nobody said.
-    """
+    outside the map."""
 
     def __init__(
         self,
         train_ids: Mapping[int, int],
         *,
         of_colours: Mapping[Colour, int] | None = None,
-        colours: Sequence[Colour | None] = (),
     ) -> None:
         self.table = np.full(256 if max(train_ids, default=0) <= 255 else MOST_VALUE + 1, OUTSIDE, np.int16)
         self.table[list(train_ids)] = list(train_ids.values())
         self._of_colours = {packed(colour): train_id for colour, train_id in (of_colours or {}).items()}
         self.by_colour = bool(self._of_colours) and not train_ids  # also grey and palette PNGs
-        self.colours = tuple(colours)
 
     @cached_property
     def text(self) -> str:
         """'0>255 1>0 2>1 #804080>0': the map in one line, for identity."""
         values = [f"{value}>{self.table[value]}" for value in self._legal]
         return " ".join([*values, *(f"{colour_text(c)}>{i}" for c, i in self._of_colours.items())])
+
+    @property
+    def colours(self) -> tuple[Colour | None, ...]:
+        """The colour that a picture shows each class in, by train id."""
+        return shown_colours({"class_map": self.text})
 
     def reads_colours(self, mode: str) -> bool:
         """Whether a picture of this mode of Pillow's is looked up by colour."""
@@ -148,6 +151,17 @@ class ClassMap:
     @property
     def _legal(self) -> list[int]:
         return [int(v) for v in np.flatnonzero(self.table != OUTSIDE)]
+
+
+def shown_colours(described: Mapping[str, object]) -> tuple[Colour | None, ...]:
+    """Of what a source, or a cache of it, says of itself: the first colour that stands for each class, by
+    train id; None, or nothing at the end, where no colour does."""
+    first: dict[int, Colour] = {}
+    for packed_text, train_id in _COLOUR_ENTRY.findall(str(described.get("class_map", ""))):
+        red, green, blue = bytes.fromhex(packed_text)
+        first.setdefault(int(train_id), (red, green, blue))
+    first.pop(IGNORE, None)
+    return tuple(first.get(number) for number in range(max(first, default=-1) + 1))
 
 
 def identity_map(num_classes: int) -> ClassMap:

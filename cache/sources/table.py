@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from kdcache.cache.errors import BadOption, unknown
+from kdcache.cache.errors import BadOption, nearest, unknown
 from kdcache.cache.files.system import user_path
 from kdcache.cache.sources.ade20k import Ade20k
 from kdcache.cache.sources.camvid import CamVid
@@ -96,9 +96,22 @@ def _parse(spec: str) -> tuple[type[BaseSource], Path]:
                 fix=f"write 'folder:{spec}' or 'imagefolder:{spec}' for your own images, or one of "
                 f"{', '.join(sorted(SOURCES))}",
             )
+        if _names_class(name, folder):
+            raise BadOption(
+                f"'{spec}' names code of somebody's own, and no folder that it reads",
+                where=f"data '{spec}'",
+                fix=f"write the folder behind it: {spec}:DIR",
+            )
         raise unknown("dataset", name, SOURCES, where=f"data '{spec}'")
     if folder:
         return kind, Path(folder)
     if kind is Demo:
         return kind, default_root()
     raise BadOption(f"'{name}' needs a folder", where=f"data '{spec}'", fix=f"write '{name}:DIR'")
+
+
+def _names_class(name: str, rest: str) -> bool:
+    """Whether 'name:rest' looks like 'package.module:Class' rather than a misspelt dataset and its folder."""
+    code = all(part.isidentifier() for part in (*name.split("."), rest))
+    likely = "." in name or (rest[:1].isupper() and nearest(name, SOURCES) is None)
+    return code and likely and not user_path(rest).is_dir()

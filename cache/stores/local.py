@@ -25,7 +25,7 @@ import numpy as np
 
 from kdcache.cache.errors import BadCache
 from kdcache.cache.files.regular import check_opened
-from kdcache.cache.files.system import GONE, READ_ONLY, file_of, refused, touching
+from kdcache.cache.files.system import GONE, READ_ONLY, file_of, refused, sync, touching
 from kdcache.cache.fingerprint import RunningDigest, digest_bytes
 from kdcache.cache.stores.contract import REPAIR, Buffer, bad_object
 from kdcache.cache.stores.contract import ObjectRecord as ObjectRecord
@@ -68,7 +68,7 @@ class LocalStore:
             return self._write(name, buffer, _link)
         except FileExistsError as error:
             if _holds(path, bytes(buffer)):
-                _fsync_folder(path.parent)  # whoever linked it may have been killed before that
+                sync(path.parent)  # whoever linked it may have been killed before that
                 return ObjectRecord(name, len(buffer), digest_bytes(buffer))
             raise BadCache(
                 f"'{name}' is there already, with other contents: nothing live is ever replaced",
@@ -88,7 +88,7 @@ class LocalStore:
                 _clear_folder(path)
                 num_bytes, digest = _write_file(temporary, buffers)
                 publish(temporary, path)
-                _fsync_folder(path.parent)
+                sync(path.parent)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -169,7 +169,7 @@ class LocalStore:
         with touching(f"'{name}' could not be removed", path, again=KEPT, passing=GONE), suppress(*GONE):
             _clear_folder(path)
             path.unlink()
-            _fsync_folder(path.parent)
+            sync(path.parent)
 
     def sweep(self) -> "builtins.list[str]":
         """Delete what killed writers left; returns the names. Call it only under the builder's lock: it would
@@ -240,7 +240,7 @@ def _clear_folder(path: Path) -> None:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         raise _in_the_way(path, "a folder", "a file") from error
-    _fsync_folder(path.parent)
+    sync(path.parent)
 
 
 def _in_the_way(path: Path, there: str, wanted: str) -> BadCache:
@@ -261,15 +261,7 @@ def _make_folder(folder: Path) -> None:
         raise _in_the_way(folder, "a file", "a folder")
     _make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    _fsync_folder(folder.parent)
-
-
-def _fsync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync(folder.parent)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -15,7 +15,7 @@ from kdcache.cache.tasks.contract import (
     check_ids,
     share_lines,
 )
-from kdcache.cache.tasks.panels import text_panel
+from kdcache.cache.tasks.panels import Colours, text_panel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,14 +70,19 @@ class ImageClass(Truth):
         map_HW: np.ndarray | None,
         class_names: Sequence[str],
         image_HWC: np.ndarray | None = None,
+        colours: Colours = (),
     ) -> np.ndarray:
         """The class's name, and its partner's with both shares where two are mixed."""
-        del map_HW, image_HWC
+        del map_HW, image_HWC, colours
         other = row.own if row.other is None else row.other
         return text_panel(share_lines(row, class_names[int(row.own[0])], class_names[int(other[0])]))
 
     def answer_panel(
-        self, answer: np.ndarray, class_names: Sequence[str], image_HWC: np.ndarray | None = None
+        self,
+        answer: np.ndarray,
+        class_names: Sequence[str],
+        image_HWC: np.ndarray | None = None,
+        colours: Colours = (),
     ) -> np.ndarray:
         """(K,): the likeliest classes as text."""
         return text_panel(top_lines(answer, class_names))

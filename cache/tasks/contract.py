@@ -13,6 +13,7 @@ import numpy as np
 
 from kdcache.cache.grid import DenseGrid
 from kdcache.cache.spec import BadOption, RecipeRules, Task, ViewRules, ceil_div
+from kdcache.cache.tasks.panels import Colours
 from kdcache.cache.views.view import Geometry, Op
 
 if TYPE_CHECKING:  # what a task is, the help of a command asks too: it should not wait for torch
@@ -94,8 +95,10 @@ class Truth(ABC):
         map_HW: np.ndarray | None,
         class_names: Sequence[str],
         image_HWC: np.ndarray | None = None,
+        colours: Colours = (),
     ) -> np.ndarray:
-        """A picture (H, W, 3) uint8 of one row's truth; `image_HWC` are the pixels that it belongs to."""
+        """A picture (H, W, 3) uint8 of one row's truth; `image_HWC` are the pixels that it belongs to,
+        `colours` those of the classes, by id, where the data have some."""
 
     def answers(self, row: AnsweredRow) -> dict[str, np.ndarray]:
         """What each teacher says of a row, for `answer_panel`, by the name of what holds it: 'logits', or
@@ -104,9 +107,14 @@ class Truth(ABC):
 
     @abstractmethod
     def answer_panel(
-        self, answer: np.ndarray, class_names: Sequence[str], image_HWC: np.ndarray | None = None
+        self,
+        answer: np.ndarray,
+        class_names: Sequence[str],
+        image_HWC: np.ndarray | None = None,
+        colours: Colours = (),
     ) -> np.ndarray:
-        """A picture (H, W, 3) uint8 of one of `answers`; `image_HWC` are the pixels that it is about."""
+        """A picture (H, W, 3) uint8 of one of `answers`; `image_HWC` are the pixels that it is about,
+        `colours` as of `panel`."""
 
 
 class OtherClasses(NamedTuple):

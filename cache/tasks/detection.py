@@ -29,7 +29,7 @@ from kdcache.cache.tasks.contract import (
     Truth,
     check_ids,
 )
-from kdcache.cache.tasks.panels import draw_boxes
+from kdcache.cache.tasks.panels import Colours, draw_boxes
 from kdcache.cache.tasks.table import load
 from kdcache.cache.views.view import Geometry, Op
 
@@ -137,9 +137,10 @@ class Objects(Truth):
         map_HW: np.ndarray | None,
         class_names: Sequence[str],
         image_HWC: np.ndarray | None = None,
+        colours: Colours = (),
     ) -> np.ndarray:
         """The boxes on the image that they belong to, each with its class."""
-        del map_HW
+        del map_HW, colours
         assert image_HWC is not None, "boxes are drawn on their image"
         names = [class_names[int(number)] for number in row.own[:, CLASS]]
         return draw_boxes(image_HWC, row.own[:, :4], row.own[:, CLASS], names)
@@ -156,7 +157,11 @@ class Objects(Truth):
         return decoded
 
     def answer_panel(
-        self, answer: np.ndarray, class_names: Sequence[str], image_HWC: np.ndarray | None = None
+        self,
+        answer: np.ndarray,
+        class_names: Sequence[str],
+        image_HWC: np.ndarray | None = None,
+        colours: Colours = (),
     ) -> np.ndarray:
         """Boxes of a score of at least 0.3 on the image, each with its class and score."""
         assert image_HWC is not None, "boxes are drawn on their image"

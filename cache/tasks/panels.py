@@ -11,7 +11,9 @@ from kdcache.cache.visible import drawable
 
 PANEL_PX = 320  # width of one panel
 LINE_PX = 36
+CAPTION_PX = 16  # height of a line above a picture
 GOLDEN_ANGLE = 0.61803398875  # hues of neighbouring class ids stay far apart
+Colours = Sequence[tuple[int, int, int] | None]  # of classes by id; shorter, or None: nobody said
 
 
 def text_panel(lines: Sequence[str]) -> np.ndarray:
@@ -23,13 +25,27 @@ def text_panel(lines: Sequence[str]) -> np.ndarray:
     return np.asarray(sheet)
 
 
+def enlargement(width: int) -> int:
+    """The whole number that makes a small picture about as wide as a panel; 1 for others."""
+    return max(1, PANEL_PX // width)
+
+
+def enlarged(image_HWC: np.ndarray, factor: int | None = None) -> np.ndarray:
+    """Every pixel as a square of `factor` pixels, by default that of `enlargement`."""
+    factor = factor or enlargement(image_HWC.shape[1])
+    return np.repeat(np.repeat(image_HWC, factor, axis=0), factor, axis=1)
+
+
 def draw_boxes(
     image_HWC: np.ndarray, boxes_M4: np.ndarray, classes_M: Sequence[float] | np.ndarray, texts: Sequence[str]
 ) -> np.ndarray:
-    """A copy of the picture with a frame in its class's colour and a text for every box, edges in pixels."""
-    sheet = Image.fromarray(image_HWC)
+    """The picture, `enlarged`, with a frame in its class's colour and a text for every box, whose edges are
+    in pixels of `image_HWC`: letters have a size of their own and would hide a small picture."""
+    factor = enlargement(image_HWC.shape[1])
+    sheet = Image.fromarray(enlarged(image_HWC, factor))
     draw = ImageDraw.Draw(sheet)
-    for (left, top, right, bottom), number, text in zip(boxes_M4.tolist(), classes_M, texts, strict=True):
+    edges_M4 = (boxes_M4 * factor).tolist()
+    for (left, top, right, bottom), number, text in zip(edges_M4, classes_M, texts, strict=True):
         colour = class_colour(int(number))
         # An edge lies between two pixels: a frame is drawn on the last ones inside.
         inside = max(left, right - 1), max(top, bottom - 1)
@@ -39,24 +55,29 @@ def draw_boxes(
 
 
 def caption(image_HWC: np.ndarray, text: str, number: int) -> np.ndarray:
-    """A copy of the picture with a text at its top left, in the colour of a class."""
-    sheet = Image.fromarray(image_HWC)
-    colour = class_colour(number)
-    ImageDraw.Draw(sheet).text((2, 1), drawable(text), fill=colour, stroke_width=1, stroke_fill="black")
+    """The picture, `enlarged`, under a line of text in the colour of a class."""
+    picture, said = enlarged(image_HWC), drawable(text)
+    width = max(picture.shape[1], 4 + round(ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength(said)))
+    sheet = Image.new("RGB", (width, CAPTION_PX + picture.shape[0]), "black")
+    sheet.paste(Image.fromarray(picture), (0, CAPTION_PX))
+    ImageDraw.Draw(sheet).text((2, 2), said, fill=class_colour(number))
     return np.asarray(sheet)
 
 
-def class_colour(number: int) -> tuple[int, int, int]:
-    """Red, green, blue of a class id."""
+def class_colour(number: int, colours: Colours = ()) -> tuple[int, int, int]:
+    """Red, green, blue of a class id: that of `colours`, where it has one."""
+    own = colours[number] if number < len(colours) else None
+    if own is not None:
+        return own
     hue, value = number * GOLDEN_ANGLE % 1.0, 0.95 - 0.25 * (number % 2)
     red, green, blue = (round(255 * share) for share in colorsys.hsv_to_rgb(hue, 0.65, value))
     return red, green, blue
 
 
-def colour_classes(label_HW: np.ndarray, num_classes: int) -> np.ndarray:
+def colour_classes(label_HW: np.ndarray, num_classes: int, colours: Colours = ()) -> np.ndarray:
     """Class ids as colours; ignored pixels black."""
     table = np.zeros((256, 3), dtype=np.uint8)
     for number in range(min(num_classes, IGNORE)):
-        table[number] = class_colour(number)
+        table[number] = class_colour(number, colours)
     coloured: np.ndarray = table[label_HW]
     return coloured

@@ -7,7 +7,7 @@ import numpy as np
 
 from kdcache.cache.spec import RecipeRules
 from kdcache.cache.tasks.contract import Mixed, NetworkRules, RowTruth, TaskKind, Truth
-from kdcache.cache.tasks.panels import colour_classes
+from kdcache.cache.tasks.panels import Colours, colour_classes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,17 +37,22 @@ class PixelClasses(Truth):
         map_HW: np.ndarray | None,
         class_names: Sequence[str],
         image_HWC: np.ndarray | None = None,
+        colours: Colours = (),
     ) -> np.ndarray:
         """Classes as colours, ignored pixels black."""
         del row, image_HWC
         assert map_HW is not None, "label maps ride through the image pipeline"
-        return colour_classes(map_HW, len(class_names))
+        return colour_classes(map_HW, len(class_names), colours)
 
     def answer_panel(
-        self, answer: np.ndarray, class_names: Sequence[str], image_HWC: np.ndarray | None = None
+        self,
+        answer: np.ndarray,
+        class_names: Sequence[str],
+        image_HWC: np.ndarray | None = None,
+        colours: Colours = (),
     ) -> np.ndarray:
         """(H, W, K): the likeliest class of each cell as its colour."""
-        return colour_classes(answer.argmax(axis=2).astype(np.uint8), len(class_names))
+        return colour_classes(answer.argmax(axis=2).astype(np.uint8), len(class_names), colours)
 
 
 KIND = TaskKind(

@@ -87,7 +87,7 @@ def _sweep(file: Path | None, given: dict[str, Any], trust: tuple[str, ...]) -> 
     # Imported here: a typo is answered before seconds of torch.
     from kdcache.cli.bench.sweep_display import SweepDisplay
     from kdcache.trainer.bench.plan import plan_cells
-    from kdcache.trainer.bench.sweep_folder import joined
+    from kdcache.trainer.bench.sweep_folder import joined, taken_back
     from kdcache.trainer.bench.work import Machine, work_off
 
     machine = Machine(jobs=jobs, trust=trust, retry=retry)
@@ -101,8 +101,9 @@ def _sweep(file: Path | None, given: dict[str, Any], trust: tuple[str, ...]) -> 
             [_build_words(cache, losses, definition, machine) for cache, losses in missing], mine
         )
         return
-    sweep = joined(definition, cells, home, write=True)
-    _build(definition, pixels, home, machine)
+    with taken_back(sweep.folder):
+        sweep = joined(definition, cells, home, write=True)
+        _build(definition, pixels, home, machine)
     try:
         outcomes = work_off(sweep, mine, home=home, machine=machine, begun=display.begun, ended=display.ended)
     except KeyboardInterrupt as stop:

@@ -11,6 +11,7 @@ from kdcache.cache.build.samples.assign import Assignment
 from kdcache.cache.build.samples.survey import Survey
 from kdcache.cache.errors import size_text
 from kdcache.cache.record.advice import advised
+from kdcache.cli.caches.loss_fit import Fitting
 from kdcache.cli.caches.show_table import view_title
 from kdcache.cli.terminal import Terminal
 
@@ -23,9 +24,12 @@ PLAIN_EVERY_S = 60.0  # a log file gets a line this often instead of a bar
 class BuildDisplay:
     """Progress bar on a terminal, plain lines elsewhere. Use as a context manager around `build_cache`."""
 
-    def __init__(self, terminal: Terminal, look: Callable[[Plan], str] = lambda plan: "") -> None:
-        """`look` says how good a teacher is, before a cache of it is begun."""
-        self.terminal, self._look = terminal, look
+    def __init__(
+        self, terminal: Terminal, look: Callable[[Plan], str] = lambda plan: "", *, fits: object = None
+    ) -> None:
+        """`look` says how good a teacher is, before a cache of it is begun; `fits` is the options' own check
+        of losses, which knows what they need once the plan is made."""
+        self.terminal, self._look, self._fits = terminal, look, fits
         self._bar = terminal.bar("", "rate")
         self._total = self._done = self._warm = 0  # rows; those of the first batch pay for warming up
         self._last_line_s = self._start_s = 0.0
@@ -105,6 +109,8 @@ class BuildDisplay:
         for tap in m.taps:
             spec = tap.spec(*(m.views[0].crop or m.crop))
             say(f"tap      {tap.name}: {'x'.join(map(str, spec.shape))} {tap.codec}")
+        for note in self._fits.notes if isinstance(self._fits, Fitting) else ():
+            say(f"loss     {note}")
         say(
             f"{self._besides}to write {size_text(prediction.target_bytes)} of targets "
             f"({prediction.rows} teacher rows), about "

@@ -1,6 +1,6 @@
 """Which losses fit a cache: of one that is there, for `kdcache show`, and of one to be built, for `--for`."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import torch
@@ -37,36 +37,44 @@ def served(cache: Cache) -> Iterator[tuple[str, Fit]]:
                 yield name, _fit(plan, specs, m, facts)
 
 
-def fitting(losses: Sequence[str]) -> Callable[[Manifest, Source, Network], None]:
+class Fitting:
     """A check of a cache that is about to be built for these losses. It raises BadOption for one that no
-    student could read from it."""
+    student could read from it, and keeps what a student must have for the others."""
 
-    def check(manifest: Manifest, source: Source, network: Network) -> None:
-        truth = task_of(source.task).truth
-        labels_N = None
+    def __init__(self, losses: Sequence[str]) -> None:
+        self._losses = losses
+        self.notes: tuple[str, ...] = ()  # once it was called: a line a loss, of those that ask something
+
+    def __call__(self, manifest: Manifest, source: Source, network: Network) -> None:
+        truth, labels_N = task_of(source.task).truth, None
         if truth.one_class:
             column = truth.columns[0]
             encoded = (source.label_bytes(index) for index in range(len(source.keys)))
             labels_N = torch.tensor([truth.column_values(one, (0, 0))[column] for one in encoded])
         facts = _facts(manifest, len(source.keys), labels_N, network.classifier_weight())
-        for name in losses:
-            plan = _plan(name, manifest)
-            if plan.turns and not _turned(manifest):
-                raise BadOption(
-                    f"'{name}' reads every image in four quarter turns, and this cache has no such views",
-                    where=f"--for {name}",
-                    fix="add --views turns:K, such as --views turns:2",
-                )
-            specs = _specs(plan, manifest)
-            refusal = _fit(plan, specs, manifest, facts).refusal if specs is not None else None
-            if refusal is not None:
-                raise BadOption(
-                    f"no student could be trained with '{name}' on this cache: {refusal.what}",
-                    where=f"--for {name}, {refusal.where}",
-                    fix=f"{refusal.fix}; or leave '{name}' out of --for",
-                )
+        asked = {name: _asked(name, manifest, facts) for name in dict.fromkeys(self._losses)}
+        self.notes = tuple(f"{name} needs a student of {need}" for name, need in asked.items() if need)
 
-    return check
+
+def _asked(name: str, manifest: Manifest, facts: Facts) -> str:
+    """What a student must have for a loss, 'as many channels and maps of the same size'; '' where any will
+    do. Raises BadOption where none will."""
+    plan = _plan(name, manifest)
+    if plan.turns and not _turned(manifest):
+        raise BadOption(
+            f"'{name}' reads every image in four quarter turns, and this cache has no such views",
+            where=f"--for {name}",
+            fix="add --views turns:K, such as --views turns:2",
+        )
+    specs = _specs(plan, manifest)
+    fit = Fit() if specs is None else _fit(plan, specs, manifest, facts)
+    if fit.refusal is not None:
+        raise BadOption(
+            f"no student could be trained with '{name}' on this cache: {fit.refusal.what}",
+            where=f"--for {name}, {fit.refusal.where}",
+            fix=f"{fit.refusal.fix}; or leave '{name}' out of --for",
+        )
+    return " and ".join(fit.student)
 
 
 def lacking(losses: Sequence[str], manifest: Manifest) -> tuple[str, ...]:

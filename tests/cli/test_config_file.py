@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from kdcache.cache.errors import BadOption, Missing
+from kdcache.cli.kdtrain import kdtrain
 from kdcache.trainer.config import TrainConfig, read_config, read_options_file, write_config
 from kdcache.trainer.folder.start import with_file
 
@@ -42,6 +44,28 @@ def test_what_was_typed_wins_and_takes_its_opposite_along(tmp_path: Path) -> Non
     assert "weights" not in with_file({"init": "r"}, path, resume=False)
     recipe = with_file({"recipe": "kd"}, path, resume=False)
     assert not {"lr", "steps", "augment"} & set(recipe) and recipe["loss"] == "kd"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["--loss", "none"], ""),
+        (["--cache", "c", "--seed", "4"], "data, augment"),
+        (["--cache", "c", "--augment", "none"], "data"),
+        (["--epochs", "2"], "steps"),
+    ],
+)
+def test_what_is_not_taken_over_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: list[str], said: str
+) -> None:
+    text = 'data = "camvid:d"\naugment = "flip"\nsteps = 9\nseed = 3\nlr_schedule = "poly"\n'
+    path = file_of(tmp_path, text + f"batch_size = {TrainConfig(run='r').batch_size}\n")
+    monkeypatch.setenv("KDCACHE_HOME", str(tmp_path))
+    words = ["--config", str(path), *typed]
+    output = " ".join(CliRunner().invoke(kdtrain, words).output.split())  # there are no data
+    line = f"of mine.toml not taken over, beside what you wrote: {said}"
+    assert output.partition(" error: ")[0] == line if said else "not taken over" not in output
+    assert "not taken over" not in CliRunner().invoke(kdtrain, [*words, "--quiet"]).output
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,14 @@ def test_for_refuses_a_loss_that_no_student_could_read_before_anything_is_writte
     assert run(*SEG, "--for", "kd").exit_code == 0
 
 
+def test_for_says_what_a_student_must_have_as_show_does_afterwards(home: Path) -> None:
+    built = run(*SEG, "--for", "kd,mgd")
+    assert built.exit_code == 0
+    said = {line for line in built.output.splitlines() if "needs a student" in line}
+    assert said == {"loss     mgd needs a student of maps of the same size"}, "kd asks for nothing"
+    assert "  needs a student of maps of the same size: mgd" in run("show").output.splitlines()
+
+
 def test_for_asks_for_the_views_that_a_loss_reads(home: Path) -> None:
     refused = run(*CLS, "--for", "sskd")
     assert refused.exit_code == 2

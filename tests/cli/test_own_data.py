@@ -168,3 +168,23 @@ def test_another_class_map_is_another_cache_also_for_an_update(home: Path) -> No
     assert "now it is 0>255 10>0 20>1 21>1 30>2" in text and "build without --cache" in text
     done(kdcache, *build)
     assert len(list((home / "caches").iterdir())) == 2
+
+
+@pytest.mark.slow
+def test_a_run_never_goes_on_with_labels_that_are_read_otherwise(home: Path) -> None:
+    """The names of the classes stay: before, nothing noticed that two of them changed places."""
+    for split in COUNTS:
+        shutil.copytree(home / "drawn" / split, home / "mine" / split / "images")
+        shutil.copytree(home / f"drawn/{split}-masks", home / "mine" / split / "labels")
+    (home / "mine/classes.toml").write_text(TABLE)
+    words = ["--data", "folder:mine", "--loss", "none", "--run", "labels", *TASKS["Streets"][0], *SHORT]
+    done(kdtrain, *words)
+    changed = TABLE.replace("id = 20", "id = 99").replace("id = 30", "id = 20").replace("id = 99", "id = 30")
+    (home / "mine/classes.toml").write_text(changed)
+    again = ["--run", "labels", "--resume"]
+    refused = run(kdtrain, *again)
+    text = " ".join(refused.stderr.split())
+    assert refused.exit_code == 2 and "the labels of the data would be read otherwise" in text
+    assert "put the data's list of classes back as it was" in text and "(--run NAME)" in text
+    (home / "mine/classes.toml").write_text(TABLE)
+    done(kdtrain, *again)

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdcache.cache.errors import KdError
-from kdcache.cache.record.find import caches_dir, list_caches, runs_dir
+from kdcache.cache.record.find import caches_dir, list_begun, runs_dir
 from kdcache.cache.record.generation import list_generations
+from kdcache.cache.record.records import holds_targets
 from kdcache.cache.record.standing import counted_manifest
 from kdcache.cache.views.sets import ViewSet
 from kdcache.trainer.bench.removal import run_configs, runs_of_cache
@@ -17,6 +18,7 @@ from kdcache.trainer.config import read_config
 from kdcache.trainer.folder.run_folder import CONFIG_NAME
 
 NO_PLACE = "-"
+NO_TARGETS = "no targets yet; the same build continues"
 
 
 class RunRow(NamedTuple):
@@ -101,7 +103,7 @@ def _first_line(text: str) -> str:
 def cache_rows(home: Path) -> Iterator[CacheRow]:
     """Every cache under caches/."""
     configs = run_configs(home)
-    for root in list_caches(caches_dir(home)):
+    for root in list_begun(caches_dir(home)):
         runs = runs_of_cache(root, home, configs)
         try:
             manifest = counted_manifest(root)
@@ -117,6 +119,7 @@ def cache_rows(home: Path) -> Iterator[CacheRow]:
             num_bytes=folder_bytes(root),
             runs=runs,
             state="complete" if list_generations(root) else "unfinished",
+            problem="" if list_generations(root) or holds_targets(root) else NO_TARGETS,
         )
 
 

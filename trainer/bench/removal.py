@@ -15,7 +15,7 @@ from kdcache.cache.build.lock import build_lock
 from kdcache.cache.errors import Busy, KdError
 from kdcache.cache.files.system import touching
 from kdcache.cache.networks.names import split_names
-from kdcache.cache.record.find import caches_dir, list_caches, runs_dir
+from kdcache.cache.record.find import caches_dir, list_begun, runs_dir
 from kdcache.cache.record.manifest import read_manifest
 from kdcache.trainer.bench.run_state import is_held
 from kdcache.trainer.bench.sweep_folder import list_sweeps, read_sweep
@@ -46,7 +46,7 @@ def runs_of_cache(root: Path, home: Path, configs: dict[str, TrainConfig]) -> tu
 def named_by(run: str, home: Path) -> tuple[str, ...]:
     """What still names a run: caches of which it is the teacher, sweeps of which it is a cell."""
     said = []
-    for root in list_caches(caches_dir(home)):
+    for root in list_begun(caches_dir(home)):
         try:
             if run in split_names(read_manifest(root).teacher_origin):
                 said.append(f"teacher of cache {root.name}")

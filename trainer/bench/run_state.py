@@ -72,8 +72,7 @@ def card_of(run_dir: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        with touching(f"'{path.name}' cannot be read", path):
-            card = opened_text(read_regular(path, MAX_BYTES), unsealed=UNSEALED)
+        card = opened_text(read_regular(path, MAX_BYTES), unsealed=UNSEALED)
         if not isinstance(card.get("metrics"), dict):
             raise ValueError("its metrics are no table")
         return card
@@ -92,7 +91,7 @@ def _lines(run_dir: Path) -> list[bytes]:
     path = run_dir / METRICS_NAME
     if not path.is_file():
         return []
-    with touching(f"'{path.name}' cannot be read", path), suppress(ValueError):
+    with suppress(ValueError):
         return read_regular(path, METRICS_BYTES).split(b"\n")[:-1]
     return []
 

@@ -6,6 +6,7 @@ a cell is stands nowhere: its run says it (run_state.py), but for the errors of 
 
 import fcntl
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -24,6 +25,8 @@ from kdcache.trainer.folder.atomic_file import write_text
 
 SWEEPS, CELLS_NAME, DEFINITION_NAME = "sweeps", "cells.json", "sweep.toml"
 FAILED, LOGS, CLAIMS = "failed", "logs", "claims"
+_LOCK = ".lock"
+_BEGINNING = {CELLS_NAME, DEFINITION_NAME, _LOCK}  # what is written before any cell
 FORMAT = 1
 _LONGEST_ERROR = 20_000  # characters
 
@@ -95,8 +98,7 @@ def failure_of(sweep: Sweep, cell: Cell) -> str | None:
     """The error that ended a cell; None for one that did not fail."""
     path = sweep.folder / FAILED / f"{cell.run}.json"
     try:
-        with touching(f"'{path.name}' cannot be read", path, passing=GONE):
-            return msgspec.convert(read_json_object(path), type=_Failure).error
+        return msgspec.convert(read_json_object(path), type=_Failure).error
     except GONE:
         return None
     except Refused:
@@ -130,7 +132,7 @@ def joined(definition: Definition, cells: Sequence[Cell], home: Path, *, write: 
         return Sweep(definition.name, folder, _joined(_older(folder), cells, definition.name)[0])
     with touching("the folder of the sweep cannot be written", folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder / ".lock"):
+    with _locked(folder / _LOCK):
         mine, every = _joined(_older(folder), cells, definition.name)
         table = {"format": FORMAT, "name": definition.name, "cells": [asdict(cell) for cell in every]}
         write_text(folder / CELLS_NAME, json.dumps(table, indent=1) + "\n")
@@ -156,6 +158,19 @@ def claimed(folder: Path, run: str) -> Iterator[bool]:
 
 def _older(folder: Path) -> tuple[Cell, ...]:
     return _read_cells(folder) if (folder / CELLS_NAME).is_file() else ()
+
+
+@contextmanager
+def taken_back(folder: Path) -> Iterator[None]:
+    """Removes the folder of a sweep where an error inside ends it before any of its cells began: it would be
+    listed as a sweep. One that an earlier command began stays."""
+    begun = (folder / CELLS_NAME).is_file()
+    try:
+        yield
+    except BaseException:
+        if not begun and folder.is_dir() and {p.name for p in folder.iterdir()} <= _BEGINNING:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _joined(
@@ -198,8 +213,7 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
 def _read_cells(folder: Path) -> tuple[Cell, ...]:
     path = folder / CELLS_NAME
     try:
-        with touching(f"'{path.name}' cannot be read", path):
-            body = msgspec.convert(read_json_object(path), type=_Body)
+        body = msgspec.convert(read_json_object(path), type=_Body)
     except Refused:
         raise
     except ValueError as error:

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.files.system import touching, user_path
-from kdcache.trainer.folder.atomic_file import sync
+from kdcache.cache.files.system import sync, touching, user_path
 
 
 @contextmanager

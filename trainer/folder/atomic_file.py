@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from kdcache.cache.files.system import touching
+from kdcache.cache.files.system import sync, touching
 
 # What ends every error of a run folder.
 RUN_AGAIN = "run the same command again, with --resume if it says that the run exists"
@@ -23,12 +23,3 @@ def write_bytes(path: Path, content: bytes) -> None:
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Flush a file's bytes, or a folder's entries, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,14 +19,13 @@ from typing import Any, NamedTuple
 import torch
 
 from kdcache.cache.errors import BadWeights, Refused
-from kdcache.cache.files.system import GONE, touching
+from kdcache.cache.files.system import GONE, sync, touching
 from kdcache.cache.networks.files.weights_file import DAMAGE, read_tensors
 from kdcache.cache.networks.run_card import file_digest
 from kdcache.cache.trust import current_command, typed_option
 from kdcache.cache.visible import shell_line
-from kdcache.trainer.folder.atomic_file import sync
 from kdcache.trainer.folder.checkpoint_shape import read_digests, read_progress, state_problem
-from kdcache.trainer.folder.run_folder import CONFIG_NAME
+from kdcache.trainer.folder.run_folder import CONFIG_NAME, began_only
 
 FOLDER = "checkpoints"
 KEPT = 2
@@ -105,7 +104,7 @@ def going_on(run_dir: Path) -> str:
     finished = list_checkpoints(run_dir)
     if finished:
         return f"the last checkpoint is that of step {_step_of(finished[-1])}, go on with: {command}"
-    if (run_dir / CONFIG_NAME).is_file():
+    if (run_dir / CONFIG_NAME).is_file() and not began_only(run_dir):
         return f"there is no checkpoint yet, begin again with: {command}"
     return "there is no checkpoint yet, the same command begins again"
 
@@ -137,8 +136,7 @@ def _step_of(folder: Path) -> int:
 def _read_digests(folder: Path) -> dict[str, str]:
     path = folder / "digests.json"
     try:
-        with touching(f"'{path.name}' cannot be read", path, passing=GONE):
-            digests = read_digests(path)
+        digests = read_digests(path)
     except (*GONE, ValueError) as error:
         raise _damaged(path, f"cannot be read: {error}") from error
     if "progress.json" not in digests:

@@ -15,9 +15,9 @@ from kdcache.cache.errors import BadCache
 from kdcache.cache.files.plain_json import MAX_BYTES, kind_of_value
 from kdcache.cache.files.regular import read_regular
 from kdcache.cache.files.seal import opened_text, sealed_text
-from kdcache.cache.files.system import touching
 from kdcache.cache.visible import shell_word
 from kdcache.trainer.folder.atomic_file import write_text
+from kdcache.trainer.stream.batch import CLASSES
 
 FILE_NAME = "environment.json"
 FORMAT = 2
@@ -76,8 +76,18 @@ def refuse_other_stream(run_dir: Path, stream: dict[str, object]) -> None:
     if then is None:
         return
     now = json.loads(json.dumps(stream, default=str))
+    if CLASSES not in then:  # a run of before they were kept
+        now.pop(CLASSES, None)
     if then == now:
         return
+    if then == {**now, CLASSES: then.get(CLASSES)}:
+        raise BadCache(
+            "the labels of the data would be read otherwise than when the run began: the names of the "
+            "classes, or the values and colours that stand for them, are others",
+            where=str(run_dir / FILE_NAME),
+            fix="put the data's list of classes back as it was (classes.toml, where they have one); or start "
+            "a new run (--run NAME)",
+        )
     parts = sorted(k for k in {*then, *now} if then.get(k) != now.get(k))
     raise BadCache(
         f"the run began on other targets or views than are there now: {', '.join(parts)} differ",
@@ -93,8 +103,7 @@ def read_environment(run_dir: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        with touching(f"'{FILE_NAME}' cannot be read", path):
-            content = read_regular(path, MAX_BYTES)
+        content = read_regular(path, MAX_BYTES)
         table = opened_text(content, unsealed=None)
         stream = table["stream"]
         if not isinstance(stream, dict):

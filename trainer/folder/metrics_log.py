@@ -111,8 +111,7 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
 def _lines(path: Path) -> tuple[Sequence[bytes], bool]:
     """The lines that were written to their end, and whether one more was begun."""
     try:
-        with touching(f"'{path.name}' cannot be read", path):
-            content = read_regular(path, METRICS_BYTES)
+        content = read_regular(path, METRICS_BYTES)
     except ValueError as error:
         aside = shell_line(["mv", str(path), f"{path}.aside"])
         raise BadMetrics(

@@ -5,6 +5,7 @@ A folder is made once; continuing it takes --resume, and one process at a time h
 """
 
 import fcntl
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ def check_free(run_dir: Path) -> None:
     A run that ended before its first line of metrics, its first checkpoint and its first export (killed, or
     an option that turned out wrong at step 0) has left nothing to lose.
     """
-    if run_dir.exists() and not _began_only(run_dir):
+    if run_dir.exists() and not began_only(run_dir):
         raise BadOption(
             f"run '{run_dir.name}' exists",
             where=str(run_dir),
@@ -44,7 +45,7 @@ def no_run(runs: Path, name_or_path: str) -> Missing:
     return Missing(f"no run '{name_or_path}'", where=str(runs), fix=f"{hint}{there}")
 
 
-def _began_only(run_dir: Path) -> bool:
+def began_only(run_dir: Path) -> bool:
     """True for a folder in which no run has got anywhere."""
     if not run_dir.is_dir():
         return False
@@ -56,8 +57,9 @@ def _began_only(run_dir: Path) -> bool:
 
 
 @contextmanager
-def held(run_dir: Path) -> Iterator[None]:
-    """Hold the run for this process. Raises Busy when another one has it; a kill releases it."""
+def held(run_dir: Path, *, keep: bool = False) -> Iterator[None]:
+    """Hold the run for this process. Raises Busy when another one has it; a kill releases it. An error before
+    the first step takes back the folder that was begun, or it would be listed as a run; `keep`: it stays."""
     with touching("the folder of the run cannot be written", run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
         lock = (run_dir / LOCK_NAME).open("w")
@@ -71,7 +73,12 @@ def held(run_dir: Path) -> Iterator[None]:
                 where=str(run_dir),
                 fix="wait for it, or choose another name with --run",
             ) from error
-        yield
+        try:
+            yield
+        except BaseException:
+            if not keep and began_only(run_dir):
+                shutil.rmtree(run_dir, ignore_errors=True)
+            raise
 
 
 def _lock(lock: TextIO) -> None:

@@ -46,8 +46,7 @@ def read_scores(run_dir: Path, split: str) -> Mapping[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        with touching("the scores cannot be read", path):
-            table = opened_text(read_regular(path, MAX_BYTES), unsealed=None)
+        table = opened_text(read_regular(path, MAX_BYTES, what="the scores"), unsealed=None)
         if not isinstance(table.get("judged"), dict) or table.get("format") != FORMAT:
             raise ValueError(f"not the scores of format {FORMAT}")
     except ValueError as error:

@@ -6,7 +6,7 @@ Light: the command line asks here first, so that a typo is answered at once; `tr
 again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,11 +72,18 @@ def continued(given: Mapping[str, Any], home: Path) -> TrainConfig:
     return merged
 
 
-def with_file(given: Mapping[str, Any], path: Path, *, resume: bool) -> dict[str, Any]:
+def with_file(
+    given: Mapping[str, Any],
+    path: Path,
+    *,
+    resume: bool,
+    left_out: Callable[[Sequence[str]], None] = lambda names: None,
+) -> dict[str, Any]:
     """What the user wrote, over the options of a TOML file; a run's own `config.toml` is one.
 
     What was typed takes with it what only made sense beside the file's own choice: another source of pixels,
-    another length, a recipe. Code that the file names needs consent. Raises BadOption, Missing.
+    another length, a recipe. Code that the file names needs consent. `left_out` hears of what nobody typed
+    and the file chose in vain, if there is any. Raises BadOption, Missing.
     """
     if resume:
         raise BadOption(
@@ -93,6 +100,10 @@ def with_file(given: Mapping[str, Any], path: Path, *, resume: bool) -> dict[str
         out |= {"crop", "augment"}
     if "recipe" in given:
         out |= {one.name for one in fields(StepOptions)} | {"crop", "augment"}
+    defaults = {one.name: one.default for one in fields(TrainConfig)}
+    chosen = (name for name, value in read.items() if value != defaults[name])
+    if vain := [name for name in chosen if name in out and name not in given]:
+        left_out(vain)
     return {**{name: value for name, value in read.items() if name not in out}, **given}
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcache.cache.sources.contract import Source
+from kdcache.cache.tasks.panels import Colours
 from kdcache.cache.views.view import Geometry
 from kdcache.trainer.judge.metrics import Metrics
 
@@ -72,6 +73,8 @@ class Judge(ABC):
     no_predictions: ClassVar[str] = "a prediction is a mask, a class or boxes, and this task has none of them"
     # Why there is no list of what a network says of each image; '' where there is one.
     no_records: ClassVar[str] = "what a network says of each image is written where it says boxes"
+
+    colours: Colours = ()  # of the classes, by id, in pictures: those of the data, where they have some
 
     def __init__(self, class_names: Sequence[str]) -> None:
         self.class_names = tuple(class_names)

@@ -19,6 +19,7 @@ from kdcache.cache.images.pipeline import ImagePipeline
 from kdcache.cache.processes.progress import arrived, moved
 from kdcache.cache.reader.rows import feed_with_truth, pixel_feed
 from kdcache.cache.sources.contract import Source
+from kdcache.cache.sources.labels import shown_colours
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.contract import Truth
 from kdcache.cache.tasks.table import load, task_of, task_row
@@ -100,6 +101,13 @@ def _figures(
     counted = total.nan_to_num(0.0, 0.0, 0.0) if of_network else total
     metrics = counting.metrics(counted.cpu(), judged, with_teacher=with_teacher)
     return NoFigures(metrics, of_network) if of_network else metrics
+
+
+def drawing_judge(source: Source) -> Judge:
+    """The judge of a source's task, whose pictures have the colours of the source's classes."""
+    counting = judge_of(source.task, source.class_names)
+    counting.colours = shown_colours(source.describe())
+    return counting
 
 
 def judge_of(task: Task, class_names: Sequence[str]) -> Judge:

@@ -16,7 +16,7 @@ from kdcache.cache.networks.run import load_run_network
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.tasks.table import task_of
 from kdcache.cache.visible import drawable
-from kdcache.trainer.judge.judge import evaluating, judge_of, judged_images
+from kdcache.trainer.judge.judge import drawing_judge, evaluating, judged_images
 from kdcache.trainer.stream.source_samples import as_samples
 
 CELL_PX = 168  # width of one column
@@ -30,7 +30,7 @@ def draw_predictions(runs: Mapping[str, Path], source: Source, indices: Sequence
 
     Raises BadOption for a task whose answers cannot be drawn.
     """
-    counting, truth = judge_of(source.task, source.class_names), task_of(source.task).truth
+    counting, truth = drawing_judge(source), task_of(source.task).truth
     if counting.no_pictures:
         raise BadOption(
             counting.no_pictures.format(source=source.name),
@@ -48,10 +48,10 @@ def draw_predictions(runs: Mapping[str, Path], source: Source, indices: Sequence
 
 def _columns(networks: Mapping[str, Network], source: Source, batch: ImageBatch) -> Columns:
     """One image, its truth, and what each network says of it."""
-    counting, truth = judge_of(source.task, source.class_names), task_of(source.task).truth
+    counting, truth = drawing_judge(source), task_of(source.task).truth
     image_HWC = batch.images_BHWC[0].numpy()
     map_HW = None if batch.maps_BHW is None else batch.maps_BHW[0].numpy()
-    panel = truth.panel(batch.feed.truths[0], map_HW, source.class_names, image_HWC)
+    panel = truth.panel(batch.feed.truths[0], map_HW, source.class_names, image_HWC, counting.colours)
     columns = [("image", image_HWC), ("truth", panel)]
     for title, network in networks.items():
         counting.meet(network, (image_HWC.shape[0], image_HWC.shape[1]))

@@ -136,7 +136,7 @@ class Judge(TaskJudge):
         """Classes as colours."""
         height, width = image_HWC.shape[:2]
         classes_HW = predict(answers["logits"], (height, width))[0].numpy()
-        return colour_classes(classes_HW.astype(np.uint8), self.num_classes)
+        return colour_classes(classes_HW.astype(np.uint8), self.num_classes, self.colours)
 
     def told(self, answers: Answers, images: Sequence[ShownImage]) -> list[Told]:
         classes_BHW = predict(answers["logits"], images[0].size).to(torch.uint8).cpu().numpy()

@@ -16,6 +16,8 @@ from kdcache.cache.images.feed import ImageBatch
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.contract import Mixed, Truth
 
+CLASSES = "classes"  # of what a stream describes: the digest of names and class map, of fresh views
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchLayout:

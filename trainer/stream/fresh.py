@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 from torch import Tensor
 
+from kdcache.cache.fingerprint import digest_of
 from kdcache.cache.images.feed import Feed
 from kdcache.cache.images.pipeline import ImagePipeline
 from kdcache.cache.reader.rows import feed_with_truth
@@ -23,9 +24,9 @@ from kdcache.cache.views.draw import QUARTERS, draw_view
 from kdcache.cache.views.recipe import Recipe, parse_recipe
 from kdcache.cache.views.sets import check_turns
 from kdcache.cache.views.view import Geometry, Row, View, partner_key
-from kdcache.trainer.stream.batch import Batch, BatchLayout, SampleSource, batch_of
+from kdcache.trainer.stream.batch import CLASSES, Batch, BatchLayout, SampleSource, batch_of
 from kdcache.trainer.stream.order import Placed, samples_at
-from kdcache.trainer.stream.source_samples import as_samples
+from kdcache.trainer.stream.source_samples import SourceSamples, as_samples
 
 FRESH_VIEW = 1 << 20  # first view number of fresh views: no cache stores so many, so none is ever drawn twice
 MIX_BLOCK = 256  # samples among which one finds the other that is mixed in
@@ -170,7 +171,14 @@ class FreshStream:
             "crop": list(self._crop),
             **self._drawn(),
             "samples": self.num_samples,
+            **self._classes(),
         }
+
+    def _classes(self) -> dict[str, object]:
+        """How the labels of a source's files are read; a cache's were read when it was built."""
+        if not isinstance(self._samples, SourceSamples):
+            return {}
+        return {CLASSES: digest_of(self._samples.source.describe(), 16)}
 
     def _drawn(self) -> dict[str, object]:
         """What is drawn: scale and flip by their names, as before there were recipes; any other as text."""

@@ -18,11 +18,10 @@ from kdcache.cache.errors import BadWeights, Missing
 from kdcache.cache.files.plain_json import MAX_BYTES
 from kdcache.cache.files.regular import read_regular
 from kdcache.cache.files.seal import opened_text, sealed_text
-from kdcache.cache.files.system import touching
+from kdcache.cache.files.system import sync
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.run_card import file_digest, save_tensors
 from kdcache.cache.networks.weights import weights_digest
-from kdcache.trainer.folder.atomic_file import sync
 
 WEIGHTS, CARD, NEXT = "exits.safetensors", "exits.json", ".next"
 FORMAT, UNSEALED = 2, 1  # of before there were seals
@@ -92,8 +91,7 @@ def read_exits(run_dir: Path, network: Network) -> tuple[str, int, dict[str, Ten
 
 def _parse(card: Path) -> _Card:
     try:
-        with touching(f"'{card.name}' cannot be read", card):
-            content = read_regular(card, MAX_BYTES)
+        content = read_regular(card, MAX_BYTES)
         return msgspec.convert(opened_text(content, unsealed=UNSEALED), type=_Card)
     except ValueError as damage:
         raise BadWeights(

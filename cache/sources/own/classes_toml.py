@@ -135,9 +135,7 @@ def _mapped(entries: Sequence[_Entry], ignored: _Entry, path: Path) -> Classes:
     if len(ids) + len(colours) > MOST_ENTRIES:
         what = f"{len(ids) + len(colours)} ids and colours are more than {MOST_ENTRIES}"
         raise _bad(what, path, "leave out those that no label holds")
-    shown = [entry.colours[0] if entry.colours else None for entry in entries]
-    class_map = ClassMap(ids, of_colours=colours, colours=shown if coloured else ())
-    return Classes(tuple(entry.name for entry in entries), class_map)
+    return Classes(tuple(entry.name for entry in entries), ClassMap(ids, of_colours=colours))
 
 
 def _owners(claims: Any, path: Path, said: Any) -> dict[Any, int]:

@@ -16,7 +16,7 @@ def test_one_picture_shows_image_truth_prediction_and_taps(tiny_cache: Path, tmp
     titles = peek(open_cache(tiny_cache), "scene02", 1, tmp_path / "new" / "folder" / "p.png")
     assert titles == ["image", "label", "stage4 5x6x6", "teacher", "logits 5x6x3"]
     with Image.open(tmp_path / "new" / "folder" / "p.png") as sheet:
-        assert sheet.format == "PNG" and sheet.size == (5 * 320, round(320 * 40 / 48) + 18)
+        assert sheet.format == "PNG" and sheet.size == (5 * 324, 6 * 40 + 18)  # 48x40 fits six times into 320
 
 
 def test_a_key_that_is_not_there_offers_the_nearest(tiny_cache: Path, tmp_path: Path) -> None:
@@ -38,7 +38,8 @@ def test_a_view_that_is_not_there_offers_those_that_are(tiny_cache: Path, tmp_pa
 def test_a_vector_is_grey_from_its_lowest_to_its_highest_value() -> None:
     grey = vector_grey(np.array([-1.0, 0.0, 1.0, 3.0, 2.0]))
     assert grey.shape == (3, 3, 3) and grey.dtype == np.uint8
-    assert grey[..., 0].tolist() == [[0, 64, 128], [255, 191, 0], [0, 0, 0]]
+    assert grey[..., 0].tolist() == [[0, 64, 128], [255, 191, 190], [190, 190, 190]]
+    assert len(set(grey[2, 2].tolist())) == 3, "cells without a value are no grey"
     assert vector_grey(np.full(4, 7.0)).max() == 0
 
 

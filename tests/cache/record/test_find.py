@@ -10,17 +10,26 @@ from kdcache.cache.record.find import (
     caches_dir,
     find_cache,
     home_dir,
+    list_begun,
     list_caches,
     runs_dir,
     stored_cache,
 )
 from kdcache.cache.record.manifest import FILE_NAME, manifest_bytes
+from kdcache.cache.record.records import record_name
+from kdcache.cache.stores.contract import ShardKey
 
 
 def make(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).mkdir(parents=True)
         (folder / name / FILE_NAME).write_text("{}")
+        record_targets(folder / name)
+
+
+def record_targets(root: Path) -> None:
+    (root / "records").mkdir()
+    (root / record_name(ShardKey(0, 0, "01234567"))).touch()
 
 
 def test_home_is_the_variable_else_the_current_folder(
@@ -35,12 +44,18 @@ def test_home_is_the_variable_else_the_current_folder(
         assert home_dir() == Path(".")
 
 
-def test_only_folders_with_a_manifest_are_caches(tmp_path: Path) -> None:
-    assert list_caches(tmp_path / "none") == []
+def test_only_folders_with_a_manifest_and_targets_are_caches(tmp_path: Path) -> None:
+    assert list_caches(tmp_path / "none") == list_begun(tmp_path / "none") == []
     make(tmp_path, "b", "a")
+    for name in ("refused", "packed"):
+        (tmp_path / name / "records").mkdir(parents=True)
+        (tmp_path / name / FILE_NAME).write_text("{}")
+    (tmp_path / "packed" / record_name(ShardKey(0))).touch()
     (tmp_path / "unfinished").mkdir()
     (tmp_path / "note.txt").touch()
     assert list_caches(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+    assert [path.name for path in list_begun(tmp_path)] == ["a", "b", "packed", "refused"]
+    assert find_cache("packed", tmp_path) == tmp_path / "packed", "its whole name still means it"
 
 
 def test_the_only_cache_needs_no_name(tmp_path: Path) -> None:
@@ -83,8 +98,7 @@ def test_a_misspelt_cache_offers_the_nearest_or_all(tmp_path: Path, name: str, h
 
 def test_a_cache_whose_manifest_is_lost_is_still_one(tmp_path: Path) -> None:
     """Else another cache of the home would become the only one, and a run would train on it unasked."""
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "whole" / FILE_NAME).write_text("{}")
+    make(tmp_path, "whole")
     (tmp_path / "torn" / "generations").mkdir(parents=True)
     (tmp_path / "torn" / "generations" / "00001.json").write_text("{}")
     assert [path.name for path in list_caches(tmp_path)] == ["torn", "whole"]
@@ -128,6 +142,7 @@ def described(folder: Path, name: str, origin: str, data: str, label: str) -> No
     plain = manifest(teacher_origin=origin, teacher=origin, identity={"label": label})
     plain = plain.grown(name=name, data={**plain.data, "name": data})
     (folder / name / FILE_NAME).write_bytes(manifest_bytes(plain))
+    record_targets(folder / name)
 
 
 def test_teacher_and_data_name_a_cache(tmp_path: Path) -> None:

@@ -31,6 +31,22 @@ def test_a_dataset_without_folder_says_how_to_give_one(name: str) -> None:
         assert caught.value.fix == f"write '{name}:DIR'"
 
 
+@pytest.mark.parametrize("spec", ["pets.data:Pets", "pets:Pets", "pets.data:make"])
+def test_code_without_a_folder_says_to_write_one(spec: str) -> None:
+    for call in (lambda: open_source(spec, "train"), lambda: splits(spec)):
+        with pytest.raises(BadOption, match="names code of somebody's own, and no folder") as caught:
+            call()
+        assert caught.value.fix.endswith(f" {spec}:DIR") and caught.value.where == f"data '{spec}'"
+
+
+def test_a_misspelt_dataset_with_a_folder_is_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Pets").mkdir()
+    for spec in ("camvd:Data", "xyz:data", "xyz:Pets", "xyz:/Data", "my.own:some/Folder"):
+        with pytest.raises(BadOption, match="unknown dataset"):
+            splits(spec)
+
+
 def test_a_bare_folder_says_to_name_its_dataset(tmp_path: Path) -> None:
     with pytest.raises(BadOption, match="a folder without the name of its dataset") as caught:
         open_source(str(tmp_path), "train")

@@ -175,8 +175,8 @@ def test_a_name_that_a_killed_builder_gave_is_made_safe_by_the_next_one(
 ) -> None:
     (tmp_path / "x").write_bytes(b"one")  # linked, but its folder was never synced
     synced: list[Path] = []
-    real = local._fsync_folder
-    monkeypatch.setattr(local, "_fsync_folder", lambda folder: (synced.append(folder), real(folder)))
+    real = local.sync
+    monkeypatch.setattr(local, "sync", lambda folder: (synced.append(folder), real(folder)))
     LocalStore(tmp_path).create("x", b"one")
     assert synced == [tmp_path]
 

@@ -113,7 +113,7 @@ def test_a_judge_collates_what_is_written_likewise() -> None:
 
 
 def test_frames_lie_on_the_last_pixels_inside_their_boxes() -> None:
-    image_HWC = np.full((40, 60, 3), 90, dtype=np.uint8)
+    image_HWC = np.full((80, 320, 3), 90, dtype=np.uint8)
     row = RowTruth(np.array([[10, 5, 50, 35, 1.0]]))
     panel = TRUTH.panel(row, None, NAMES, image_HWC)
     colour = np.array(class_colour(1))
@@ -131,8 +131,19 @@ def test_frames_lie_on_the_last_pixels_inside_their_boxes() -> None:
     np.testing.assert_array_equal(TRUTH.panel(RowTruth(np.zeros((0, 5))), None, NAMES, image_HWC), image_HWC)
 
 
+def test_a_small_image_is_enlarged_before_frames_and_letters_lie_on_it() -> None:
+    image_HWC = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    bare = TRUTH.panel(RowTruth(np.zeros((0, 5))), None, NAMES, image_HWC)
+    np.testing.assert_array_equal(bare, np.kron(image_HWC, np.ones((10, 10, 1), dtype=np.uint8)))
+    drawn = TRUTH.panel(RowTruth(np.array([[2, 3, 30, 22, 1.0]])), None, NAMES, image_HWC)
+    framed = (drawn == np.array(class_colour(1))).all(axis=2)
+    assert framed[30, 20:300].all() and framed[219, 20:300].all() and framed[30:220, 20].all()
+    hidden = (drawn != bare).any(-1).reshape(24, 10, 32, 10).all((1, 3))
+    assert hidden.sum() <= 4, "a cell of the image that nobody sees any more"
+
+
 def test_sure_detections_are_drawn_on_their_image() -> None:
-    image = np.zeros((64, 96, 3), dtype=np.uint8)
+    image = np.zeros((64, 320, 3), dtype=np.uint8)
     said = np.array([[10.2, 5, 50.5, 35, 1, 0.9], [0, 40, 20, 60.5, 2, 0.2]])
     drawn = TRUTH.answer_panel(said, NAMES, image)
     assert drawn.shape == image.shape and drawn[5, 12:50].any() and not drawn[40:].any(), "0.2 is not sure"

@@ -151,6 +151,11 @@ def test_a_build_that_fails_ends_the_sweep_before_any_cell(
     result = typed(*SWEEP, "--loss", "mgd")
     assert result.exit_code == 2 and "the sweep stops here" in result.stderr
     assert in_process.commands == []
+    assert list((home / "sweeps").iterdir()) == [], "a sweep without any cell that began"
+    assert typed(*SWEEP, "--loss", "none").exit_code == 0
+    assert typed(*SWEEP, "--loss", "none,mgd").exit_code == 2
+    (begun,) = (home / "sweeps").iterdir()
+    assert len(json.loads((begun / "cells.json").read_text())["cells"]) > 0, "one that began stays"
 
 
 def test_cores_are_divided_among_jobs_and_one_job_is_left_as_it_is(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kdcache.cache.spec import RecipeRules
 from kdcache.cache.tasks.contract import Mixed, NetworkRules, RowTruth, TaskKind, Truth
-from kdcache.cache.tasks.panels import text_panel
+from kdcache.cache.tasks.panels import Colours, text_panel
 from kdcache.cache.views.view import Geometry, Op
 
 _FAMILIES = "kdcache.cache.networks.families"
@@ -42,12 +42,17 @@ class Balance(Truth):
         map_HW: np.ndarray | None,
         class_names: Sequence[str],
         image_HWC: np.ndarray | None = None,
+        colours: Colours = (),
     ) -> np.ndarray:
-        del map_HW, image_HWC
+        del map_HW, image_HWC, colours
         return text_panel([f"{class_names[0]} {_mean(row):+.3f}"])
 
     def answer_panel(
-        self, answer: np.ndarray, class_names: Sequence[str], image_HWC: np.ndarray | None = None
+        self,
+        answer: np.ndarray,
+        class_names: Sequence[str],
+        image_HWC: np.ndarray | None = None,
+        colours: Colours = (),
     ) -> np.ndarray:
         return text_panel([f"{class_names[0]} {float(answer[0]):+.3f}"])
 

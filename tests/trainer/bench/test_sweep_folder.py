@@ -8,7 +8,14 @@ import pytest
 from kdcache.cache.errors import BadCache, Missing
 from kdcache.trainer.bench.definition import Definition
 from kdcache.trainer.bench.grid import Cell
-from kdcache.trainer.bench.sweep_folder import claimed, failure_of, joined, note_failure, read_sweep
+from kdcache.trainer.bench.sweep_folder import (
+    claimed,
+    failure_of,
+    joined,
+    note_failure,
+    read_sweep,
+    taken_back,
+)
 
 CELL = Cell(run="abl-r18-kd", student="r18", loss="kd", seed=0, cache="c", options={"lr": 0.1, "amp": "no"})
 NONE = Cell(run="abl-r18-none", student="r18", loss="none", seed=0, cache="c", role="none")
@@ -73,3 +80,27 @@ def test_an_error_is_kept_as_it_was_and_a_damaged_one_is_said(tmp_path: Path) ->
     assert failure_of(sweep, CELL) == "no\n  where: x" and failure_of(sweep, NONE) is None
     (sweep.folder / "failed" / f"{NONE.run}.json").write_text("{")
     assert "its error cannot be read" in str(failure_of(sweep, NONE))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "left"),
+    [
+        ([], ["cells.json", "sweep.toml", ".lock"], []),
+        (["cells.json"], ["sweep.toml"], ["cells.json", "sweep.toml"]),
+        ([], ["cells.json", "claims"], ["cells.json", "claims"]),
+    ],
+)
+def test_only_a_sweep_that_this_command_began_is_taken_back(
+    tmp_path: Path, before: list[str], after: list[str], left: list[str]
+) -> None:
+    folder = tmp_path / "s"
+    for name in before:
+        folder.mkdir(exist_ok=True)
+        (folder / name).touch()
+    with pytest.raises(RuntimeError, match="the build"), taken_back(folder):
+        folder.mkdir(exist_ok=True)
+        for name in after:
+            (folder / name).touch()
+        raise RuntimeError("the build")
+    there = folder.iterdir() if folder.exists() else ()
+    assert sorted(path.name for path in there) == left and folder.exists() == bool(left)

@@ -30,6 +30,17 @@ def test_a_run_goes_on_only_on_what_it_began_with(tmp_path: Path) -> None:
         assert error.value.where == str(tmp_path / "environment.json") and "--run NAME" in error.value.fix
 
 
+def test_labels_that_are_read_otherwise_are_said_apart(tmp_path: Path) -> None:
+    write_environment(tmp_path, {}, STREAM)
+    refuse_other_stream(tmp_path, STREAM | {"classes": "now"})  # of before the classes were kept
+    write_environment(tmp_path, {}, STREAM | {"classes": "then"})
+    with pytest.raises(BadCache, match="labels of the data would be read otherwise") as error:
+        refuse_other_stream(tmp_path, STREAM | {"classes": "now"})
+    assert "list of classes back as it was" in error.value.fix and "--run NAME" in error.value.fix
+    with pytest.raises(BadCache, match="classes, samples differ"):
+        refuse_other_stream(tmp_path, STREAM | {"classes": "now", "samples": 7})
+
+
 def test_versions_and_what_changes_bits_are_kept_and_no_path(tmp_path: Path) -> None:
     described = describe_environment(torch.device("cpu"), world=3)
     write_environment(tmp_path, described, STREAM)

@@ -110,6 +110,6 @@ def test_the_centre_is_7_8_of_the_short_side_and_an_image_of_the_input_size_stay
 
 
 def test_what_a_classifier_says_is_no_picture(tmp_path: Path) -> None:
-    source: Any = SimpleNamespace(task=DrawnClasses.task, name="pets", class_names=CLASSES)
+    source: Any = SimpleNamespace(task=DrawnClasses.task, name="pets", class_names=CLASSES, describe=dict)
     with pytest.raises(BadOption, match="are of segmentation, and pets has one class an image"):
         draw_predictions({}, source, [0], tmp_path / "out.png")

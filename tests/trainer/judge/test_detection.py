@@ -200,8 +200,13 @@ def test_a_picture_draws_the_sure_boxes_on_the_image(monkeypatch: Patch) -> None
     counting.meet(network, CANVAS)
     image_HWC = np.full((*CANVAS, 3), 200, dtype=np.uint8)
     answers = network(torch.zeros(1, *CANVAS, 3, dtype=torch.uint8), counting.taps)
-    changed_HW = (counting.picture(answers, image_HWC) != image_HWC).any(-1)
-    assert changed_HW[8:40, 8].all() and changed_HW[8, 8:40].all() and changed_HW[39, 8:40].all()
+    picture = counting.picture(answers, image_HWC)
+    times = picture.shape[1] // image_HWC.shape[1]  # a small picture is enlarged before letters lie on it
+    changed_HW = (picture != 200).any(-1)
+    assert changed_HW[8 * times : 40 * times, 8 * times].all()
+    for edge in (8 * times, 40 * times - 1):
+        assert changed_HW[edge, 8 * times : 40 * times].all()
+    changed_HW = changed_HW.reshape(CANVAS[0], times, CANVAS[1], times).any((1, 3))
     assert not changed_HW[:, 50:].any() and not changed_HW[42:].any()
     assert not changed_HW[30:38, 12:38].any(), "the inside keeps its pixels"
 

@@ -12,10 +12,10 @@ from PIL import Image
 from kdcache.cache.images.feed import ImageBatch
 from kdcache.cache.networks.network import Network
 from kdcache.cache.sources.contract import Source
-from kdcache.cache.tasks.panels import class_colour
+from kdcache.cache.tasks.panels import class_colour, enlarged
 from kdcache.cache.tasks.table import task_of
 from kdcache.trainer.judge.contract import Answers, Judge
-from kdcache.trainer.judge.judge import evaluating, judge_of, judged_images
+from kdcache.trainer.judge.judge import drawing_judge, evaluating, judged_images
 from kdcache.trainer.stream.source_samples import as_samples
 
 MOST_PX = 360  # width of a picture
@@ -46,7 +46,7 @@ def draw_examples(
 ) -> list[Example]:
     """`count` images of `source`, spread evenly and chosen by nobody; title -> network. `input_size` is the
     (height, width) that they were made for. Raises KdError for images and networks that do not fit."""
-    counting, truth = judge_of(source.task, source.class_names), task_of(source.task).truth
+    counting, truth = drawing_judge(source), task_of(source.task).truth
     groups = [[index] for index in spread_evenly(len(source.keys), count)]
     images = judged_images(
         as_samples(source), groups, counting, truth, input_size, torch.device("cpu"), num_threads
@@ -66,9 +66,11 @@ def spread_evenly(size: int, count: int) -> list[int]:
 
 def colours_of(source: Source) -> dict[str, tuple[int, int, int]]:
     """Class name -> red, green, blue of its pixels or frames; empty where answers are words."""
-    if judge_of(source.task, source.class_names).no_pictures:
+    counting = drawing_judge(source)
+    if counting.no_pictures:
         return {}
-    return {str(name): class_colour(number) for number, name in enumerate(source.class_names)}
+    names = enumerate(source.class_names)
+    return {str(name): class_colour(number, counting.colours) for number, name in names}
 
 
 def _panels(
@@ -84,7 +86,7 @@ def _panels(
         ]
         return [first, Panel("truth", words=counting.truth_words(row.own)), *said]
     map_HW = None if batch.maps_BHW is None else batch.maps_BHW[0].numpy()
-    truth = task_of(source.task).truth.panel(row, map_HW, source.class_names, image_HWC)
+    truth = task_of(source.task).truth.panel(row, map_HW, source.class_names, image_HWC, counting.colours)
     pictures = {}
     for title, network in networks.items():
         counting.meet(network, (image_HWC.shape[0], image_HWC.shape[1]))
@@ -104,6 +106,7 @@ def _ask(network: Network, counting: Judge, batch: ImageBatch) -> Answers:
 
 def differing(image_HWC: np.ndarray, pictures: Sequence[np.ndarray]) -> np.ndarray:
     """The image in grey, with every pixel in vermilion that not all of the pictures (H, W, 3) show alike."""
+    image_HWC = enlarged(image_HWC, pictures[0].shape[1] // image_HWC.shape[1])  # as boxes are drawn
     unlike_HW = np.zeros(image_HWC.shape[:2], dtype=bool)
     for other in pictures[1:]:
         unlike_HW |= (other != pictures[0]).any(-1)
@@ -114,7 +117,7 @@ def differing(image_HWC: np.ndarray, pictures: Sequence[np.ndarray]) -> np.ndarr
 
 
 def _encoded(pixels_HWC: np.ndarray) -> bytes:
-    image = Image.fromarray(pixels_HWC)
+    image = Image.fromarray(enlarged(pixels_HWC))
     if image.width > MOST_PX:
         height = max(1, round(image.height * MOST_PX / image.width))
         # Colours of classes are not mixed: a mixture would be another class's.
