@@ -21,6 +21,8 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 FORWARDED = "KDCACHE_FORWARDED"  # in the environment of a process to which another one hands its signals on
 # A launcher hands on what the terminal has sent already: within this time it is one signal, not two.
 _ECHO_S = 1.0
+# torchrun ends the ranks that are left with SIGTERM, and again when it ends itself. In between they say why.
+_TORCHRUN, _TORCHRUN_S = "TORCHELASTIC_RUN_ID", 15.0
 _SHOW_CURSOR = b"\x1b[?25h"  # a live display hides it
 
 
@@ -116,5 +118,9 @@ def _end_at_the_second(pipe: int) -> None:
                 continue
             if first_s is None:
                 first_s = now_s
-            elif not echoes or now_s - first_s > _ECHO_S:
+            elif not echoes or now_s - first_s > _echo_s(read[0]):
                 end_now(128 + read[0])
+
+
+def _echo_s(number: int) -> float:
+    return _TORCHRUN_S if number == signal.SIGTERM and _TORCHRUN in os.environ else _ECHO_S

@@ -104,6 +104,18 @@ def test_what_a_launcher_hands_on_is_no_second_signal() -> None:
         assert process.wait(3) == 130
 
 
+def test_torchrun_may_ask_twice_while_a_rank_says_why_it_ends() -> None:
+    """SIGTERM comes when a rank is gone, and once more when torchrun ends. A Ctrl-C still counts."""
+    with started(WAITS, WORLD_SIZE="2", TORCHELASTIC_RUN_ID="none") as process:
+        process.send_signal(signal.SIGTERM)
+        time.sleep(1.5)
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(3) == 130
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_child_keeps_its_work_before_its_parent_ends(tmp_path: Path, number: signal.Signals) -> None:
     with started(PARENT, CHILD, str(tmp_path / "kept")) as process:
