@@ -16,7 +16,7 @@ MUTANTS = [
      f"{LOG}::test_figures_that_are_there_twice_are_said"),
     ("figures in order are said to be twice", "MetricsLog.__init__", "steps != sorted(steps)",
      "steps != sorted(set(steps))", f"{LOG}::test_figures_that_are_there_twice_are_said"),
-    ("a pipe of figures is opened for more", "MetricsLog.__init__", "os.path.lexists(self.path)",
+    ("a pipe of figures is opened for more", "MetricsLog.__init__", "self._is_there()",
      "self.path.is_file()", NO_FILE),
     ("figures that cannot be read keep their traceback", "metrics_log.py:_lines",
      "except ValueError as error:", "except KeyError as error:", NO_FILE),
