@@ -1,6 +1,7 @@
 """`--json` and `--quiet`: another program reads one document, or a line per event, and nothing else."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from click.testing import CliRunner, Result
 from kdcache.cache.reader.cache import open_cache
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
+from kdcache.cli.terminal import Terminal
 
 BUILD = "build --teacher tiny_classifier:make --data npz:small --views crops:1 --device cpu".split()
 TRAIN = "--student resnet8 --loss kd --steps 3 --batch-size 4 --device cpu".split()
@@ -87,3 +89,9 @@ def test_an_error_is_said_on_stderr_also_where_all_else_is_quiet(home: Path) -> 
     for words in (["--quiet"], ["--json"]):
         done = run(kdtrain, "--loss", "afdc", *words)
         assert done.exit_code == 2 and done.stdout == "" and "afdcd" in done.stderr
+
+
+def test_what_is_no_number_is_null_in_a_document(capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON has neither NaN nor Infinity: another program's reader would stop there."""
+    Terminal().document({"ap": math.nan, "losses": [1.0, -math.inf], "classes": {"a": math.inf}})
+    assert json.loads(capsys.readouterr().out) == {"ap": None, "losses": [1.0, None], "classes": {"a": None}}
