@@ -41,7 +41,19 @@ def caches_dir(home: Path) -> Path:
 
 def list_caches(caches_dir: Path) -> list[Path]:
     """Folders of caches that hold targets, of an unfinished build too; a copy that did not end is none."""
-    return [path for path in list_begun(caches_dir) if list_generations(path) or holds_targets(path)]
+    return [path for path in list_begun(caches_dir) if not _has_only_begun(path)]
+
+
+def _has_only_begun(path: Path) -> bool:
+    """A build of this format ended before its first target. One whose manifest cannot be read, or is of
+    another format, is a cache of which that must be said."""
+    if list_generations(path) or holds_targets(path):
+        return False
+    try:
+        read_manifest(path)
+    except (KdError, OSError):
+        return False
+    return True
 
 
 def list_begun(caches_dir: Path) -> list[Path]:

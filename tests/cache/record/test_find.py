@@ -6,6 +6,7 @@ import pytest
 from manifests import manifest
 
 from kdcache.cache.errors import BadOption, Missing
+from kdcache.cache.record import find
 from kdcache.cache.record.find import (
     caches_dir,
     find_cache,
@@ -44,7 +45,10 @@ def test_home_is_the_variable_else_the_current_folder(
         assert home_dir() == Path(".")
 
 
-def test_only_folders_with_a_manifest_and_targets_are_caches(tmp_path: Path) -> None:
+def test_only_folders_with_a_manifest_and_targets_are_caches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find, "read_manifest", lambda root: None)  # each can be read
     assert list_caches(tmp_path / "none") == list_begun(tmp_path / "none") == []
     make(tmp_path, "b", "a")
     for name in ("refused", "packed"):
@@ -56,6 +60,14 @@ def test_only_folders_with_a_manifest_and_targets_are_caches(tmp_path: Path) -> 
     assert list_caches(tmp_path) == [tmp_path / "a", tmp_path / "b"]
     assert [path.name for path in list_begun(tmp_path)] == ["a", "b", "packed", "refused"]
     assert find_cache("packed", tmp_path) == tmp_path / "packed", "its whole name still means it"
+
+
+def test_a_manifest_that_cannot_be_read_is_a_cache_of_which_that_is_said(tmp_path: Path) -> None:
+    """Or one of another format: 'there is no cache yet' would be false."""
+    for name, text in (("damaged", "{"), ("old", '{"format": 1}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / FILE_NAME).write_text(text)
+    assert list_caches(tmp_path) == [tmp_path / "damaged", tmp_path / "old"]
 
 
 def test_the_only_cache_needs_no_name(tmp_path: Path) -> None:
