@@ -96,7 +96,13 @@ MUTANTS = [
         "return False and any(",
         ALONE,
     ),
-    ("a cell has another seed than it says", "grid:Cell.given", '"seed": self.seed', '"seed": 1', ALONE),
+    (
+        "a cell has another seed than it says",
+        "grid:Cell.given",
+        '"seed": self.seed',
+        '"seed": 1',
+        "tests/trainer/bench/test_sweep_definition.py",
+    ),
     (
         "every shard trains everything",
         "cli/bench/sweep:_sweep",

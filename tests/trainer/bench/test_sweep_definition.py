@@ -149,3 +149,11 @@ def test_a_grid_of_more_cells_than_anybody_can_train_is_refused() -> None:
     axes = {name: tuple(range(1, 200)) for name in ("steps", "batch_size")}
     with pytest.raises(BadOption, match="the grid has 39601 cells, at most 10000"):
         cells_of(Definition(losses=("kd",), axes=axes), [STORED])
+
+
+def test_the_command_of_each_cell_has_the_cells_own_seed_student_and_loss(tmp_path: Path) -> None:
+    """Three runs of one seed under three names would be an interval of width 0."""
+    for cell in cells_of(read_definition(written(tmp_path, FILE), {"seeds": "3,4"}), [STORED]):
+        words = command_of(cell)
+        told = {name: words[words.index(f"--{name}") + 1] for name in ("seed", "student", "loss", "run")}
+        assert told == {"seed": str(cell.seed), "student": cell.student, "loss": cell.loss, "run": cell.run}
