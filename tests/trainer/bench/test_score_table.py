@@ -30,7 +30,7 @@ def ablation(home: Path) -> None:
 def test_rows_means_and_paired_differences_are_those_of_the_runs(tmp_path: Path) -> None:
     ablation(tmp_path)
     table = table_of(tmp_path, [], None)
-    assert [one.label for one in table.rows] == ["none, fresh views", "none", "cwd", "kd"]
+    assert [one.label for one in table.rows] == ["none (fresh views)", "none", "cwd", "kd"]
     kd = row(table, "kd")
     assert kd.val is not None and kd.val.mean == pytest.approx((0.42 + 0.53 + 0.64) / 3)
     assert kd.differences == pytest.approx({0: 0.02, 1: 0.03, 2: 0.04})
@@ -39,7 +39,7 @@ def test_rows_means_and_paired_differences_are_those_of_the_runs(tmp_path: Path)
     assert (kd.difference.low, kd.difference.high) == pytest.approx((0.03 - half, 0.03 + half), abs=1e-6)
     assert kd.verdict == "above none"
     assert (row(table, "cwd").verdict, row(table, "none").verdict) == ("one seed", "")
-    assert row(table, "none, fresh views").differences == pytest.approx({1: 0.05})
+    assert row(table, "none (fresh views)").differences == pytest.approx({1: 0.05})
 
 
 def test_a_run_that_did_not_come_to_its_end_keeps_its_place_and_has_no_score(tmp_path: Path) -> None:
@@ -137,6 +137,40 @@ def test_a_sweep_keeps_the_places_of_cells_that_failed_or_did_not_begin(tmp_path
     with pytest.raises(Missing, match="no sweep 'frist'") as error:
         table_of(tmp_path, [], "frist")
     assert "did you mean 'first'?" in error.value.fix
+
+
+def test_a_sweep_has_the_rows_of_its_runs_and_names_only_options_that_tell_them_apart(tmp_path: Path) -> None:
+    common = {"steps": 40, "batch_size": 4, "weights": "none", "save_every": 10}
+    fresh = {**common, "crop": "32,32", "augment": "scale=0.5x2,flip"}
+    cells = []
+    for seed in (0, 1):
+        for lr in (0.1, 0.5):
+            for loss, role in (("none", "none-fresh"), ("none", "none"), ("kd", "cell")):
+                own = {"lr": lr, "save_every": 10 + seed}  # what changes no figure tells no row
+                run = f"s-{role}-{lr:g}-{seed}"
+                data = "folder:/data" if role == "none-fresh" else None
+                options = {**(fresh if data else common), **own}
+                write_run(tmp_path, run, 0.5, loss=loss, seed=seed, data=data, lr=lr, save_every=10 + seed)
+                cells.append(
+                    {"run": run, "student": "r18", "loss": loss, "options": options, "seed": seed,
+                     "cache": None if data else "cache", "data": data, "role": role}
+                )  # fmt: skip
+    folder = tmp_path / "sweeps" / "first"
+    folder.mkdir(parents=True)
+    (folder / "cells.json").write_text(json.dumps({"format": 1, "name": "first", "cells": cells}))
+    table = table_of(tmp_path, [], "first")
+    assert [one.label for one in table.rows] == [
+        "none (fresh views), lr=0.1", "none (fresh views), lr=0.5", "none, lr=0.1", "none, lr=0.5",
+        "kd, lr=0.1", "kd, lr=0.5",
+    ]  # fmt: skip
+    of_runs = table_of(tmp_path, [], None)
+    by_run = [{entry.run for entry in one.entries} for one in of_runs.rows]
+    assert all({entry.run for entry in one.entries} in by_run for one in table.rows)
+    assert len(by_run) == len(table.rows) == 6
+    cells = [cell for cell in cells if cell["options"]["lr"] == 0.1]
+    (folder / "cells.json").write_text(json.dumps({"format": 1, "name": "first", "cells": cells}))
+    labels = [one.label for one in table_of(tmp_path, [], "first").rows]
+    assert labels == ["none (fresh views)", "none", "kd"], "what all have is said of none"
 
 
 def test_csv_json_and_markdown_say_the_same_numbers(tmp_path: Path) -> None:
