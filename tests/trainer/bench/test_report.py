@@ -241,6 +241,15 @@ def test_a_browser_draws_everything_without_an_error_a_network_or_a_sideways_scr
         assert shown.value("document.documentElement.scrollWidth - window.innerWidth") <= 0
         wide = "filter(d => d.getBoundingClientRect().right > innerWidth).length"
         assert shown.value(f"[...document.querySelectorAll('.drawing')].{wide}") == 0
+        beside = "[...document.images].filter(i => i.getBoundingClientRect().right > innerWidth).length"
+        assert shown.value(beside) == 0, "no picture is out of sight"
+        tops = "[...e.querySelectorAll('img')].map(i => Math.round(i.getBoundingClientRect().top))"
+        first = f"(e => {tops})(document.querySelector('.example'))"
+        assert shown.value(first)[0] == shown.value(first)[1], "pictures of one line stand in line"
+        titles = "document.querySelectorAll('.xtitle, .ytitle, .xtick text')"
+        inside = "r => r.left >= 0 && r.right <= document.documentElement.clientWidth"
+        cut = f"[...{titles}].map(t => t.getBoundingClientRect()).filter(r => !({inside})(r)).length"
+        assert shown.value(cut) == 0, "axes are named in full"
         named = "document.querySelectorAll('.legendtext, .ytick, .xtick')"
         labels = shown.value(f"[...{named}].map(t => t.textContent)")
         assert SEEN[0] in labels and "kd(T='</pre><script>')" in labels, "plotly shows names as they are"

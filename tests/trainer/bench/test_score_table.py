@@ -3,12 +3,15 @@
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from written_runs import write_run
 
 from kdcache.cache.errors import BadOption, Missing
+from kdcache.cli.kdtrain import kdtrain
 from kdcache.trainer.bench import score_text
 from kdcache.trainer.bench.score_table import Row, ScoreTable, table_of
 
@@ -97,6 +100,50 @@ def test_differences_are_of_test_where_every_run_has_a_score_there_and_else_of_v
     write_run(tmp_path, "cwd", 0.6, loss="cwd")
     table = table_of(tmp_path, [], None)
     assert table.split == "val" and row(table, "kd").differences == pytest.approx({0: 0.1})
+
+
+def test_a_teacher_without_a_score_on_test_says_how_it_gets_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path, "my teacher", 0.7, loss="none", data="folder:/data")
+    write_run(tmp_path, "kd", 0.6, test=0.44, data="folder:/data", teacher="my teacher", online=True)
+    said = "teacher my teacher has no score on test yet: kdtrain eval 'my teacher' --split test"
+    assert said in table_of(tmp_path, [], None).notes
+    shutil.rmtree(tmp_path / "runs")
+    write_run(tmp_path, "my teacher", 0.7, loss="none", data="folder:/data", test=0.5)
+    write_run(tmp_path, "kd", 0.6, test=0.44, data="folder:/data", teacher="my teacher", online=True)
+    assert not any("yet" in note for note in table_of(tmp_path, [], None).notes)
+
+
+@pytest.mark.parametrize(
+    "students", [("deeplabv3:test_resnet",), ("deeplabv3:test_resnet", "pspnet:test_resnet")]
+)
+@pytest.mark.parametrize("columns", ["60", "80", "200"])
+def test_no_name_is_broken_at_any_width(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, students: tuple[str, ...], columns: str
+) -> None:
+    monkeypatch.setenv("KDCACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", columns)
+    for student in students:
+        for seed in (0, 1):
+            for loss in ("none", "kd", "cwd(tau=4,weight=3)+kd(T=2)"):
+                name = f"{student}-{loss}-{seed}".replace("/", "_")
+                score = 0.5 + seed / 10 + len(loss) / 1000
+                write_run(tmp_path, name, score, loss=loss, seed=seed, student=student, test=score)
+    shown = CliRunner().invoke(kdtrain, ["compare"], catch_exceptions=False).output
+    table = table_of(tmp_path, [], None)
+    above = shown.split("By miou on test")[0].splitlines()
+    if columns != "200":
+        assert all(any(table.name_of(one) == line for line in above) for one in table.rows)
+        figures = [line for line in above if line.startswith("  stored")]
+    else:
+        figures = [line for line in above if "  stored" in line]
+        assert all(any(one.key.loss in line for line in figures) for one in table.rows)
+    assert [line.split("stored", 1)[1].split()[1] for line in figures] == [
+        f"{100 * one.val.mean:.2f}" for one in table.rows if one.val is not None
+    ], "each name stands with its own figures"
+    assert all(len(line) <= int(columns) for line in above)
+    assert ("95 % interval" in shown) == (columns != "60") and ("reading" in shown) == (columns == "200")
 
 
 def test_runs_that_no_table_holds_are_named(tmp_path: Path) -> None:

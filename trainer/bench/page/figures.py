@@ -171,7 +171,8 @@ def classes(
             hovertemplate="%{text}: %{y:.2f} %",
         )  # fmt: skip
     drawn.update_yaxes(title=_text(title), rangemode="tozero", automargin=True)
-    drawn.update_xaxes(**_named(kept))
+    # Turned so that a name ends at its place: one that begins there runs off the right edge.
+    drawn.update_xaxes(**_named(kept), autotickangles=[0, -45, -90])
     drawn.update_layout(barmode="group", bargap=0.25)
     return _laid_out(drawn, 420, legend=True), len(names) - len(kept)
 
