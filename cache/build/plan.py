@@ -26,7 +26,7 @@ from kdcache.cache.networks.run_card import DataClasses, RunCard, read_run_card
 from kdcache.cache.networks.weights import weights_digest
 from kdcache.cache.record.advice import works_on
 from kdcache.cache.record.classifier import classifier_digest, pack_classifier
-from kdcache.cache.record.command import EMPTY, KEPT, build_words, difference, keeps_empty
+from kdcache.cache.record.command import EMPTY, KEPT, build_words, difference, keeps_empty, view_word
 from kdcache.cache.record.find import list_caches
 from kdcache.cache.record.generation import Generation
 from kdcache.cache.record.manifest import Manifest, cache_name
@@ -38,7 +38,6 @@ from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.table import DEFAULT_FORMAT
 from kdcache.cache.tasks.table import task_of
 from kdcache.cache.trust import consent, require_trust
-from kdcache.cache.views.draw import QUARTERS
 from kdcache.cache.views.recipe import Recipe, parse_recipe
 from kdcache.cache.views.sets import MIRROR_OF, ViewSet, extend_views, parse_views, whole_kind
 from kdcache.cache.visible import shell_line
@@ -289,7 +288,7 @@ def _fresh_views(
     kind, mirrors = task_of(source.task), MIRROR_OF.values()
     text, mirror, seed = options.views, options.mirror, options.seed or 0
     if planned and not (text or mirror):
-        text = "+".join(_word_of(views) for views in planned.views if views.kind not in mirrors)
+        text = "+".join(view_word(views) for views in planned.views if views.kind not in mirrors)
         mirror = any(views.kind in mirrors for views in planned.views)
         if options.seed is None:
             seed = next((views.seed for views in planned.views if views.draws), seed)
@@ -298,13 +297,6 @@ def _fresh_views(
     return parse_views(
         text, crop=drawn.crop, seed=seed, mirror=mirror, augment=drawn.recipe, rules=kind.views
     )
-
-
-def _word_of(views: ViewSet) -> str:
-    """As it is written after --views."""
-    if not views.draws:
-        return views.kind
-    return f"{views.kind}:{views.count // (QUARTERS if views.kind == 'turns' else 1)}"
 
 
 # ---- a manifest with more in it ----------------------------------------------------------------------------

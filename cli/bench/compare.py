@@ -7,12 +7,12 @@ import click
 
 from kdcache.cache.errors import BadOption
 from kdcache.cli.shared import home_folder, option
-from kdcache.cli.terminal import Table, Terminal
+from kdcache.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from kdcache.trainer.bench.score_table import ScoreTable
 
-WIDE = 110  # columns of a terminal that has room for a reading in each line
+INDENT = "  "  # of the figures below a name
 _HELP = dict(help_option_names=["-h", "--help"])
 
 
@@ -52,23 +52,37 @@ def compare(runs: Sequence[str], sweep: str | None, form: str | None) -> None:
 
 def show_table(terminal: Terminal, table: "ScoreTable") -> None:
     """The table; a student that is everybody's stands above it and not in every line. Where there is no room
-    for the readings, they stand below."""
-    from kdcache.trainer.bench.score_text import INTERVAL, MINUS_NONE, READING, cells, summary
+    for the readings, they stand below; where there is none for the names either, each has a line of its own
+    above its figures, because a name that is broken in its middle cannot be read or typed."""
+    from kdcache.trainer.bench.score_text import READING, cells, summary
 
     shown = cells(table)
     if len(table.students) == 1:
         teachers = [f"{row.label}: {row.key.student}" for row in table.rows if row.role and row.key.student]
         terminal.say(", ".join([f"student: {table.students[0]}", *teachers]))
         shown = shown.without("student")
-    if terminal.width < WIDE:
+    if shown.width > terminal.width:
         shown = shown.without(READING)
-    drawn = Table(box=None, padding=(0, 2, 0, 0))
-    for header in shown.headers:
-        drawn.add_column(header, overflow="fold", no_wrap=header in (MINUS_NONE, INTERVAL))
-    for line in shown.rows:
-        drawn.add_row(*line)
-    terminal.show(drawn)
+    if shown.width > terminal.width:
+        _show_names_apart(terminal, table)
+    else:
+        for line in shown.lines():
+            terminal.say(line)
     terminal.say(summary(table))
+
+
+def _show_names_apart(terminal: Terminal, table: "ScoreTable") -> None:
+    from kdcache.trainer.bench.score_text import INTERVAL, NAMES, READING, cells
+
+    figures = cells(table).without(*NAMES, READING)
+    if len(INDENT) + figures.width > terminal.width:
+        figures = figures.without(INTERVAL)
+    header, *lines = figures.lines()
+    terminal.say(f"{INDENT}{header}")
+    for row, line in zip(table.rows, lines, strict=True):
+        network = f": {row.key.student}" if row.role and row.key.student and len(table.students) > 1 else ""
+        terminal.say(f"{table.name_of(row)}{network}")
+        terminal.say(f"{INDENT}{line}")
 
 
 def check_chosen(runs: Sequence[str], sweep: str | None) -> None:

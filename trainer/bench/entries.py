@@ -14,10 +14,12 @@ from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.run_card import RunCard, read_run_card
 from kdcache.cache.record.find import runs_dir
 from kdcache.cache.visible import shell_line
+from kdcache.trainer.bench.grid import FREE, Cell, Role
 from kdcache.trainer.bench.run_state import state_of
 from kdcache.trainer.bench.sweep_folder import Sweep, failure_of
 from kdcache.trainer.config import TrainConfig, read_config, start_words
 from kdcache.trainer.folder.home import find_run
+from kdcache.trainer.folder.option_field import spelled
 from kdcache.trainer.folder.run_folder import CONFIG_NAME
 from kdcache.trainer.folder.scores import read_scores
 from kdcache.trainer.judge.judge import judge_of
@@ -26,10 +28,7 @@ STORED, FRESH, ONLINE = "stored", "fresh", "online"  # where pixels come from
 FINISHED, RUNNING, NOT_BEGUN = "finished", "running", "not begun"  # words of a run's state
 NONE = "none"  # the loss of an undistilled student
 # Of a run's options those that have a column of their own, or that change no figure.
-_APART = frozenset({
-    "run", "save_every", "log", "device", "threads", "rank_timeout", "student", "loss", "seed", "data",
-    "cache", "online",
-})  # fmt: skip
+_APART = FREE | {"run", "save_every", "log", "student", "loss", "seed", "data", "cache", "online"}
 _OF_PIXELS = frozenset({"views", "crop", "augment", "keep_empty", "teacher", "teacher_weights"})
 
 Options = tuple[tuple[str, str], ...]  # name, value
@@ -98,7 +97,7 @@ def entries_of_runs(home: Path, names: Sequence[str]) -> list[Entry]:
 
 def entries_of_sweep(home: Path, sweep: Sweep) -> list[Entry]:
     """Every cell, also those that have no run."""
-    entries = []
+    entries, told = [], _differing(sweep.cells)
     for cell in sweep.cells:
         run_dir = runs_dir(home) / cell.run
         entries.append(
@@ -106,7 +105,11 @@ def entries_of_sweep(home: Path, sweep: Sweep) -> list[Entry]:
                 run_dir,
                 student=cell.student,
                 loss=cell.loss,
-                options=tuple((str(name), str(value)) for name, value in cell.options.items()),
+                options=tuple(
+                    (name, spelled(value))
+                    for name, value in cell.options.items()
+                    if name in told.get(cell.role, ())
+                ),
                 pixels=STORED if cell.data is None else FRESH,
                 cache=cell.cache or "",
                 seed=cell.seed,
@@ -173,6 +176,21 @@ def _pixels(config: TrainConfig) -> str:
     if config.data is None:
         return STORED
     return ONLINE if config.online else FRESH
+
+
+def _differing(cells: Sequence[Cell]) -> dict[Role, set[str]]:
+    """Role -> options that change figures and are not the same in all cells of the role: what is common to
+    them tells none from another."""
+    values: dict[tuple[Role, str], Counter[str]] = {}
+    for cell in cells:
+        for name, value in cell.options.items():
+            values.setdefault((cell.role, name), Counter())[spelled(value)] += 1
+    num_cells = Counter(cell.role for cell in cells)
+    told: dict[Role, set[str]] = {}
+    for (role, name), counts in values.items():
+        if name not in _APART and counts.most_common(1)[0][1] < num_cells[role]:
+            told.setdefault(role, set()).add(name)
+    return told
 
 
 def _differences(configs: Mapping[Path, TrainConfig]) -> dict[Path, Options]:

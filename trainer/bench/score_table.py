@@ -16,6 +16,7 @@ from kdcache.cache.networks.resolve import member_names, run_folder
 from kdcache.cache.networks.run_card import CARD
 from kdcache.cache.record.find import caches_dir, find_cache, runs_dir
 from kdcache.cache.record.manifest import read_manifest
+from kdcache.cache.visible import shell_line
 from kdcache.trainer.bench.entries import (
     FINISHED,
     FRESH,
@@ -61,14 +62,14 @@ class Row:
 
     @property
     def name(self) -> str:
-        """'r18 kd, lr=0.1', 'r18 none, fresh views'."""
+        """'r18 kd, lr=0.1', 'r18 none (fresh views)'."""
         return self.label if self.role else f"{self.key.student} {self.label}"
 
     @property
     def label(self) -> str:
         """The name among the rows of one student."""
-        parts = [self.key.loss, self.options]
-        parts += [f"{self.key.pixels} views"] if self.key.pixels != STORED else []
+        place = f" ({self.key.pixels} views)" if self.key.pixels != STORED else ""
+        parts = [f"{self.key.loss}{place}", self.options]
         parts += [f"cache {self.key.cache}"] if self.says_cache and self.key.cache else []
         if self.role:
             return TEACHER if self.key.loss == TEACHER else f"{TEACHER} {self.key.loss}"
@@ -240,6 +241,9 @@ def _notes(rows: Sequence[Row]) -> list[str]:
                 notes.append(f"run '{entry.run}' has no score: it was never validated, see --eval-every")
         if row.role and row.val is None:
             notes.append(f"{row.name} is no run of this home, and was not judged here")
+        elif row.role and row.test is None and any(other.test is not None for other in rows):
+            command = shell_line(["kdtrain", "eval", row.key.loss, "--split", TEST])
+            notes.append(f"{row.name} has no score on test yet: {command}")
     compared = [row for row in rows if row.verdict]
     if any(row.verdict == "no pair" for row in compared):
         notes.append(

@@ -15,6 +15,10 @@ EMPTY = "\u2013"
 MINUS_NONE, INTERVAL, READING = f"{MINUS} none", "95 % interval", "reading"  # headers
 
 
+NAMES = ("student", "loss", "options", "cache")  # headers of the parts of a row's name
+GAP = "  "  # between columns
+
+
 class Cells(NamedTuple):
     headers: tuple[str, ...]
     rows: list[tuple[str, ...]]
@@ -24,6 +28,25 @@ class Cells(NamedTuple):
         kept = [place for place, header in enumerate(self.headers) if header not in headers]
         rows = [tuple(row[place] for place in kept) for row in self.rows]
         return Cells(tuple(self.headers[place] for place in kept), rows)
+
+    @property
+    def widths(self) -> list[int]:
+        """Characters of each column."""
+        return [
+            max(len(visible(one)) for one in column) for column in zip(self.headers, *self.rows, strict=True)
+        ]
+
+    @property
+    def width(self) -> int:
+        return sum(self.widths) + len(GAP) * (len(self.headers) - 1)
+
+    def lines(self) -> list[str]:
+        """The headers and a line per row, nothing broken."""
+        widths = self.widths
+        return [
+            GAP.join(visible(one).ljust(width) for one, width in zip(line, widths, strict=True)).rstrip()
+            for line in (self.headers, *self.rows)
+        ]
 
 
 def cells(table: ScoreTable) -> Cells:

@@ -3,7 +3,9 @@ file alone."""
 
 import base64
 import builtins
+import html
 import re
+import shlex
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from io import BytesIO
@@ -20,6 +22,9 @@ from tiny_folder import draw_folder
 from written_runs import write_run
 
 from kdcache.cache.build.build import build_cache
+from kdcache.cache.build.options import parse_tap
+from kdcache.cache.record.manifest import read_manifest
+from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
 from kdcache.trainer.bench.page import report
 from kdcache.trainer.bench.page.examples import differing, spread_evenly
@@ -112,6 +117,44 @@ def test_the_table_and_what_is_missing_stand_in_the_page(page: str) -> None:
         assert said in text, said
 
 
+def test_the_commands_of_a_cache_make_one_of_equal_identity_views_and_targets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that can be typed of a cache is off its default here; it grew by views and by a target."""
+    scene = Scene(tmp_path / "a", "zarr")
+    draw_folder(scene.data, 4)
+    draw_folder(scene.data, 2, split="val")
+    monkeypatch.setenv("KDCACHE_HOME", str(scene.root))
+    recipe = "scale=0.75x1.5,jitter=0.2"
+    first = {
+        "views": "full+crops:1",
+        "mirror": True,
+        "augment": recipe,
+        "seed": 7,
+        "amp": "bf16",
+        "zstd": True,
+    }
+    tapped = (parse_tap("stage4@stage4.0=int8"),)
+    made = build_cache(scene.options(**first, split="val", taps=tapped, output_stride=16))
+    for changes in ({"views": "crops:3"}, {"taps": (parse_tap("logits=fp16"),)}):
+        grown = {"views": None, "crop": None, "target_format": None, "taps": (), "split": "val", **changes}
+        build_cache(scene.options(cache=made.root, teacher=None, data=None, **grown))
+    write_run(scene.root, "kd", 0.5, cache=made.root.name, of=f"folder:{scene.data}")
+    shown = re.findall(
+        r"<pre>(kdcache build .*?)</pre>", report_html(scene.root, table_of(scene.root, [], None)), re.S
+    )
+    commands = [shlex.split(one) for one in html.unescape(shown[0]).splitlines()]
+    monkeypatch.setenv("KDCACHE_HOME", str(tmp_path / "b"))
+    for words in commands:
+        done = CliRunner().invoke(kdcache, words[1:], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+    then, now = read_manifest(made.root), read_manifest(tmp_path / "b" / "caches" / made.root.name)
+    assert [views.kind for views in then.views] == ["full", "mirror", "crops", "crops"]
+    assert now.identity == then.identity and now.views == then.views
+    assert {tap.name: tap for tap in now.taps} == {tap.name: tap for tap in then.taps}
+    assert (now.target_format, now.zstd) == (then.target_format, then.zstd)
+
+
 def test_pictures_are_of_image_truth_teacher_every_row_and_where_they_differ(page: str) -> None:
     shown = [value for name, value in Read(page).attributes if name == "alt"]
     assert len(shown) == 4 * 7
@@ -122,7 +165,7 @@ def test_pictures_are_of_image_truth_teacher_every_row_and_where_they_differ(pag
         "none",
         "kd(T='</pre><script>')",
         "kd",
-        "where they differ",
+        "where the answers differ",
     ]
     encoded = re.findall(r'alt="truth" src="data:image/png;base64,([^"]+)"', page)
     truth = np.asarray(Image.open(BytesIO(base64.b64decode(encoded[0]))).convert("RGB"))
@@ -198,6 +241,15 @@ def test_a_browser_draws_everything_without_an_error_a_network_or_a_sideways_scr
         assert shown.value("document.documentElement.scrollWidth - window.innerWidth") <= 0
         wide = "filter(d => d.getBoundingClientRect().right > innerWidth).length"
         assert shown.value(f"[...document.querySelectorAll('.drawing')].{wide}") == 0
+        beside = "[...document.images].filter(i => i.getBoundingClientRect().right > innerWidth).length"
+        assert shown.value(beside) == 0, "no picture is out of sight"
+        tops = "[...e.querySelectorAll('img')].map(i => Math.round(i.getBoundingClientRect().top))"
+        first = f"(e => {tops})(document.querySelector('.example'))"
+        assert shown.value(first)[0] == shown.value(first)[1], "pictures of one line stand in line"
+        titles = "document.querySelectorAll('.xtitle, .ytitle, .xtick text')"
+        inside = "r => r.left >= 0 && r.right <= document.documentElement.clientWidth"
+        cut = f"[...{titles}].map(t => t.getBoundingClientRect()).filter(r => !({inside})(r)).length"
+        assert shown.value(cut) == 0, "axes are named in full"
         named = "document.querySelectorAll('.legendtext, .ytick, .xtick')"
         labels = shown.value(f"[...{named}].map(t => t.textContent)")
         assert SEEN[0] in labels and "kd(T='</pre><script>')" in labels, "plotly shows names as they are"

@@ -3,12 +3,15 @@
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from written_runs import write_run
 
 from kdcache.cache.errors import BadOption, Missing
+from kdcache.cli.kdtrain import kdtrain
 from kdcache.trainer.bench import score_text
 from kdcache.trainer.bench.score_table import Row, ScoreTable, table_of
 
@@ -30,7 +33,7 @@ def ablation(home: Path) -> None:
 def test_rows_means_and_paired_differences_are_those_of_the_runs(tmp_path: Path) -> None:
     ablation(tmp_path)
     table = table_of(tmp_path, [], None)
-    assert [one.label for one in table.rows] == ["none, fresh views", "none", "cwd", "kd"]
+    assert [one.label for one in table.rows] == ["none (fresh views)", "none", "cwd", "kd"]
     kd = row(table, "kd")
     assert kd.val is not None and kd.val.mean == pytest.approx((0.42 + 0.53 + 0.64) / 3)
     assert kd.differences == pytest.approx({0: 0.02, 1: 0.03, 2: 0.04})
@@ -39,7 +42,7 @@ def test_rows_means_and_paired_differences_are_those_of_the_runs(tmp_path: Path)
     assert (kd.difference.low, kd.difference.high) == pytest.approx((0.03 - half, 0.03 + half), abs=1e-6)
     assert kd.verdict == "above none"
     assert (row(table, "cwd").verdict, row(table, "none").verdict) == ("one seed", "")
-    assert row(table, "none, fresh views").differences == pytest.approx({1: 0.05})
+    assert row(table, "none (fresh views)").differences == pytest.approx({1: 0.05})
 
 
 def test_a_run_that_did_not_come_to_its_end_keeps_its_place_and_has_no_score(tmp_path: Path) -> None:
@@ -99,6 +102,50 @@ def test_differences_are_of_test_where_every_run_has_a_score_there_and_else_of_v
     assert table.split == "val" and row(table, "kd").differences == pytest.approx({0: 0.1})
 
 
+def test_a_teacher_without_a_score_on_test_says_how_it_gets_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path, "my teacher", 0.7, loss="none", data="folder:/data")
+    write_run(tmp_path, "kd", 0.6, test=0.44, data="folder:/data", teacher="my teacher", online=True)
+    said = "teacher my teacher has no score on test yet: kdtrain eval 'my teacher' --split test"
+    assert said in table_of(tmp_path, [], None).notes
+    shutil.rmtree(tmp_path / "runs")
+    write_run(tmp_path, "my teacher", 0.7, loss="none", data="folder:/data", test=0.5)
+    write_run(tmp_path, "kd", 0.6, test=0.44, data="folder:/data", teacher="my teacher", online=True)
+    assert not any("yet" in note for note in table_of(tmp_path, [], None).notes)
+
+
+@pytest.mark.parametrize(
+    "students", [("deeplabv3:test_resnet",), ("deeplabv3:test_resnet", "pspnet:test_resnet")]
+)
+@pytest.mark.parametrize("columns", ["60", "80", "200"])
+def test_no_name_is_broken_at_any_width(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, students: tuple[str, ...], columns: str
+) -> None:
+    monkeypatch.setenv("KDCACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", columns)
+    for student in students:
+        for seed in (0, 1):
+            for loss in ("none", "kd", "cwd(tau=4,weight=3)+kd(T=2)"):
+                name = f"{student}-{loss}-{seed}".replace("/", "_")
+                score = 0.5 + seed / 10 + len(loss) / 1000
+                write_run(tmp_path, name, score, loss=loss, seed=seed, student=student, test=score)
+    shown = CliRunner().invoke(kdtrain, ["compare"], catch_exceptions=False).output
+    table = table_of(tmp_path, [], None)
+    above = shown.split("By miou on test")[0].splitlines()
+    if columns != "200":
+        assert all(any(table.name_of(one) == line for line in above) for one in table.rows)
+        figures = [line for line in above if line.startswith("  stored")]
+    else:
+        figures = [line for line in above if "  stored" in line]
+        assert all(any(one.key.loss in line for line in figures) for one in table.rows)
+    assert [line.split("stored", 1)[1].split()[1] for line in figures] == [
+        f"{100 * one.val.mean:.2f}" for one in table.rows if one.val is not None
+    ], "each name stands with its own figures"
+    assert all(len(line) <= int(columns) for line in above)
+    assert ("95 % interval" in shown) == (columns != "60") and ("reading" in shown) == (columns == "200")
+
+
 def test_runs_that_no_table_holds_are_named(tmp_path: Path) -> None:
     write_run(tmp_path, "a", 0.5, data="folder:/data")
     write_run(tmp_path, "b", 0.5, data="camvid:/data")
@@ -137,6 +184,40 @@ def test_a_sweep_keeps_the_places_of_cells_that_failed_or_did_not_begin(tmp_path
     with pytest.raises(Missing, match="no sweep 'frist'") as error:
         table_of(tmp_path, [], "frist")
     assert "did you mean 'first'?" in error.value.fix
+
+
+def test_a_sweep_has_the_rows_of_its_runs_and_names_only_options_that_tell_them_apart(tmp_path: Path) -> None:
+    common = {"steps": 40, "batch_size": 4, "weights": "none", "save_every": 10}
+    fresh = {**common, "crop": "32,32", "augment": "scale=0.5x2,flip"}
+    cells = []
+    for seed in (0, 1):
+        for lr in (0.1, 0.5):
+            for loss, role in (("none", "none-fresh"), ("none", "none"), ("kd", "cell")):
+                own = {"lr": lr, "save_every": 10 + seed}  # what changes no figure tells no row
+                run = f"s-{role}-{lr:g}-{seed}"
+                data = "folder:/data" if role == "none-fresh" else None
+                options = {**(fresh if data else common), **own}
+                write_run(tmp_path, run, 0.5, loss=loss, seed=seed, data=data, lr=lr, save_every=10 + seed)
+                cells.append(
+                    {"run": run, "student": "r18", "loss": loss, "options": options, "seed": seed,
+                     "cache": None if data else "cache", "data": data, "role": role}
+                )  # fmt: skip
+    folder = tmp_path / "sweeps" / "first"
+    folder.mkdir(parents=True)
+    (folder / "cells.json").write_text(json.dumps({"format": 1, "name": "first", "cells": cells}))
+    table = table_of(tmp_path, [], "first")
+    assert [one.label for one in table.rows] == [
+        "none (fresh views), lr=0.1", "none (fresh views), lr=0.5", "none, lr=0.1", "none, lr=0.5",
+        "kd, lr=0.1", "kd, lr=0.5",
+    ]  # fmt: skip
+    of_runs = table_of(tmp_path, [], None)
+    by_run = [{entry.run for entry in one.entries} for one in of_runs.rows]
+    assert all({entry.run for entry in one.entries} in by_run for one in table.rows)
+    assert len(by_run) == len(table.rows) == 6
+    cells = [cell for cell in cells if cell["options"]["lr"] == 0.1]
+    (folder / "cells.json").write_text(json.dumps({"format": 1, "name": "first", "cells": cells}))
+    labels = [one.label for one in table_of(tmp_path, [], "first").rows]
+    assert labels == ["none (fresh views)", "none", "kd"], "what all have is said of none"
 
 
 def test_csv_json_and_markdown_say_the_same_numbers(tmp_path: Path) -> None:

@@ -94,7 +94,9 @@ def _panels(
     panels = [first, Panel("truth", _encoded(truth))]
     panels += [Panel(title, _encoded(pixels)) for title, pixels in pictures.items()]
     if len(pictures) > 1:
-        panels.append(Panel("where they differ", _encoded(differing(image_HWC, list(pictures.values())))))
+        panels.append(
+            Panel("where the answers differ", _encoded(differing(image_HWC, list(pictures.values()))))
+        )
     return panels
 
 

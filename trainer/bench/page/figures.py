@@ -73,38 +73,40 @@ def differences(rows: Sequence[Row], metric: str, split: str) -> go.Figure | Non
             marker={"color": look.colour, "size": 12, "symbol": "diamond" if half else "circle-open"},
         )  # fmt: skip
     drawn.add_vline(x=0, line={"color": BLACK, "width": 1})
-    drawn.update_xaxes(title=f"{_text(metric)} {MINUS} none, points of %, {split}", range=_frame(shown))
+    # Two lines: beside names there is no room for one on a small screen.
+    title = f"{_text(metric)} {MINUS} none<br>points of %, on {split}"
+    drawn.update_xaxes(title=title, range=_frame(shown), automargin=True)
     drawn.update_yaxes(**_named([row.label for row in shown]), range=[len(shown) - 0.5, -0.5])
     return _laid_out(drawn, FRAME_PX + LINE_PX * len(shown))
 
 
-def scores(rows: Sequence[Row], metric: str, teachers: Sequence[Row]) -> go.Figure | None:
-    """Every seed's score, the mean as a bar beside them, the teacher as a line. None without scores."""
-    shown = [row for row in rows if row.val is not None]
+def scores(rows: Sequence[Row], metric: str, teachers: Sequence[Row], split: str) -> go.Figure | None:
+    """Every seed's score on a split, the mean as a bar beside them, the teacher as a line. None without
+    scores."""
+    shown = [row for row in rows if row.scores(split)]
     if not shown:
         return None
     looks, drawn = looks_of(rows), go.Figure()
     for place, row in enumerate(shown):
-        assert row.val is not None
-        dots = [100 * value for value in row.scores("val").values()]
+        of_seeds = {seed: 100 * value for seed, value in row.scores(split).items()}
         colour = looks[row.name].colour
         drawn.add_scatter(
-            x=dots, y=[place] * len(dots), mode="markers", showlegend=False, name="",
-            text=[f"seed {seed}" for seed in row.scores("val")], hovertemplate="%{text}: %{x:.2f} %",
+            x=list(of_seeds.values()), y=[place] * len(of_seeds), mode="markers", showlegend=False, name="",
+            text=[f"seed {seed}" for seed in of_seeds], hovertemplate="%{text}: %{x:.2f} %",
             marker={"color": colour, "opacity": 0.45, "size": 9},
         )  # fmt: skip
         drawn.add_scatter(
-            x=[100 * row.val.mean], y=[place], mode="markers", showlegend=False, name="",
+            x=[sum(of_seeds.values()) / len(of_seeds)], y=[place], mode="markers", showlegend=False, name="",
             hovertemplate="mean %{x:.2f} %",
             marker={"color": colour, "symbol": "line-ns", "size": 20, "line": {"width": 3, "color": colour}},
         )  # fmt: skip
     for teacher in teachers:
-        if teacher.val is not None:
+        for score in teacher.scores(split).values():
             label = {"text": "teacher", "font": {"size": 12}, "yanchor": "bottom"}
             drawn.add_vline(
-                x=100 * teacher.val.mean, line={"color": BLACK, "width": 1.5, "dash": "dot"}, annotation=label
+                x=100 * score, line={"color": BLACK, "width": 1.5, "dash": "dot"}, annotation=label
             )
-    drawn.update_xaxes(title=f"{_text(metric)} on val, %")
+    drawn.update_xaxes(title=f"{_text(metric)} on {split}, %")
     drawn.update_yaxes(**_named([row.label for row in shown]), range=[len(shown) - 0.5, -0.5])
     return _laid_out(drawn, FRAME_PX + LINE_PX * len(shown))
 
@@ -113,13 +115,15 @@ def curves(
     rows: Sequence[Row], of_run: Mapping[str, Curves], which: str, title: str, scale: float
 ) -> go.Figure | None:
     """`which` of the curves of every run; a row has one colour and one entry in the legend."""
-    looks, drawn = looks_of(rows), go.Figure()
+    looks, drawn, longest = looks_of(rows), go.Figure(), 0
     for row in rows:
         look = {"color": looks[row.name].colour, "dash": looks[row.name].dash}
         of_row = {e.run: points for e in row.entries if (points := getattr(of_run.get(e.run), which, []))}
         for run, points in of_row.items():
+            longest = max(longest, len(points))
             drawn.add_scatter(
-                x=[step for step, _ in points], y=[scale * value for _, value in points], mode="lines",
+                x=[step for step, _ in points], y=[scale * value for _, value in points],
+                mode="lines" if len(points) > 1 else "markers",  # a line of one point is nothing
                 line={**look, "width": 1}, opacity=0.4, legendgroup=row.name, showlegend=False,
                 hovertemplate=f"{_text(run)}, step %{{x}}: %{{y:.2f}}<extra></extra>",
             )  # fmt: skip
@@ -132,17 +136,27 @@ def curves(
             )  # fmt: skip
     if not drawn.data:
         return None
-    drawn.update_xaxes(title="step", rangemode="tozero")
+    if longest > 1:
+        drawn.update_xaxes(title="step", rangemode="tozero")
+    else:  # nothing is learnt along one point: room for the points alone
+        drawn.update_xaxes(
+            title="step", tickmode="array", tickvals=sorted({x for one in drawn.data for x in one.x})
+        )
     drawn.update_yaxes(title=title, automargin=True)
-    return _laid_out(drawn, 380, legend=True)
+    return _laid_out(drawn, 380 if longest > 1 else 240, legend=True)
 
 
 def classes(
-    rows: Sequence[Row], of_row: Mapping[str, Mapping[str, float]], title: str
+    rows: Sequence[Row],
+    of_row: Mapping[str, Mapping[str, float]],
+    title: str,
+    order: Sequence[str] = (),
 ) -> tuple[go.Figure, int] | None:
-    """Means over seeds per class, and how many classes are left out: those in which rows differ least."""
+    """Means over seeds per class, and how many classes are left out: those in which rows differ least.
+    Classes stand in `order`."""
     shown = [row for row in rows if of_row.get(row.name)]
-    names = list(dict.fromkeys(name for row in shown for name in of_row[row.name]))
+    there = dict.fromkeys(name for row in shown for name in of_row[row.name])
+    names = list(dict.fromkeys([*(name for name in order if name in there), *there]))
     if not names:
         return None
     chosen = set(sorted(names, key=lambda name: -_range(name, of_row))[:MOST_CLASSES])
@@ -157,7 +171,8 @@ def classes(
             hovertemplate="%{text}: %{y:.2f} %",
         )  # fmt: skip
     drawn.update_yaxes(title=_text(title), rangemode="tozero", automargin=True)
-    drawn.update_xaxes(**_named(kept))
+    # Turned so that a name ends at its place: one that begins there runs off the right edge.
+    drawn.update_xaxes(**_named(kept), autotickangles=[0, -45, -90])
     drawn.update_layout(barmode="group", bargap=0.25)
     return _laid_out(drawn, 420, legend=True), len(names) - len(kept)
 
@@ -219,8 +234,10 @@ def _laid_out(drawn: go.Figure, height: int, *, legend: bool = False) -> go.Figu
         font={"family": FONT, "size": 13, "color": BLACK}, margin={"l": 8, "r": 12, "t": 24, "b": 48},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
     )  # fmt: skip
-    drawn.update_xaxes(zeroline=False, ticks="outside", tickcolor="#d1d5db", linecolor="#d1d5db")
-    drawn.update_yaxes(zeroline=False)
+    drawn.update_xaxes(
+        title_font_size=13, zeroline=False, ticks="outside", tickcolor="#d1d5db", linecolor="#d1d5db"
+    )
+    drawn.update_yaxes(title_font_size=13, zeroline=False)
     return drawn
 
 

@@ -41,8 +41,9 @@ class Contents:
     class_title: str  # 'IoU %'
     classes: Mapping[str, Mapping[str, float]]  # row -> class -> mean over seeds
     classes_on: str  # the split of these
+    class_names: Sequence[str]  # in the order of the class map
     accounts: Sequence[CacheAccount]
-    builds: Mapping[str, str]  # cache -> the command that builds it
+    builds: Mapping[str, str]  # cache -> the commands that build it, a line each
     versions: Mapping[str, Sequence[str]]  # what ran -> its versions among the runs
     examples: Sequence[Example] = ()
     colours: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
@@ -104,7 +105,7 @@ class Page:
     def _scores(self) -> str:
         teachers = [row for row in self.table.rows if row.role]
         drawings = [
-            title + self._drawn(figures.scores(rows, self.table.metric, teachers))
+            title + self._drawn(figures.scores(rows, self.table.metric, teachers, self.table.split))
             for title, rows in self._each_student()
         ]
         said = (
@@ -143,7 +144,9 @@ class Page:
         made = ""
         for title, rows in self._each_student():
             shown = [*(row for row in self.table.rows if row.role), *rows]
-            drawn = figures.classes(shown, self.contents.classes, self.contents.class_title)
+            drawn = figures.classes(
+                shown, self.contents.classes, self.contents.class_title, self.contents.class_names
+            )
             if drawn is not None:
                 caption = f"On {self.contents.classes_on}, means over seeds."
                 caption += f" {drawn[1]} classes that differ less are left out." if drawn[1] else ""
@@ -225,8 +228,8 @@ class Page:
 
     def _repeat(self) -> str:
         made = "".join(
-            f"<h3>cache {text(cache)}</h3><pre>{text(command)}</pre>"
-            for cache, command in self.contents.builds.items()
+            f"<h3>cache {text(cache)}</h3><pre>{chr(10).join(map(text, commands.splitlines()))}</pre>"
+            for cache, commands in self.contents.builds.items()
         )
         for row in self.table.rows:
             lines = [command for entry in row.entries if (command := entry.command())]

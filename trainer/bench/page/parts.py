@@ -62,10 +62,14 @@ def big_numbers(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def example_html(example: Example) -> str:
-    panels = "".join(
-        f"<div><span>{text(panel.title)}</span>{_panel(panel)}</div>" for panel in example.panels
-    )
-    kind = "example said" if any(panel.words for panel in example.panels) else "example"
+    """Pictures with their titles below, so that they stand in line whatever a title's length; words are read
+    after their title."""
+    said = any(panel.words for panel in example.panels)
+    panels = ""
+    for panel in example.panels:
+        title, shown = f"<span>{text(panel.title)}</span>", _panel(panel)
+        panels += f"<div>{title}{shown}</div>" if said else f"<div>{shown}{title}</div>"
+    kind = "example said" if said else "example"
     return f'<figure><figcaption>{text(example.key)}</figcaption><div class="{kind}">{panels}</div></figure>'
 
 

@@ -14,7 +14,7 @@ from kdcache.cache.files.system import user_path, write_whole
 from kdcache.cache.look.teacher import manifest_teacher
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.run import load_run_network
-from kdcache.cache.record.command import build_words
+from kdcache.cache.record.command import repeat_words
 from kdcache.cache.record.find import caches_dir, find_cache, runs_dir
 from kdcache.cache.record.manifest import read_manifest
 from kdcache.cache.sources.contract import Source
@@ -86,6 +86,7 @@ def report_html(home: Path, table: ScoreTable, *, with_analysis: bool = False, n
             class_title=next((f"{one.class_word} %" for one in curves.values() if one.class_word), ""),
             classes={row.name: class_means(row, curves, on) for row in table.rows},
             classes_on=on,
+            class_names=next((entry.card.class_names for entry in every if entry.card), ()),
             accounts=paid,
             builds=_builds(home, table.entries),
             versions=_versions(every),
@@ -179,16 +180,16 @@ def _analysis(
 
 
 def _builds(home: Path, entries: Sequence[Entry]) -> dict[str, str]:
-    """Cache -> the command that builds it, as far as a manifest says it."""
+    """Cache -> the commands that build it, a line each."""
     commands = {}
     for name in dict.fromkeys(entry.cache for entry in entries if entry.cache):
         try:
             manifest = read_manifest(find_cache(name, caches_dir(home)))
         except KdError:  # the ledger says why
             continue
-        words = [*build_words(manifest), "--crop", ",".join(map(str, manifest.crop))]
-        words += [word for tap in manifest.taps for word in ("--tap", tap.name)]
-        commands[name] = shell_line(words)
+        losses = [entry.loss for entry in entries if entry.cache == name and not entry.is_none]
+        steps = repeat_words(manifest, list(dict.fromkeys(losses)))
+        commands[name] = "\n".join(map(shell_line, steps))
     return commands
 
 

@@ -33,9 +33,8 @@ ul.notes { padding-left: 18px; margin: 8px 0; font-size: 14px; color: #374151; m
 ul.notes li { overflow-wrap: anywhere; margin: 3px 0; }
 figure { margin: 10px 0 20px; }
 .drawing { width: 100%; min-width: 0; overflow: hidden; }
-.example { display: grid; align-items: end; grid-auto-flow: column; grid-auto-columns: minmax(108px,
-  190px); gap: 8px;
-  overflow-x: auto; padding-bottom: 6px; }
+.example { display: grid; align-items: start; gap: 8px; padding: 4px 0 6px;
+  grid-template-columns: repeat(auto-fill, minmax(144px, 1fr)); }
 .example div { font-size: 13px; min-width: 0; } .example img { width: 100%; display: block; border-radius:
   3px;
   image-rendering: auto; border: 1px solid var(--line); }
@@ -60,9 +59,8 @@ pre { background: var(--back); border: 1px solid var(--line); border-radius: 4px
 code { font-size: 0.92em; overflow-wrap: anywhere; }
 footer { margin-top: 56px; color: var(--soft); font-size: 13px; border-top: 1px solid var(--line);
   padding-top: 12px; }
-.example.said { align-items: start; }
 @media (max-width: 600px) { main { padding: 20px 14px 60px; } h1 { font-size: 24px; } h2 { margin-top: 36px; }
-  .example { grid-auto-columns: 132px; } .numbers { grid-template-columns: 1fr 1fr; } }
-@media print { .box, pre, .example { overflow: visible; } h2 { break-after: avoid; } figure {
+  .example { grid-template-columns: 1fr 1fr; } .numbers { grid-template-columns: 1fr 1fr; } }
+@media print { .box, pre { overflow: visible; } h2 { break-after: avoid; } figure {
   break-inside: avoid; } }
 """
