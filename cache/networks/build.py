@@ -9,6 +9,7 @@ from kdcache.cache.networks.ensemble import Ensemble, member_taps
 from kdcache.cache.networks.files.weights_file import WeightsFile, named_file, read_weights
 from kdcache.cache.networks.names import (
     CUSTOM,
+    ENCODED,
     TIMM,
     TORCHVISION,
     TORCHVISION_NETWORKS,
@@ -115,6 +116,16 @@ def rebuild(config: NetworkConfig) -> Network:
             fix="take the version of the network that was trained, or train the run again",
         )
     return Network(config, assembly, trained_head=False)
+
+
+def check_buildable(text: str, *, task: Task, where: str) -> None:
+    """Raises BadOption for a name that no library has a network for, which `check_name` cannot know. Builds
+    nothing and runs no code of the user's; loads timm where the name is of it, which takes a second."""
+    name = parse_name(text, task=task, where=where)
+    if name.family in ENCODED:
+        from kdcache.cache.networks.families.timm import check_encoder  # timm loads only when asked for
+
+        check_encoder(name, task, where=where)
 
 
 def find_weights(

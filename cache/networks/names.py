@@ -92,9 +92,9 @@ SAME = ".same"
 _WIDE = re.compile(r"wrn-([1-9]\d*)-([1-9]\d*)")
 _WITH_OPTIONS = re.compile(r"([A-Za-z_]\w*)\((.*)\)")
 _OUTSIDE = re.compile(r",(?![^()]*\))")  # a comma that is not inside brackets
-_ENCODED = (*HEADS, *DETECTORS, TIMM)  # families whose body is a network of timm
+ENCODED = (*HEADS, *DETECTORS, TIMM)  # families whose body is a network of timm
 _LISTED = {  # family -> those of its names that can be listed
-    **{family: tuple(f"{family}:{encoder}" for encoder in SHORT_NAMES.values()) for family in _ENCODED},
+    **{family: tuple(f"{family}:{encoder}" for encoder in SHORT_NAMES.values()) for family in ENCODED},
     CIFAR: (*CIFAR_RESNETS, *CIFAR_WIDE),
 }
 
@@ -119,7 +119,7 @@ class NetworkName(NamedTuple):
     @property
     def tag(self) -> str:
         """The pretrained tag inside a timm name: 'a1_in1k' of 'timm:resnet50.a1_in1k', else ''."""
-        return self.body.removesuffix(SAME).partition(".")[2] if self.family in _ENCODED else ""
+        return self.body.removesuffix(SAME).partition(".")[2] if self.family in ENCODED else ""
 
 
 def parse_name(text: str, *, task: Task, where: str = "name of a network") -> NetworkName:
