@@ -162,7 +162,21 @@ def check_teacher(text: str, task: Task | None, runs_dir: Path, where: str) -> N
     """The same of a teacher, who may be a run, or several."""
     for member in member_names(text, runs_dir):
         if run_folder(member, runs_dir) is None:
-            check_name(member, task, where)
+            _check_member(member, task, runs_dir, where)
+
+
+def _check_member(member: str, task: Task | None, runs_dir: Path, where: str) -> None:
+    """Raises BadOption that names the nearest run, where a run's name is nearer than a network's."""
+    try:
+        check_name(member, task, where)
+    except BadOption as error:
+        runs = [path.name for path in runs_dir.iterdir() if path.is_dir()] if runs_dir.is_dir() else []
+        networks = [name for one in task_names() for name in known_names(one)]
+        close = nearest(member, [*runs, *networks])
+        if close not in runs:
+            raise
+        rest = re.sub(r"^did you mean '[^']*'\? ", "", error.fix)
+        raise BadOption(error.what, where=error.where, fix=f"did you mean '{close}'? {rest}") from error
 
 
 def known_names(task: Task) -> tuple[str, ...]:
