@@ -115,7 +115,8 @@ class Terminal:
             drawn.add_row(*map(_cell, row))
         options = self._console.options.update(width=_WIDEST, max_width=_WIDEST)
         if not self.is_live or self._console.measure(drawn, options=options).maximum <= self.width:
-            self._console.print(drawn, width=_WIDEST, crop=False, no_wrap=True)
+            out = self._console
+            Console(file=out.file, width=_WIDEST, quiet=out.quiet, force_terminal=self.is_live).print(drawn)
             return
         for row in rows:
             self.say("", strong=row[0])

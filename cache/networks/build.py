@@ -90,7 +90,7 @@ def build_network(
 def _of_variant(
     error: BadWeights, name: NetworkName, file: WeightsFile | None, network: Network, fresh: bool
 ) -> BadWeights | None:
-    """The same error with a fix that names the other kind of shortcuts, where the file fits a network of it."""
+    """The same error, its fix naming the other kind of shortcuts, where the file fits a network of it."""
     rival = name.body.removesuffix("a") if name.body.endswith("a") else f"{name.body}a"
     if name.family != CIFAR or rival not in CIFAR_RESNETS or file is None:
         return None
