@@ -15,6 +15,7 @@ from rich_click import RichGroup
 
 from kdcache.cache.errors import BadOption, KdError
 from kdcache.cache.files.system import current_folder, out_of_memory, refused, touching, user_path
+from kdcache.cache.networks.names import is_library
 from kdcache.cache.processes.stop import Stopped, signals
 from kdcache.cache.record.advice import advised, forget
 from kdcache.cache.spec import MOST_ROWS
@@ -150,7 +151,8 @@ def consented(context: click.Context) -> list[str]:
         for before, word in pairs
         if OPTION in (before, word.partition("=")[0])
     ]
-    return list(dict.fromkeys(name for name in (*_naming(typed), *trusted) if name != OPTION))
+    named = [name for name in _naming(typed) if not is_library(name)]
+    return list(dict.fromkeys(name for name in (*named, *trusted) if name != OPTION))
 
 
 def trust_option() -> click.Option:

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from types import TracebackType
@@ -23,6 +23,7 @@ from rich.text import Text
 
 from kdcache.cache.visible import visible
 
+_WIDEST = 1 << 16  # columns of a line that nothing breaks
 # What rich's Table.grid is, two spaces between its columns.
 GRID: dict[str, Any] = {
     "box": None, "padding": (0, 2), "collapse_padding": True, "show_header": False, "pad_edge": False,
@@ -100,6 +101,27 @@ class Terminal:
 
     def show(self, shown: Table) -> None:
         self._console.print(shown.drawn)
+
+    def list_rows(
+        self, headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str]
+    ) -> None:
+        """Rows whose first cell is a name, which is never broken: aligned lines of full length; on a terminal
+        that is too narrow for them, the name and below it the other cells, a line each. Columns in `right`
+        are aligned there."""
+        drawn = table.Table(box=None, pad_edge=False)
+        for header in headers:
+            drawn.add_column(_cell(header), no_wrap=True, justify="right" if header in right else "left")
+        for row in rows:
+            drawn.add_row(*map(_cell, row))
+        options = self._console.options.update(width=_WIDEST, max_width=_WIDEST)
+        if not self.is_live or self._console.measure(drawn, options=options).maximum <= self.width:
+            out = self._console
+            Console(file=out.file, width=_WIDEST, quiet=out.quiet, force_terminal=self.is_live).print(drawn)
+            return
+        for row in rows:
+            self.say("", strong=row[0])
+            for header, cell in zip(headers[1:], row[1:], strict=True):
+                self.say(f"  {header}  {cell}")
 
     def bar(self, title: str, field: str, *, width: int = 20) -> "Bar":
         """Progress of tasks: how many of how many, a bar, the time left, and a text `field` of each task. At

@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal, Protocol
 
-from kdcache.cache.errors import BadOption, KdError
+from kdcache.cache.errors import BadOption, BadWeights, KdError
 from kdcache.cache.networks.ensemble import Ensemble, member_taps
 from kdcache.cache.networks.files.weights_file import WeightsFile, named_file, read_weights
 from kdcache.cache.networks.names import (
+    CIFAR,
+    CIFAR_RESNETS,
     CUSTOM,
+    ENCODED,
     TIMM,
     TORCHVISION,
     TORCHVISION_NETWORKS,
@@ -75,9 +78,33 @@ def build_network(
     # What a factory of the user's own returns is taken as it is: it may have loaded anything.
     network = Network(config, assembly, trained_head=parsed.family == CUSTOM)
     _try_out(network, role)
-    if file is not None and fit_weights(network, file, fresh_head=fresh):
-        network.trained_head = True
+    try:
+        network.trained_head |= file is not None and fit_weights(network, file, fresh_head=fresh)
+    except BadWeights as error:
+        if (better := _of_variant(error, parsed, file, network, fresh)) is None:
+            raise
+        raise better from error
     return network
+
+
+def _of_variant(
+    error: BadWeights, name: NetworkName, file: WeightsFile | None, network: Network, fresh: bool
+) -> BadWeights | None:
+    """The same error, its fix naming the other kind of shortcuts, where the file fits a network of it."""
+    rival = name.body.removesuffix("a") if name.body.endswith("a") else f"{name.body}a"
+    if name.family != CIFAR or rival not in CIFAR_RESNETS or file is None:
+        return None
+    built = Network(
+        replace(network.config, name=rival),
+        _assemble(NetworkName(CIFAR, rival), network.task, network.num_classes, network.output_stride, False),
+        trained_head=False,
+    )
+    try:
+        fit_weights(built, file, fresh_head=fresh)
+    except BadWeights:
+        return None
+    fix = f"name '{rival}', which these weights fit; '{name}' has other shortcuts"
+    return BadWeights(error.what, where=error.where, fix=fix)
 
 
 def _default_stride(name: NetworkName, task: Task) -> int:
@@ -115,6 +142,16 @@ def rebuild(config: NetworkConfig) -> Network:
             fix="take the version of the network that was trained, or train the run again",
         )
     return Network(config, assembly, trained_head=False)
+
+
+def check_buildable(text: str, *, task: Task, where: str) -> None:
+    """Raises BadOption for a name that no library has a network for, which `check_name` cannot know. Builds
+    nothing and runs no code of the user's; loads timm where the name is of it, which takes a second."""
+    name = parse_name(text, task=task, where=where)
+    if name.family in ENCODED:
+        from kdcache.cache.networks.families.timm import check_encoder  # timm loads only when asked for
+
+        check_encoder(name, task, where=where)
 
 
 def find_weights(

@@ -92,9 +92,9 @@ SAME = ".same"
 _WIDE = re.compile(r"wrn-([1-9]\d*)-([1-9]\d*)")
 _WITH_OPTIONS = re.compile(r"([A-Za-z_]\w*)\((.*)\)")
 _OUTSIDE = re.compile(r",(?![^()]*\))")  # a comma that is not inside brackets
-_ENCODED = (*HEADS, *DETECTORS, TIMM)  # families whose body is a network of timm
+ENCODED = (*HEADS, *DETECTORS, TIMM)  # families whose body is a network of timm
 _LISTED = {  # family -> those of its names that can be listed
-    **{family: tuple(f"{family}:{encoder}" for encoder in SHORT_NAMES.values()) for family in _ENCODED},
+    **{family: tuple(f"{family}:{encoder}" for encoder in SHORT_NAMES.values()) for family in ENCODED},
     CIFAR: (*CIFAR_RESNETS, *CIFAR_WIDE),
 }
 
@@ -119,7 +119,7 @@ class NetworkName(NamedTuple):
     @property
     def tag(self) -> str:
         """The pretrained tag inside a timm name: 'a1_in1k' of 'timm:resnet50.a1_in1k', else ''."""
-        return self.body.removesuffix(SAME).partition(".")[2] if self.family in _ENCODED else ""
+        return self.body.removesuffix(SAME).partition(".")[2] if self.family in ENCODED else ""
 
 
 def parse_name(text: str, *, task: Task, where: str = "name of a network") -> NetworkName:
@@ -162,7 +162,21 @@ def check_teacher(text: str, task: Task | None, runs_dir: Path, where: str) -> N
     """The same of a teacher, who may be a run, or several."""
     for member in member_names(text, runs_dir):
         if run_folder(member, runs_dir) is None:
-            check_name(member, task, where)
+            _check_member(member, task, runs_dir, where)
+
+
+def _check_member(member: str, task: Task | None, runs_dir: Path, where: str) -> None:
+    """Raises BadOption that names the nearest run, where a run's name is nearer than a network's."""
+    try:
+        check_name(member, task, where)
+    except BadOption as error:
+        runs = [path.name for path in runs_dir.iterdir() if path.is_dir()] if runs_dir.is_dir() else []
+        networks = [name for one in task_names() for name in known_names(one)]
+        close = nearest(member, [*runs, *networks])
+        if close not in runs:
+            raise
+        rest = re.sub(r"^did you mean '[^']*'\? ", "", error.fix)
+        raise BadOption(error.what, where=error.where, fix=f"did you mean '{close}'? {rest}") from error
 
 
 def known_names(task: Task) -> tuple[str, ...]:

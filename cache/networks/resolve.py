@@ -38,6 +38,7 @@ from kdcache.cache.networks.run_card import (
 from kdcache.cache.networks.weights import WeightsOfOtherClasses
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import task_of
+from kdcache.cache.trust import current_command
 from kdcache.cache.visible import shell_word
 
 
@@ -224,7 +225,7 @@ def _teaching_weights(name: str, parsed: NetworkName, task: Task, weights: str |
         raise BadOption(
             f"teacher '{name}' would have random weights",
             where="--teacher",
-            fix="pass --weights imagenet or --weights FILE.safetensors",
+            fix=f"pass {_flag()} imagenet or {_flag()} FILE.safetensors",
         )
     if parsed.family == CIFAR and weights in (None, NONE):
         raise _untrained(name, parsed, task)
@@ -256,5 +257,11 @@ def _untrained(name: str, parsed: NetworkName, task: Task) -> BadOption:
     return BadOption(
         f"teacher '{name}' is the network {parsed}, and nobody has trained its {rules.head}",
         where="--teacher (no run has this name)",
-        fix=f"kdtrain --loss none --student {shell_word(name)} --run {run} --data {rules.example_data}:DIR",
+        fix=f"pass trained ones with {_flag()} FILE; or train it: "
+        f"kdtrain --loss none --student {shell_word(name)} --run {run} --data {rules.example_data}:DIR",
     )
+
+
+def _flag() -> str:
+    """The option that names a teacher's weights in the command that was typed."""
+    return "--teacher-weights" if current_command()[:1] == ("kdtrain",) else "--weights"

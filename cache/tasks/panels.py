@@ -64,6 +64,21 @@ def caption(image_HWC: np.ndarray, text: str, number: int) -> np.ndarray:
     return np.asarray(sheet)
 
 
+def with_legend(image_HWC: np.ndarray, named: Sequence[tuple[str, tuple[int, int, int]]]) -> np.ndarray:
+    """The picture in its own size, and below it a line for each name with a square of its colour."""
+    height, width = image_HWC.shape[:2]
+    texts, ruler = [drawable(name) for name, _ in named], ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    wide = max([width, *(CAPTION_PX + 8 + round(ruler.textlength(text)) for text in texts)])
+    sheet = Image.new("RGB", (wide, height + CAPTION_PX * len(named)), "black")
+    sheet.paste(Image.fromarray(image_HWC), (0, 0))
+    draw = ImageDraw.Draw(sheet)
+    for place, (text, (_, colour)) in enumerate(zip(texts, named, strict=True)):
+        top = height + place * CAPTION_PX
+        draw.rectangle((2, top + 2, CAPTION_PX - 3, top + CAPTION_PX - 3), fill=colour)
+        draw.text((CAPTION_PX + 2, top + 2), text, fill="white")
+    return np.asarray(sheet)
+
+
 def class_colour(number: int, colours: Colours = ()) -> tuple[int, int, int]:
     """Red, green, blue of a class id: that of `colours`, where it has one."""
     own = colours[number] if number < len(colours) else None

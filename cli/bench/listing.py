@@ -7,7 +7,7 @@ import click
 
 from kdcache.cache.errors import size_text
 from kdcache.cli.shared import home_folder, option
-from kdcache.cli.terminal import Table, Terminal
+from kdcache.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from kdcache.trainer.bench.listing import RunRow
@@ -30,19 +30,14 @@ def runs_ls(as_json: bool = False) -> None:
     if not rows:
         terminal.say(f"no run in {home / 'runs'}: kdtrain trains one")
         return
-    terminal.show(_run_table(rows))
+    _list_runs(terminal, rows)
 
 
-def _run_table(rows: "list[RunRow]") -> Table:
-    """No name is cut: two runs may differ in its end."""
+def _list_runs(terminal: Terminal, rows: "list[RunRow]") -> None:
     metrics = {row.metric for row in rows if row.metric}
     alike = metrics.pop() if len(metrics) == 1 else ""
-    table = Table(box=None, pad_edge=False)
-    for title in ("run", "student", "loss", "cache"):
-        table.add_column(title, overflow="fold")
-    for title in ("seed", "steps", f"best {alike}".strip()):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("state", overflow="fold")
+    numbers = ("seed", "steps", f"best {alike}".strip())
+    lines = []
     for row in rows:
         steps = f"{row.steps}" if row.step == row.steps else f"{row.step}/{row.steps}"
         named = "" if row.metric == alike else f"{row.metric} "
@@ -50,8 +45,8 @@ def _run_table(rows: "list[RunRow]") -> Table:
         seed = "-" if row.seed is None else str(row.seed)
         state = f"{row.state}: {row.problem}" if row.problem else str(row.state)
         pixels = row.cache or (f"fresh {row.data.partition(':')[0]}" if row.data else "-")
-        table.add_row(row.run, row.student, row.loss, pixels, seed, steps, best, state)
-    return table
+        lines.append((row.run, row.student, row.loss, pixels, seed, steps, best, state))
+    terminal.list_rows(("run", "student", "loss", "cache", *numbers, "state"), lines, right=numbers)
 
 
 @click.command("ls")
@@ -68,18 +63,16 @@ def caches_ls(as_json: bool = False) -> None:
     if not rows:
         terminal.say(f"no cache in {home / 'caches'}: kdcache build makes one")
         return
-    table = Table(box=None, pad_edge=False)
-    for header in ("cache", "teacher", "data", "views", "taps"):
-        table.add_column(header, overflow="fold")
-    table.add_column("bytes", justify="right", no_wrap=True)
-    table.add_column("runs", overflow="fold")
+    lines = []
     for row in rows:
         named = ", ".join(row.runs[:LISTED_RUNS]) or "none"
         more = f" and {len(row.runs) - LISTED_RUNS} more" if len(row.runs) > LISTED_RUNS else ""
         title = row.cache if row.state == "complete" else f"{row.cache} ({row.problem or row.state})"
         views, taps = ", ".join(row.views), ", ".join(row.taps)
-        table.add_row(title, row.teacher, row.data, views, taps, size_text(row.num_bytes), f"{named}{more}")
-    terminal.show(table)
+        lines.append((title, row.teacher, row.data, views, taps, size_text(row.num_bytes), f"{named}{more}"))
+    terminal.list_rows(
+        ("cache", "teacher", "data", "views", "taps", "bytes", "runs"), lines, right=("bytes",)
+    )
     if len(rows) > 1:
         terminal.say(f"{len(rows)} caches, {size_text(sum(row.num_bytes for row in rows))} in all")
 

@@ -162,7 +162,8 @@ def _time_text(plans: Sequence[CellPlan]) -> str:
     if not any(known):
         return f"unknown {UNKNOWN}"
     text = f"about {duration(sum(known))} of steps, one after another, at the rates of runs that are there"
-    return text + (f"; unknown for {unknown} more runs {UNKNOWN}" if unknown else "")
+    text += f"; unknown for {unknown} more runs {UNKNOWN}" if unknown else ""
+    return f"{text}; each run's start and judging come on top, unknown {UNKNOWN}"
 
 
 def _bytes_text(plans: Sequence[CellPlan]) -> str:
@@ -172,7 +173,8 @@ def _bytes_text(plans: Sequence[CellPlan]) -> str:
         return "none"
     if not any(known):
         return f"unknown {UNKNOWN}"
-    text = f"about {size_text(sum(known))} of checkpoints and students, as runs that are there"
+    of = f"{len(known)} of {len(plans)} runs" if unknown else f"all {len(plans)} runs together"
+    text = f"about {size_text(sum(known))} of checkpoints and students for {of}, as runs that are there"
     return text + (f"; unknown for {unknown} more runs {UNKNOWN}" if unknown else "")
 
 

@@ -22,11 +22,19 @@ _HELP = dict(help_option_names=["-h", "--help"])
     help="Folder that the answers are written into; it must be new.",
 )
 @option("--overlay", is_flag=True, text="Also write every image with what was said of it drawn on it.")
+@option("--skip-bad", is_flag=True, text="Go on without images that cannot be read, and list them.")
 @train_option("device")
 @train_option("threads")
 @click.pass_context
 def predict(
-    context: click.Context, /, run: str, images: tuple[str, ...], out: Path, overlay: bool = False, **_: Any
+    context: click.Context,
+    /,
+    run: str,
+    images: tuple[str, ...],
+    out: Path,
+    overlay: bool = False,
+    skip_bad: bool = False,
+    **_: Any,
 ) -> None:
     """Ask the exported student of RUN about IMAGES: JPEG and PNG files, and folders of them.
 
@@ -40,7 +48,11 @@ def predict(
     from kdcache.trainer.export.predict import predict_images
 
     given = {name: value for name, value in written(context).items() if name in ("device", "threads")}
-    done = predict_images(run, images, home=home_folder(), out=out, overlay=overlay, **given)
+    done = predict_images(
+        run, images, home=home_folder(), out=out, overlay=overlay, skip_bad=skip_bad, **given
+    )
     what = [*(["masks/"] if done.masks else []), *(["overlays/"] if overlay else []), *done.files]
     terminal = Terminal()
     terminal.say(f"{done.num_images} images: {', '.join(what)} in {done.out}")
+    for path in done.skipped:
+        terminal.say(f"left out, it cannot be read: {path}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdcache.cache.errors import KdError, Missing
+from kdcache.cache.networks.build import check_buildable
 from kdcache.cache.record.find import runs_dir
 from kdcache.trainer.bench.definition import read_option
 from kdcache.trainer.bench.grid import FRESH_NONE, Cell
@@ -21,7 +22,7 @@ from kdcache.trainer.config import TrainConfig, read_config
 from kdcache.trainer.folder.metrics_log import METRICS_NAME, read_metrics
 from kdcache.trainer.folder.run_folder import CONFIG_NAME
 from kdcache.trainer.folder.start import started
-from kdcache.trainer.stream.run_source import open_run_source
+from kdcache.trainer.stream.run_source import RunSource, open_run_source
 
 
 class CellPlan(NamedTuple):
@@ -46,21 +47,21 @@ Kind = tuple[object, ...]
 
 
 def plan_cells(sweep: Sweep, home: Path) -> tuple[CellPlan, ...]:
-    """Raises KdError for options, data or caches with which a cell cannot begin."""
-    counts: dict[Kind, int] = {}
+    """Raises KdError for options, data, caches or networks with which a cell cannot begin."""
+    sources: dict[Kind, RunSource] = {}
     known = measured(home, {cell.student for cell in sweep.cells})
-    return tuple(_planned(cell, sweep, home, counts, known) for cell in sweep.cells)
+    return tuple(_planned(cell, sweep, home, sources, known) for cell in sweep.cells)
 
 
 def _planned(
-    cell: Cell, sweep: Sweep, home: Path, counts: dict[Kind, int], known: Mapping[Kind, Known]
+    cell: Cell, sweep: Sweep, home: Path, sources: dict[Kind, RunSource], known: Mapping[Kind, Known]
 ) -> CellPlan:
     run_dir = runs_dir(home) / cell.run
     state = state_of(run_dir)
     failure = None if state.word in ("finished", "running") else failure_of(sweep, cell)
     if state.word == "finished":
         return CellPlan(cell, state, None, 0, 0.0, 0)
-    config = _config(cell, home, counts)
+    config = _config(cell, home, sources)
     left = config.steps - state.step
     like = next((known[kind] for kind in _kinds(config) if kind in known), None)
     if like is None:
@@ -69,19 +70,20 @@ def _planned(
     return CellPlan(cell, state, failure, left, left / like.steps_per_s, more)
 
 
-def _config(cell: Cell, home: Path, counts: dict[Kind, int]) -> TrainConfig:
-    """The options that the run will have, its steps counted."""
+def _config(cell: Cell, home: Path, sources: dict[Kind, RunSource]) -> TrainConfig:
+    """The options that the run will have, its steps counted and its student's name known to a library."""
     try:
         config = started({name: read_option(name, value) for name, value in cell.given.items()}, home)
         where: Kind = (config.data, config.cache, config.keep_empty)
-        if where not in counts:
-            counts[where] = open_run_source(config, home, output_stride=config.output_stride).num_samples
+        if where not in sources:
+            sources[where] = open_run_source(config, home, output_stride=config.output_stride)
     except Missing as error:
         if cell.role != FRESH_NONE or cell.data is None:
             raise
         fix = f"{error.fix}; or leave fresh views out: --no-fresh"
         raise Missing(error.what, where=error.where, fix=fix) from error
-    return config.with_steps(counts[where])
+    check_buildable(config.student, task=sources[where].task, where=f"--student {config.student}")
+    return config.with_steps(sources[where].num_samples)
 
 
 def measured(home: Path, students: set[str]) -> dict[Kind, Known]:

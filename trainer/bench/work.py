@@ -19,6 +19,7 @@ from typing import IO, Literal, NamedTuple
 
 from kdcache.cache.errors import KdError
 from kdcache.cache.files.system import touching
+from kdcache.cache.networks.names import is_library
 from kdcache.cache.processes.stop import FORWARDED, Stopped
 from kdcache.cache.record.find import runs_dir
 from kdcache.cache.sources.table import splits
@@ -197,7 +198,8 @@ class _Work:
     def _judging(self, cell: Cell) -> list[str]:
         given = {name: cell.options[name] for name in ("device", "threads") if name in cell.options}
         words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-        foreign = [OPTION, cell.student] if names_in([cell.student]) else []
+        own = names_in([cell.student]) and not is_library(cell.student)
+        foreign = [OPTION, cell.student] if own else []
         return self.machine.trusting(["kdtrain", "judge-run", cell.run, *words, *foreign])
 
     def look(self) -> None:

@@ -14,6 +14,7 @@ from kdcache.cache.sources.listing import (
     IMAGE_SUFFIXES,
     find_images,
     header_size,
+    image_size,
     read_bytes,
     require_text,
 )
@@ -71,6 +72,30 @@ def loose_images(named: Sequence[str], task: Task) -> LooseImages:
                     fix="predict them with two commands, or rename one of the two",
                 )
     return LooseImages(task, paths)
+
+
+def intact(samples: LooseImages, *, skip_bad: bool) -> tuple[LooseImages, tuple[Path, ...]]:
+    """The images that can be decoded, every one of them tried, and the files of the others.
+
+    Raises BadSample that names all of the others, unless `skip_bad` leaves them out and some stay.
+    """
+    bad: dict[int, BadSample] = {}
+    for index, (key, path) in enumerate(zip(samples.keys, samples.paths, strict=True)):
+        try:
+            image_size(path, key=key)
+        except BadSample as error:
+            bad[index] = error
+    kept = {key: samples.paths[i] for i, key in enumerate(samples.keys) if i not in bad}
+    if bad and not (skip_bad and kept):
+        first = next(iter(bad.values()))
+        raise BadSample(
+            first.what if len(bad) == 1 else f"{len(bad)} images cannot be read; {first.what}",
+            where=", ".join(str(samples.paths[index]) for index in bad),
+            fix="leave it out of the images named, or replace it by one that opens in an image viewer"
+            if len(bad) == 1
+            else "leave them out of the images named; --skip-bad goes on without them",
+        )
+    return LooseImages(samples.task, kept), tuple(samples.paths[index] for index in bad)
 
 
 def _below(path: Path) -> dict[str, Path]:

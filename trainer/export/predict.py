@@ -11,14 +11,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-from kdcache.cache.errors import BadOption, NotFinite
+from kdcache.cache.errors import BadOption, KdError, NotFinite
 from kdcache.cache.images.feed import ImageBatch
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.run import load_run_network
 from kdcache.cache.networks.run_card import RunCard, read_run_card
-from kdcache.cache.tasks.panels import class_colour
-from kdcache.trainer.config import MachineOptions
-from kdcache.trainer.export.loose_images import LooseImages, loose_images
+from kdcache.cache.record.find import caches_dir, stored_cache
+from kdcache.cache.record.manifest import read_manifest
+from kdcache.cache.sources.labels import shown_colours
+from kdcache.cache.sources.table import open_source, own_name
+from kdcache.cache.tasks.panels import Colours, class_colour
+from kdcache.trainer.config import MachineOptions, read_config
+from kdcache.trainer.export.loose_images import LooseImages, intact, loose_images
 from kdcache.trainer.export.new_folder import check_new, new_folder
 from kdcache.trainer.folder.home import find_run
 from kdcache.trainer.judge.contract import Answers, Judge, ShownImage, Told
@@ -35,6 +39,7 @@ class Predicted(NamedTuple):
     num_images: int
     files: tuple[str, ...]  # of all images together
     masks: bool  # whether each image has one
+    skipped: tuple[Path, ...] = ()  # images that cannot be read
 
 
 def predict_images(
@@ -44,6 +49,7 @@ def predict_images(
     home: Path,
     out: Path,
     overlay: bool = False,
+    skip_bad: bool = False,
     device: str = MachineOptions.device,
     threads: int = MachineOptions.threads,
 ) -> Predicted:
@@ -62,7 +68,8 @@ def predict_images(
         )
     check_device(device)
     where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-    samples = loose_images(images, card.task)
+    samples, skipped = intact(loose_images(images, card.task), skip_bad=skip_bad)
+    counting.colours = _colours_of(run_dir, card, home) if counting.coloured else ()
     network = load_run_network(run_dir).to(where)
     with new_folder(out) as draft:
         masks, kept = False, []
@@ -72,7 +79,19 @@ def predict_images(
         files = counting.told_files(kept)
         for name, content in files.items():
             (draft / name).write_bytes(content)
-    return Predicted(out, samples.num_samples, tuple(files), masks)
+    return Predicted(out, samples.num_samples, tuple(files), masks, skipped)
+
+
+def _colours_of(run_dir: Path, card: RunCard, home: Path) -> Colours:
+    """The colours of the classes in the data of a run, or in the cache that it read; none where neither is
+    there any more, or where the data are code of the user's own."""
+    try:
+        cache = read_config(run_dir).cache
+        if cache:
+            return shown_colours(read_manifest(stored_cache(cache, caches_dir(home))).data)
+        return () if own_name(card.data) else shown_colours(open_source(card.data, "train").describe())
+    except KdError:
+        return ()
 
 
 def told_of(
@@ -121,7 +140,10 @@ def _write_pictures(
 ) -> bool:
     """The mask of an image, and the image with what was said of it; whether there is a mask."""
     if told.map_HW is not None:
-        _write(draft / MASKS / f"{shown.key}.png", palette_png(told.map_HW, counting.num_classes))
+        _write(
+            draft / MASKS / f"{shown.key}.png",
+            palette_png(told.map_HW, counting.num_classes, counting.colours),
+        )
     if overlay:
         stored_HWC = _stored_pixels(samples, shown)
         drawn = Image.fromarray(counting.overlay(told, stored_HWC))
@@ -129,10 +151,10 @@ def _write_pictures(
     return told.map_HW is not None
 
 
-def palette_png(classes_HW: np.ndarray, num_classes: int) -> bytes:
+def palette_png(classes_HW: np.ndarray, num_classes: int, own: Colours = ()) -> bytes:
     """An 8-bit PNG whose values are the class ids, shown in the colours of the classes; others are black."""
     image = Image.fromarray(classes_HW)
-    colours: list[int] = [part for number in range(num_classes) for part in class_colour(number)]
+    colours: list[int] = [part for number in range(num_classes) for part in class_colour(number, own)]
     image.putpalette(colours + [0] * (768 - len(colours)))
     return _png(image)
 

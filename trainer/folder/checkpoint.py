@@ -13,13 +13,14 @@ import pickle
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from kdcache.cache.errors import BadWeights, Refused
-from kdcache.cache.files.system import GONE, sync, touching
+from kdcache.cache.files.system import AGAIN, GONE, sync, touching
 from kdcache.cache.networks.files.weights_file import DAMAGE, read_tensors
 from kdcache.cache.networks.run_card import file_digest
 from kdcache.cache.trust import current_command, typed_option
@@ -49,7 +50,9 @@ def save_checkpoint(
     final, temporary = folder / f"step-{step:08d}", folder / f"{_TEMPORARY}step-{step:08d}"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        with touching(f"the checkpoint of step {step} could not be written", final, again=going_on(run_dir)):
+        with touching(
+            f"the checkpoint of step {step} could not be written", final, again=again_with(run_dir)
+        ):
             temporary.mkdir(parents=True)
             _write_parts(temporary, states, progress)
             if (
@@ -60,6 +63,8 @@ def save_checkpoint(
             sync(folder)
     except Refused:
         shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):  # an empty folder would be a run that exists
+            folder.rmdir()
         raise
     for old in list_checkpoints(run_dir)[:-KEPT]:
         shutil.rmtree(old)
@@ -97,16 +102,33 @@ def load_latest(run_dir: Path) -> Checkpoint | None:
 
 
 def going_on(run_dir: Path) -> str:
-    """How a run that ended early goes on, and from where, with the command to type."""
-    typed = list(current_command()) or ["kdtrain"]
-    typed += [] if typed_option("--run") or typed_option("--name") else ["--run", run_dir.name]
-    command = shell_line([*typed, *([] if "--resume" in typed else ["--resume"])])
+    """How a run that ended early goes on, and from where, with the command to type: a sentence."""
     finished = list_checkpoints(run_dir)
     if finished:
-        return f"the last checkpoint is that of step {_step_of(finished[-1])}, go on with: {command}"
-    if (run_dir / CONFIG_NAME).is_file() and not began_only(run_dir):
-        return f"there is no checkpoint yet, begin again with: {command}"
+        return (
+            f"the last checkpoint is that of step {_step_of(finished[-1])}, go on with: {_command(run_dir)}"
+        )
+    if _is_taken(run_dir):
+        return f"there is no checkpoint yet, begin again with: {_command(run_dir)}"
     return "there is no checkpoint yet, the same command begins again"
+
+
+def again_with(run_dir: Path) -> str:
+    """The same as what to do, behind the 'then' of an error's fix."""
+    if finished := list_checkpoints(run_dir):
+        return f"go on from step {_step_of(finished[-1])} with: {_command(run_dir)}"
+    return f"begin again with: {_command(run_dir)}" if _is_taken(run_dir) else AGAIN
+
+
+def _command(run_dir: Path) -> str:
+    typed = list(current_command()) or ["kdtrain"]
+    typed += [] if typed_option("--run") or typed_option("--name") else ["--run", run_dir.name]
+    return shell_line([*typed, *([] if "--resume" in typed else ["--resume"])])
+
+
+def _is_taken(run_dir: Path) -> bool:
+    """Whether a new run under this name is refused."""
+    return (run_dir / CONFIG_NAME).is_file() and not began_only(run_dir)
 
 
 def sweep(run_dir: Path) -> None:

@@ -74,6 +74,7 @@ class Judge(ABC):
     # Why there is no list of what a network says of each image; '' where there is one.
     no_records: ClassVar[str] = "what a network says of each image is written where it says boxes"
 
+    coloured: bool = False  # whether answers are classes of pixels, which colours show
     colours: Colours = ()  # of the classes, by id, in pictures: those of the data, where they have some
 
     def __init__(self, class_names: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from kdcache.cache.errors import BadSample
 from kdcache.cache.spec import IGNORE
-from kdcache.cache.tasks.panels import class_colour, colour_classes
+from kdcache.cache.tasks.panels import class_colour, colour_classes, with_legend
 from kdcache.cache.views.view import Geometry
 from kdcache.trainer.judge.contract import Answers, JudgedImage, Leaving, ShownImage, Told
 from kdcache.trainer.judge.contract import Judge as TaskJudge
@@ -75,6 +75,7 @@ class Judge(TaskJudge):
 
     batch_size = 1
     score_name = SCORE
+    coloured = True
     no_teacher = "agreement with a teacher is measured for classification, and this run segments"
     no_predictions = ""
     leaving = Leaving(
@@ -145,14 +146,20 @@ class Judge(TaskJudge):
     def told_files(self, told: Sequence[tuple[ShownImage, Any]]) -> Mapping[str, bytes]:
         """`classes.csv`: what the numbers and the colours of the masks stand for."""
         del told
-        rows = [(number, name, *class_colour(number)) for number, name in enumerate(self.class_names)]
+        rows = [
+            (number, name, *class_colour(number, self.colours))
+            for number, name in enumerate(self.class_names)
+        ]
         return {"classes.csv": csv_bytes(("id", "class", "red", "green", "blue"), rows)}
 
     def overlay(self, told: Told, image_HWC: np.ndarray) -> np.ndarray:
-        """Half the image, half the colours of its classes."""
+        """Half the image, half the colours of its classes; below it the names of those that occur."""
         assert told.map_HW is not None
-        colours_HWC = colour_classes(told.map_HW, self.num_classes)
-        return np.asarray((image_HWC.astype(np.uint16) + colours_HWC) // 2, dtype=np.uint8)
+        colours_HWC = colour_classes(told.map_HW, self.num_classes, self.colours)
+        mixed_HWC = np.asarray((image_HWC.astype(np.uint16) + colours_HWC) // 2, dtype=np.uint8)
+        there = [int(number) for number in np.unique(told.map_HW) if number < self.num_classes]
+        named = [(self.class_names[number], class_colour(number, self.colours)) for number in there]
+        return with_legend(mixed_HWC, named)
 
 
 def predict(logits_BChw: Tensor, size: tuple[int, int]) -> Tensor:

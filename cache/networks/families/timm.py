@@ -49,13 +49,9 @@ class Encoder:
 
 def find_encoder(name: NetworkName, task: Task) -> Encoder:
     """The encoder of a name, not built yet. Raises BadOption naming the nearest timm network."""
+    check_encoder(name, task)
     same = name.body.endswith(SAME)
     timm_name = name.body.removesuffix(SAME)
-    architecture = timm_name.partition(".")[0]
-    if not timm.is_model(architecture):
-        candidates = tuple(f"{name.family}:{model}" for model in timm.list_models())
-        raise unknown_network(str(name), candidates, task=task)
-    check_tag(timm_name)
     # On the meta device a ResNet-101 costs a tenth of a second and no memory.
     with torch.device("meta"):
         full = timm.create_model(timm_name)
@@ -68,6 +64,16 @@ def find_encoder(name: NetworkName, task: Task) -> Encoder:
         channels=int(full.feature_info[-1]["num_chs"]),
         full_keys=frozenset(full.state_dict()),
     )
+
+
+def check_encoder(name: NetworkName, task: Task, *, where: str = "name of a network") -> None:
+    """Raises BadOption for a network or a tag that timm does not have, naming the nearest. Builds nothing."""
+    timm_name = name.body.removesuffix(SAME)
+    architecture = timm_name.partition(".")[0]
+    if not timm.is_model(architecture):
+        candidates = tuple(f"{name.family}:{model}" for model in timm.list_models())
+        raise unknown_network(str(name), candidates, task=task, where=where)
+    check_tag(timm_name)
 
 
 def check_tag(timm_name: str) -> None:

@@ -229,3 +229,23 @@ def test_several_ranks_cannot_be_one_sweep(home: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("WORLD_SIZE", "2")
     result = typed(*SWEEP, "--loss", "kd")
     assert result.exit_code == 2 and "--shard I/N" in result.stderr
+
+
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+def test_a_student_that_no_library_has_stops_the_plan(
+    home: Path, in_process: InProcess, dry: list[str]
+) -> None:
+    words = ["sweep", "--loss", "kd", "--student", "r18,deeplabv3:test_resnt", "--steps", "2"]
+    result = typed(*words, *dry)
+    assert result.exit_code == 2
+    assert "unknown network 'deeplabv3:test_resnt'" in result.output
+    assert "--student deeplabv3:test_resnt" in result.output
+    assert "did you mean 'deeplabv3:test_resnet'?" in result.output
+    assert not in_process.commands and not (home / "sweeps").exists() and not (home / "runs").exists()
+
+
+def test_consent_is_handed_on_for_code_of_ones_own_and_not_for_libraries(home: Path) -> None:
+    words = ["sweep", "--loss", "kd", "--student", f"{STUDENT},deeplabv3:test_resnet", "--steps", "2"]
+    printed = commands(typed(*words, "--no-fresh", "--dry-run").output)
+    trusted = [line[line.index("--trust") + 1 :] for line in printed if "--trust" in line]
+    assert len(printed) == 4 and trusted == [[STUDENT]] * 2, "those of the library's student"

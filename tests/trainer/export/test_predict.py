@@ -15,6 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from kdcache.cache.errors import BadOption, BadSample, Missing, NotFinite
 from kdcache.cache.networks.run_card import read_run_card, save_run_network
 from kdcache.cache.tasks.panels import class_colour
+from kdcache.trainer.export import predict
 from kdcache.trainer.export.predict import predict_images
 from kdcache.trainer.run import evaluate_run
 
@@ -43,9 +44,8 @@ def test_masks_counted_by_hand_give_the_scores_of_eval(left: dict[str, Left], tm
         assert said.shape == truth.shape
         for row, column in zip(truth[truth < 255], said[truth < 255], strict=True):
             counts[row, column] += 1
-        assert (
-            np.asarray(Image.open(tmp_path / "p" / "overlays" / f"{path.stem}.png")).shape[:2] == said.shape
-        )
+        drawn = np.asarray(Image.open(tmp_path / "p" / "overlays" / f"{path.stem}.png"))
+        assert len(drawn) == len(said) + 16 * len(np.unique(said)), "a line for each class that occurs"
     hits = np.diagonal(counts)
     iou = hits / (counts.sum(0) + counts.sum(1) - hits)
     scores = judged(one)
@@ -62,6 +62,7 @@ def test_an_overlay_is_half_the_image_and_half_the_colours(left: dict[str, Left]
     mask = np.asarray(Image.open(tmp_path / "p" / "masks" / f"{image.stem}.png"))
     colours = np.array([class_colour(number) for number in range(3)])[mask]
     drawn = np.asarray(Image.open(tmp_path / "p" / "overlays" / f"{image.stem}.png")).astype(int)
+    drawn = drawn[: len(pixels), : pixels.shape[1]]
     assert np.abs(drawn - (pixels + colours) / 2).max() <= 1
     with (tmp_path / "p" / "classes.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -151,7 +152,36 @@ def test_images_that_are_not_there_or_none_are_said(left: dict[str, Left], tmp_p
         f"  where: {tmp_path}/a.bmp\n  fix:   convert it to JPEG or PNG"
     )
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    assert "torn" in refused(one, tmp_path, BadSample, str(tmp_path / "torn.png"))
+    said = refused(one, tmp_path, BadSample, str(tmp_path / "torn.png"))
+    assert "torn" in said and "fix:   leave it out of the images named" in said and "kdcache" not in said
+
+
+def test_all_bad_images_are_named_and_left_out_when_that_is_asked(
+    left: dict[str, Left], tmp_path: Path
+) -> None:
+    one, bad = left["segmentation"], [tmp_path / "a.png", tmp_path / "b.jpg"]
+    good = sorted(one.images.iterdir())[0]
+    bad[0].write_bytes(good.read_bytes()[:60])
+    bad[1].write_bytes(b"no picture")
+    words = [str(bad[0]), str(good), str(bad[1])]
+    said = refused(one, tmp_path, BadSample, *words)
+    assert said.startswith("2 images cannot be read; ") and f"where: {bad[0]}, {bad[1]}\n" in said
+    assert said.endswith("fix:   leave them out of the images named; --skip-bad goes on without them")
+    done = predict_images(NAME, words, home=one.home, out=tmp_path / "q", skip_bad=True)
+    assert done.skipped == tuple(bad) and done.num_images == 1
+    assert [path.stem for path in (tmp_path / "q" / "masks").iterdir()] == [good.stem]
+
+
+def test_masks_have_the_colours_of_the_datas_classes(
+    left: dict[str, Left], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = left["segmentation"]
+    monkeypatch.setattr(predict, "shown_colours", lambda described: ((10, 20, 30), None, (255, 128, 1)))
+    image = sorted(one.images.iterdir())[0]
+    predict_images(NAME, [str(image)], home=one.home, out=tmp_path / "p", overlay=True)
+    with Image.open(tmp_path / "p" / "masks" / f"{image.stem}.png") as mask:
+        assert mask.getpalette()[:9] == [10, 20, 30, *class_colour(1), 255, 128, 1]
+    assert "2,thing,255,128,1" in (tmp_path / "p" / "classes.csv").read_text()
 
 
 def test_two_images_of_one_name_are_said_and_one_named_twice_is_one(

@@ -9,6 +9,7 @@ import torch
 from kdcache.cache.errors import BadWeights, DiskFull
 from kdcache.trainer.folder import checkpoint
 from kdcache.trainer.folder.checkpoint import list_checkpoints, load_latest, save_checkpoint, sweep
+from kdcache.trainer.folder.run_folder import began_only
 
 
 class Killed(BaseException):
@@ -111,8 +112,28 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(DiskFull, match="the disk is full") as error:
         save(tmp_path, 2)
-    assert "--resume" in error.value.fix
+    command = f"kdtrain --run {tmp_path.name} --resume"
+    assert error.value.fix == f"free some space, then go on from step 1 with: {command}"
     assert os.listdir(tmp_path / "checkpoints") == ["step-00000001"]
+
+
+@pytest.mark.parametrize("logged", [True, False])
+def test_a_full_disk_before_the_first_checkpoint_says_what_will_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: bool
+) -> None:
+    (tmp_path / "config.toml").touch()
+    (tmp_path / "metrics.jsonl").write_text("{}\n" if logged else "")
+
+    def full(state: object, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(DiskFull) as error:
+        save(tmp_path, 2)
+    resumed = f"begin again with: kdtrain --run {tmp_path.name} --resume"
+    then = resumed if logged else "run the same command again"
+    assert error.value.fix == f"free some space, then {then}"
+    assert began_only(tmp_path) is not logged, "the same command is taken where it is advised"
 
 
 def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
