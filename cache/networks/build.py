@@ -78,13 +78,19 @@ def build_network(
     # What a factory of the user's own returns is taken as it is: it may have loaded anything.
     network = Network(config, assembly, trained_head=parsed.family == CUSTOM)
     _try_out(network, role)
+    if file is not None:
+        network.trained_head |= _fitted(network, parsed, file, fresh)
+    return network
+
+
+def _fitted(network: Network, name: NetworkName, file: WeightsFile, fresh: bool) -> bool:
+    """As `fit_weights`, whose error names the network with the other shortcuts where the file is of that."""
     try:
-        network.trained_head |= file is not None and fit_weights(network, file, fresh_head=fresh)
+        return fit_weights(network, file, fresh_head=fresh)
     except BadWeights as error:
-        if (better := _of_variant(error, parsed, file, network, fresh)) is None:
+        if (better := _of_variant(error, name, file, network, fresh)) is None:
             raise
         raise better from error
-    return network
 
 
 def _of_variant(
