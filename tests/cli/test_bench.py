@@ -122,5 +122,5 @@ def test_a_report_of_detectors_shows_boxes(tmp_path: Path, monkeypatch: pytest.M
     out = tmp_path / "page.html"
     done(kdtrain, "report", "--out", str(out), "--analysis")
     page = out.read_text(encoding="utf-8")
-    assert page.count('<img alt="where they differ"') == 4 and page.count('<img alt="bckd"') == 4
+    assert page.count('<img alt="where the answers differ"') == 4 and page.count('<img alt="bckd"') == 4
     assert '<h2 id="analysis">' in page

@@ -46,6 +46,7 @@ def test_predict_asks_for_what_was_typed(home: Path, monkeypatch: pytest.MonkeyP
     assert heard.asked == ("r", ("a.jpg", "d"))
     assert heard.named == {
         "home": home, "out": Path("o"), "overlay": True, "device": "cpu", "threads": 2,
+        "skip_bad": False,
     }  # fmt: skip
     assert done.output == "7 images: masks/, overlays/, classes.csv in o\n"
     assert kd("predict", "r", "--out", "o").exit_code == 2, "without images there is nothing to say"

@@ -179,7 +179,7 @@ def test_the_plan_says_what_is_known_and_what_is_not(home: Path, in_process: InP
     assert typed(*SWEEP, "--loss", "kd", "--no-fresh").exit_code == 0
     after = typed(*SWEEP, "--loss", "kd", "--seeds", "2", "--no-fresh", "--dry-run").output
     assert "2 new, 2 finished" in after and "steps    4 to make" in after
-    assert "time     about" in after and "bytes    about" in after and "unknown" not in after
+    assert "time     about" in after and "bytes    about" in after and "unknown for" not in after
 
 
 def test_consent_is_handed_on_and_a_file_gives_none(home: Path, tmp_path: Path) -> None:

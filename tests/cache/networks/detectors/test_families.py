@@ -171,7 +171,7 @@ def test_a_detector_that_nobody_trained_does_not_teach_and_is_not_even_built(
     with pytest.raises(BadOption, match="nobody has trained its detection head") as caught:
         resolve_teacher(SMALL, tmp_path, num_classes=3, task="detection")
     fix = "kdtrain --loss none --student 'gfl(width=32,convs=1):mbv2' --run gfl-width-32-convs-1-mbv2 "
-    assert caught.value.fix.startswith(fix)
+    assert fix in caught.value.fix
 
 
 def test_an_encoder_without_a_pyramid_is_refused() -> None:
