@@ -48,7 +48,7 @@ from kdcache.trainer.folder.checkpoint_shape import fitting
 from kdcache.trainer.folder.environment import describe_environment, refuse_other_stream, write_environment
 from kdcache.trainer.folder.metrics_log import MetricsLog
 from kdcache.trainer.folder.run_folder import check_free, held
-from kdcache.trainer.judge.metrics import Metrics, no_figures_said
+from kdcache.trainer.judge.metrics import Metrics, no_figures_said, plain
 from kdcache.trainer.ranks import (
     quiet_trackers,
     ranks_of,
@@ -250,8 +250,7 @@ class Run:
         better = not math.isnan(metrics.score) and (math.isnan(best) or metrics.score > best)
         if better:
             self.best = {"step": step, **self.last}
-        classes = {name: None if math.isnan(value) else value for name, value in metrics.per_class.items()}
-        counted = {metrics.per_class_key: classes, "num_images": metrics.num_images}
+        counted = {metrics.per_class_key: plain(metrics.per_class), "num_images": metrics.num_images}
         self._write(step, {"split": "val", **self.last, **counted})
         self.accelerator.log({f"val/{name}": value for name, value in self.last.items()}, step)
         self.no_figures = no_figures_said(metrics, "the student")

@@ -88,7 +88,7 @@ MUTANTS = [
     ("the title does not say which exit was judged", "show_judged", "exit_number is not None", "False", EVAL),
     ("figures per class are ratios with a percent sign above", "show_judged", "100 * ratio", "ratio",
      FIGURES),
-    ("a class that never occurs counts 0 in the file", "bench/scoring.py:_finite",
+    ("a class that never occurs counts 0 in the file", "judge/metrics.py:plain",
      "None if math.isnan(value)", "0.0 if math.isnan(value)", FIGURES),
     ("the file says another split", "judged_record", '"split": split', '"split": "test"', FIGURES),
     # looking

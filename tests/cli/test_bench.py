@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
+from class_data import draw_brightness
 from click.testing import CliRunner, Result
 from painted_objects import painted_set, write_coco
 
@@ -36,15 +36,7 @@ def done(program: object, *words: str) -> str:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images in three brightnesses, a teacher, its cache, and two students of one seed."""
     folder: Path = tmp_path_factory.mktemp("home")
-    draw, arrays = np.random.default_rng(0), {}
-    for split, count in (("train", 20), ("test", 6)):
-        labels = np.arange(count) % 3
-        noise = draw.integers(0, 20, (count, 16, 16, 3))
-        arrays |= {
-            f"x_{split}": (labels[:, None, None, None] * 90 + noise).astype(np.uint8),
-            f"y_{split}": labels,
-        }
-    np.savez(folder / "tiny.npz", **arrays)
+    draw_brightness(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KDCACHE_HOME", str(folder))
         done(kdtrain, "--data", f"npz:{folder / 'tiny.npz'}", "--run", "teacher", *TINY)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from class_data import draw_brightness
 from click.testing import CliRunner, Result
 
 from kdcache.cli.kdcache import main as kdcache
@@ -24,16 +25,7 @@ TINY = [
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Drawn images in three brightnesses, a teacher trained on them, and its cache."""
     folder: Path = tmp_path_factory.mktemp("home")
-    draw = np.random.default_rng(0)
-    arrays = {}
-    for split, count in (("train", 20), ("test", 6)):
-        labels = np.arange(count) % 3
-        noise = draw.integers(0, 20, (count, 16, 16, 3))
-        arrays |= {
-            f"x_{split}": (labels[:, None, None, None] * 90 + noise).astype(np.uint8),
-            f"y_{split}": labels,
-        }
-    np.savez(folder / "tiny.npz", **arrays)
+    draw_brightness(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KDCACHE_HOME", str(folder))
         trained = run(kdtrain, "--data", f"npz:{folder / 'tiny.npz'}", "--run", "teacher", *TINY)

@@ -26,6 +26,19 @@ def classes(count: int, num_classes: int) -> np.ndarray:
     return (np.arange(count) * 7 % num_classes).astype(np.int64)
 
 
+def draw_brightness(folder: Path) -> None:
+    """`tiny.npz` below `folder`: 20 and 6 noisy images of 16x16, whose three classes differ in brightness."""
+    draw, arrays = np.random.default_rng(0), {}
+    for split, count in (("train", 20), ("test", 6)):
+        labels = np.arange(count) % 3
+        noise = draw.integers(0, 20, (count, 16, 16, 3))
+        arrays |= {
+            f"x_{split}": (labels[:, None, None, None] * 90 + noise).astype(np.uint8),
+            f"y_{split}": labels,
+        }
+    np.savez(folder / "tiny.npz", **arrays)
+
+
 def draw_npz(
     root: Path, shape: tuple[int, ...] = (32, 32, 3), num_classes: int = 3, **arrays: object
 ) -> Path:

@@ -1,12 +1,12 @@
 """Judge the exported student of a run on a split of its own data, and keep the figures with the run."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kdcache.trainer.config import MachineOptions
 from kdcache.trainer.folder.scores import write_scores
+from kdcache.trainer.judge.metrics import plain
 from kdcache.trainer.run import Judged, evaluate_run
 
 
@@ -27,7 +27,7 @@ def judge_and_keep(
 def judged_record(judged: Judged, split: str, exit_number: int | None) -> dict[str, Any]:
     """Figures as plain values; what cannot be said, such as of a class that never occurs, is null."""
     metrics = judged.metrics
-    classes, figures = _finite(metrics.per_class), _finite(metrics.named())
+    classes, figures = plain(metrics.per_class), plain(metrics.named())
     chosen = {} if exit_number is None else {"exit": exit_number}
     return {
         "data": judged.data,
@@ -37,8 +37,3 @@ def judged_record(judged: Judged, split: str, exit_number: int | None) -> dict[s
         metrics.per_class_key: classes,
         "num_images": metrics.num_images,
     }
-
-
-def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON has no NaN."""
-    return {name: None if math.isnan(value) else value for name, value in figures.items()}

@@ -85,6 +85,11 @@ def no_figures_said(metrics: Metrics, who: str) -> str:
     return f"{who} answers infinity or NaN for {metrics.not_finite} of {metrics.num_images} images"
 
 
+def plain(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """As JSON has them: NaN, of what never occurs, is null."""
+    return {name: None if math.isnan(value) else value for name, value in figures.items()}
+
+
 def shown(name: str, value: float) -> str:
     """'91.20 %' for a ratio, '0.3012 nats' for one in nats; 'best/top1' is read as 'top1'. What is not a
     number, of objects that do not occur or of answers that are not finite, is '-'."""
