@@ -69,7 +69,7 @@ MUTANTS = [
     (
         "a figure that cannot be said is no JSON",
         "judged_record",
-        "_finite(metrics.named())",
+        "plain(metrics.named())",
         "metrics.named()",
         f"{STORY}boxes_of_a_run_are_written_in_cocos_form_and_figures_as_plain_json",
     ),

@@ -35,6 +35,10 @@ MUTANTS = [
     ("none is no tracker that is offered", "FolderOptions.check", "(*TRACKERS, NO_TRACKER)", "TRACKERS",
      f"{CONFIG}::test_a_mistyped_tracker_is_offered_all_of_them_and_none"),
     # ---- signals
+    ("a launcher's signal cuts off who is lost", "watching", "        failing()\n", "",
+     f"{STOP}::test_a_rank_names_the_lost_one_although_the_launcher_ends_it_meanwhile"),
+    ("a command after one that failed cannot be stopped", "stop.py:signals", "_now.failing = True, 0, False",
+     "_now.failing = True, 0, True", STOP),
     ("a signal ends a run in the middle of a step", "Run.run", "with finishing():",
      "with finishing(False):", ENDS),
     ("a stopped run leaves no checkpoint", "Run._stop",

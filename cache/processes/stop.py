@@ -44,6 +44,7 @@ class _Command:
 
     asked = 0  # the first signal that came
     finishing = False  # whether it waits until work is finished
+    failing = False  # whether the command ends by itself, with an error that is still to be said
     watched = False  # whether `signals` is in force
 
 
@@ -68,6 +69,12 @@ def finishing(on: bool = True) -> Iterator[None]:
         _now.finishing = before
 
 
+def failing() -> None:
+    """From now on the first signal is no news: this command ends with an error, and says which. A launcher
+    that lost one rank ends the others while they find out whom they lost."""
+    _now.failing = True
+
+
 @contextmanager
 def signals() -> Iterator[None]:
     """Within it SIGINT and SIGTERM end the command as described above. Only the main thread can listen."""
@@ -79,14 +86,14 @@ def signals() -> Iterator[None]:
     threading.Thread(target=_end_at_the_second, args=(reading,), name="signals", daemon=True).start()
     before = {number: signal.signal(number, _first) for number in STOPPING}
     pipe_before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    _now.watched, _now.asked = True, 0
+    _now.watched, _now.asked, _now.failing = True, 0, False
     try:
         yield
     finally:
         signal.set_wakeup_fd(pipe_before)
         for number, handler in before.items():
             signal.signal(number, handler)
-        _now.watched, _now.asked = False, 0
+        _now.watched, _now.asked, _now.failing = False, 0, False
         os.close(writing)  # the thread reads the end of the pipe
 
 
@@ -104,7 +111,7 @@ def _first(number: int, frame: FrameType | None) -> None:
     if _now.asked:
         return
     _now.asked = number
-    if not _now.finishing:
+    if not (_now.finishing or _now.failing):
         raise Stopped(number)
 
 

@@ -19,7 +19,7 @@ from torch.distributed.distributed_c10d import PrefixStore, _get_default_store
 from kdcache.cache.errors import KdError
 from kdcache.cache.processes.living import Process, own_process
 from kdcache.cache.processes.progress import Progress, progress
-from kdcache.cache.processes.stop import TIMEOUT_S, asked, end_now
+from kdcache.cache.processes.stop import TIMEOUT_S, asked, end_now, failing
 
 _BEAT_S = 1.0
 _GRACE_S = 8.0  # in which the main thread may find out by itself what the thread knows
@@ -234,6 +234,7 @@ def watching(*, timeout_s: float = TIMEOUT_S, fix: Callable[[], str]) -> Iterato
         watch.leave(_FAILED)
         raise
     except Exception as error:
+        failing()
         lost = watch.lost_now()
         watch.leave(_FAILED if lost is None else _FOLLOWED)
         if lost is None:

@@ -8,10 +8,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from kdcache.cache.processes import watch
 from kdcache.cache.processes.stop import FORWARDED, Stopped, asked, finishing, signals
+from kdcache.cache.processes.watch import LostRank, watching
 
 WAITS = """
 import sys, time
@@ -122,3 +125,31 @@ def test_a_child_keeps_its_work_before_its_parent_ends(tmp_path: Path, number: s
         process.send_signal(number)
         assert process.wait(5) == 128 + number
     assert (tmp_path / "kept").read_text() == "kept"
+
+
+class _RankThatIsEnded:
+    """A rank whose launcher ends it while it finds out which other one is gone."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.start = self.leave = lambda *_: None
+        self.speaks = lambda _: True
+
+    def lost_now(self) -> LostRank:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)  # in which Python calls the handler
+        return LostRank("rank 0 of 2 is gone", where="rank 0", fix="resume")
+
+
+def test_a_rank_names_the_lost_one_although_the_launcher_ends_it_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "Watch", _RankThatIsEnded)
+    monkeypatch.setattr(watch, "dist", SimpleNamespace(
+        is_available=lambda: True, is_initialized=lambda: True, get_world_size=lambda: 2, get_rank=lambda: 1,
+    ))  # fmt: skip
+    with signals(), pytest.raises(LostRank, match="rank 0 of 2 is gone"):
+        with watching(fix=str):
+            raise RuntimeError("connection closed by peer")
+    with signals(), pytest.raises(Stopped):  # the next command of this process is one that can be stopped
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
