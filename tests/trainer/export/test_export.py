@@ -21,8 +21,9 @@ from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.run_card import read_run_card, save_run_network
 from kdcache.cache.trust import consent
 from kdcache.trainer.export import export as module
+from kdcache.trainer.export import judge_exported
 from kdcache.trainer.export.export import export_run
-from kdcache.trainer.export.exported import open_exported
+from kdcache.trainer.export.exported import Exported, open_exported
 from kdcache.trainer.export.judge_exported import evaluate_exported
 from kdcache.trainer.folder.scores import write_scores
 from kdcache.trainer.run import evaluate_run
@@ -226,6 +227,23 @@ def test_an_export_is_judged_on_data_of_its_classes(left: dict[str, Left], tmp_p
     )
     with pytest.raises(BadOption, match="a network says of each image is written where it says boxes"):
         evaluate_exported(out, data=None, split="val", with_records=True)
+
+
+def test_an_export_that_answers_no_numbers_is_given_no_score(
+    left: dict[str, Left], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A float16 graph on another machine may overflow: its mIoU is then not 0 but none."""
+    one, out = left["segmentation"], tmp_path / "out"
+    export_run(NAME, "smp", home=one.home, out=out)
+    opened = open_exported(out)
+    asked = Exported(out, opened.record, lambda images: (opened(images)["logits"] * torch.inf,))
+    monkeypatch.setattr(judge_exported, "open_exported", lambda folder: asked)
+    with pytest.raises(NotFinite) as caught:
+        evaluate_exported(out, data=None, split="val")
+    assert str(caught.value) == (
+        "the export answers infinity or NaN for 4 of 4 images: it has no figures\n"
+        f"  where: {out}\n  fix:   export the run again, or judge the run: kdtrain eval {NAME}"
+    )
 
 
 def test_a_folder_that_its_library_does_not_open_is_said(left: dict[str, Left], tmp_path: Path) -> None:
