@@ -23,6 +23,7 @@ from kdcache.cache.tasks.contract import TaskKind
 from kdcache.cache.tasks.table import task_names, task_of
 from kdcache.cache.trust import OPTION, consent, current_command, names_in
 from kdcache.cache.views import crop as crop_size
+from kdcache.cli.completing import offer_names
 from kdcache.cli.terminal import AnyEncoding, beside_another, say_error, visible_usage
 
 EXIT_KD_ERROR = 2
@@ -58,6 +59,7 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
     def __init__(self, *arguments: Any, **attributes: Any) -> None:
         super().__init__(*arguments, **attributes)
         self.params.append(trust_option())
+        offer_names(self, self.name)
 
     def main(self, *arguments: Any, **attributes: Any) -> Any:
         if os.environ.get("WORLD_SIZE", "1") != "1":
@@ -99,9 +101,10 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
             _end(refused(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), ""))
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
-        """Every command takes `--trust`."""
+        """Every command takes `--trust`, and a shell completes what it names."""
         if not any(OPTION in one.opts for one in cmd.params):
             cmd.params.append(trust_option())
+        offer_names(cmd, name or cmd.name)
         super().add_command(cmd, name)
 
 
