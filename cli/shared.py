@@ -5,8 +5,10 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
@@ -222,10 +224,23 @@ def home_folder() -> Path:
     return home_dir()
 
 
-def make_folder_of(path: Path) -> None:
-    """The folder of a file that will be written. Raises Refused."""
-    with touching(f"no folder for '{path.name}' could be made", path.parent):
-        user_path(path).parent.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def folder_of(path: Path) -> Iterator[None]:
+    """The folder of a file that the block writes: there before an hour of work that could not be kept. What
+    was made of it is gone again where the block ends in an error. Raises Refused."""
+    path, made = user_path(path), []
+    try:
+        with touching(f"'{path.name}' could not be written", path):
+            made = [folder for folder in path.parents if not folder.is_dir()]  # the deepest first
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_file() or not path.exists():  # and no pipe, /dev/stdout
+                TemporaryFile(dir=path.parent).close()
+        yield
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):  # it holds something
+                folder.rmdir()
+        raise
 
 
 def parse_crop(text: str | None) -> tuple[int, int] | None:

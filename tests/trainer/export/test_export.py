@@ -2,7 +2,9 @@
 
 import importlib
 import json
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,9 @@ from kdcache.trainer.export import judge_exported
 from kdcache.trainer.export.export import export_run
 from kdcache.trainer.export.exported import Exported, open_exported
 from kdcache.trainer.export.judge_exported import evaluate_exported
+from kdcache.trainer.export.model_card import model_card
 from kdcache.trainer.folder.scores import write_scores
+from kdcache.trainer.judge.judge import judge_of
 from kdcache.trainer.run import evaluate_run
 
 FAST = [("segmentation", "smp"), ("classification", "timm")]
@@ -136,6 +140,21 @@ def test_the_card_says_where_it_comes_from(left: dict[str, Left], tmp_path: Path
     assert "Classes: 0 cat, 1 dog" in text
     assert "| val | 3 | 8 | nll 0.5000 nats, top1 62.50 % |" in text and "| test |" not in text
     assert "made for 32x32 pixels" in text
+
+
+def test_the_card_reads_as_it_was_meant(tmp_path: Path) -> None:
+    """Its own code has no backslashes, for they would be seen there; a name of the user's is no Markdown."""
+    one = left_run(tmp_path / "home", "classification")
+    card = replace(read_run_card(one.run_dir), class_names=("traffic_light", "_a_|`b`[c](d)*<i>"))
+    save_run_network(one.run_dir, one.network, card)
+    record = export_run(NAME, "timm", home=one.home, out=tmp_path / "out").record
+    leaving = judge_of(card.task, card.class_names).leaving
+    text = model_card(one.run_dir, card, record, leaving, one.home)
+    assert "| input | normalised RGB; mean and std stand in `config.json`, `pretrained_cfg`; made for" in text
+    code = re.findall(r"(?<!\\)`[^`\n]+(?<!\\)`", text)
+    assert len(code) >= 3 and not [span for span in code if "\\" in span]
+    (classes,) = [line for line in text.splitlines() if line.startswith("Classes: ")]
+    assert classes == r"Classes: 0 traffic_light, 1 \_a\_\|\`b\`\[c\](d)\*\<i\>"
 
 
 # ---- what is refused, and leaves nothing
