@@ -20,7 +20,7 @@ from kdcache.cache.visible import shell_line
 from kdcache.cli.terminal import Terminal, say_error
 
 TEACHER, STUDENT = "deeplabv3:resnet10t", "deeplabv3:test_resnet"  # 7 and 1 million weights
-TEACHER_STEPS, STUDENT_STEPS = 300, 120
+TEACHER_STEPS, STUDENT_STEPS = 200, 120
 VIEWS = "crops:4"
 LOSS, SEEDS = "cwd", "3,4,5"
 NAME = "demo"

@@ -6,7 +6,7 @@ The bare command trains; `eval` judges a run, `chain` lets students teach each o
 import json
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +28,8 @@ from kdcache.cli.leaving.predict import predict
 from kdcache.cli.shared import (
     CAPTION,
     KdGroup,
+    folder_of,
     home_folder,
-    make_folder_of,
     option,
     quiet_option,
     written,
@@ -166,11 +166,17 @@ def eval_command(
     }
     given = {name: value for name, value in given.items() if name not in ("run", "split", "out", "quiet")}
     given["with_records"] = given.pop("records_out", None) is not None
-    for path in (out, records_out):
-        if path is not None:  # what would stop the writing is said before an hour of judging
-            make_folder_of(path)
-    judged = _judged(run, split, given)
-    terminal, number = Terminal(quiet=quiet), given.get("exit_number")
+    with ExitStack() as folders:  # what would stop the writing is said before an hour of judging
+        for path in filter(None, (out, records_out)):
+            folders.enter_context(folder_of(path))
+        _judge_and_write(run, split, given, out, records_out, Terminal(quiet=quiet))
+
+
+def _judge_and_write(
+    run: str | None, split: str, given: dict[str, Any], out: Path | None, records_out: Path | None,
+    terminal: Terminal,
+) -> None:  # fmt: skip
+    judged, number = _judged(run, split, given), given.get("exit_number")
     show_judged(terminal, judged, split, number)
     from kdcache.trainer.bench.scoring import judged_record
 

@@ -5,8 +5,10 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
@@ -23,6 +25,7 @@ from kdcache.cache.tasks.contract import TaskKind
 from kdcache.cache.tasks.table import task_names, task_of
 from kdcache.cache.trust import OPTION, consent, current_command, names_in
 from kdcache.cache.views import crop as crop_size
+from kdcache.cli.completing import offer_names
 from kdcache.cli.terminal import AnyEncoding, beside_another, say_error, visible_usage
 
 EXIT_KD_ERROR = 2
@@ -58,6 +61,7 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
     def __init__(self, *arguments: Any, **attributes: Any) -> None:
         super().__init__(*arguments, **attributes)
         self.params.append(trust_option())
+        offer_names(self, self.name)
 
     def main(self, *arguments: Any, **attributes: Any) -> Any:
         if os.environ.get("WORLD_SIZE", "1") != "1":
@@ -99,9 +103,10 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
             _end(refused(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), ""))
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
-        """Every command takes `--trust`."""
+        """Every command takes `--trust`, and a shell completes what it names."""
         if not any(OPTION in one.opts for one in cmd.params):
             cmd.params.append(trust_option())
+        offer_names(cmd, name or cmd.name)
         super().add_command(cmd, name)
 
 
@@ -219,10 +224,23 @@ def home_folder() -> Path:
     return home_dir()
 
 
-def make_folder_of(path: Path) -> None:
-    """The folder of a file that will be written. Raises Refused."""
-    with touching(f"no folder for '{path.name}' could be made", path.parent):
-        user_path(path).parent.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def folder_of(path: Path) -> Iterator[None]:
+    """The folder of a file that the block writes: there before an hour of work that could not be kept. What
+    was made of it is gone again where the block ends in an error. Raises Refused."""
+    path, made = user_path(path), []
+    try:
+        with touching(f"'{path.name}' could not be written", path):
+            made = [folder for folder in path.parents if not folder.is_dir()]  # the deepest first
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_file() or not path.exists():  # and no pipe, /dev/stdout
+                TemporaryFile(dir=path.parent).close()
+        yield
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):  # it holds something
+                folder.rmdir()
+        raise
 
 
 def parse_crop(text: str | None) -> tuple[int, int] | None:

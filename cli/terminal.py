@@ -116,12 +116,17 @@ class Terminal:
         options = self._console.options.update(width=_WIDEST, max_width=_WIDEST)
         if not self.is_live or self._console.measure(drawn, options=options).maximum <= self.width:
             out = self._console
-            Console(file=out.file, width=_WIDEST, quiet=out.quiet, force_terminal=self.is_live).print(drawn)
+            wide = Console(file=out.file, width=_WIDEST, quiet=out.quiet, force_terminal=self.is_live)
+            with wide.capture() as lines:
+                wide.print(drawn)
+            for line in lines.get().splitlines():  # a file needs no spaces up to the end of the widest line
+                wide.out(line.rstrip(), highlight=False)
             return
+        titles = max(map(len, headers[1:]), default=0)
         for row in rows:
             self.say("", strong=row[0])
             for header, cell in zip(headers[1:], row[1:], strict=True):
-                self.say(f"  {header}  {cell}")
+                self.say(f"  {header:<{titles}}  {cell}")
 
     def bar(self, title: str, field: str, *, width: int = 20) -> "Bar":
         """Progress of tasks: how many of how many, a bar, the time left, and a text `field` of each task. At

@@ -21,16 +21,6 @@ UNSEEN: Mapping[tuple[str, str], str] = {
         "cache/processes/watch.py",
         "Watch._lost",
     ): "said in a process that ends: test_lost_ranks.py",
-    (
-        "trainer/bench/plan.py",
-        "_config",
-    ): "the words of an error of the data, and a way around it: no test yet",
-    ("trainer/bench/run_state.py", "card_of"): "as run_card.py says it of the same file: no test yet",
-    ("trainer/export/judge_exported.py", "evaluate_exported"): "an export that answers NaN: no test yet",
-    (
-        "trainer/export/predict.py",
-        "predict_images",
-    ): "a task of somebody's own that predicts nothing: no test yet",
 }
 
 

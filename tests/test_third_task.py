@@ -132,6 +132,15 @@ def test_a_task_without_records_of_its_images_says_so_before_it_judges(home: Pat
     assert "leave --json out; --out writes the figures" in said
 
 
+def test_a_task_without_predictions_says_so_before_any_folder_is_made(home: Path) -> None:
+    refused = run(kdtrain, "predict", "teacher", str(home), "--out", str(home / "said"))
+    assert refused.exit_code == 2 and not (home / "said").exists(), refused.output
+    assert refused.stderr == (
+        "error: a prediction is a mask, a class or boxes, and this task has none of them\n"
+        f"  where: {home}/runs/teacher\n  fix:   judge it: kdtrain eval teacher\n"
+    )
+
+
 def test_losses_read_the_number_itself(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And not as a class: the whole numbers nearest to 0 would teach nothing, in silence."""
     read: list[Tensor] = []

@@ -133,7 +133,7 @@ MUTANTS = [
     ),
     (
         "scores on other data are kept with the run",
-        "kdtrain:eval_command",
+        "kdtrain:_judge_and_write",
         'given["data"] is None and number',
         "number",
         "tests/cli/test_bench.py::test_eval_keeps_what_it_says_of_the_runs_own_data_and_nothing_else",

@@ -1,6 +1,7 @@
 """Small pictures that several tasks draw: lines of text, classes as colours."""
 
 import colorsys
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,8 @@ from kdcache.cache.visible import drawable
 PANEL_PX = 320  # width of one panel
 LINE_PX = 36
 CAPTION_PX = 16  # height of a line above a picture
+FONT_PX = 10  # height of its letters
+LARGE_PX = 640  # width of a picture from whose double on letters grow with it
 GOLDEN_ANGLE = 0.61803398875  # hues of neighbouring class ids stay far apart
 Colours = Sequence[tuple[int, int, int] | None]  # of classes by id; shorter, or None: nobody said
 
@@ -43,15 +46,36 @@ def draw_boxes(
     in pixels of `image_HWC`: letters have a size of their own and would hide a small picture."""
     factor = enlargement(image_HWC.shape[1])
     sheet = Image.fromarray(enlarged(image_HWC, factor))
-    draw = ImageDraw.Draw(sheet)
+    draw, scale = ImageDraw.Draw(sheet), _text_scale(sheet.width)
     edges_M4 = (boxes_M4 * factor).tolist()
-    for (left, top, right, bottom), number, text in zip(edges_M4, classes_M, texts, strict=True):
+    rows = list(zip(edges_M4, classes_M, texts, strict=True))
+    for (left, top, right, bottom), number, text in reversed(rows):  # the first ones, the surest, on top
         colour = class_colour(int(number))
         # An edge lies between two pixels: a frame is drawn on the last ones inside.
         inside = max(left, right - 1), max(top, bottom - 1)
-        draw.rectangle((left, top, *inside), outline=colour)
-        draw.text((left + 2, top + 1), drawable(text), fill=colour, stroke_width=1, stroke_fill="black")
+        draw.rectangle((left, top, *inside), outline=colour, width=scale)
+        _tag(draw, left, top, drawable(text), colour, scale)
     return np.asarray(sheet)
+
+
+def _tag(
+    draw: ImageDraw.ImageDraw, left: float, top: float, text: str, colour: tuple[int, int, int], scale: int
+) -> None:
+    """A text on its class's colour, black or white, whichever is seen; moved to where it fits."""
+    if not text:
+        return
+    size = FONT_PX * scale
+    wide = math.ceil(draw.textlength(text, font_size=size)) + 4 * scale
+    left = max(0, min(round(left), draw.im.size[0] - wide))
+    top = max(0, min(round(top), draw.im.size[1] - CAPTION_PX * scale))
+    draw.rectangle((left, top, left + wide - 1, top + (CAPTION_PX - 2) * scale - 1), fill=colour)
+    bright = sum(share * part for share, part in zip((0.299, 0.587, 0.114), colour, strict=True)) > 128
+    draw.text((left + 2 * scale, top + scale), text, fill="black" if bright else "white", font_size=size)
+
+
+def _text_scale(width: int) -> int:
+    """How many times larger than usual letters are on a picture of `width` pixels, which is shown smaller."""
+    return max(1, width // LARGE_PX)
 
 
 def caption(image_HWC: np.ndarray, text: str, number: int) -> np.ndarray:
@@ -67,15 +91,17 @@ def caption(image_HWC: np.ndarray, text: str, number: int) -> np.ndarray:
 def with_legend(image_HWC: np.ndarray, named: Sequence[tuple[str, tuple[int, int, int]]]) -> np.ndarray:
     """The picture in its own size, and below it a line for each name with a square of its colour."""
     height, width = image_HWC.shape[:2]
+    scale = _text_scale(width)
+    line, size = CAPTION_PX * scale, FONT_PX * scale
     texts, ruler = [drawable(name) for name, _ in named], ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    wide = max([width, *(CAPTION_PX + 8 + round(ruler.textlength(text)) for text in texts)])
-    sheet = Image.new("RGB", (wide, height + CAPTION_PX * len(named)), "black")
+    wide = max([width, *(line + 8 + math.ceil(ruler.textlength(text, font_size=size)) for text in texts)])
+    sheet = Image.new("RGB", (wide, height + line * len(named)), "black")
     sheet.paste(Image.fromarray(image_HWC), (0, 0))
     draw = ImageDraw.Draw(sheet)
     for place, (text, (_, colour)) in enumerate(zip(texts, named, strict=True)):
-        top = height + place * CAPTION_PX
-        draw.rectangle((2, top + 2, CAPTION_PX - 3, top + CAPTION_PX - 3), fill=colour)
-        draw.text((CAPTION_PX + 2, top + 2), text, fill="white")
+        top = height + place * line
+        draw.rectangle((2, top + 2, line - 3, top + line - 3), fill=colour)
+        draw.text((line + 2, top + 2 * scale), text, fill="white", font_size=size)
     return np.asarray(sheet)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from kdcache.cli.bench.compare import check_chosen, show_table
-from kdcache.cli.shared import home_folder, make_folder_of, option
+from kdcache.cli.shared import folder_of, home_folder, option
 from kdcache.cli.terminal import Terminal
 from kdcache.cli.training.train_options import train_option
 from kdcache.trainer.config import MachineOptions
@@ -44,15 +44,15 @@ def report(runs: Sequence[str], sweep: str | None, out: Path, analysis: bool, th
     from kdcache.trainer.bench.page.report import require_plotly, write_report
 
     require_plotly()
-    make_folder_of(out)
-    table = write_report(
-        home_folder(),
-        runs,
-        sweep,
-        out,
-        with_analysis=analysis,
-        num_threads=MachineOptions.threads if threads is None else threads,
-    )
+    with folder_of(out):
+        table = write_report(
+            home_folder(),
+            runs,
+            sweep,
+            out,
+            with_analysis=analysis,
+            num_threads=MachineOptions.threads if threads is None else threads,
+        )
     terminal = Terminal()
     show_table(terminal, table)
     terminal.say(f"written: {out}")

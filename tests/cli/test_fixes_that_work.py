@@ -46,10 +46,10 @@ def test_a_teacher_without_weights_names_the_option_of_the_command(
     assert f"with {flag} FILE;" in caught.value.fix
 
 
-def listed(*, live: bool) -> list[str]:
+def listed(*, live: bool, last: str = "seed") -> list[str]:
     out = io.StringIO()
     terminal = Terminal(file=out, width=80, live=live)
-    terminal.list_rows(("run", "loss", "seed"), [(LONG, "kd", "0"), ("b", "afdcd", "11")], right=("seed",))
+    terminal.list_rows(("run", "loss", last), [(LONG, "kd", "0"), ("b", "afdcd", "11")], right=("seed",))
     return out.getvalue().splitlines()
 
 
@@ -59,3 +59,9 @@ def test_names_of_any_length_stay_in_one_piece() -> None:
     assert len(piped[2]) == len(piped[1]), "aligned"
     narrow = listed(live=True)
     assert LONG in narrow[0] and narrow[1] == "  loss  kd" and narrow[2] == "  seed  0"
+
+
+def test_a_list_has_no_spaces_behind_its_lines_and_its_titles_are_aligned() -> None:
+    piped = listed(live=False, last="of a seed")
+    assert [line for line in piped if line != line.rstrip()] == [] and piped[1].endswith("kd     0")
+    assert listed(live=True, last="of a seed")[1:3] == ["  loss       kd", "  of a seed  0"]

@@ -149,11 +149,16 @@ def test_a_cache_that_grew_is_looked_at_again(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("command", "words", "answer"),
     [("kdtrain", "kdtrain --stu", "plain,--student"), ("kdtrain", "kdtrain ev", "plain,eval"),
-     ("kdcache", "kdcache bu", "plain,build"), ("kdcache", "kdcache build --forma", "plain,--format")],
+     ("kdcache", "kdcache bu", "plain,build"), ("kdcache", "kdcache build --forma", "plain,--format"),
+     ("kdtrain", "kdtrain rm r18", "plain,r18-kd"), ("kdtrain", "kdtrain report --sweep a", "plain,abl"),
+     ("kdtrain", "kdtrain --loss afd", "plain,afdcd"), ("kdcache", "kdcache show c", "plain,camvid-r50")],
 )  # fmt: skip
 def test_the_shell_completes_what_was_begun_without_anything_heavy(
     command: str, words: str, answer: str, tmp_path: Path
 ) -> None:
+    for file in ("runs/r18-kd/config.toml", "sweeps/abl/cells.json", "caches/camvid-r50/manifest.json"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).touch()
     said, _, loaded = ask(
         command,
         tmp_path,

@@ -80,7 +80,7 @@ def _config(cell: Cell, home: Path, sources: dict[Kind, RunSource]) -> TrainConf
     except Missing as error:
         if cell.role != FRESH_NONE or cell.data is None:
             raise
-        fix = f"{error.fix}; or leave fresh views out: --no-fresh"
+        fix = f"leave fresh views out with --no-fresh, or {error.fix}"
         raise Missing(error.what, where=error.where, fix=fix) from error
     check_buildable(config.student, task=sources[where].task, where=f"--student {config.student}")
     return config.with_steps(sources[where].num_samples)

@@ -46,7 +46,9 @@ def evaluate_exported(
     metrics = judge_alone(asked, source, input_size=record.crop, device="cpu", num_threads=threads)
     if said := no_figures_said(metrics, "the export"):
         raise NotFinite(
-            f"{said}: it has no figures", where=str(folder), fix="export the run again, or judge the run"
+            f"{said}: it has no figures",
+            where=str(folder),
+            fix=f"export the run again, or judge the run: kdtrain eval {record.run}",
         )
     records = counting.records(metrics, source) if with_records else ()
     return Judged(folder, spec, metrics, f"exported as {record.form} from run {record.run}", records)

@@ -1,5 +1,6 @@
 """What an export says to people: README.md, beside its files."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,8 @@ _INPUT = {
 def model_card(run_dir: Path, card: RunCard, record: ExportRecord, leaving: Leaving, home: Path) -> str:
     """Markdown: how it is opened, what it answers, what it was trained on and by whom, scores, limits."""
     config = read_config(run_dir)
-    rows = [*_network(card, record, leaving), *_training(config, run_dir, card, home)]
-    table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in rows)
+    given = ((name, _cell(value)) for name, value in _training(config, run_dir, card, home))
+    table = "\n".join(f"| {name} | {text} |" for name, text in (*_network(card, record, leaving), *given))
     return "\n".join(
         [
             f"# {_cell(run_dir.name)}\n",
@@ -58,6 +59,7 @@ def model_card(run_dir: Path, card: RunCard, record: ExportRecord, leaving: Leav
 
 
 def _network(card: RunCard, record: ExportRecord, leaving: Leaving) -> list[tuple[str, str]]:
+    """In Markdown of our own, with spans of code."""
     taken = _INPUT[record.form].format(stride=record.stride)
     answers = leaving.answers
     if record.form == "smp":
@@ -138,8 +140,9 @@ def _limits(record: ExportRecord, config: TrainConfig) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """What came from data or a command line, in a cell of a table: shown, and no Markdown of its own."""
+    """What came from data or a command line, in a cell of a table: shown, and no Markdown of its own. The `_`
+    inside a word means nothing there and stays, for those who read the file as it is."""
     escaped = visible(text).replace("\\", "\\\\")
-    for character in "|`*_<>[]":
+    for character in "|`*<>[]":
         escaped = escaped.replace(character, f"\\{character}")
-    return escaped
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", escaped)

@@ -249,3 +249,17 @@ def test_consent_is_handed_on_for_code_of_ones_own_and_not_for_libraries(home: P
     printed = commands(typed(*words, "--no-fresh", "--dry-run").output)
     trusted = [line[line.index("--trust") + 1 :] for line in printed if "--trust" in line]
     assert len(printed) == 4 and trusted == [[STUDENT]] * 2, "those of the library's student"
+
+
+def test_data_that_are_gone_stop_no_sweep_that_needs_the_cache_alone(home: Path, made_home: Path) -> None:
+    """Fresh views are drawn from the images; what the cache keeps is enough for all else."""
+    away = (made_home / "data").rename(made_home / "away")
+    try:
+        refused = typed(*SWEEP, "--loss", "kd", "--dry-run")
+        advised = typed(*SWEEP, "--loss", "kd", "--dry-run", "--no-fresh")
+    finally:
+        away.rename(made_home / "data")
+    assert refused.exit_code == 2 and not (home / "sweeps").exists(), refused.output
+    assert "fix:   leave fresh views out with --no-fresh, or give the folder" in refused.stderr
+    assert f"{made_home}/data" in refused.stderr, "which data"
+    assert advised.exit_code == 0 and runs_of(advised.output) == [NONE, KD], advised.output

@@ -10,6 +10,7 @@ import pytest
 from sweep_home import STUDENT, typed
 from tiny_folder import draw_folder
 
+from kdcache.cache.errors import BadWeights
 from kdcache.cache.networks import run_card
 from kdcache.trainer.bench import run_state
 from kdcache.trainer.bench.run_state import RunState, state_of
@@ -71,6 +72,33 @@ def test_a_finished_run_is_what_its_card_and_its_judge_say(
     assert state_of(run_dir) == RunState("finished", 2, 2, best, "miou")
     write_config(run_dir, TrainConfig(run="a", data="folder:x", steps=3), {})
     assert state_of(run_dir).word == "stopped", "it was exported, and its last step is still to come"
+
+
+@pytest.mark.parametrize(
+    ("written", "why"),
+    [
+        ("{", "Expecting"),
+        ('{"format": 2, "metrics": {}}', "does not end in a seal"),
+        ('{"format": 1, "metrics": [1]}', "its metrics are no table"),  # of before there were seals
+    ],
+)
+def test_a_description_that_cannot_be_read_is_an_error_and_no_run_that_is_unfinished(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, written: str, why: str
+) -> None:
+    """A sweep would train it again, over the student that is there."""
+    monkeypatch.setenv("KDCACHE_HOME", str(run_dir.parents[1]))
+    begun(run_dir)
+    (run_dir / "network.json").write_text(written)
+    with pytest.raises(BadWeights) as caught:
+        state_of(run_dir)
+    what, rest = str(caught.value).split("\n", 1)
+    assert what.startswith("the run's description cannot be read: ") and why in what
+    assert rest == (
+        f"  where: {run_dir}/network.json\n"
+        "  fix:   put the file back as it was, or train the run again under another name (--run NAME)"
+    )
+    listed = json.loads(typed("ls", "--json").output)
+    assert [(row["run"], row["state"], row["problem"]) for row in listed] == [("a", "unreadable", what)]
 
 
 def test_asking_never_refuses_a_run_that_begins_meanwhile(run_dir: Path) -> None:

@@ -2,7 +2,9 @@
 
 import importlib
 import json
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,13 @@ from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.run_card import read_run_card, save_run_network
 from kdcache.cache.trust import consent
 from kdcache.trainer.export import export as module
+from kdcache.trainer.export import judge_exported
 from kdcache.trainer.export.export import export_run
-from kdcache.trainer.export.exported import open_exported
+from kdcache.trainer.export.exported import Exported, open_exported
 from kdcache.trainer.export.judge_exported import evaluate_exported
+from kdcache.trainer.export.model_card import model_card
 from kdcache.trainer.folder.scores import write_scores
+from kdcache.trainer.judge.judge import judge_of
 from kdcache.trainer.run import evaluate_run
 
 FAST = [("segmentation", "smp"), ("classification", "timm")]
@@ -137,6 +142,21 @@ def test_the_card_says_where_it_comes_from(left: dict[str, Left], tmp_path: Path
     assert "made for 32x32 pixels" in text
 
 
+def test_the_card_reads_as_it_was_meant(tmp_path: Path) -> None:
+    """Its own code has no backslashes, for they would be seen there; a name of the user's is no Markdown."""
+    one = left_run(tmp_path / "home", "classification")
+    card = replace(read_run_card(one.run_dir), class_names=("traffic_light", "_a_|`b`[c](d)*<i>"))
+    save_run_network(one.run_dir, one.network, card)
+    record = export_run(NAME, "timm", home=one.home, out=tmp_path / "out").record
+    leaving = judge_of(card.task, card.class_names).leaving
+    text = model_card(one.run_dir, card, record, leaving, one.home)
+    assert "| input | normalised RGB; mean and std stand in `config.json`, `pretrained_cfg`; made for" in text
+    code = re.findall(r"(?<!\\)`[^`\n]+(?<!\\)`", text)
+    assert len(code) >= 3 and not [span for span in code if "\\" in span]
+    (classes,) = [line for line in text.splitlines() if line.startswith("Classes: ")]
+    assert classes == r"Classes: 0 traffic_light, 1 \_a\_\|\`b\`\[c\](d)\*\<i\>"
+
+
 # ---- what is refused, and leaves nothing
 
 
@@ -226,6 +246,23 @@ def test_an_export_is_judged_on_data_of_its_classes(left: dict[str, Left], tmp_p
     )
     with pytest.raises(BadOption, match="a network says of each image is written where it says boxes"):
         evaluate_exported(out, data=None, split="val", with_records=True)
+
+
+def test_an_export_that_answers_no_numbers_is_given_no_score(
+    left: dict[str, Left], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A float16 graph on another machine may overflow: its mIoU is then not 0 but none."""
+    one, out = left["segmentation"], tmp_path / "out"
+    export_run(NAME, "smp", home=one.home, out=out)
+    opened = open_exported(out)
+    asked = Exported(out, opened.record, lambda images: (opened(images)["logits"] * torch.inf,))
+    monkeypatch.setattr(judge_exported, "open_exported", lambda folder: asked)
+    with pytest.raises(NotFinite) as caught:
+        evaluate_exported(out, data=None, split="val")
+    assert str(caught.value) == (
+        "the export answers infinity or NaN for 4 of 4 images: it has no figures\n"
+        f"  where: {out}\n  fix:   export the run again, or judge the run: kdtrain eval {NAME}"
+    )
 
 
 def test_a_folder_that_its_library_does_not_open_is_said(left: dict[str, Left], tmp_path: Path) -> None:

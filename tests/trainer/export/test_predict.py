@@ -184,6 +184,35 @@ def test_masks_have_the_colours_of_the_datas_classes(
     assert "2,thing,255,128,1" in (tmp_path / "p" / "classes.csv").read_text()
 
 
+def test_classes_have_the_colours_of_their_table_in_mask_list_overlay_and_legend(tmp_path: Path) -> None:
+    """As classes.toml of the data says them, by a run that names these data."""
+    one = left_run(tmp_path / "home", "segmentation")
+    own = {"sky": (70, 130, 180), "ground": (128, 64, 128), "thing": (220, 20, 60)}
+    table = "".join(
+        f'[[class]]\nname = "{name}"\nid = {number}\ncolour = {list(colour)}\n'
+        for number, (name, colour) in enumerate(own.items())
+    )
+    (one.home / "data" / "classes.txt").unlink()
+    (one.home / "data" / "classes.toml").write_text(f"{table}[ignore]\nid = 255\n")
+    image = sorted(one.images.iterdir())[0]
+    predict_images(NAME, [str(image)], home=one.home, out=tmp_path / "p", overlay=True)
+    mask = Image.open(tmp_path / "p" / "masks" / f"{image.stem}.png")
+    assert mask.getpalette()[:9] == [part for colour in own.values() for part in colour]
+    with (tmp_path / "p" / "classes.csv").open() as file:
+        listed = {
+            row["class"]: tuple(int(row[part]) for part in ("red", "green", "blue"))
+            for row in csv.DictReader(file)
+        }
+    assert listed == own
+    said, colours = np.asarray(mask), np.array(list(own.values()))
+    drawn = np.asarray(Image.open(tmp_path / "p" / "overlays" / f"{image.stem}.png")).astype(int)
+    pixels = np.asarray(Image.open(image).convert("RGB")).astype(int)
+    mixed = drawn[: len(said), : said.shape[1]]
+    assert np.abs(mixed - (pixels + colours[said]) / 2).max() <= 1
+    for place, number in enumerate(np.unique(said)):
+        np.testing.assert_array_equal(drawn[len(said) + 16 * place + 8, 8], colours[number])
+
+
 def test_two_images_of_one_name_are_said_and_one_named_twice_is_one(
     left: dict[str, Left], tmp_path: Path
 ) -> None:
