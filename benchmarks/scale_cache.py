@@ -16,6 +16,7 @@ from kdcache.cache.record.generation import (
     BlockEntry,
     Pair,
     RecordEntry,
+    Total,
     generation_bytes,
     generation_name,
 )
@@ -39,6 +40,7 @@ TAP = TapEntry(name="logits", tap="logits", module="head", stride=0, channels=1,
 PASS = pass_id((TAP.name,), {TAP.name: TAP})
 PICTURE = b"\x89PNG synthetic"
 CLASSES = ("a", "b")
+SUMS = (0, 40, 50)  # samples that teach nothing, smallest height and width
 
 
 class Size(NamedTuple):
@@ -68,7 +70,8 @@ def make_cache(root: Path, size: Size) -> Manifest:
     target_format(manifest.target_format).prepare(store, layout, ())
     (root / generation_name(1)).write_bytes(
         generation_bytes(
-            1, manifest, blocks=blocks, retired=(), complete=[Pair(0, TAP.name)], records=records
+            1, manifest, blocks=blocks, retired=(), complete=[Pair(0, TAP.name)], records=records,
+            totals=[Total(TAP.name, 2 * size.samples * size.views, size.samples * size.views)],
         )
     )
     return manifest
@@ -116,7 +119,7 @@ def _blocks(once: _Once, size: Size) -> Iterator[BlockEntry]:
         record = SamplesRecord(block=block, rows=rows, objects=(tar, index))
         content = record_bytes(record)
         (once.store.root / record_name(record.shard)).write_bytes(content)
-        yield BlockEntry(seal_of(content), rows)
+        yield BlockEntry(seal_of(content), rows, *SUMS)
 
 
 def _plain_put(root: Path, name: str, content: bytes) -> ObjectRecord:

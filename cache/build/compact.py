@@ -22,7 +22,6 @@ from kdcache.cache.record.advice import cache_word
 from kdcache.cache.record.classifier import CLASSIFIER_FILE
 from kdcache.cache.record.copied import NOTE, CopyNote, copy_note, is_unfinished_copy
 from kdcache.cache.record.generation import (
-    BlockEntry,
     RecordEntry,
     generation_bytes,
     generation_name,
@@ -40,6 +39,7 @@ from kdcache.cache.record.records import (
 )
 from kdcache.cache.record.sealed import sealed
 from kdcache.cache.spec import RowParts, TensorSpec, ceil_div
+from kdcache.cache.record.sums import block_entry, totals
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.sample_tars import SampleEntry, packed_objects
@@ -193,14 +193,14 @@ class Copy:
     def settle(self) -> None:
         """The first generation."""
         root, manifest = self._store.root, self._manifest
-        blocks = []
-        for block in range(self.num_blocks):
-            record, seal = read_samples_record(root, block)
-            blocks.append(BlockEntry(seal, record.rows))
+        blocks = [block_entry(self._store, manifest, block) for block in range(self.num_blocks)]
         coverage = Coverage(list_records(root), manifest.passes)
         records = [RecordEntry(*key, read_targets_record(root, key)[1]) for key in coverage.keys()]
         complete = complete_pairs(manifest, coverage, list(range(self.num_blocks)))
-        content = generation_bytes(1, manifest, blocks=blocks, retired=(), complete=complete, records=records)
+        content = generation_bytes(
+            1, manifest, blocks=blocks, retired=(), complete=complete, records=records,
+            totals=totals(self._store, manifest, records, None),
+        )  # fmt: skip
         self._store.create(generation_name(1), content)
 
     def _block(self, block: int) -> list[int]:

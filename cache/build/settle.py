@@ -18,9 +18,9 @@ from kdcache.cache.record.manifest import Manifest
 from kdcache.cache.record.records import (
     Coverage,
     list_records,
-    read_samples_record,
     read_targets_record,
 )
+from kdcache.cache.record.sums import block_entry, totals, with_sums
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
 
@@ -38,7 +38,7 @@ def settle(plan: Plan, standing: list[int], num_blocks: int, dead: Iterable[int]
     dead = [index for index in dead if index // manifest.shard_samples in there]
     records = sorted(_record(plan, known, key, blocks[key.block]) for key in coverage.keys())
     complete = complete_pairs(manifest, coverage, standing)
-    parts = {"blocks": blocks, "retired": sorted(dead), "complete": complete, "records": records}
+    parts = {"blocks": blocks, "retired": dead, "complete": complete, "records": records}
     if old is not None and generation_bytes(old.number, manifest, **parts) == generation_bytes(  # type: ignore[arg-type]
         old.number,
         old.manifest,
@@ -48,9 +48,12 @@ def settle(plan: Plan, standing: list[int], num_blocks: int, dead: Iterable[int]
         records=old.records,
     ):
         return old.number
+    store = LocalStore(plan.root)
+    parts["blocks"] = list(with_sums(store, manifest, blocks))
+    parts["totals"] = list(totals(store, manifest, records, old))
     number = max(list_generations(plan.root), default=0) + 1
     content = generation_bytes(number, manifest, **parts)  # type: ignore[arg-type]
-    LocalStore(plan.root).create(generation_name(number), content)
+    store.create(generation_name(number), content)
     return number
 
 
@@ -71,8 +74,7 @@ def complete_pairs(manifest: Manifest, coverage: Coverage, blocks: list[int]) ->
 def _block(plan: Plan, known: dict[ShardKey, str], block: int) -> BlockEntry:
     if plan.generation is not None and ShardKey(block) in known:
         return plan.generation.blocks[block]
-    record, seal = read_samples_record(plan.root, block)
-    return BlockEntry(seal, record.rows)
+    return block_entry(LocalStore(plan.root), plan.manifest, block)
 
 
 def _record(plan: Plan, known: dict[ShardKey, str], key: ShardKey, block: BlockEntry) -> RecordEntry:

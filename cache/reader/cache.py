@@ -181,12 +181,15 @@ class Cache(StoredSamples):
     def stored_rows(self, limit: int | None = None) -> Iterator[tuple[int, int]]:
         """(sample, view) of every living row, view by view; or of about `limit`, spread over samples and
         views."""
-        living, numbers = self.living, self.view_numbers()
+        count, numbers = self.generation.num_living, self.view_numbers()
         if limit is None:
+            living = self.living
             yield from ((int(index), number) for number in numbers for index in living)
             return
-        for k in range(min(limit, len(living) * len(numbers))):
-            yield int(living[k * len(living) // limit]), numbers[k % len(numbers)]
+        chosen = min(limit, count * len(numbers))
+        spread = np.array([k * count // limit for k in range(chosen)], dtype=np.int64)
+        for k, index in enumerate(self.generation.living_at(spread).tolist()):
+            yield index, numbers[k % len(numbers)]
 
     def view_numbers(self) -> list[int]:
         """Global numbers of the views that hold any target for every block."""
