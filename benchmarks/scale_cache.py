@@ -40,6 +40,7 @@ TAP = TapEntry(name="logits", tap="logits", module="head", stride=0, channels=1,
 PASS = pass_id((TAP.name,), {TAP.name: TAP})
 PICTURE = b"\x89PNG synthetic"
 CLASSES = ("a", "b")
+NETWORK = {"name": "t", "num_classes": len(CLASSES), "output_stride": 8, "aux": False, "taps": {}}
 SUMS = (0, 40, 50)  # samples that teach nothing, smallest height and width
 
 
@@ -80,7 +81,7 @@ def make_cache(root: Path, size: Size) -> Manifest:
 def made_manifest(size: Size) -> Manifest:
     about = {"name": "none", "split": "train", "class_names": list(CLASSES), **written(size.task)}
     return Manifest(
-        name="synthetic", identity={"weights": "w"}, teacher="t", network={"name": "t"}, teacher_origin="t",
+        name="synthetic", identity={"weights": "w"}, teacher="t", network={**NETWORK, **written(size.task)}, teacher_origin="t",
         teacher_weights="", data=about, data_spec="folder:none", crop=CROP, output_stride=8,
         precision="fp32", pipeline={}, target_format="zarr", zstd=False, shard_samples=size.shard_samples,
         views=tuple(parse_views(f"crops:{size.views}", crop=CROP, seed=0, mirror=False)),

@@ -14,8 +14,6 @@ def object_problem(store: Store, entry: ObjectRecord) -> str | None:
 
     Raises BadCache for a name that points outside the cache: such a record is not to be mended.
     """
-    if not store.exists(entry.name):
-        return f"'{entry.name}' is missing"
     try:
         content = store.open_map(entry.name)
     except BadCache as error:
