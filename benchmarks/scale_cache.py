@@ -6,12 +6,12 @@ targets. Keys, and so indexes of samples, differ.
 """
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from kdcache.cache.fingerprint import digest_bytes
 from kdcache.cache.record.generation import (
     BlockEntry,
     Pair,
@@ -60,10 +60,10 @@ def make_cache(root: Path, size: Size) -> Manifest:
     store.put(FILE_NAME, manifest_bytes(manifest))
     for folder in ("records", "generations", "views", "samples"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    once = _Once(store, manifest)
-    blocks = list(_blocks(once, size))
+    once = Once(store, manifest)
+    blocks = [write_block(once, block, size) for block in range(ceil_div(size.samples, size.shard_samples))]
     records = [
-        RecordEntry(*shard, _targets(once, shard, entry))
+        RecordEntry(*shard, write_targets(once, shard, entry))
         for block, entry in enumerate(blocks)
         for shard in (ShardKey(block, view, PASS) for view in range(size.views))
     ]
@@ -89,7 +89,7 @@ def made_manifest(size: Size) -> Manifest:
     )  # fmt: skip
 
 
-class _Once:
+class Once:
     """Objects that are written once and linked to wherever the same bytes belong."""
 
     def __init__(self, store: LocalStore, manifest: Manifest) -> None:
@@ -112,21 +112,19 @@ def rows_of(block: int, size: Size) -> int:
     return min(size.shard_samples, size.samples - block * size.shard_samples)
 
 
-def _blocks(once: _Once, size: Size) -> Iterator[BlockEntry]:
-    for block in range(ceil_div(size.samples, size.shard_samples)):
-        rows, first = rows_of(block, size), block * size.shard_samples
-        tar = once.put("tar", tar_name(block), PICTURE)
-        index = _plain_put(once.store.root, index_name(block), index_bytes(first, rows, size.task))
-        record = SamplesRecord(block=block, rows=rows, objects=(tar, index))
-        content = record_bytes(record)
-        (once.store.root / record_name(record.shard)).write_bytes(content)
-        yield BlockEntry(seal_of(content), rows, *SUMS)
+def write_block(once: Once, block: int, size: Size) -> BlockEntry:
+    """The samples of one block, recorded."""
+    rows, first = rows_of(block, size), block * size.shard_samples
+    tar = once.put("tar", tar_name(block), PICTURE)
+    index = _plain_put(once.store.root, index_name(block), index_bytes(first, rows, size.task))
+    record = SamplesRecord(block=block, rows=rows, objects=(tar, index))
+    content = record_bytes(record)
+    (once.store.root / record_name(record.shard)).write_bytes(content)
+    return BlockEntry(seal_of(content), rows, *SUMS)
 
 
 def _plain_put(root: Path, name: str, content: bytes) -> ObjectRecord:
     """Without the fsync of a store: ten thousand of them would take minutes."""
-    from kdcache.cache.fingerprint import digest_bytes
-
     (root / name).write_bytes(content)
     return ObjectRecord(name, len(content), digest_bytes(content))
 
@@ -146,7 +144,7 @@ def index_bytes(first: int, rows: int, task: Task) -> bytes:
     )  # fmt: skip
 
 
-def _targets(once: _Once, shard: ShardKey, block: BlockEntry) -> str:
+def write_targets(once: Once, shard: ShardKey, block: BlockEntry) -> str:
     rows = block.rows
     columns = once.put(("views", rows), columns_name(shard), _views_bytes(rows))
     name = f"targets.zarr/t/{TAP.name}/{TAP.spec(*CROP).size_key}/value/c/{shard.view}/{shard.block}/0"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kdcache.cache.build.lock import build_lock
-from kdcache.cache.build.samples.assign import remove_block
+from kdcache.cache.build.samples.assign import remove_blocks
 from kdcache.cache.build.settle import complete_pairs
 from kdcache.cache.build.write import Written, write_shard
 from kdcache.cache.errors import BadCache, BadOption
@@ -99,8 +99,7 @@ def _refuse_others(out: Path) -> None:
 def _begin(cache: Cache, store: LocalStore) -> None:
     """Keep what an earlier run copied of the same generation, and nothing else."""
     if not _is_copy(cache, store):
-        for block in sorted({key.block for key in list_records(store.root)}):
-            remove_block(store.root, store, block)
+        remove_blocks(store.root, store, {key.block for key in list_records(store.root)})
         source = cache_word(cache.root, store.root.parent)
         store.put(NOTE, sealed(CopyNote(copied=cache.generation.seal, cache=source)))
 

@@ -57,10 +57,10 @@ class Cache(StoredSamples):
     def check_complete(self) -> None:
         """Raises BadCache for targets that are called complete although records of them are not there: who
         reads a row is refused anyway, who only looks would believe it."""
-        sets, blocks = {views.first: views for views in self.manifest.views}, self.generation.block_numbers
+        sets, blocks = {one.first: one for one in self.manifest.views}, set(self.generation.block_numbers)
         for first, target in sorted(self.generation.complete):
             views = range(first, first + sets[first].count)
-            lacking = (v for v in views for b in blocks if self.coverage.key(target, v, b) is None)
+            lacking = (v for v in views if not blocks <= self.coverage.blocks(target, v))
             if (view := next(lacking, None)) is not None:
                 raise BadCache(
                     f"'{target}' is called complete, and of view {view} it has no record for some block",

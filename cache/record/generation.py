@@ -23,7 +23,7 @@ from kdcache.cache.files.picture import MAX_PIXELS
 from kdcache.cache.files.plain_json import check_depth
 from kdcache.cache.record.manifest import MAX_SHARD_SAMPLES, Manifest, Name, manifest_from, plain_manifest
 from kdcache.cache.record.records import FOLDER as RECORDS
-from kdcache.cache.record.records import Count, Number, Seal
+from kdcache.cache.record.records import Count, Number, Seal, file_name
 from kdcache.cache.record.sealed import read_sealed, sealed
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.inside import path_inside
@@ -148,7 +148,30 @@ class Generation:
     def seals(self) -> dict[ShardKey, str]:
         """The seal of every record that counts."""
         samples = {ShardKey(block): self.blocks[block].seal for block in self.block_numbers}
-        return samples | {entry.shard: entry.seal for entry in self.records}
+        return samples | {ShardKey(*entry[:3]): entry.seal for entry in self.records}
+
+    @cached_property
+    def record_files(self) -> frozenset[str]:
+        """File names of the records that count."""
+        return frozenset(map(file_name, self.seals))
+
+    def says(
+        self,
+        manifest: Manifest,
+        *,
+        blocks: Iterable[BlockEntry],
+        retired: Iterable[int],
+        complete: Iterable[Pair],
+        records: Iterable[RecordEntry],
+    ) -> bool:
+        """Whether it counts the same; its sums follow from that."""
+        return (
+            tuple(blocks) == self.blocks
+            and _runs(retired) == self._runs
+            and frozenset(complete) == self.complete
+            and sorted(records) == sorted(self.records)
+            and plain_manifest(manifest) == plain_manifest(self.manifest)
+        )
 
 
 def generation_name(number: int) -> str:
