@@ -71,7 +71,12 @@ def make_cache(root: Path, size: Size) -> Manifest:
     target_format(manifest.target_format).prepare(store, layout, ())
     (root / generation_name(1)).write_bytes(
         generation_bytes(
-            1, manifest, blocks=blocks, retired=(), complete=[Pair(0, TAP.name)], records=records,
+            1,
+            manifest,
+            blocks=blocks,
+            retired=(),
+            complete=[Pair(0, TAP.name)],
+            records=records,
             totals=[Total(TAP.name, 2 * size.samples * size.views, size.samples * size.views)],
         )
     )

@@ -50,5 +50,3 @@ def grown(root: Path, size: Size) -> dict[str, float]:
     after = timed("settle", lambda: settle(plan, blocks, number + 1, ()))
     assert after == there.generation.number + 1, "the block should count"
     return spent
-
-

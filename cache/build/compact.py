@@ -38,8 +38,8 @@ from kdcache.cache.record.records import (
     record_name,
 )
 from kdcache.cache.record.sealed import sealed
-from kdcache.cache.spec import RowParts, TensorSpec, ceil_div
 from kdcache.cache.record.sums import block_entry, totals
+from kdcache.cache.spec import RowParts, TensorSpec, ceil_div
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.sample_tars import SampleEntry, packed_objects

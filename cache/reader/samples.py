@@ -240,8 +240,8 @@ class StoredSamples:
         return self._blocks[block]
 
     def _check_truth(self, samples: SampleColumns, block: int) -> None:
-        """Raises BadCache for a block whose columns are not those of the task, cannot be true, or are not what
-        the generation says of them."""
+        """Raises BadCache for a block whose columns are not those of the task, cannot be true, or are not
+        what the generation says of them."""
         if set(samples.columns) != set(self._truth.columns) and len(samples):
             raise BadCache(
                 f"samples of block {block:05d} are not of {self.task}, which the manifest claims",

@@ -24,9 +24,7 @@ from kdcache.cache.stores.inside import path_inside
 FOLDER = "records"
 MAX_BYTES = 32 << 20  # images of many sizes have an object each, tap and part
 # Exactly as `record_name` writes them: no further zeros in front.
-_NAME = re.compile(
-    r"([0-9]{5}|[1-9][0-9]{5,})-(?:samples|v([0-9]{3}|[1-9][0-9]{3,})-([0-9a-f]{8}))\.json"
-)
+_NAME = re.compile(r"([0-9]{5}|[1-9][0-9]{5,})-(?:samples|v([0-9]{3}|[1-9][0-9]{3,})-([0-9a-f]{8}))\.json")
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_SHARD_SAMPLES)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]

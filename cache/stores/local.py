@@ -266,8 +266,8 @@ def _make_folder(folder: Path) -> None:
 
 
 def _files(folder: Path, *, begin: str = "") -> Iterator[Path]:
-    """Every file below a folder whose name begins so; none where it is not there. Raises Refused: half a list would say that the
-    other half is not there."""
+    """Every file below a folder whose name begins so; none where it is not there. Raises Refused: half a list
+    would say that the other half is not there."""
 
     def stop(error: OSError) -> None:
         if not isinstance(error, GONE):

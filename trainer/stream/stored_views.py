@@ -155,7 +155,8 @@ def check_windows_fit(cache: Cache, crop: tuple[int, int], finest: int, invalid:
     raise BadOption(
         f"a window of {crop[0]}x{crop[1]} does not fit '{cache.key(index)}', which is {height}x{width}",
         where=f"full views of cache {cache.manifest.name}",
-        fix=f"use a crop of at most {smallest[0]}x{smallest[1]}, or crop views (kdcache build --views crops:8)",
+        fix=f"use a crop of at most {smallest[0]}x{smallest[1]}, or crop views "
+        "(kdcache build --views crops:8)",
     )
 
 

@@ -83,3 +83,14 @@ def test_a_cache_of_before_there_were_sums_gets_them_when_it_grows(scene: Scene)
     store = open_cache(scene.cache).store
     blocks = [block_entry(store, generation.manifest, block) for block in generation.block_numbers]
     assert list(generation.blocks) == blocks and all(one.height > 0 for one in blocks)
+
+
+def test_places_without_targets_have_no_values(scene: Scene) -> None:
+    """A sample that cannot be used keeps its place."""
+    add(scene, "aaa", 1)
+    add(scene, "aab", 2)
+    (scene.data / "train/images/aaa.jpg").write_bytes(b"nothing")
+    build_cache(scene.options(update=True, skip_bad=True))
+    generation = newest_generation(scene.cache)
+    assert generation is not None and generation.num_samples > generation.num_living
+    assert list(generation.totals) == slow_totals(scene.cache)
