@@ -86,7 +86,8 @@ def make_cache(root: Path, size: Size) -> Manifest:
 def made_manifest(size: Size) -> Manifest:
     about = {"name": "none", "split": "train", "class_names": list(CLASSES), **written(size.task)}
     return Manifest(
-        name="synthetic", identity={"weights": "w"}, teacher="t", network={**NETWORK, **written(size.task)}, teacher_origin="t",
+        name="synthetic", identity={"weights": "w"}, teacher="t",
+        network={**NETWORK, **written(size.task)}, teacher_origin="t",
         teacher_weights="", data=about, data_spec="folder:none", crop=CROP, output_stride=8,
         precision="fp32", pipeline={}, target_format="zarr", zstd=False, shard_samples=size.shard_samples,
         views=tuple(parse_views(f"crops:{size.views}", crop=CROP, seed=0, mirror=False)),

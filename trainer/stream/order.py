@@ -157,7 +157,7 @@ class EpochOrder:
         window = before * num_windows // order.num_valid
         self._first_read = np.searchsorted(window, np.arange(num_windows + 1))  # of the blocks of each window
         self._starts = np.append(before, order.num_valid)[self._first_read]  # position of each, and the end
-        self._all_words: Indices | None = None
+        self._all_words: np.ndarray | None = None
         self.window = lru_cache(maxsize=_MEMO)(self._window)
 
     def at(self, spots: Indices) -> Indices:
