@@ -13,9 +13,9 @@ COLOURS = f"{PEEK}::test_cells_are_coloured_by_their_principal_components"
 
 MUTANTS = [
     # ---- verify
-    ("an object that is missing is no problem", "object_problem", "return f\"'{entry.name}' is missing\"",
-     "return None", DAMAGE),
-    ("a flipped byte is no problem", "object_problem", "digest == entry.digest", "digest", DAMAGE),
+    ("an object that is missing is no problem", "object_problem", "return error.what", "return None", DAMAGE),
+    ("a flipped byte is no problem", "object_problem", "_differs(entry, digest_bytes(content.data))", "None",
+     DAMAGE),
     ("the search for damage ends at a torn record", "look/verify.py:_of_shards", "            continue\n",
      "            return\n", TORN),
     ("a torn record is no problem", "look/verify.py:_of_shards",

@@ -41,7 +41,7 @@ MUTANTS = [
         "if False:",
         f"{RECORDS} {READER}",
     ),
-    ("records in a linked folder are listed", "list_records", "or folder.is_symlink()", "", RECORDS),
+    ("records in a linked folder are listed", "list_files", "or folder.is_symlink()", "", RECORDS),
     (
         "columns are no object of their record",
         "objects_of",
@@ -53,15 +53,15 @@ MUTANTS = [
     (
         "holes count as samples",
         "Generation.invalid",
-        "np.concatenate([self.retired, *holes])",
+        "np.concatenate([self.retired, holes])",
         "self.retired",
         GENERATION,
     ),
     (
         "retired rows live",
         "Generation.invalid",
-        "[self.retired, *holes]",
-        "[self.retired[:0], *holes]",
+        "[self.retired, holes]",
+        "[self.retired[:0], holes]",
         GENERATION,
     ),
     ("lost blocks are read", "Generation.block_numbers", "if entry != LOST", "if True", GENERATION),
@@ -98,7 +98,7 @@ MUTANTS = [
         "tests/cache/stores/test_columns.py",
     ),
     # ---- the store
-    ("links are followed", "path_inside", "if path.is_symlink():", "if False:", INSIDE),
+    ("links are followed", "path_inside", "if is_link:", "if False:", INSIDE),
     (
         "names may leave the cache",
         "path_inside",
@@ -243,9 +243,9 @@ MUTANTS = [
     ),
     (
         "windows of the order count indices",
-        "_epoch_order",
-        "len(valid) // (window_blocks",
-        "num_samples // (window_blocks",
+        "EpochOrder.__init__",
+        "order.num_valid // full",
+        "order.num_samples // full",
         ORDER,
     ),
     # ---- consent

@@ -36,7 +36,7 @@ MUTANTS = [
     ),
     (
         "a tar is nobody's",
-        "_bytes_by_tap",
+        "taken_by",
         "for tap in record.targets if [tap] == folder] or record.targets",
         "for tap in record.targets if [tap] == folder]",
         f"{CHANGES}::test_show_divides_what_is_on_disk_among_the_taps",

@@ -89,7 +89,7 @@ MUTANTS = [
     ),
     (
         "an index may claim images of any size",
-        "SampleBlock._check_sizes",
+        "SampleColumns._check_sizes",
         "> MAX_PIXELS",
         "< 0",
         f"{READER}::test_an_index_of_images_that_nobody_could_decode_is_refused",

@@ -42,7 +42,7 @@ from kdcache.cache.reader.cache import Cache
 from kdcache.cache.record.classifier import CLASSIFIER_FILE, classifier_problem
 from kdcache.cache.record.manifest import FILE_NAME, Manifest, manifest_bytes
 from kdcache.cache.record.packed import open_packed
-from kdcache.cache.record.records import list_records
+from kdcache.cache.record.records import file_name, list_files
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.table import target_format
 from kdcache.cache.trust import consent
@@ -134,12 +134,12 @@ def _begin(plan: Plan, options: BuildOptions, events: BuildEvents) -> Begun:
     state = survey(cache, plan.source, update=renew, lost=repaired.lost, every_file=options.check)
     events.surveyed(state)
     assignment = _assigned(plan, state)
-    drop_other_samples(plan.root, store, assignment.num_blocks, counted(plan))
+    drop_other_samples(plan, store, assignment.num_blocks)
     dead = state.dead | assignment.unwanted
     drop_stale(plan, store, dead)
     blocks = standing_blocks(plan, assignment.num_blocks, repaired.lost)
     _refuse_lost(plan, blocks)
-    manifest, works = _work(plan, blocks)
+    manifest, works = work_of(plan, blocks)
     earlier, grown = _earlier_rows(cache, state), replace(plan, manifest=manifest)
     prediction = predict(grown, works, assignment.to_pack, dead, Copies(cache, earlier))
     events.planned(grown, prediction, assignment)
@@ -168,9 +168,14 @@ def standing_blocks(plan: Plan, num_blocks: int, lost: frozenset[int]) -> list[i
 def _refuse_lost(plan: Plan, blocks: list[int]) -> None:
     """Raises BadCache where a record that the generation names is gone: made anew here it might be another
     one, under the name of one that counts."""
-    named = plan.generation.records if plan.generation else ()
-    there, standing = list_records(plan.root), set(blocks)
-    lost = [entry.shard for entry in named if entry.block in standing and entry.shard not in there]
+    if plan.generation is None or plan.generation.record_files <= (there := list_files(plan.root)):
+        return
+    standing = set(blocks)
+    lost = [
+        entry.shard
+        for entry in plan.generation.records
+        if entry.block in standing and file_name(entry.shard) not in there
+    ]
     if lost:
         raise BadCache(
             f"the records of {len(lost)} shards are lost, the first is {min(lost).title}",
@@ -179,7 +184,7 @@ def _refuse_lost(plan: Plan, blocks: list[int]) -> None:
         )
 
 
-def _work(plan: Plan, blocks: list[int]) -> tuple[Manifest, list[Work]]:
+def work_of(plan: Plan, blocks: list[int]) -> tuple[Manifest, list[Work]]:
     """The manifest with every pass that counts or will be made, and the shards that are missing."""
     passes = dict(plan.manifest.passes) | pending_passes(plan)
     manifest = plan.manifest.grown(passes=passes)
@@ -214,13 +219,14 @@ def _targets(plan: Plan, options: BuildOptions, todo: list[Work], begun: Begun, 
     if todo:
         number = plan.generation.number if plan.generation else None
         cache = Cache(plan.root, generation=number) if number and begun.copied_from else None
+        living = Living(frozenset(begun.blocks(plan)), begun.dead)
         TargetBuilder(
             plan,
             device=options.device,
             batch_size=options.batch_size,
             threads=options.threads,
             copies=Copies(cache, begun.copied_from),
-            living_of=lambda work: Living(frozenset(begun.blocks(plan)), begun.dead),
+            living_of=lambda work: living,
         ).run(todo, count)
     return rows
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kdcache.cache.build.lock import build_lock
-from kdcache.cache.build.samples.assign import remove_block
+from kdcache.cache.build.samples.assign import remove_blocks
 from kdcache.cache.build.settle import complete_pairs
 from kdcache.cache.build.write import Written, write_shard
 from kdcache.cache.errors import BadCache, BadOption
@@ -22,7 +22,6 @@ from kdcache.cache.record.advice import cache_word
 from kdcache.cache.record.classifier import CLASSIFIER_FILE
 from kdcache.cache.record.copied import NOTE, CopyNote, copy_note, is_unfinished_copy
 from kdcache.cache.record.generation import (
-    BlockEntry,
     RecordEntry,
     generation_bytes,
     generation_name,
@@ -39,6 +38,7 @@ from kdcache.cache.record.records import (
     record_name,
 )
 from kdcache.cache.record.sealed import sealed
+from kdcache.cache.record.sums import block_entry, totals
 from kdcache.cache.spec import RowParts, TensorSpec, ceil_div
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
@@ -99,8 +99,7 @@ def _refuse_others(out: Path) -> None:
 def _begin(cache: Cache, store: LocalStore) -> None:
     """Keep what an earlier run copied of the same generation, and nothing else."""
     if not _is_copy(cache, store):
-        for block in sorted({key.block for key in list_records(store.root)}):
-            remove_block(store.root, store, block)
+        remove_blocks(store.root, store, {key.block for key in list_records(store.root)})
         source = cache_word(cache.root, store.root.parent)
         store.put(NOTE, sealed(CopyNote(copied=cache.generation.seal, cache=source)))
 
@@ -193,14 +192,14 @@ class Copy:
     def settle(self) -> None:
         """The first generation."""
         root, manifest = self._store.root, self._manifest
-        blocks = []
-        for block in range(self.num_blocks):
-            record, seal = read_samples_record(root, block)
-            blocks.append(BlockEntry(seal, record.rows))
+        blocks = [block_entry(self._store, manifest, block) for block in range(self.num_blocks)]
         coverage = Coverage(list_records(root), manifest.passes)
         records = [RecordEntry(*key, read_targets_record(root, key)[1]) for key in coverage.keys()]
         complete = complete_pairs(manifest, coverage, list(range(self.num_blocks)))
-        content = generation_bytes(1, manifest, blocks=blocks, retired=(), complete=complete, records=records)
+        content = generation_bytes(
+            1, manifest, blocks=blocks, retired=(), complete=complete, records=records,
+            totals=totals(self._store, manifest, records, None),
+        )  # fmt: skip
         self._store.create(generation_name(1), content)
 
     def _block(self, block: int) -> list[int]:

@@ -4,8 +4,6 @@ way.
 Only what no generation counts is touched here, under the builder's lock.
 """
 
-from pathlib import Path
-
 from kdcache.cache.build.plan import Plan
 from kdcache.cache.build.same_pixels import EarlierPixels
 from kdcache.cache.build.samples.assign import remove_shard
@@ -22,10 +20,14 @@ def counted(plan: Plan) -> int:
     return plan.generation.num_blocks if plan.generation else 0
 
 
+def beyond(plan: Plan) -> set[ShardKey]:
+    """Every shard that is recorded and that the generation does not count."""
+    return list_records(plan.root, plan.generation.record_files if plan.generation else frozenset())
+
+
 def pending(plan: Plan) -> list[ShardKey]:
     """Shards of targets that are recorded beyond the generation."""
-    known = plan.generation.seals if plan.generation else {}
-    return sorted(k for k in list_records(plan.root) if k not in known and not k.of_samples)
+    return sorted(key for key in beyond(plan) if not key.of_samples)
 
 
 def same_blocks(plan: Plan) -> bool:
@@ -54,11 +56,12 @@ def drop_conflicts(plan: Plan, store: LocalStore) -> None:
             remove_shard(plan.root, store, key)
 
 
-def drop_other_samples(root: Path, store: LocalStore, num_blocks: int, counted_blocks: int) -> None:
+def drop_other_samples(plan: Plan, store: LocalStore, num_blocks: int) -> None:
     """Remove unfinished shards of blocks that were packed anew, or that are no more."""
+    root = plan.root
     seals: dict[int, str] = {}
-    for key in sorted(k for k in list_records(root) if not k.of_samples):
-        if key.block < counted_blocks:
+    for key in pending(plan):
+        if key.block < counted(plan):
             continue
         try:
             seals.setdefault(key.block, read_samples_record(root, key.block)[1])

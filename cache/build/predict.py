@@ -44,14 +44,16 @@ class Prediction(NamedTuple):
 def missing_work(root: Path, manifest: Manifest, blocks: Iterable[int]) -> list[Work]:
     """Shards of these blocks that no record stands for, in the order a single rank makes them."""
     blocks = tuple(blocks)
+    there = set(blocks)
     coverage = Coverage(list_records(root), manifest.passes)
     taps = {t.name: t for t in manifest.taps}
     works = []
     for view in range(manifest.num_views):
-        for block in blocks:
-            if targets := coverage.missing(manifest.tap_names, view, block):
-                shard = ShardKey(block, view, pass_id(targets, taps))
-                works.append(Work(shard, tuple(sorted(targets))))
+        lacking: set[int] = set().union(*(there - coverage.blocks(name, view) for name in manifest.tap_names))
+        for block in filter(lacking.__contains__, blocks):
+            targets = coverage.missing(manifest.tap_names, view, block)
+            shard = ShardKey(block, view, pass_id(targets, taps))
+            works.append(Work(shard, tuple(sorted(targets))))
     return works
 
 

@@ -18,9 +18,9 @@ from kdcache.cache.record.manifest import Manifest
 from kdcache.cache.record.records import (
     Coverage,
     list_records,
-    read_samples_record,
     read_targets_record,
 )
+from kdcache.cache.record.sums import block_entry, totals, with_sums
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
 
@@ -29,55 +29,49 @@ def settle(plan: Plan, standing: list[int], num_blocks: int, dead: Iterable[int]
     """Write the next generation of `num_blocks` numbers, of which the blocks `standing` are there and the
     rows `dead` do not live; its number, or that of the one that says the same already."""
     manifest, old = plan.manifest, plan.generation
-    known = old.seals if old else {}
     there = set(standing)
     # Views beyond the manifest are what a larger build left unfinished: a later set draws others there.
     shards = {k for k in list_records(plan.root) if k.block in there and k.view < manifest.num_views}
     coverage = Coverage(shards, manifest.passes)
-    blocks = [_block(plan, known, block) if block in there else LOST for block in range(num_blocks)]
+    blocks = [_block(plan, block) if block in there else LOST for block in range(num_blocks)]
     dead = [index for index in dead if index // manifest.shard_samples in there]
-    records = sorted(_record(plan, known, key, blocks[key.block]) for key in coverage.keys())
+    before = {entry[:3]: entry for entry in old.records} if old else {}
+    records = [before.get(key) or _record(plan, key, blocks[key.block]) for key in coverage.keys()]
     complete = complete_pairs(manifest, coverage, standing)
-    parts = {"blocks": blocks, "retired": sorted(dead), "complete": complete, "records": records}
-    if old is not None and generation_bytes(old.number, manifest, **parts) == generation_bytes(  # type: ignore[arg-type]
-        old.number,
-        old.manifest,
-        blocks=old.blocks,
-        retired=old.retired.tolist(),
-        complete=old.complete,
-        records=old.records,
-    ):
+    parts = {"blocks": blocks, "retired": dead, "complete": complete, "records": records}
+    if old is not None and old.says(manifest, **parts):  # type: ignore[arg-type]
         return old.number
+    store = LocalStore(plan.root)
+    parts["blocks"] = list(with_sums(store, manifest, blocks))
+    parts["totals"] = list(totals(store, manifest, records, old))
     number = max(list_generations(plan.root), default=0) + 1
     content = generation_bytes(number, manifest, **parts)  # type: ignore[arg-type]
-    LocalStore(plan.root).create(generation_name(number), content)
+    store.create(generation_name(number), content)
     return number
 
 
 def complete_pairs(manifest: Manifest, coverage: Coverage, blocks: list[int]) -> list[Pair]:
     """View sets and targets that are there for every one of the blocks."""
+    there = set(blocks)
     return [
         Pair(views.first, tap.name)
         for views in manifest.views
         for tap in manifest.taps
         if all(
-            coverage.key(tap.name, number, block)
+            coverage.blocks(tap.name, number) >= there
             for number in range(views.first, views.first + views.count)
-            for block in blocks
         )
     ]
 
 
-def _block(plan: Plan, known: dict[ShardKey, str], block: int) -> BlockEntry:
-    if plan.generation is not None and ShardKey(block) in known:
-        return plan.generation.blocks[block]
-    record, seal = read_samples_record(plan.root, block)
-    return BlockEntry(seal, record.rows)
+def _block(plan: Plan, block: int) -> BlockEntry:
+    if plan.generation is not None and block < plan.generation.num_blocks:
+        if plan.generation.blocks[block] != LOST:
+            return plan.generation.blocks[block]
+    return block_entry(LocalStore(plan.root), plan.manifest, block)
 
 
-def _record(plan: Plan, known: dict[ShardKey, str], key: ShardKey, block: BlockEntry) -> RecordEntry:
-    if key in known:
-        return RecordEntry(*key, known[key])
+def _record(plan: Plan, key: ShardKey, block: BlockEntry) -> RecordEntry:
     record, seal = read_targets_record(plan.root, key)
     if record.samples != block.seal or record.rows != block.rows:
         raise BadCache(

@@ -1,10 +1,14 @@
 """How many bytes of a cache belong to samples that no longer count."""
 
+from collections import Counter
+from collections.abc import Iterator
+
 import numpy as np
 
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.record.layout import bytes_per_row
 from kdcache.cache.record.manifest import Manifest
+from kdcache.cache.stores.sample_tars import SampleBlock
 from kdcache.cache.trust import is_trusted
 
 
@@ -16,21 +20,29 @@ def codecs_are_trusted(manifest: Manifest) -> bool:
 def retired_bytes(cache: Cache) -> int:
     """What a compacted copy would not hold: images, labels and uncompressed targets of retired samples, from
     the indexes and columns alone."""
-    total = 0
     retired = cache.generation.retired
-    for index in retired.tolist():
-        samples, row = cache.samples(index)
-        if samples.valid[row]:
-            total += samples.image(row).size + samples.label(row).size
+    by_block = _by_block(retired, cache.shard_samples)
+    of_block = {block: indices - block * cache.shard_samples for block, indices in by_block}
+    total = sum(_sample_bytes(cache.block(block), places) for block, places in of_block.items())
     for key in cache.coverage.keys():
-        views = cache.block_views(key.block, key.view)
-        first = key.block * cache.shard_samples
-        ends = np.searchsorted(retired, [first, first + len(views.valid)])
-        for place in (retired[slice(*ends)] - first).tolist():
-            if not views.valid[place]:
-                continue
-            geometry = views.geometry_of(place)
-            for name in cache.targets_record(key).targets:
-                spec = cache.tap(name).spec(geometry.crop_h, geometry.crop_w)
-                total += bytes_per_row(cache.manifest, name, spec)
+        if key.block in of_block:
+            views, places = cache.block_views(key.block, key.view), of_block[key.block]
+            sizes = views.geometry[places[views.valid[places]]][:, 5:7]
+            total += sum(
+                bytes_per_row(cache.manifest, name, cache.tap(name).spec(*size)) * rows
+                for size, rows in Counter(map(tuple, sizes.tolist())).items()
+                for name in cache.targets_record(key).targets
+            )
     return total
+
+
+def _by_block(indices: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Ascending indices, block by block."""
+    numbers, starts = np.unique(indices // size, return_index=True)
+    yield from zip(numbers.tolist(), np.split(indices, starts[1:]), strict=True)
+
+
+def _sample_bytes(samples: SampleBlock, places: np.ndarray) -> int:
+    """Of the images and labels at these places of a block that can be used."""
+    usable = places[samples.valid[places]].tolist()
+    return sum(samples.image(row).size + samples.label(row).size for row in usable)

@@ -57,10 +57,10 @@ class Cache(StoredSamples):
     def check_complete(self) -> None:
         """Raises BadCache for targets that are called complete although records of them are not there: who
         reads a row is refused anyway, who only looks would believe it."""
-        sets, blocks = {views.first: views for views in self.manifest.views}, self.generation.block_numbers
+        sets, blocks = {one.first: one for one in self.manifest.views}, set(self.generation.block_numbers)
         for first, target in sorted(self.generation.complete):
             views = range(first, first + sets[first].count)
-            lacking = (v for v in views for b in blocks if self.coverage.key(target, v, b) is None)
+            lacking = (v for v in views if not blocks <= self.coverage.blocks(target, v))
             if (view := next(lacking, None)) is not None:
                 raise BadCache(
                     f"'{target}' is called complete, and of view {view} it has no record for some block",
@@ -181,12 +181,15 @@ class Cache(StoredSamples):
     def stored_rows(self, limit: int | None = None) -> Iterator[tuple[int, int]]:
         """(sample, view) of every living row, view by view; or of about `limit`, spread over samples and
         views."""
-        living, numbers = self.living, self.view_numbers()
+        count, numbers = self.generation.num_living, self.view_numbers()
         if limit is None:
+            living = self.living
             yield from ((int(index), number) for number in numbers for index in living)
             return
-        for k in range(min(limit, len(living) * len(numbers))):
-            yield int(living[k * len(living) // limit]), numbers[k % len(numbers)]
+        chosen = min(limit, count * len(numbers))
+        spread = np.array([k * count // limit for k in range(chosen)], dtype=np.int64)
+        for k, index in enumerate(self.generation.living_at(spread).tolist()):
+            yield index, numbers[k % len(numbers)]
 
     def view_numbers(self) -> list[int]:
         """Global numbers of the views that hold any target for every block."""

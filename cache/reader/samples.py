@@ -4,6 +4,7 @@ Opening reads the manifest and one generation, and keeps that generation: builde
 tars are opened when a sample of theirs is first asked for, and their digests are checked then.
 """
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,22 @@ from kdcache.cache.errors import BadCache, BadOption, KdError, nearest
 from kdcache.cache.files.picture import is_png
 from kdcache.cache.reader.kept import make_room
 from kdcache.cache.record.copied import refuse_unfinished_copy
-from kdcache.cache.record.generation import Generation, newest_generation, read_generation
+from kdcache.cache.record.generation import UNKNOWN, Generation, newest_generation, read_generation
 from kdcache.cache.record.manifest import Manifest, read_manifest
 from kdcache.cache.record.records import read_samples_record
+from kdcache.cache.record.sums import summed
 from kdcache.cache.spec import Task
+from kdcache.cache.stores.columns import read_columns
 from kdcache.cache.stores.contract import REPAIR, ObjectRecord, bad_object
 from kdcache.cache.stores.local import LocalStore
-from kdcache.cache.stores.object_check import object_problem
-from kdcache.cache.stores.sample_tars import SampleBlock, index_name, open_samples, tar_name
+from kdcache.cache.stores.object_check import object_problem, read_columns_object
+from kdcache.cache.stores.sample_tars import (
+    SampleBlock,
+    SampleColumns,
+    index_name,
+    open_samples,
+    tar_name,
+)
 from kdcache.cache.tasks.table import task_of
 
 MAX_BLOCKS = 1 << 14  # kept open at once: each maps a tar, of at most 65530 maps of a process
@@ -88,14 +97,24 @@ class StoredSamples:
     @property
     def living(self) -> np.ndarray:
         """Sorted indices of the samples that count, int64."""
-        return np.delete(np.arange(self.num_samples), self.invalid)
+        return self.generation.living_at(np.arange(self.generation.num_living))
 
     def without(self, keep_empty: bool) -> np.ndarray:
         """Sorted indices that training leaves out: `invalid`, and samples from which nothing can be learnt
         unless these are kept."""
         if keep_empty or not self._truth.counts:
             return self.invalid
-        return np.flatnonzero(self.column(self._truth.counts) == 0)
+        blocks = self.generation.blocks
+        some = [block for block in self.generation.block_numbers if blocks[block].empty]
+        if not some:
+            return self.invalid
+        empty = [
+            block * self.shard_samples + np.flatnonzero(self._columns(block).columns[self._truth.counts] == 0)
+            for block in some
+        ]
+        left_out = np.unique(np.concatenate([self.invalid, *empty]))
+        left_out.setflags(write=False)
+        return left_out
 
     def samples(self, index: int) -> tuple[SampleBlock, int]:
         block, row = self._place(index)
@@ -152,9 +171,33 @@ class StoredSamples:
         values = np.full(self.num_samples, nothing, dtype=np.int64)
         for block in self.generation.block_numbers:
             first, entry = block * self.shard_samples, self.generation.blocks[block]
-            values[first : first + entry.rows] = self.block(block).columns[name]
+            values[first : first + entry.rows] = self._columns(block).columns[name]
         values[self.invalid] = nothing
         return values
+
+    def sides(self, blocks: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Of each block its first index, and (rows, 2) int64: height and width of every stored image."""
+        for block in blocks:
+            columns = self._columns(block)
+            yield block * self.shard_samples, np.stack([columns.heights, columns.widths], axis=1)
+
+    def _columns(self, block: int) -> SampleColumns:
+        """What the index of a block says of its samples, but for keys and places. Raises as `block`, for all
+        but the tar; who asks every block keeps none of them mapped."""
+        if (opened := self._blocks.get(block)) is not None:
+            return opened
+        entry, name = self.generation.blocks[block], index_name(block)
+        record, _ = read_samples_record(self.root, block, entry.seal)
+        recorded = {one.name: one for one in record.objects}
+        if name not in recorded:
+            raise bad_object(f"'{name}' is not what a record of samples names", self.store.where(name))
+        content = read_columns_object(self.store, recorded[name], check=self._check)
+        try:
+            columns = SampleColumns(read_columns(content, entry.rows), entry.rows)
+        except ValueError as error:
+            raise bad_object(f"'{name}' cannot be read: {error}", self.store.where(name)) from error
+        self._check_truth(columns, block)
+        return columns
 
     def key(self, index: int) -> str:
         block, row = self.samples(index)
@@ -196,8 +239,9 @@ class StoredSamples:
             return samples
         return self._blocks[block]
 
-    def _check_truth(self, samples: SampleBlock, block: int) -> None:
-        """Raises BadCache for a block whose columns are not those of the task, or cannot be true."""
+    def _check_truth(self, samples: SampleColumns, block: int) -> None:
+        """Raises BadCache for a block whose columns are not those of the task, cannot be true, or are not
+        what the generation says of them."""
         if set(samples.columns) != set(self._truth.columns) and len(samples):
             raise BadCache(
                 f"samples of block {block:05d} are not of {self.task}, which the manifest claims",
@@ -210,6 +254,13 @@ class StoredSamples:
         except ValueError as error:
             name = index_name(block)
             raise bad_object(f"'{name}' cannot be read: {error}", self.store.where(name)) from error
+        entry = self.generation.blocks[block]
+        if entry.empty != UNKNOWN and summed(entry, samples, self.manifest) != entry:
+            raise BadCache(
+                f"samples of block {block:05d} are not those that the generation sums up",
+                where=str(self.root),
+                fix=REPAIR,
+            )
 
     def _check_object(self, name: str) -> None:
         """Compare an object of samples with its record, once."""

@@ -19,10 +19,11 @@ import msgspec
 import numpy as np
 
 from kdcache.cache.errors import BadCache, LostGeneration
+from kdcache.cache.files.picture import MAX_PIXELS
 from kdcache.cache.files.plain_json import check_depth
-from kdcache.cache.record.manifest import Manifest, Name, manifest_from, plain_manifest
+from kdcache.cache.record.manifest import MAX_SHARD_SAMPLES, Manifest, Name, manifest_from, plain_manifest
 from kdcache.cache.record.records import FOLDER as RECORDS
-from kdcache.cache.record.records import Count, Number, Seal
+from kdcache.cache.record.records import Count, Number, Seal, file_name
 from kdcache.cache.record.sealed import read_sealed, sealed
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.inside import path_inside
@@ -35,12 +36,23 @@ FREE_PLACES = 1 << 22  # indices, of blocks that were lost above all
 MANIFEST_BYTES = 8 << 20
 
 
+UNKNOWN = -1
+Pixels = Annotated[int, msgspec.Meta(ge=-1, le=MAX_PIXELS)]
+
+
 class BlockEntry(NamedTuple):
     """One block: the seal of its samples' record, and how many samples it has. Of a block that was lost
-    neither is left: its number stays, so that every other index means what it meant."""
+    neither is left: its number stays, so that every other index means what it meant.
+
+    The rest sums up the index of its samples, retired ones included: who asks a whole cache need not read
+    them all. Of blocks that were settled before this was noted it is UNKNOWN.
+    """
 
     seal: Annotated[str, msgspec.Meta(pattern=r"\A(x3:[0-9a-f]{32})?\Z")]
     rows: Count
+    empty: Annotated[int, msgspec.Meta(ge=-1, le=MAX_SHARD_SAMPLES)] = UNKNOWN  # nothing to learn from
+    height: Pixels = UNKNOWN  # the smallest of any sample that can be used; 0 where there is none
+    width: Pixels = UNKNOWN  # likewise, perhaps of another sample
 
 
 LOST = BlockEntry("", 0)
@@ -66,13 +78,22 @@ class Pair(NamedTuple):
     target: Name
 
 
-class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Total(NamedTuple):
+    """What one target takes over all records that a generation covers, retired rows included."""
+
+    target: Name
+    num_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 60)]  # on disk
+    values: Annotated[int, msgspec.Meta(ge=0, le=1 << 60)]  # numbers, whatever each of them takes
+
+
+class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     number: Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
     manifest: msgspec.Raw  # decoded when its length and depth are known
     blocks: tuple[BlockEntry, ...]
     retired: tuple[tuple[Number, Number], ...]  # runs: first index, how many; ascending
     complete: tuple[Pair, ...]
     records: tuple[RecordEntry, ...]
+    totals: tuple[Total, ...] = ()  # none: they were not noted
 
 
 class Generation:
@@ -81,13 +102,14 @@ class Generation:
     def __init__(self, body: _Body, manifest: Manifest, seal: str) -> None:
         self.number, self.manifest, self.seal = body.number, manifest, seal
         self.blocks, self.complete, self.records = body.blocks, frozenset(body.complete), body.records
+        self.totals = body.totals
         self._runs = body.retired
 
     @property
     def num_blocks(self) -> int:
         return len(self.blocks)
 
-    @property
+    @cached_property
     def block_numbers(self) -> list[int]:
         """Numbers of the blocks that are there, ascending."""
         return [block for block, entry in enumerate(self.blocks) if entry != LOST]
@@ -100,14 +122,23 @@ class Generation:
     @cached_property
     def retired(self) -> np.ndarray:
         """Ascending indices of rows that do not live, holes not among them, int64."""
-        return np.concatenate([np.arange(s, s + n) for s, n in self._runs] or [np.zeros(0, dtype=np.int64)])
+        runs = np.array(self._runs, dtype=np.int64).reshape(-1, 2)
+        return _read_only(_ranges(runs[:, 0], runs[:, 1]))
 
     @cached_property
     def invalid(self) -> np.ndarray:
         """Ascending indices that no epoch visits: holes and retired rows, int64."""
         size = self.manifest.shard_samples
-        holes = [np.arange(b * size + e.rows, (b + 1) * size) for b, e in enumerate(self.blocks)]
-        return np.sort(np.concatenate([self.retired, *holes]))
+        rows = np.array([entry.rows for entry in self.blocks], dtype=np.int64)
+        holes = _ranges(np.arange(len(rows)) * size + rows, size - rows)
+        return _read_only(np.sort(np.concatenate([self.retired, holes])))
+
+    def living_at(self, ranks: np.ndarray) -> np.ndarray:
+        """Indices of the living samples that so many living ones stand before, int64; no list of all is
+        made."""
+        before = self.invalid - np.arange(len(self.invalid))  # living samples before each invalid index
+        placed: np.ndarray = ranks + np.searchsorted(before, ranks, side="right")
+        return placed
 
     @property
     def num_living(self) -> int:
@@ -117,7 +148,30 @@ class Generation:
     def seals(self) -> dict[ShardKey, str]:
         """The seal of every record that counts."""
         samples = {ShardKey(block): self.blocks[block].seal for block in self.block_numbers}
-        return samples | {entry.shard: entry.seal for entry in self.records}
+        return samples | {ShardKey(*entry[:3]): entry.seal for entry in self.records}
+
+    @cached_property
+    def record_files(self) -> frozenset[str]:
+        """File names of the records that count."""
+        return frozenset(map(file_name, self.seals))
+
+    def says(
+        self,
+        manifest: Manifest,
+        *,
+        blocks: Iterable[BlockEntry],
+        retired: Iterable[int],
+        complete: Iterable[Pair],
+        records: Iterable[RecordEntry],
+    ) -> bool:
+        """Whether it counts the same; its sums follow from that."""
+        return (
+            tuple(blocks) == self.blocks
+            and _runs(retired) == self._runs
+            and frozenset(complete) == self.complete
+            and sorted(records) == sorted(self.records)
+            and plain_manifest(manifest) == plain_manifest(self.manifest)
+        )
 
 
 def generation_name(number: int) -> str:
@@ -132,15 +186,17 @@ def generation_bytes(
     retired: Iterable[int],
     complete: Iterable[Pair],
     records: Iterable[RecordEntry],
+    totals: Iterable[Total] = (),
 ) -> bytes:
     """What the file of a generation holds."""
     body = _Body(
         number=number,
         manifest=msgspec.Raw(msgspec.json.encode(plain_manifest(manifest), order="sorted")),
         blocks=tuple(blocks),
-        retired=_runs(sorted(retired)),
+        retired=_runs(retired),
         complete=tuple(sorted(complete)),
         records=tuple(sorted(records)),
+        totals=tuple(sorted(totals)),
     )
     return sealed(body)
 
@@ -203,6 +259,8 @@ def _check(body: _Body, manifest: Manifest) -> None:
     size, end = manifest.shard_samples, 0
     if any(entry.rows > size or (not entry.seal and entry != LOST) for entry in body.blocks):
         raise ValueError(f"a block has more than {size} samples, or none that are named")
+    if any(len({n < 0 for n in e[2:]}) > 1 or e.empty > e.rows for e in body.blocks):
+        raise ValueError("what is said of the samples of a block cannot be")
     for start, count in body.retired:
         if start < end or count < 1 or start + count > len(body.blocks) * size:
             raise ValueError(f"{count} retired rows at {start} cannot be")
@@ -216,8 +274,10 @@ def _check(body: _Body, manifest: Manifest) -> None:
     passes, views = manifest.passes, manifest.num_views
     if any(e.block not in there or e.view >= views or e.pass_id not in passes for e in body.records):
         raise ValueError("a record is of a block, a view or a pass that it does not have")
-    if len({entry.shard for entry in body.records}) < len(body.records):
+    if len({entry[:3] for entry in body.records}) < len(body.records):
         raise ValueError("two records are of one shard")
+    if body.totals and [total.target for total in body.totals] != sorted(names):
+        raise ValueError("its totals are not those of its targets")
 
 
 class _Room:
@@ -256,12 +316,21 @@ def _ends(start: int, count: int, size: int) -> list[int]:
     return [min(last, (block + 1) * size - 1) for block in range(start // size, last // size + 1)]
 
 
-def _runs(indices: list[int]) -> tuple[tuple[int, int], ...]:
-    """Ascending numbers as (first, how many)."""
-    runs: list[tuple[int, int]] = []
-    for index in indices:
-        if runs and sum(runs[-1]) == index:
-            runs[-1] = runs[-1][0], runs[-1][1] + 1
-        else:
-            runs.append((index, 1))
-    return tuple(runs)
+def _runs(indices: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Numbers in any order as ascending (first, how many)."""
+    numbers = np.unique(np.fromiter(indices, dtype=np.int64))
+    starts = np.flatnonzero(np.diff(numbers, prepend=-2) != 1)
+    counts = np.diff(starts, append=len(numbers))
+    return tuple(zip(numbers[starts].tolist(), counts.tolist(), strict=True))
+
+
+def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """start, start + 1, ... for each start, one after another, int64."""
+    before = np.cumsum(counts) - counts
+    return np.arange(int(counts.sum())) + np.repeat(starts - before, counts)
+
+
+def _read_only(indices: np.ndarray) -> np.ndarray:
+    """Who reads a generation shares its arrays."""
+    indices.setflags(write=False)
+    return indices

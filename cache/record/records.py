@@ -9,7 +9,7 @@ block, view and pass: listing the folder tells what there is without opening a s
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -23,7 +23,8 @@ from kdcache.cache.stores.inside import path_inside
 
 FOLDER = "records"
 MAX_BYTES = 32 << 20  # images of many sizes have an object each, tap and part
-_NAME = re.compile(r"([0-9]{5,})-(?:samples|v([0-9]{3,})-([0-9a-f]{8}))\.json")
+# Exactly as `record_name` writes them: no further zeros in front.
+_NAME = re.compile(r"([0-9]{5}|[1-9][0-9]{5,})-(?:samples|v([0-9]{3}|[1-9][0-9]{3,})-([0-9a-f]{8}))\.json")
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_SHARD_SAMPLES)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
@@ -80,15 +81,25 @@ def objects_of(record: Record) -> tuple[ObjectRecord, ...]:
     return record.objects if isinstance(record, SamplesRecord) else (record.views, *record.objects)
 
 
-def list_records(root: Path) -> set[ShardKey]:
-    """Every recorded shard of a cache, from file names alone."""
+def file_name(shard: ShardKey) -> str:
+    """The record's file, within the folder of records."""
+    return record_name(shard).rpartition("/")[2]
+
+
+def list_files(root: Path) -> set[str]:
+    """Names of the files in the folder of records."""
     folder = root / FOLDER
-    if not folder.is_dir() or folder.is_symlink():
-        return set()
-    with os.scandir(folder) as entries:
-        matches = [m for m in (_NAME.fullmatch(entry.name) for entry in entries) if m]
-    keys = {m[0]: ShardKey(int(m[1]), int(m[2]) if m[2] else -1, m[3] or "") for m in matches}
-    return {key for name, key in keys.items() if record_name(key) == f"{FOLDER}/{name}"}
+    return set() if not folder.is_dir() or folder.is_symlink() else set(os.listdir(folder))
+
+
+def list_records(root: Path, known: Set[str] = frozenset()) -> set[ShardKey]:
+    """Every recorded shard of a cache, from file names alone; but for those of `known` files, of which there
+    may be a million when a block is added."""
+    matches = filter(None, map(_NAME.fullmatch, list_files(root) - known))
+    return {
+        ShardKey(int(block), int(view) if view else -1, made or "")
+        for block, view, made in (match.groups() for match in matches)
+    }
 
 
 def holds_targets(root: Path) -> bool:
@@ -136,20 +147,25 @@ class Coverage:
 
     def __init__(self, keys: set[ShardKey], passes: Mapping[str, tuple[str, ...]]) -> None:
         self.samples = {k.block for k in keys if k.of_samples}
-        self._of_target: dict[tuple[str, int, int], ShardKey] = {}
+        # (target, view) -> block -> shard: who asks for all blocks of a view asks once.
+        self._of_view: dict[tuple[str, int], dict[int, ShardKey]] = {}
         for key in sorted(keys):
             for target in passes.get(key.pass_id, ()):
-                self._of_target[target, key.view, key.block] = key
+                self._of_view.setdefault((target, key.view), {})[key.block] = key
 
     def key(self, target: str, view: int, block: int) -> ShardKey | None:
-        return self._of_target.get((target, view, block))
+        return self._of_view.get((target, view), {}).get(block)
+
+    def blocks(self, target: str, view: int) -> Set[int]:
+        """Blocks that hold it under a view."""
+        return self._of_view.get((target, view), {}).keys()
 
     def missing(self, targets: tuple[str, ...], view: int, block: int) -> tuple[str, ...]:
-        return tuple(t for t in targets if (t, view, block) not in self._of_target)
+        return tuple(t for t in targets if block not in self.blocks(t, view))
 
     def count(self, target: str) -> int:
         """Shards that hold it."""
-        return sum(name == target for name, _, _ in self._of_target)
+        return sum(len(held) for (name, _), held in self._of_view.items() if name == target)
 
     def keys(self) -> Iterator[ShardKey]:
-        return iter(sorted(set(self._of_target.values())))
+        return iter(sorted({key for held in self._of_view.values() for key in held.values()}))

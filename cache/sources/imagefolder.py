@@ -6,6 +6,7 @@ without suffix.
 """
 
 from collections.abc import Sequence
+from os.path import splitext
 from pathlib import Path
 
 from kdcache.cache.errors import BadSample, Missing
@@ -18,7 +19,7 @@ from kdcache.cache.sources.listing import (
     read_bytes,
     require_text,
 )
-from kdcache.cache.sources.remarks import depth_remarks
+from kdcache.cache.sources.remarks import depth_remarks, spread
 from kdcache.cache.sources.tree import SPLITS
 from kdcache.cache.spec import Task
 from kdcache.cache.tasks.table import CLASSIFICATION
@@ -43,12 +44,12 @@ class ImageFolder(BaseSource):
         self._folder = self.root / split
         self.class_names = self._classes()
         self._class_of: list[int] = []
-        self._paths: list[Path] = []
+        self._paths: list[str] = []  # below the split's folder
         keys: list[str] = []
         for class_id, name in enumerate(self.class_names):
             for key, path in sorted(self._images_of(name).items()):
                 keys.append(f"{name}/{key}")
-                self._paths.append(self._folder / name / path)
+                self._paths.append(f"{name}/{path}")
                 self._class_of.append(class_id)
         self.keys: Sequence[str] = keys
         self.default_crop = self._crop()
@@ -63,10 +64,10 @@ class ImageFolder(BaseSource):
         return tuple(split for split in SPLITS if _folders(root / split))
 
     def image_path(self, index: int) -> Path:
-        return self._paths[index]
+        return self._folder / self._paths[index]
 
     def image_bytes(self, index: int) -> bytes:
-        return read_bytes(self._paths[index], key=self.keys[index], kind="image")
+        return read_bytes(self.image_path(index), key=self.keys[index], kind="image")
 
     def class_of(self, index: int) -> int:
         return self._class_of[index]
@@ -75,20 +76,21 @@ class ImageFolder(BaseSource):
         return str(self._class_of[index]).encode()
 
     def files(self, index: int) -> tuple[Path, ...]:
-        return (self._paths[index],)
+        return (self.image_path(index),)
 
     def content(self, index: int) -> tuple[bytes, ...]:
         return self.image_bytes(index), self.label_bytes(index)
 
     def size(self, index: int) -> tuple[int, int]:
-        return header_size(self._paths[index], key=self.keys[index])
+        return header_size(self.image_path(index), key=self.keys[index])
 
     def check(self, index: int) -> tuple[int, int]:
-        return image_size(self._paths[index], key=self.keys[index])
+        return image_size(self.image_path(index), key=self.keys[index])
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return tuple(depth_remarks(self._paths))
+        looked_at = [self.image_path(index) for index in spread(len(self._paths))]
+        return tuple(depth_remarks(looked_at))
 
     def describe(self) -> Described:
         return {
@@ -115,8 +117,10 @@ class ImageFolder(BaseSource):
         folder = self._folder / name
         if not folder.is_dir():
             return {}  # a class of `train` that this split happens not to have
-        images = find_images(folder, "")
-        other = next((p for p in sorted(folder.rglob("*")) if p.suffix.lower() in OTHER_IMAGES), None)
+        passed: list[str] = []
+        images = find_images(folder, "", passed.append)
+        others = (folder / path for path in passed if splitext(path)[1].lower() in OTHER_IMAGES)
+        other = min(others, default=None)
         if other is not None:
             raise BadSample(
                 f"'{other.name}' is a {other.suffix} image; read are {', '.join(IMAGE_SUFFIXES)}",

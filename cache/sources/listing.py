@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
@@ -22,22 +22,27 @@ _HEAD_BYTES = 1 << 16  # cameras write a thumbnail before the size
 LIST_BYTES = 256 << 20  # of a list, some million samples
 
 
-def find_images(folder: Path, ending: str) -> dict[str, str]:
-    """Key -> path relative to `folder`, for every JPEG and PNG below it. Raises BadSample for two files of
-    one key.
+def find_images(
+    folder: Path, ending: str, passed: Callable[[str], object] = lambda path: None
+) -> dict[str, str]:
+    """Key -> path relative to `folder`, for every JPEG and PNG below it; `passed` is told the path of every
+    other file. Raises BadSample for two files of one key.
 
     Links to folders are followed: datasets of this size are often put together from several disks.
     """
     path_of: dict[str, str] = {}
     for parent, _, names in _walk(folder):
-        within = Path(parent).relative_to(folder)
+        inside = Path(parent).relative_to(folder).as_posix()
+        within = "" if inside == "." else f"{inside}/"  # text: there may be ten million files
         for name in sorted(names):
             stem, suffix = os.path.splitext(name)
+            path = within + name
             if name.startswith(".") or suffix.lower() not in IMAGE_SUFFIXES or not stem.endswith(ending):
+                passed(path)
                 continue
-            key = (within / stem.removesuffix(ending)).as_posix()
-            require_text(key, Path(parent, name))
-            path = (within / name).as_posix()
+            key = within + stem.removesuffix(ending)
+            if not key.isascii():
+                require_text(key, Path(parent, name))
             if key in path_of:
                 raise BadSample(
                     f"two images have the key '{key}': {path_of[key]} and {path}",

@@ -2,8 +2,10 @@
 
 import os
 from pathlib import Path
+from stat import S_ISLNK
 
 from kdcache.cache.errors import OutsideCache
+from kdcache.cache.files.system import GONE
 
 MAX_NAME, MAX_PART = 1024, 255  # bytes; 255 is what file systems take
 
@@ -15,16 +17,22 @@ def path_inside(root: Path, name: str) -> Path:
         raise _outside(root, name, "it points outside the cache")
     if not _can_be(name, parts):
         raise _outside(root, f"{name[:40]}...", "no file system takes such a name")
-    path = root
-    for part in parts:
-        path = path / part
-        if path.is_symlink():
-            raise _outside(root, name, f"'{path.relative_to(root).as_posix()}' is a link")
-    return path
+    path = os.fspath(root)  # text: every read of a cache of a hundred thousand files comes by here
+    for number, part in enumerate(parts, 1):
+        path = f"{path}/{part}"
+        try:
+            is_link = S_ISLNK(os.lstat(path).st_mode)
+        except GONE:
+            break  # nor is anything below it
+        if is_link:
+            raise _outside(root, name, f"'{'/'.join(parts[:number])}' is a link")
+    return root / name
 
 
 def _can_be(name: str, parts: list[str]) -> bool:
     try:
+        if name.isascii() and len(name) <= MAX_PART:
+            return True
         return len(os.fsencode(name)) <= MAX_NAME and all(len(os.fsencode(p)) <= MAX_PART for p in parts)
     except UnicodeEncodeError:
         return False

@@ -36,6 +36,7 @@ from kdcache.cache.visible import shell_line
 MAX_MAPS = 1024  # the kernel allows 65530 maps per process; whoever holds an array keeps its own map alive
 KEPT = "run the same command again: finished shards are kept"
 WRITE_BYTES = 16 << 20  # 16 MiB per write call: bounds what one call holds, and gives Ctrl-C a chance
+_LITTER_BEGINS = ".kdtmp-"
 _LITTER = re.compile(r"^\.kdtmp-\d+-\d+-")
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
 _count = itertools.count()  # makes temporary names unique within a process
@@ -175,7 +176,7 @@ class LocalStore:
         """Delete what killed writers left; returns the names. Call it only under the builder's lock: it would
         also delete the temporary file of a living writer. Where nothing can be written it stays: nobody reads
         it."""
-        litter = [path for path in _files(self.root) if _LITTER.match(path.name)]
+        litter = [path for path in _files(self.root, begin=_LITTER_BEGINS) if _LITTER.match(path.name)]
         for path in litter:
             try:
                 path.unlink(missing_ok=True)
@@ -264,13 +265,13 @@ def _make_folder(folder: Path) -> None:
     sync(folder.parent)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder; none where it is not there. Raises Refused: half a list would say that the
-    other half is not there."""
+def _files(folder: Path, *, begin: str = "") -> Iterator[Path]:
+    """Every file below a folder whose name begins so; none where it is not there. Raises Refused: half a list
+    would say that the other half is not there."""
 
     def stop(error: OSError) -> None:
         if not isinstance(error, GONE):
             raise refused(error, "the folder cannot be listed", file_of(error)) from error
 
     for parent, _, names in os.walk(folder, onerror=stop):
-        yield from (Path(parent, name) for name in names)
+        yield from (Path(parent, name) for name in names if name.startswith(begin))

@@ -116,7 +116,30 @@ def packed_objects(
     return [(tar_name(block), buffers), (index_name(block), [index])]
 
 
-class SampleBlock:
+class SampleColumns:
+    """What an index says of the samples of one block, but for their keys and where they lie."""
+
+    def __init__(self, index: Mapping[str, np.ndarray], rows: int) -> None:
+        """Raises ValueError for columns that are not those of `rows` samples."""
+        self.valid = column(index, "valid", "uint8", (rows,)).astype(bool)
+        self.heights = column(index, "heights", "int32", (rows,)).astype(np.int64)
+        self.widths = column(index, "widths", "int32", (rows,)).astype(np.int64)
+        self._check_sizes()
+        # What the truth keeps here, by name, int64.
+        truths = [name for name in index if name.startswith(_TRUTH)]
+        self.columns = {n.removeprefix(_TRUTH): column(index, n, "int64", (rows,)) for n in truths}
+
+    def __len__(self) -> int:
+        return len(self.valid)
+
+    def _check_sizes(self) -> None:
+        """Raises ValueError for an image without pixels, or of more than are decoded."""
+        heights, widths = self.heights[self.valid], self.widths[self.valid]
+        if heights.size and (min(heights.min(), widths.min()) < 1 or (heights * widths).max() > MAX_PIXELS):
+            raise ValueError(f"an image of no pixels, or of more than {MAX_PIXELS}")
+
+
+class SampleBlock(SampleColumns):
     """The samples of one block: columns in memory, images and labels as views of the mapped tar."""
 
     def __init__(
@@ -130,19 +153,10 @@ class SampleBlock:
         self.suffixes: tuple[str, ...] = tuple(text_column(index, "suffixes", rows))
         self.image_digests = column(index, "image_digests", "uint8", (rows, DIGEST_BYTES))
         self.label_digests = column(index, "label_digests", "uint8", (rows, DIGEST_BYTES))
-        self.valid = column(index, "valid", "uint8", (rows,)).astype(bool)
-        self.heights = column(index, "heights", "int32", (rows,)).astype(np.int64)
-        self.widths = column(index, "widths", "int32", (rows,)).astype(np.int64)
-        self._check_sizes()
+        super().__init__(index, rows)
         self.key_hashes = np.asarray([key_hash(key) for key in self.keys], dtype=np.uint64)
-        # What the truth keeps here, by name, int64.
-        truths = [name for name in index if name.startswith(_TRUTH)]
-        self.columns = {n.removeprefix(_TRUTH): column(index, n, "int64", (rows,)) for n in truths}
         self._images = self._spans(column(index, "images", "int64", (rows, 2)))
         self._labels = self._spans(column(index, "labels", "int64", (rows, 2)))
-
-    def __len__(self) -> int:
-        return len(self.keys)
 
     def image(self, row: int) -> np.ndarray:
         """The encoded image at place `row` of the block, 1-D uint8. Raises BadSample when marked invalid,
@@ -165,12 +179,6 @@ class SampleBlock:
             sizes = f"{claimed[0]}x{claimed[1]} pixels, its index says {said[0]}x{said[1]}"
             raise bad_object(f"the {part} of '{self.keys[row]}' has {sizes}", self.where)
         return encoded
-
-    def _check_sizes(self) -> None:
-        """Raises ValueError for an image without pixels, or of more than are decoded."""
-        heights, widths = self.heights[self.valid], self.widths[self.valid]
-        if heights.size and (min(heights.min(), widths.min()) < 1 or (heights * widths).max() > MAX_PIXELS):
-            raise ValueError(f"an image of no pixels, or of more than {MAX_PIXELS}")
 
     def _span(self, spans: np.ndarray, row: int) -> np.ndarray:
         self.require_valid(row)

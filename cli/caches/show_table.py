@@ -1,15 +1,12 @@
 """`kdcache show`: what a cache holds, as tables."""
 
-import math
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdcache.cache.errors import size_text
 from kdcache.cache.look.size import codecs_are_trusted, retired_bytes
 from kdcache.cache.look.verify import unfinished
 from kdcache.cache.reader.cache import Cache
-from kdcache.cache.record.layout import bytes_per_row
+from kdcache.cache.record.sums import Taken, add, taken_by
 from kdcache.cache.views.sets import ViewSet
 from kdcache.cli.caches.served_losses import served_losses
 from kdcache.cli.terminal import GRID, Table, Terminal
@@ -121,40 +118,18 @@ def _bytes_text(num_bytes: int, values: int) -> tuple[str, str]:
     return size_text(num_bytes), f"{num_bytes / values:.3f}" if values else "-"
 
 
-def _bytes_by_tap(cache: Cache) -> dict[str, tuple[int, int]]:
-    """Tap -> (bytes on disk, stored values), from the records alone. An object of several taps is divided
-    among them by their raw sizes; by their values, where a codec is code that nobody trusts."""
+def _bytes_by_tap(cache: Cache) -> Taken:
+    """Tap -> (bytes on disk, stored values), as the generation says; of one that does not, from the records.
+    What lies in one object is divided by values where a codec is code that nobody trusts."""
     m = cache.manifest
-    stored = {name: 0 for name in m.tap_names}
-    counted = dict(stored)
+    if cache.generation.totals:
+        return {total.target: (total.num_bytes, total.values) for total in cache.generation.totals}
+    taken: Taken = dict.fromkeys(m.tap_names, (0, 0))
     trusted = codecs_are_trusted(m)
     for key in cache.coverage.keys():
-        record = cache.targets_record(key)
-        views = cache.block_views(key.block, key.view)
-        sizes = Counter(tuple(size) for size in views.geometry[views.valid][:, 5:7].tolist())
-        values, raw = {}, {}
-        for tap in record.targets:
-            specs = [(m.tap(tap).spec(*size), rows) for size, rows in sizes.items()]
-            values[tap] = sum(rows * math.prod(spec.shape) for spec, rows in specs)
-            counted[tap] += values[tap]
-            if trusted:
-                raw[tap] = sum(rows * bytes_per_row(m, tap, spec) for spec, rows in specs)
-        for entry in record.objects:
-            # The path of an array names format, teacher and tap; a tar lies in no folder of a tap.
-            folder = entry.name.split("/")[2:3]
-            owners = [tap for tap in record.targets if [tap] == folder] or record.targets
-            for tap, share in zip(owners, _divided(entry.num_bytes, owners, raw or values), strict=True):
-                stored[tap] += share
-    return {name: (stored[name], counted[name]) for name in m.tap_names}
-
-
-def _divided(num_bytes: int, taps: Sequence[str], weights: Mapping[str, int]) -> Iterator[int]:
-    """Whole bytes for each tap, in the ratio of their weights; together exactly `num_bytes`."""
-    whole, before, given = sum(weights[tap] for tap in taps) or 1, 0, 0
-    for tap in taps:
-        before += weights[tap]
-        yield num_bytes * before // whole - given
-        given = num_bytes * before // whole
+        record, views = cache.targets_record(key), cache.block_views(key.block, key.view)
+        add(taken, taken_by(m, record, views, trusted=trusted))
+    return taken
 
 
 def view_title(views: ViewSet) -> str:

@@ -115,6 +115,9 @@ def test_a_look_at_a_cache_loads_nothing_heavy(tmp_path: Path, monkeypatch: pyte
     built(tmp_path, monkeypatch)
     said, _, loaded = ask("kdcache show", tmp_path)
     assert "losses it can serve: none, kd" in said and loaded == []
+    for line in ("kdcache ls", "kdtrain ls", "kdcache show --keys", "kdcache show --json"):
+        said, status, loaded = ask(line, tmp_path)
+        assert said and not status and loaded == [], line
     said, status, loaded = ask("kdcache verify", tmp_path)
     assert "0 damaged" in said and not status
     assert loaded == ["zarr", "numcodecs"], "they say how an array is described, and nothing else says it"

@@ -142,27 +142,51 @@ def _complete_sets(cache: Cache, needs: Sequence[str], family: str) -> list[View
 
 def check_windows_fit(cache: Cache, crop: tuple[int, int], finest: int, invalid: np.ndarray) -> None:
     """Refuse a window that some image, padded to the finest cells, cannot hold, and say which could."""
-    sizes = stored_sizes(cache)
-    sizes[invalid] = np.iinfo(np.int64).max // 2
-    padded = -(-sizes // finest) * finest
-    largest = padded.min(axis=0)
-    if crop[0] <= largest[0] and crop[1] <= largest[1]:
+    there = [(block, cache.generation.blocks[block]) for block in cache.generation.block_numbers]
+    bounds = np.array([(entry.height, entry.width) for _, entry in there]).reshape(-1, 2)
+    fits = (_padded(bounds, finest) >= crop).all(axis=1)  # no bound is known of some
+    doubtful = [block for (block, _), sure in zip(there, fits.tolist(), strict=True) if not sure]
+    smallest, indices = _smallest(cache, doubtful, finest, invalid)
+    if (smallest >= crop).all():
         return
-    index = int(padded[:, 0 if crop[0] > largest[0] else 1].argmin())
+    smallest, indices = _smallest(cache, cache.generation.block_numbers, finest, invalid)
+    index = int(indices[0 if crop[0] > smallest[0] else 1])
     height, width = cache.size(index)
     raise BadOption(
         f"a window of {crop[0]}x{crop[1]} does not fit '{cache.key(index)}', which is {height}x{width}",
         where=f"full views of cache {cache.manifest.name}",
-        fix=f"use a crop of at most {largest[0]}x{largest[1]}, or crop views (kdcache build --views crops:8)",
+        fix=f"use a crop of at most {smallest[0]}x{smallest[1]}, or crop views "
+        "(kdcache build --views crops:8)",
     )
 
 
+def _smallest(
+    cache: Cache, blocks: Sequence[int], finest: int, invalid: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest padded height and the smallest padded width among the samples of these blocks that are not
+    `invalid`, and the first sample that has each; of no sample as large as can be."""
+    smallest, indices = np.full(2, np.iinfo(np.int64).max), np.zeros(2, dtype=np.int64)
+    for first, sides in cache.sides(blocks):
+        padded = _padded(sides, finest)
+        padded[invalid[slice(*np.searchsorted(invalid, [first, first + len(sides)]))] - first] = smallest
+        for side in (0, 1):
+            if len(padded) and padded[:, side].min() < smallest[side]:
+                place = int(padded[:, side].argmin())
+                smallest[side], indices[side] = padded[place, side], first + place
+    return smallest, indices
+
+
+def _padded(sides: np.ndarray, finest: int) -> np.ndarray:
+    """Pixels up to the next whole cell."""
+    padded: np.ndarray = -(-sides // finest) * finest
+    return padded
+
+
 def stored_sizes(cache: Cache) -> np.ndarray:
-    """Height and width of every sample, (num_samples, 2) int64, 0 at holes; one read per block."""
+    """Height and width of every sample, (num_samples, 2) int64, 0 at holes: 16 bytes a sample."""
     sizes = np.zeros((cache.num_samples, 2), dtype=np.int64)
-    for number in cache.generation.block_numbers:
-        block, first = cache.block(number), number * cache.shard_samples
-        sizes[first : first + len(block)] = np.stack([block.heights, block.widths], axis=1)
+    for first, sides in cache.sides(cache.generation.block_numbers):
+        sizes[first : first + len(sides)] = sides
     return sizes
 
 

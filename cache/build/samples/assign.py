@@ -6,7 +6,7 @@ removed. Keys that are left are dealt to the free numbers, in the source's order
 with the blocks that it would have made at once.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,25 +41,28 @@ def assign(
     left = dict.fromkeys(wanted)
     kept: set[int] = set()
     unwanted: set[int] = set()
+    unfit: list[int] = []
     for block in _beyond(root, counted):
         samples = _readable(store, block) if keep else None
         rows = [] if samples is None else _adopted(root, source, index_of, left, block, samples)
         if samples is None or not rows:
-            remove_block(root, store, block)
+            unfit.append(block)
             continue
         kept.add(block)
         for row in rows:
             del left[samples.keys[row]]
         unwanted |= {block * shard_samples + row for row in set(range(len(samples))) - set(rows)}
+    remove_blocks(root, store, unfit)
     to_pack = dict(_dealt(list(left), counted, kept, shard_samples))
     top = max([counted - 1, *kept, *to_pack]) + 1
     to_pack |= {block: () for block in range(counted, top) if block not in kept and block not in to_pack}
     return Assignment(top, to_pack, frozenset(unwanted))
 
 
-def remove_block(root: Path, store: LocalStore, block: int) -> None:
-    """Forget a block that no generation counts: records first, so that nothing is ever half there."""
-    for shard in sorted(k for k in list_records(root) if k.block == block):
+def remove_blocks(root: Path, store: LocalStore, blocks: Iterable[int]) -> None:
+    """Forget blocks that no generation counts: records first, so that nothing is ever half there."""
+    gone = frozenset(blocks)
+    for shard in sorted(key for key in list_records(root) if key.block in gone) if gone else ():
         remove_shard(root, store, shard)
 
 

@@ -52,6 +52,7 @@ def test_what_lives_is_what_a_slow_loop_says(
     assert generation.num_samples == len(rows) * SIZE and generation.num_living == len(living)
     assert generation.retired.tolist() == sorted(retired)
     assert np.delete(np.arange(generation.num_samples), generation.invalid).tolist() == living
+    assert generation.living_at(np.arange(len(living))).tolist() == living
     assert generation.block_numbers == [b for b, count in enumerate(rows) if count >= 0]
 
 
@@ -106,6 +107,12 @@ def test_a_generation_under_another_name_is_refused(tmp_path: Path) -> None:
         ("blocks", []),  # of which there still is a record
         ("blocks", [["", 0]]),
         ("blocks", [[SEAL, 4, 4]]),
+        ("blocks", [[SEAL, 4, 5, 1, 1]]),  # more that teach nothing than there are
+        ("blocks", [[SEAL, 4, 0, -1, 3]]),
+        ("blocks", [[SEAL, 4, 0, 1 << 40, 3]]),
+        ("totals", [["stage4", 1, 1]]),  # of two targets
+        ("totals", [["embedding", 1, 1], ["logits", 1, 1]]),
+        ("totals", [["embedding", 1, -1], ["stage4", 1, 1]]),
         ("blocks", [["", 0], [SEAL, True]]),
         ("retired", [[2, 1], [2, 1]]),
         ("retired", [[-1, 1]]),
