@@ -34,10 +34,10 @@ from kdcache.trainer.folder.home import find_run
 from kdcache.trainer.judge.judge import judge, judge_of
 from kdcache.trainer.judge.readable import check_readable
 from kdcache.trainer.ranks import Ranks
-from kdcache.trainer.steps.contract import Evaluate, RunParts
+from kdcache.trainer.steps.contract import Evaluate, RunParts, Shareable
 from kdcache.trainer.steps.options import SCHEDULES
 from kdcache.trainer.steps.recipe import recipe_lines
-from kdcache.trainer.stream.batch import BatchLayout
+from kdcache.trainer.stream.batch import BatchLayout, Stream
 from kdcache.trainer.stream.choose import choose_stream
 from kdcache.trainer.stream.mean_targets import sources_of
 from kdcache.trainer.stream.run_source import RunSource
@@ -48,6 +48,7 @@ from kdcache.trainer.students.initial import inherit, take_over
 from kdcache.trainer.students.options import NOTHING
 from kdcache.trainer.students.student import build_student
 from kdcache.trainer.students.wrap import wrap_student
+from kdcache.trainer.together.alike import pixels_of
 
 
 def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: Ranks) -> RunParts:
@@ -74,11 +75,16 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
     evaluate, eval_note = _validation(run_source, ranks, config)
     notes = (*_data_notes(config, run_source), *plan.notes, *losses.notes, *network_of(student).notes)
     notes = (*notes, teacher_line, init_line, inherit_line, eval_note)
+
+    def open_stream(plan: LossPlan) -> Stream:
+        return choose_stream(config, run_source, plan, layout, teacher, ranks, num_threads=config.threads)
+
+    stream = open_stream(plan)
     return RunParts(
         student=student,
         losses=losses,
         taps=taps,
-        stream=choose_stream(config, run_source, plan, layout, teacher, ranks, num_threads=config.threads),
+        stream=stream,
         evaluate=evaluate,
         score_name=judge_of(run_source.task, run_source.class_names).score_name,
         export=in_any_form(exporter(run_source)),
@@ -87,6 +93,9 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
         loss_rows=(TermRow._fields, *plan.table()),
         notes=tuple(note for note in dict.fromkeys(notes) if note),
         step_form=plan.step_form,
+        shareable=None
+        if teacher is not None
+        else Shareable(pixels=pixels_of(stream, config, turns=plan.turns), plan=plan, open=open_stream),
         teacher=teacher if plan.step_form == "generator" else None,
     )
 
