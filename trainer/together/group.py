@@ -22,8 +22,6 @@ from kdcache.trainer.together.alike import alone_because
 from kdcache.trainer.together.rounds import make_steps
 from kdcache.trainer.together.shared import OwnView, SharedStream, shared_stream
 
-MOST = 64  # runs in one process
-
 
 class Member(NamedTuple):
     """A run that is asked for."""
