@@ -158,6 +158,30 @@ def test_runs_at_different_steps_go_on_together(alone: Path, tmp_path: Path) -> 
     assert_same(tmp_path, alone)
 
 
+def test_a_run_that_fails_inside_a_step_leaves_the_next_one_whole(alone: Path, tmp_path: Path) -> None:
+    with signals(), pytest.raises(Stopped):
+        config, loss = RUNS["mgd"]
+        run(tmp_path / "mgd", replace(config, run="mgd"), loss=loss, signal_at=5)  # in step 3, from 1
+    fails = member(tmp_path, "none")
+    micro_steps: list[int] = []
+
+    def breaking(accelerator: Any) -> Any:
+        made = fails.training().assemble(accelerator)
+
+        def hook(module: Any, inputs: Any) -> None:
+            micro_steps.append(len(micro_steps))
+            if micro_steps[-1] == 4:  # the first of two in step 3
+                raise ZeroDivisionError
+
+        made.student.register_forward_pre_hook(hook)
+        return made
+
+    broken = fails._replace(training=lambda: fails.training()._replace(assemble=breaking))
+    ended = together(tmp_path, [broken, member(tmp_path, "mgd", resume=True)])
+    assert isinstance(ended["none"].error, ZeroDivisionError)
+    assert_same(tmp_path, alone, ("mgd",))
+
+
 def test_an_error_of_the_stream_ends_all_with_what_each_would_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
