@@ -6,7 +6,7 @@ the form that the losses ask for) and learned parts of the losses from the run's
 the options came to, for people (`summary`) and for config.toml (`resolved`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,11 +75,8 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
     evaluate, eval_note = _validation(run_source, ranks, config)
     notes = (*_data_notes(config, run_source), *plan.notes, *losses.notes, *network_of(student).notes)
     notes = (*notes, teacher_line, init_line, inherit_line, eval_note)
-
-    def open_stream(plan: LossPlan) -> Stream:
-        return choose_stream(config, run_source, plan, layout, teacher, ranks, num_threads=config.threads)
-
-    stream = open_stream(plan)
+    opened = partial(_stream, config, run_source, layout, teacher, ranks)
+    stream = opened(plan)
     return RunParts(
         student=student,
         losses=losses,
@@ -93,11 +90,26 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
         loss_rows=(TermRow._fields, *plan.table()),
         notes=tuple(note for note in dict.fromkeys(notes) if note),
         step_form=plan.step_form,
-        shareable=None
-        if teacher is not None
-        else Shareable(pixels=pixels_of(stream, config, turns=plan.turns), plan=plan, open=open_stream),
+        shareable=None if teacher is not None else _shareable(config, plan, stream, opened),
         teacher=teacher if plan.step_form == "generator" else None,
     )
+
+
+def _stream(
+    config: TrainConfig,
+    run_source: RunSource,
+    layout: BatchLayout,
+    teacher: Network | None,
+    ranks: Ranks,
+    plan: LossPlan,
+) -> Stream:
+    return choose_stream(config, run_source, plan, layout, teacher, ranks, num_threads=config.threads)
+
+
+def _shareable(
+    config: TrainConfig, plan: LossPlan, stream: Stream, opened: Callable[[LossPlan], Stream]
+) -> Shareable:
+    return Shareable(pixels=pixels_of(stream, config, turns=plan.turns), plan=plan, open=opened)
 
 
 def _data_notes(config: TrainConfig, run_source: RunSource) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from kdcache.trainer.bench.plan import CellPlan
 from kdcache.trainer.bench.run_state import state_of
 from kdcache.trainer.bench.work import Machine, Outcome, Word
 from kdcache.trainer.judge.metrics import shown
-from kdcache.trainer.together.cells import set_sizes
+from kdcache.trainer.together.cells import StreamKeys
 
 if TYPE_CHECKING:
     from kdcache.trainer.bench.definition import Definition
@@ -67,7 +67,9 @@ class SweepDisplay:
         say(f"  jobs     {jobs}")
         if self._machine.together > 1:
             left = [one.cell for one in todo if one.state.word != "finished"]
-            say(f"  together {_together_text(set_sizes(left, self._home, self._machine.together))}")
+            say(
+                f"  together {_together_text(StreamKeys(self._home).set_sizes(left, self._machine.together))}"
+            )
         for cache, losses in missing:
             lacks = f"cache {cache} lacks what {', '.join(losses)} read"
             say(f"  targets  {lacks}: built first, in one pass of the teacher, which says its bytes")

@@ -39,7 +39,7 @@ from kdcache.trainer.bench.sweep_folder import (
     note_failure,
 )
 from kdcache.trainer.folder.run_folder import CONFIG_NAME
-from kdcache.trainer.together.cells import CellSet, alike
+from kdcache.trainer.together.cells import CellSet, StreamKeys
 
 POLL_S = 0.1
 THREADS_VARIABLE = "OMP_NUM_THREADS"
@@ -161,6 +161,7 @@ class _Work:
         self.sweep, self.home, self.machine, self._begun, self._ended = sweep, home, machine, begun, ended
         self.running: list[_Running | CellSet] = []
         self.outcomes: list[Outcome] = []
+        self._keys = StreamKeys(home)
 
     def start(self, cell: Cell, waiting: "deque[Cell]") -> None:
         """Begin, continue or judge a cell, or say why not; and begin with it those of `waiting` that its
@@ -197,7 +198,7 @@ class _Work:
     def _others(self, cell: Cell, waiting: "deque[Cell]", stack: ExitStack) -> list[Cell]:
         """Cells that are trained beside `cell`, taken out of `waiting` and claimed by `stack`."""
         others: list[Cell] = []
-        for one in alike(cell, list(waiting), self.home) if self.machine.together > 1 else ():
+        for one in self._keys.alike(cell, list(waiting)) if self.machine.together > 1 else ():
             if len(others) + 1 == self.machine.together:
                 break
             with ExitStack() as own:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -59,28 +60,36 @@ def _said(line: bytes) -> "dict[str, int | str]":
     return said if ours else {}
 
 
-def stream_key(cell: Cell, home: Path) -> tuple[object, ...] | None:
-    """Equal for cells that may read the same batches; None for one that is trained alone."""
+class StreamKeys:
+    """Which cells of a sweep may read the same batches: those of one key."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._known: dict[str, tuple[object, ...] | None] = {}
+
+    def alike(self, cell: Cell, others: Iterable[Cell]) -> list[Cell]:
+        """Those of `others` that may read the same batches as `cell`."""
+        key = self._of(cell)
+        return [] if key is None else [one for one in others if self._of(one) == key]
+
+    def set_sizes(self, cells: Sequence[Cell], most: int) -> list[int]:
+        """How many cells share each process, in the order in which they begin."""
+        keys = [self._of(cell) or (cell.run,) for cell in cells]
+        return [size for count in Counter(keys).values() for size in _cut(count, most)]
+
+    def _of(self, cell: Cell) -> tuple[object, ...] | None:
+        """None for a cell that is trained alone."""
+        if cell.run not in self._known:
+            self._known[cell.run] = _stream_key(cell, self._home)
+        return self._known[cell.run]
+
+
+def _stream_key(cell: Cell, home: Path) -> tuple[object, ...] | None:
     try:
         config = started({name: read_option(name, value) for name, value in cell.given.items()}, home)
     except KdError:  # which its own process says
         return None
     return None if alone_because(config) else options_key(config)
-
-
-def alike(cell: Cell, others: Iterable[Cell], home: Path) -> list[Cell]:
-    """Those of `others` that may read the same batches as `cell`."""
-    key = stream_key(cell, home)
-    return [] if key is None else [one for one in others if stream_key(one, home) == key]
-
-
-def set_sizes(cells: Sequence[Cell], home: Path, most: int) -> list[int]:
-    """How many cells share each process, in the order in which they begin."""
-    counts: dict[object, int] = {}
-    for cell in cells:
-        key = stream_key(cell, home)
-        counts[cell.run if key is None else key] = counts.get(cell.run if key is None else key, 0) + 1
-    return [size for count in counts.values() for size in _cut(count, most)]
 
 
 def _cut(count: int, most: int) -> list[int]:
