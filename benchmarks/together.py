@@ -104,7 +104,8 @@ def steps_only(home: Path, given: Sequence[dict[str, Any]], together: int) -> Tu
         first, last = max(clock.begun for clock in clocks), max(clock.ended for clock in clocks)
         return Turn(last[0] - first[0], last[1] - first[1])
     for make in makes:
-        train(*make())
+        what = make()
+        train(what.config, what.run_dir, what.assemble, listen=what.listen)
     return Turn(*(sum(one.ended[i] - one.begun[i] for one in clocks) for i in (0, 1)))
 
 

@@ -6,7 +6,7 @@ the form that the losses ask for) and learned parts of the losses from the run's
 the options came to, for people (`summary`) and for config.toml (`resolved`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,9 @@ from kdcache.trainer.folder.home import find_run
 from kdcache.trainer.judge.judge import judge, judge_of
 from kdcache.trainer.judge.readable import check_readable
 from kdcache.trainer.ranks import Ranks
-from kdcache.trainer.steps.contract import Evaluate, RunParts, Shareable
+from kdcache.trainer.steps.contract import Evaluate, RunParts
 from kdcache.trainer.steps.options import SCHEDULES
 from kdcache.trainer.steps.recipe import recipe_lines
-from kdcache.trainer.stream.batch import BatchLayout, Stream
-from kdcache.trainer.stream.choose import choose_stream
 from kdcache.trainer.stream.mean_targets import sources_of
 from kdcache.trainer.stream.run_source import RunSource
 from kdcache.trainer.students.branches import Branches
@@ -48,18 +46,12 @@ from kdcache.trainer.students.initial import inherit, take_over
 from kdcache.trainer.students.options import NOTHING
 from kdcache.trainer.students.student import build_student
 from kdcache.trainer.students.wrap import wrap_student
-from kdcache.trainer.together.alike import pixels_of
+from kdcache.trainer.together.reading import layout_of, open_stream
 
 
 def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: Ranks) -> RunParts:
     """Build everything a run needs. Raises KdError for whatever the options, cache or data do not allow."""
-    layout = BatchLayout(
-        seed=config.seed,
-        global_batch=config.batch_size,
-        world=ranks.world,
-        rank=ranks.rank,
-        accumulation=config.accumulate,
-    )
+    layout_of(config, ranks)  # refused before anything is opened
     plan = parse_losses(config.loss, preset=run_source.dataset, task=run_source.task)
     teacher, teacher_line = _live_teacher(config, home, run_source)
     levels = levels_of_kinds(_teacher_grid(run_source, teacher))
@@ -75,8 +67,7 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
     evaluate, eval_note = _validation(run_source, ranks, config)
     notes = (*_data_notes(config, run_source), *plan.notes, *losses.notes, *network_of(student).notes)
     notes = (*notes, teacher_line, init_line, inherit_line, eval_note)
-    opened = partial(_stream, config, run_source, layout, teacher, ranks)
-    stream = opened(plan)
+    stream, shareable = open_stream(config, run_source, plan, teacher, ranks)
     return RunParts(
         student=student,
         losses=losses,
@@ -90,26 +81,9 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
         loss_rows=(TermRow._fields, *plan.table()),
         notes=tuple(note for note in dict.fromkeys(notes) if note),
         step_form=plan.step_form,
-        shareable=None if teacher is not None else _shareable(config, plan, stream, opened),
+        shareable=shareable,
         teacher=teacher if plan.step_form == "generator" else None,
     )
-
-
-def _stream(
-    config: TrainConfig,
-    run_source: RunSource,
-    layout: BatchLayout,
-    teacher: Network | None,
-    ranks: Ranks,
-    plan: LossPlan,
-) -> Stream:
-    return choose_stream(config, run_source, plan, layout, teacher, ranks, num_threads=config.threads)
-
-
-def _shareable(
-    config: TrainConfig, plan: LossPlan, stream: Stream, opened: Callable[[LossPlan], Stream]
-) -> Shareable:
-    return Shareable(pixels=pixels_of(stream, config, turns=plan.turns), plan=plan, open=opened)
 
 
 def _data_notes(config: TrainConfig, run_source: RunSource) -> tuple[str, ...]:
