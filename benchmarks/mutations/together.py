@@ -124,7 +124,7 @@ MUTANTS = [
     (
         "cells of different seeds share a stream",
         "alike:_ALIKE",
-        '"seed", ',
+        '    "seed",\n',
         "",
         SETS,
     ),
