@@ -42,7 +42,8 @@ MUTANTS = [
     ("first weights differ between two runs of one --seed", "assemble",
      "    torch.manual_seed(config.seed)", "    pass", "tests/trainer/test_seed.py"),
     # ---- the loop
-    ("a resumed run begins its data again", "rounds:make_steps", "stream.run(first * accumulate)", "stream.run(0)", KILLED),
+    ("a resumed run begins its data again", "rounds:make_steps", "stream.run(first * accumulate)",
+     "stream.run(0)", KILLED),
     ("a resumed run goes on at another micro step", "rounds:make_steps", "stream.run(first * accumulate)",
      "stream.run(first)", KILLED),
     ("a best student whose export was killed is lost", "Run.begin",
