@@ -51,6 +51,10 @@ def pixels_of(stream: Stream, config: TrainConfig, *, turns: bool) -> str:
     entries = said.get("entries")
     if isinstance(entries, dict):
         said = {**said, "entries": {k: v for k, v in entries.items() if not k.startswith(_TARGET)}}
-    told = {"options": options_key(config), "layout": asdict(stream.layout), "said": said}
-    told["turns"] = turns
+    told: dict[str, object] = {
+        "options": options_key(config),
+        "layout": asdict(stream.layout),
+        "turns": turns,
+    }
+    told["said"] = said
     return json.dumps(told, sort_keys=True, default=str)
