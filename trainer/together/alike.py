@@ -55,6 +55,6 @@ def pixels_of(stream: Stream, config: TrainConfig, *, turns: bool) -> str:
         "options": options_key(config),
         "layout": asdict(stream.layout),
         "turns": turns,
+        "said": said,
     }
-    told["said"] = said
     return json.dumps(told, sort_keys=True, default=str)
