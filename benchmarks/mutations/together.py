@@ -8,7 +8,6 @@ FAILS = f"{GROUP}a_run_that_fails_ends_alone"
 BROKEN = f"{GROUP}an_error_of_the_stream_ends_all_with_what_each_would_say"
 LATE = f"{GROUP}runs_at_different_steps_go_on_together"
 WRITES = f"{GROUP}a_run_that_writes_into_what_all_read_is_told_by_name"
-OTHERS = f"{GROUP}runs_of_other_batches_are_trained_one_after_another"
 SWEEP = "tests/cli/bench/test_together.py::test_"
 CELLS = f"{SWEEP}cells_of_one_process_are_the_runs_of_their_commands_bit_for_bit"
 SETS = f"{SWEEP}cells_of_other_batches_and_more_than_n_are_in_other_processes"
@@ -45,32 +44,11 @@ MUTANTS = [
         LATE,
     ),
     (
-        "a short run trains as long as the others",
-        "rounds:_round",
-        "step < run.config.steps]",
-        "step]",
-        SAME,
-    ),
-    (
-        "after a signal the runs end at different steps",
-        "rounds:make_steps",
-        "if several and asked():\n            _stop_all(runs, step, turn)",
-        "if False:\n            _stop_all(runs, step, turn)",
-        f"{SIGNAL} {SWEEP}a_signal_ends_the_whole_set_at_one_step_and_the_same_command_goes_on",
-    ),
-    (
         "a run that ends at a signal keeps no checkpoint of its step",
         "loop:Run.stop",
         "if done > self.saved:",
         "if False:",
         SIGNAL,
-    ),
-    (
-        "a step that one run left in the middle puts the others out of step",
-        "rounds:_Drawn.end_step",
-        "while self._several and",
-        "while False and",
-        f"{GROUP}a_run_that_fails_inside_a_step_leaves_the_next_one_whole",
     ),
     (
         "an error of one run ends all",
@@ -99,27 +77,6 @@ MUTANTS = [
         "tensor._version != version",
         "False",
         WRITES,
-    ),
-    (
-        "runs of different batches are given the same ones",
-        "group:_Group.alike",
-        "else shareable.pixels",
-        'else ""',
-        OTHERS,
-    ),
-    (
-        "a second run takes Accelerate's state from the first",
-        "ranks:start_accelerator",
-        "if alone:",
-        "if True:",
-        SAME,
-    ),
-    (
-        "a failed run is told with the command of the whole set",
-        "group:_Group._apart",
-        "consent(names_in(command), command)",
-        "consent(names_in(command))",
-        FAILS,
     ),
     (
         "cells of different seeds share a stream",
