@@ -22,6 +22,7 @@ from kdcache.cli.bench.listing import runs_ls
 from kdcache.cli.bench.removal import runs_rm
 from kdcache.cli.bench.report import report
 from kdcache.cli.bench.sweep import sweep
+from kdcache.cli.bench.together import train_together
 from kdcache.cli.leaving.export import export
 from kdcache.cli.leaving.exported import judge_export
 from kdcache.cli.leaving.predict import predict
@@ -215,6 +216,7 @@ for _command in (
     runs_ls,
     runs_rm,
     sweep,
+    train_together,
 ):
     kdtrain.add_command(_command)
 for _title, _flags in panels():

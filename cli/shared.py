@@ -91,16 +91,10 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
                 return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             sys.exit(_stopped(stop, ctx.invoked_subcommand or str(ctx.info_name)))
-        except KdError as error:
-            _end(error)
-        except OSError as error:
-            if error.errno in (None, errno.EPIPE):  # a library's own, or a reader that has seen enough
+        except Exception as error:
+            if (known := as_kd_error(error)) is None:
                 raise
-            _end(refused(error, ""))
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            _end(refused(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), ""))
+            _end(known)
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         """Every command takes `--trust`, and a shell completes what it names."""
@@ -108,6 +102,18 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
             cmd.params.append(trust_option())
         offer_names(cmd, name or cmd.name)
         super().add_command(cmd, name)
+
+
+def as_kd_error(error: Exception) -> KdError | None:
+    """The three parts of an error that a user can do something about; None for a bug."""
+    if isinstance(error, KdError):
+        return error
+    if isinstance(error, OSError):
+        # a library's own, or a reader that has seen enough
+        return None if error.errno in (None, errno.EPIPE) else refused(error, "")
+    if isinstance(error, (MemoryError, RuntimeError)) and out_of_memory(error):
+        return refused(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "")
+    return None
 
 
 def _end(error: KdError) -> NoReturn:

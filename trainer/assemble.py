@@ -37,8 +37,6 @@ from kdcache.trainer.ranks import Ranks
 from kdcache.trainer.steps.contract import Evaluate, RunParts
 from kdcache.trainer.steps.options import SCHEDULES
 from kdcache.trainer.steps.recipe import recipe_lines
-from kdcache.trainer.stream.batch import BatchLayout
-from kdcache.trainer.stream.choose import choose_stream
 from kdcache.trainer.stream.mean_targets import sources_of
 from kdcache.trainer.stream.run_source import RunSource
 from kdcache.trainer.students.branches import Branches
@@ -48,17 +46,12 @@ from kdcache.trainer.students.initial import inherit, take_over
 from kdcache.trainer.students.options import NOTHING
 from kdcache.trainer.students.student import build_student
 from kdcache.trainer.students.wrap import wrap_student
+from kdcache.trainer.together.reading import layout_of, open_stream
 
 
 def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: Ranks) -> RunParts:
     """Build everything a run needs. Raises KdError for whatever the options, cache or data do not allow."""
-    layout = BatchLayout(
-        seed=config.seed,
-        global_batch=config.batch_size,
-        world=ranks.world,
-        rank=ranks.rank,
-        accumulation=config.accumulate,
-    )
+    layout_of(config, ranks)  # refused before anything is opened
     plan = parse_losses(config.loss, preset=run_source.dataset, task=run_source.task)
     teacher, teacher_line = _live_teacher(config, home, run_source)
     levels = levels_of_kinds(_teacher_grid(run_source, teacher))
@@ -74,11 +67,12 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
     evaluate, eval_note = _validation(run_source, ranks, config)
     notes = (*_data_notes(config, run_source), *plan.notes, *losses.notes, *network_of(student).notes)
     notes = (*notes, teacher_line, init_line, inherit_line, eval_note)
+    stream, shareable = open_stream(config, run_source, plan, teacher, ranks)
     return RunParts(
         student=student,
         losses=losses,
         taps=taps,
-        stream=choose_stream(config, run_source, plan, layout, teacher, ranks, num_threads=config.threads),
+        stream=stream,
         evaluate=evaluate,
         score_name=judge_of(run_source.task, run_source.class_names).score_name,
         export=in_any_form(exporter(run_source)),
@@ -87,6 +81,7 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
         loss_rows=(TermRow._fields, *plan.table()),
         notes=tuple(note for note in dict.fromkeys(notes) if note),
         step_form=plan.step_form,
+        shareable=shareable,
         teacher=teacher if plan.step_form == "generator" else None,
     )
 

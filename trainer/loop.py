@@ -6,15 +6,17 @@ export that its checkpoint has not heard of; resuming right there exports again.
 
 A signal waits for the end of its step and leaves a checkpoint there. A validation that fails, or that a
 signal ends, leaves one that knows that the validation is due: a resumed run begins with it.
+
+The loop itself is `make_steps` (together/rounds.py), which drives one run or several on the same batches.
 """
 
 import math
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -62,8 +64,20 @@ from kdcache.trainer.steps.choose import make_stepper
 from kdcache.trainer.steps.contract import RunParts
 from kdcache.trainer.steps.options import SKIP_NON_FINITE
 from kdcache.trainer.steps.schedule import due
+from kdcache.trainer.stream.batch import Batch
+from kdcache.trainer.together.rounds import make_steps
 
 Assemble = Callable[[Accelerator], RunParts]
+
+
+class Training(NamedTuple):
+    """What is to be trained, where, and who listens."""
+
+    config: TrainConfig
+    run_dir: Path
+    assemble: Assemble
+    resume: bool = False
+    listen: Listen = silent
 
 
 def train(
@@ -76,39 +90,48 @@ def train(
     refuses a file, LostRank when another rank is gone, Stopped after a signal.
     """
     with touching("the run had to stop", run_dir, again=RUN_AGAIN), quiet_trackers():
-        return _train(config, run_dir, assemble, resume=resume, listen=listen)
+        return _train(Training(config, run_dir, assemble, resume, listen))
 
 
-def _train(
-    config: TrainConfig, run_dir: Path, assemble: Assemble, *, resume: bool, listen: Listen
-) -> Mapping[str, float]:
-    if not resume:
-        check_free(run_dir)
-    start = load_latest(run_dir) if resume else None
-    accelerator = start_accelerator(config, run_dir, start=start.step if start else 0)
+def _train(what: Training) -> Mapping[str, float]:
     try:
         with ExitStack() as stack:
-            fix = partial(going_on, run_dir)
-            ranks = stack.enter_context(watching(timeout_s=config.rank_timeout, fix=fix))
-            parts = assemble(accelerator)
-            stack.callback(parts.stream.close)
-            if accelerator.is_main_process:
-                stack.enter_context(held(run_dir, keep=resume))
-                sweep(run_dir)
-                write_config(run_dir, config, parts.resolved)
-            arrived()
-            accelerator.wait_for_everyone()
-            heard = listen if accelerator.is_main_process else silent
-            run = Run(config, run_dir, parts, accelerator, start, heard, ranks)
-            stack.callback(run.close)
-            return run.run()
+            stack.callback(reset_accelerate)
+            run = open_run(what, stack)
+            run.begin()
+            with finishing():
+                make_steps([run], run.parts.stream)
+            return run.card
     except Stopped as stop:
         if stop.said:
             raise
-        raise Stopped(stop.number, f"no step was made; {going_on(run_dir)}") from None
-    finally:
-        accelerator.end_training()
-        reset_accelerate()
+        raise Stopped(stop.number, f"no step was made; {going_on(what.run_dir)}") from None
+
+
+def open_run(what: Training, stack: ExitStack, *, alone: bool = True) -> "Run":
+    """A run before its first step, whose folder this process holds; `stack` gives everything back. With
+    `alone` it has the process to itself, and all that Accelerate keeps there.
+    """
+    config, run_dir = what.config, what.run_dir
+    if not what.resume:
+        check_free(run_dir)
+    start = load_latest(run_dir) if what.resume else None
+    accelerator = start_accelerator(config, run_dir, start=start.step if start else 0, alone=alone)
+    stack.callback(accelerator.end_training)
+    fix = partial(going_on, run_dir)
+    ranks = stack.enter_context(watching(timeout_s=config.rank_timeout, fix=fix))
+    parts = what.assemble(accelerator)
+    stack.callback(parts.stream.close)
+    if accelerator.is_main_process:
+        stack.enter_context(held(run_dir, keep=what.resume))
+        sweep(run_dir)
+        write_config(run_dir, config, parts.resolved)
+    arrived()
+    accelerator.wait_for_everyone()
+    heard = what.listen if accelerator.is_main_process else silent
+    run = Run(config, run_dir, parts, accelerator, start, heard, ranks)
+    stack.callback(run.close)
+    return run
 
 
 class Run:
@@ -135,6 +158,8 @@ class Run:
         self.last: dict[str, float] = {}  # metrics of the latest validation
         self.no_figures = ""  # why that has none
         self.unjudged = False  # whether the validation of the first step is still due
+        self.saved = self.first  # the step of the last checkpoint, where there is one
+        self.card: Mapping[str, float] = {}  # of a run that is finished
         if start is not None:
             self._take_over(start)
         self.main = accelerator.is_main_process
@@ -158,42 +183,53 @@ class Run:
             self.no_figures = str(start.progress.get("no_figures", ""))
             self.unjudged = bool(start.progress.get("unjudged"))
 
-    def run(self) -> Mapping[str, float]:
-        """Every remaining step, then the card. Returns its metrics."""
-        self._begin()
-        with finishing():
-            if self.unjudged and self.parts.evaluate is not None:
-                self._save(self.first, self._judge(self.first))
-            self._steps()
-            return self._finish()
-
-    def _steps(self) -> None:
-        config, total = self.config, self.config.steps
-        batches = self.parts.stream.run(self.first * config.accumulate)
+    def catch_up(self) -> None:
+        """What a checkpoint left due: a validation, or the end of a run whose steps are all made."""
+        if self.unjudged and self.parts.evaluate is not None:
+            self._save(self.first, self._judge(self.first))
+            self.unjudged = False
+        if self.first >= self.config.steps:
+            self._finish()
         self.reporter.restart_clock()
-        for step in range(self.first, total):
-            result = self.stepper.step(step, batches, self.parts.stream)
-            done = step + 1
-            self.reporter.add(done, self.stepper.lr(step), result)
-            judged = self.parts.evaluate is not None and due(done, config.eval_every, total)
-            stops = self._stops(done, judged)
-            if stops or judged or due(done, config.save_every, total):
-                self.reporter.flush()
-                if stops:
-                    self._stop(done, unjudged=judged)
-                self._save(done, judged and self._judge(done))
-                self.reporter.restart_clock()
 
-    def _stops(self, done: int, judged: bool) -> bool:
+    def step(self, step: int, batches: Iterator[Batch]) -> None:
+        """Step `step` (from 0) on the next batches."""
+        self.reporter.go_on()
+        result = self.stepper.step(step, batches, self.parts.stream)
+        self.reporter.add(step + 1, self.stepper.lr(step), result)
+        self.reporter.pause()
+
+    def after(self, done: int, *, stop: bool) -> None:
+        """What is due when `done` steps are made; with `stop` the run ends there, unless it is finished.
+        Raises Stopped."""
+        config, total, judged = self.config, self.config.steps, self._judges(done)
+        stops = stop and (judged or done < total)
+        if stops or judged or due(done, config.save_every, total):
+            self.reporter.go_on()
+            self.reporter.flush()
+            if stops:
+                self.stop(done, unjudged=judged)
+            self._save(done, judged and self._judge(done))
+            self.reporter.restart_clock()
+        if done == total:
+            self._finish()
+
+    def _judges(self, done: int) -> bool:
+        return self.parts.evaluate is not None and due(done, self.config.eval_every, self.config.steps)
+
+    def stops_after(self, done: int) -> bool:
         """Whether a signal ends the run after this step: the same answer on every rank."""
+        judged = self._judges(done)
         if judged and self.ranks.reduce is not None:  # a validation is worth a question that waits
             return bool(self.ranks.reduce(torch.tensor(float(asked() > 0), device=self.ranks.device)) > 0)
         return (judged or done < self.config.steps) and self.together.stops_after(done)
 
-    def _stop(self, done: int, *, unjudged: bool) -> None:
-        """Save and end. Raises Stopped."""
-        self._save(done, False, unjudged=unjudged)
-        raise self._stopped(done)
+    def stop(self, done: int, *, unjudged: bool = False) -> None:
+        """Save, where anything is new since the last checkpoint, and end. Raises Stopped."""
+        if done > self.saved:
+            self.reporter.flush()
+            self._save(done, False, unjudged=unjudged)
+        raise self._stopped(max(done, self.first))
 
     def _stopped(self, done: int) -> Stopped:
         return Stopped(asked() or signal.SIGTERM, f"{done} steps are done, {going_on(self.run_dir)}")
@@ -217,7 +253,8 @@ class Run:
         if self.log is not None:
             self.log.close()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Open the trackers, say what will be trained on what, and export again what a kill left undone."""
         start_trackers(self.accelerator, self.config)
         if self.main:
             if self.first:
@@ -259,6 +296,7 @@ class Run:
 
     def _save(self, step: int, better: bool, *, unjudged: bool = False) -> None:
         """A checkpoint; with `unjudged` one whose validation is still due."""
+        self.saved = step
         if self.main:
             assert self.log is not None
             self.log.sync()
@@ -276,7 +314,7 @@ class Run:
     def _export(self, metrics: Mapping[str, float]) -> None:
         self.parts.export(self.run_dir, self.stepper.student, {f"best/{k}": v for k, v in metrics.items()})
 
-    def _finish(self) -> Mapping[str, float]:
+    def _finish(self) -> None:
         """Write the card with best and final metrics.
 
         Without validation the last student is the exported one. Raises NotFinite where that answers infinity
@@ -301,7 +339,7 @@ class Run:
                 skipped=self.reporter.skipped or 0,
             )
         )
-        return card
+        self.card = card
 
     def _refuse_no_figures(self) -> None:
         if self.best is None and self.no_figures:

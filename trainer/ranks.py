@@ -50,13 +50,15 @@ def check_device(device: str, amp: str = "no") -> None:
         )
 
 
-def start_accelerator(config: TrainConfig, run_dir: Path, *, start: int) -> Accelerator:
+def start_accelerator(config: TrainConfig, run_dir: Path, *, start: int, alone: bool = True) -> Accelerator:
     """Accelerate with this run's precision, accumulation and trackers.
 
-    `start`: first step, for TensorBoard.
+    `start`: first step, for TensorBoard. Not `alone`: beside other runs of this process, which share device,
+    precision and accumulation.
     """
     check_device(config.device, config.amp)
-    reset_accelerate()
+    if alone:
+        reset_accelerate()
     return Accelerator(
         mixed_precision=config.amp,
         gradient_accumulation_steps=config.accumulate,

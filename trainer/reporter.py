@@ -45,6 +45,7 @@ class Reporter:
         self._pending: list[tuple[int, float, StepResult]] = []
         self._key_of, self.skipped = key_of, skipped
         self._clock_s = time.perf_counter()
+        self._paused_s: float | None = None
 
     def add(self, step: int, lr: float, result: StepResult) -> None:
         """Keep the result of step `step` (finished steps, from 1); flushes by itself every few steps."""
@@ -117,7 +118,16 @@ class Reporter:
 
     def restart_clock(self) -> None:
         """Leave what happened since the last flush (validation, saving) out of the rate."""
-        self._clock_s = time.perf_counter()
+        self._clock_s, self._paused_s = time.perf_counter(), None
+
+    def pause(self) -> None:
+        """Leave what happens until `go_on` out of the rate: the steps of other runs in this process."""
+        self._paused_s = time.perf_counter()
+
+    def go_on(self) -> None:
+        if self._paused_s is not None:
+            self._clock_s += time.perf_counter() - self._paused_s
+            self._paused_s = None
 
     def _rate(self) -> tuple[float, float]:
         """Steps per second and the share of the time that the stream was waited for."""

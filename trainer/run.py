@@ -1,7 +1,7 @@
 """A run from the options that a user wrote: start it, continue it, judge it. What the command line calls."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,10 +27,10 @@ from kdcache.trainer.judge.alone import judge_alone
 from kdcache.trainer.judge.contract import Judge
 from kdcache.trainer.judge.judge import judge_of
 from kdcache.trainer.judge.metrics import Metrics, no_figures_said
-from kdcache.trainer.loop import train
+from kdcache.trainer.loop import Training, train
 from kdcache.trainer.ranks import ranks_of
 from kdcache.trainer.steps.contract import RunParts
-from kdcache.trainer.stream.run_source import open_run_source
+from kdcache.trainer.stream.run_source import RunSource, open_run_source
 from kdcache.trainer.students.exits import load_exit
 
 
@@ -47,11 +47,24 @@ def train_run(
 
 
 def _train(given: Mapping[str, Any], *, home: Path, resume: bool, listen: Listen) -> Mapping[str, float]:
+    what = training_of(given, home=home, resume=resume, listen=listen)
+    return train(what.config, what.run_dir, what.assemble, resume=resume, listen=listen)
+
+
+def training_of(
+    given: Mapping[str, Any],
+    *,
+    home: Path,
+    resume: bool,
+    listen: Listen = silent,
+    opened: Callable[..., RunSource] = open_run_source,
+) -> Training:
+    """What these options ask for, ready to be trained. `opened` opens the data or the cache."""
     config = configured(given, home, resume=resume)
     run_dir = runs_dir(home) / config.run
     generation = begun_generation(run_dir) if resume else None
     try:
-        run_source = open_run_source(config, home, output_stride=config.output_stride, generation=generation)
+        run_source = opened(config, home, output_stride=config.output_stride, generation=generation)
     except LostGeneration as error:
         again = shell_line(start_words(config, _free_name(run_dir)))
         fix = f"this run cannot go on; start it anew on what counts now: {again}"
@@ -62,7 +75,7 @@ def _train(given: Mapping[str, Any], *, home: Path, resume: bool, listen: Listen
     def build(accelerator: Accelerator) -> RunParts:
         return assemble(config, home=home, run_source=run_source, ranks=ranks_of(accelerator))
 
-    return train(config, run_dir, build, resume=resume, listen=listen)
+    return Training(config, run_dir, build, resume, listen)
 
 
 def _free_name(run_dir: Path) -> str:

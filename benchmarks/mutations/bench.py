@@ -69,15 +69,15 @@ MUTANTS = [
     ),
     (
         "a killed cell begins anew",
-        "work:_Work._launch",
+        "work:_Work._begun_before",
         "CONFIG_NAME).is_file()",
         "CONFIG_NAME).is_dir()",
         KILLED,
     ),
-    ("a killed cell is a failure", "work:_Work._outcome", "if number:", "if False:", KILLED),
+    ("a killed cell is a failure", "work:_Work._ended_as", "if number:", "if False:", KILLED),
     (
         "failed cells are tried again without being asked",
-        "work:_Work.start",
+        "work:_Work._ready",
         "if error is not None:",
         "if False:",
         FAILS,

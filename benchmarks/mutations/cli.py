@@ -59,8 +59,9 @@ MUTANTS = [
     ("an error exits with 0", "shared:_end", "sys.exit(EXIT_KD_ERROR)", "sys.exit(0)", REFUSED),
     ("an error goes to stdout", "terminal:say_error", ", file=sys.stderr)", ")", REFUSED),
     ("an error's place is not printed", "shared:_end", 'str(error)', 'str(error.what)', REFUSED),
-    ("a fault of the program is an error of the user", "KdGroup.invoke", "except KdError as",
-     "except Exception as", f"{BUILD}::test_a_fault_of_the_program_keeps_its_traceback"),
+    ("a fault of the program is an error of the user", "shared:as_kd_error", "return None\n",
+     "return BadOption(str(error), where='', fix='')\n",
+     f"{BUILD}::test_a_fault_of_the_program_keeps_its_traceback"),
     ("Ctrl-C exits as an error", "shared:_stopped", "128 + signal.SIGINT", "1", STOPPED),
     # kdtrain
     ("options that were not typed are passed on too", "written", "is ParameterSource.COMMANDLINE",

@@ -236,7 +236,7 @@ MUTANTS = [
     ),
     (
         "a resumed run takes the newest generation",
-        "trainer/run.py:_train",
+        "trainer/run.py:training_of",
         "begun_generation(run_dir) if resume else None",
         "None",
         "tests/trainer/test_resume_on_cache.py",

@@ -33,8 +33,9 @@ MUTANTS = [
      "if True:", READ_ONLY),
     ("a folder that cannot be listed is empty", "listing.py:_walk", ", onerror=_stop", "",
      f"{DOOR}::test_a_source_that_cannot_be_listed_retires_nobody"),
-    ("errors of the system keep their traceback", "KdGroup.invoke", "if error.errno in (None, errno.EPIPE):",
-     "if True:", f"{DOOR}::test_a_build_that_is_refused_a_call_says_so_and_is_finished_by_the_same_command"),
+    ("errors of the system keep their traceback", "as_kd_error", "if error.errno in (None, errno.EPIPE) else",
+     "if True else",
+     f"{DOOR}::test_a_build_that_is_refused_a_call_says_so_and_is_finished_by_the_same_command"),
     ("a checkpoint that cannot be read is damaged", "checkpoint.py:_check_digest", "file_digest(path)", "'x'",
      f"{RUN}::test_a_checkpoint_that_cannot_be_read_is_not_called_damaged"),
 ]  # fmt: skip

@@ -14,6 +14,10 @@ from kdcache.trainer.config import MachineOptions
 @train_option("threads")
 def judge_run(run: str, device: str | None = None, threads: int | None = None) -> None:
     """Judge a finished run on every split of its data but train, and keep the scores beside its student."""
+    judge_splits(run, device=device, threads=threads, terminal=Terminal())
+
+
+def judge_splits(run: str, *, device: str | None, threads: int | None, terminal: Terminal) -> None:
     from kdcache.cache.networks.run_card import read_run_card
     from kdcache.trainer.bench.scoring import judge_and_keep
     from kdcache.trainer.bench.work import judged_splits
@@ -25,4 +29,4 @@ def judge_run(run: str, device: str | None = None, threads: int | None = None) -
         judge_and_keep(
             run_dir, home=home, split=split, device=device or MachineOptions.device, threads=threads
         )
-        Terminal().say(f"{run_dir.name}: judged on {split}")
+        terminal.say(f"{run_dir.name}: judged on {split}")

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 OTHER = ("loss", "student", "seed", "run", "cache")  # of training, with a flag of their own here
 GRID_FLAGS = ("--loss", "--student", "--seeds", "--cache", "--name", "--no-fresh")
-WORK_FLAGS = ("--dry-run", "--jobs", "--shard", "--retry")
+WORK_FLAGS = ("--dry-run", "--jobs", "--together", "--shard", "--retry")
+MOST_TOGETHER = 64  # runs in one process
 MOST_SHARDS = 10_000
 WAIT_S = 2.0  # between two looks at a cache that another process builds
 OF_BUILDING = ("device", "threads")
@@ -43,6 +44,11 @@ OF_BUILDING = ("device", "threads")
 @option(
     "--jobs", type=click.IntRange(1, MOST_THREADS), text="Runs at a time, the cores divided among them. [1]"
 )
+@option(
+    "--together",
+    type=click.IntRange(1, MOST_TOGETHER),
+    text="Runs that one process trains on the same batches, read once for all. [1]",
+)
 @option("--shard", text="I/N: only every N-th run, from the I-th on, for schedulers.")
 @option("--retry", is_flag=True, text="Try failed runs again.")
 @train_options(without=OTHER)
@@ -55,6 +61,7 @@ def sweep(context: click.Context, /, file: Path | None, **_: Any) -> None:
     kdtrain sweep --loss kd,cwd,afdcd --student r18,mbv2 --seeds 3 --steps 4000
     kdtrain sweep ablation.toml --dry-run
     kdtrain sweep ablation.toml --jobs 4
+    kdtrain sweep ablation.toml --together 6
     kdtrain sweep ablation.toml --shard 2/8
 
     FILE.toml has loss, student, seeds, cache, name, and a table [options] of kdtrain's, where a list is an
@@ -77,8 +84,9 @@ def _sweep(file: Path | None, given: dict[str, Any], trust: tuple[str, ...]) -> 
 
     _check_alone()
     shard = _read_shard(given.pop("shard", None))
-    dry, retry, jobs = (given.pop(name, default) for name, default in _WORK.items())
+    dry, retry, jobs, together = (given.pop(name, default) for name, default in _WORK.items())
     definition = read_definition(file, _typed(given))
+    _check_together(definition, together)
     home = home_folder()
     pixels = pixels_of(definition, home)
     _check_students(definition, pixels, home)
@@ -90,7 +98,7 @@ def _sweep(file: Path | None, given: dict[str, Any], trust: tuple[str, ...]) -> 
     from kdcache.trainer.bench.sweep_folder import joined, taken_back
     from kdcache.trainer.bench.work import Machine, work_off
 
-    machine = Machine(jobs=jobs, trust=trust, retry=retry)
+    machine = Machine(jobs=jobs, together=together, trust=trust, retry=retry)
     missing = _missing(definition, pixels, home)
     sweep = joined(definition, cells, home, write=False)
     display = SweepDisplay(Terminal(), machine, home)
@@ -112,7 +120,7 @@ def _sweep(file: Path | None, given: dict[str, Any], trust: tuple[str, ...]) -> 
         raise SystemExit(1)
 
 
-_WORK = {"dry_run": False, "retry": False, "jobs": 1}
+_WORK = {"dry_run": False, "retry": False, "jobs": 1, "together": 1}
 
 
 def _typed(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,6 +145,16 @@ def _check_alone() -> None:
             "a sweep is one process, and this one was started as one of several",
             where=f"WORLD_SIZE={os.environ['WORLD_SIZE']}",
             fix="give each machine a part with --shard I/N; or run the commands that --dry-run prints",
+        )
+
+
+def _check_together(definition: "Definition", together: int) -> None:
+    """Raises BadOption for runs that ask a live teacher, which share nothing."""
+    if together > 1 and definition.options.get("online"):
+        raise BadOption(
+            "--together with --online: a live teacher answers each run by itself, there is nothing to share",
+            where=f"--together {together} --online",
+            fix="leave --together out; or build a cache and leave --online out",
         )
 
 

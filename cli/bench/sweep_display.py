@@ -15,6 +15,7 @@ from kdcache.trainer.bench.plan import CellPlan
 from kdcache.trainer.bench.run_state import state_of
 from kdcache.trainer.bench.work import Machine, Outcome, Word
 from kdcache.trainer.judge.metrics import shown
+from kdcache.trainer.together.cells import StreamKeys
 
 if TYPE_CHECKING:
     from kdcache.trainer.bench.definition import Definition
@@ -64,6 +65,11 @@ class SweepDisplay:
             else f"{self._machine.jobs} runs at a time, {threads} threads each"
         )
         say(f"  jobs     {jobs}")
+        if self._machine.together > 1:
+            left = [one.cell for one in todo if one.state.word != "finished"]
+            say(
+                f"  together {_together_text(StreamKeys(self._home).set_sizes(left, self._machine.together))}"
+            )
         for cache, losses in missing:
             lacks = f"cache {cache} lacks what {', '.join(losses)} read"
             say(f"  targets  {lacks}: built first, in one pass of the teacher, which says its bytes")
@@ -119,6 +125,16 @@ class SweepDisplay:
         if counts["failed"] and not self._machine.retry:
             say("failed runs hold their place; --retry tries them again")
         return not bad
+
+
+def _together_text(sizes: Sequence[int]) -> str:
+    """How many runs share a process, and what that takes."""
+    if not sizes:
+        return "nothing to train"
+    text = f"{', '.join(map(str, sizes))} runs in a process"
+    if max(sizes) == 1:
+        return f"{text}: no two read the same batches"
+    return f"{text}, on batches that are read once; memory holds that many students at a time"
 
 
 def duration(seconds: float) -> str:

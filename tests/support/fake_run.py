@@ -25,7 +25,7 @@ from kdcache.trainer.folder.checkpoint import list_checkpoints
 from kdcache.trainer.folder.metrics_log import read_metrics
 from kdcache.trainer.judge.segmentation import SegmentationMetrics
 from kdcache.trainer.loop import train
-from kdcache.trainer.steps.contract import RunParts
+from kdcache.trainer.steps.contract import RunParts, Shareable
 from kdcache.trainer.stream.batch import Batch, BatchLayout
 from kdcache.trainer.students.contract import deployed_of
 from kdcache.trainer.students.wrap import wrap_student
@@ -172,6 +172,9 @@ def parts(
             summary={"student": "tiny"},
             resolved={"student": "tiny"},
             step_form=plan.step_form,
+            shareable=Shareable(
+                pixels=f"fake {config.seed}", plan=plan, open=lambda _: FakeStream(layout, **stream)
+            ),
         )
 
     return assemble

@@ -1,5 +1,6 @@
 """A home with data, and a cache of a tiny teacher's logits, on which a sweep takes seconds."""
 
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,6 +83,19 @@ class InProcess:
         """Runs that were trained, in order."""
         return [run_of(command) for command in self.commands if command[1] != "judge-run"]
 
+    @property
+    def sets(self) -> list[list[str]]:
+        """Runs that each process trained."""
+        return [runs_of(command) for command in self.commands if command[1] != "judge-run"]
+
+
+def runs_of(command: list[str]) -> list[str]:
+    if command[1] != "train-together":
+        return [run_of(command)]
+    return [run_of(shlex.split(word)) for word in command if word.startswith("kdtrain ")]
+
 
 def run_of(command: list[str]) -> str:
+    if command[1] == "train-together":
+        return command[1]
     return command[2] if command[1] == "judge-run" else command[command.index("--run") + 1]

@@ -2,10 +2,12 @@
 
 A cell's process is the command that a person would type; what it prints goes into the sweep's `logs/RUN.log`.
 After it has ended well, a second process judges the student. A signal is handed on to every child, which
-saves and ends as it would alone.
+saves and ends as it would alone. Several cells that read the same batches may share a process
+(trainer/together), which trains them, judges them, and tells of each what became of it.
 """
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from typing import IO, Literal, NamedTuple
 
 from kdcache.cache.errors import KdError
 from kdcache.cache.files.system import touching
+from kdcache.cache.fingerprint import digest_of
 from kdcache.cache.networks.names import is_library
 from kdcache.cache.processes.stop import FORWARDED, Stopped
 from kdcache.cache.record.find import runs_dir
@@ -36,6 +39,7 @@ from kdcache.trainer.bench.sweep_folder import (
     note_failure,
 )
 from kdcache.trainer.folder.run_folder import CONFIG_NAME
+from kdcache.trainer.together.cells import CellSet, StreamKeys
 
 POLL_S = 0.1
 THREADS_VARIABLE = "OMP_NUM_THREADS"
@@ -62,6 +66,7 @@ class Machine:
     """How cells are run on this machine."""
 
     jobs: int = 1
+    together: int = 1  # cells that read the same batches, in one process
     trust: tuple[str, ...] = ()  # whose code may run: handed on to every command
     retry: bool = False  # whether failed cells are tried again
 
@@ -124,7 +129,7 @@ def work_off(
     try:
         while waiting or work.running:
             while waiting and len(work.running) < machine.jobs:
-                work.start(waiting.popleft())
+                work.start(waiting.popleft(), waiting)
             if work.running:
                 work.look()
                 time.sleep(POLL_S)
@@ -154,35 +159,80 @@ class _Work:
         ended: Callable[[Outcome], None],
     ) -> None:
         self.sweep, self.home, self.machine, self._begun, self._ended = sweep, home, machine, begun, ended
-        self.running: list[_Running] = []
+        self.running: list[_Running | CellSet] = []
         self.outcomes: list[Outcome] = []
+        self._keys = StreamKeys(home)
 
-    def start(self, cell: Cell) -> None:
-        """Begin, continue or judge a cell, or say why not."""
+    def start(self, cell: Cell, waiting: "deque[Cell]") -> None:
+        """Begin, continue or judge a cell, or say why not; and begin with it those of `waiting` that its
+        process takes along."""
         with ExitStack() as stack:
-            mine = stack.enter_context(claimed(self.sweep.folder, cell.run))
-            run_dir = runs_dir(self.home) / cell.run
-            if not mine or is_held(run_dir):
-                self._say(Outcome(cell, "held", "another process trains it"))
+            stage = self._ready(cell, stack)
+            if stage is None:
                 return
-            finished = state_of(run_dir).word == "finished"
-            if finished and not _lacks_scores(run_dir):
-                forget_failure(self.sweep.folder, cell.run)
-                self._say(Outcome(cell, "kept"))
-                return
-            error = None if self.machine.retry or finished else failure_of(self.sweep, cell)
-            if error is not None:
-                self._say(Outcome(cell, "failed", error))
-                return
+            others = self._others(cell, waiting, stack) if stage == "training" else []
+            if others:
+                self._launch_set([cell, *others], stack.pop_all())
+            else:
+                self._launch(cell, finished=stage == "judging", kept=stack.pop_all())
+
+    def _ready(self, cell: Cell, stack: ExitStack) -> Literal["training", "judging"] | None:
+        """What is to be done of a cell, which `stack` claims; None where it was said why nothing is."""
+        mine = stack.enter_context(claimed(self.sweep.folder, cell.run))
+        run_dir = runs_dir(self.home) / cell.run
+        if not mine or is_held(run_dir):
+            self._say(Outcome(cell, "held", "another process trains it"))
+            return None
+        finished = state_of(run_dir).word == "finished"
+        if finished and not _lacks_scores(run_dir):
             forget_failure(self.sweep.folder, cell.run)
-            self._launch(cell, finished=finished, kept=stack.pop_all())
+            self._say(Outcome(cell, "kept"))
+            return None
+        error = None if self.machine.retry or finished else failure_of(self.sweep, cell)
+        if error is not None:
+            self._say(Outcome(cell, "failed", error))
+            return None
+        forget_failure(self.sweep.folder, cell.run)
+        return "judging" if finished else "training"
+
+    def _others(self, cell: Cell, waiting: "deque[Cell]", stack: ExitStack) -> list[Cell]:
+        """Cells that are trained beside `cell`, taken out of `waiting` and claimed by `stack`."""
+        others: list[Cell] = []
+        for one in self._keys.alike(cell, list(waiting)) if self.machine.together > 1 else ():
+            if len(others) + 1 == self.machine.together:
+                break
+            with ExitStack() as own:
+                stage = self._ready(one, own)
+                if stage == "judging":  # which waits for its turn
+                    continue
+                waiting.remove(one)
+                if stage == "training":
+                    others.append(one)
+                    stack.enter_context(own.pop_all())
+        return others
+
+    def _launch_set(self, cells: Sequence[Cell], kept: ExitStack) -> None:
+        logs = self.sweep.folder / LOGS
+        path = logs / f"together-{digest_of([cell.run for cell in cells], 8)}.log"
+        log = kept.enter_context(_log(path))
+        resumes = {cell.run: self._begun_before(cell) for cell in cells}
+        command = ["kdtrain", "train-together", "--logs", str(logs)]
+        command += [shlex.join(self.machine.command(cell, resume=resumes[cell.run])) for cell in cells]
+        starts = {cell.run: _size(logs / f"{cell.run}.log") for cell in cells}
+        for cell in cells:
+            how = "continued" if resumes[cell.run] else "begun"
+            self._begun(cell, f"{how}, {len(cells)} together")
+        begin = _size(path)
+        process = self._process(self.machine.trusting(command), log)
+        left = {cell.run: cell for cell in cells}
+        self.running.append(CellSet(left, process, path, begin, begin, starts, time.monotonic(), kept))
+
+    def _begun_before(self, cell: Cell) -> bool:
+        return (runs_dir(self.home) / cell.run / CONFIG_NAME).is_file()
 
     def _launch(self, cell: Cell, *, finished: bool, kept: ExitStack) -> None:
-        path = self.sweep.folder / LOGS / f"{cell.run}.log"
-        with touching("the log of a run cannot be written", path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            log = kept.enter_context(path.open("ab"))
-        resume = (runs_dir(self.home) / cell.run / CONFIG_NAME).is_file()
+        log = kept.enter_context(_log(self.sweep.folder / LOGS / f"{cell.run}.log"))
+        resume = self._begun_before(cell)
         self._begun(cell, "judged" if finished else "continued" if resume else "begun")
         command = self._judging(cell) if finished else self.machine.command(cell, resume=resume)
         start = log.tell()
@@ -205,6 +255,9 @@ class _Work:
     def look(self) -> None:
         """Take note of every child that ended."""
         for one in list(self.running):
+            if isinstance(one, CellSet):
+                self._look_at_set(one)
+                continue
             status = one.process.poll()
             if status is None:
                 continue
@@ -221,15 +274,44 @@ class _Work:
         one.process, one.stage = self._process(self._judging(one.cell), one.log), "judging"
         return True
 
+    def _look_at_set(self, one: CellSet) -> None:
+        status = one.process.poll()
+        for told in one.told():
+            self._say(self._outcome_of(one, told.cell, told.status, told.unjudged))
+        if status is None:
+            return
+        self.running.remove(one)
+        with one.kept:
+            for cell in one.left.values():  # it ended before it could tell of them
+                self._say(self._outcome_of(one, cell, status or 1, 0))
+
+    def _outcome_of(self, one: CellSet, cell: Cell, status: int, unjudged: int) -> Outcome:
+        """Of a cell of a set: its error stands in its own log, or in that of the process."""
+        log = self.sweep.folder / LOGS / f"{cell.run}.log"
+        path, start = (one.log, one.read_from) if cell.run in one.left else (log, one.log_starts[cell.run])
+        stage: Literal["training", "judging"] = "judging" if unjudged else "training"
+        return self._ended_as(cell, status or unjudged, stage, one.begun_s, path, start)
+
     def _outcome(self, one: _Running, status: int) -> Outcome:
-        cell, run_dir, seconds = one.cell, runs_dir(self.home) / one.cell.run, time.monotonic() - one.begun_s
+        return self._ended_as(one.cell, status, one.stage, one.begun_s, Path(one.log.name), one.log_start)
+
+    def _ended_as(
+        self,
+        cell: Cell,
+        status: int,
+        stage: Literal["training", "judging"],
+        begun_s: float,
+        log: Path,
+        log_start: int,
+    ) -> Outcome:
+        run_dir, seconds = runs_dir(self.home) / cell.run, time.monotonic() - begun_s
         if status == 0:
             return Outcome(cell, "finished", "", seconds)
         number = -status if status < 0 else _SIGNALLED.get(status, 0)
         if number:
             return Outcome(cell, "stopped", f"ended by {signal.Signals(number).name}", seconds)
-        error = _error_in(Path(one.log.name), one.log_start)
-        if one.stage == "judging":
+        error = _error_in(log, log_start)
+        if stage == "judging":
             return Outcome(cell, "unjudged", error, seconds)
         if is_held(run_dir):
             return Outcome(cell, "held", "another process trains it", seconds)
@@ -247,6 +329,16 @@ class _Work:
     def _say(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
         self._ended(outcome)
+
+
+def _log(path: Path) -> IO[bytes]:
+    with touching("the log of a run cannot be written", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("ab")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def judged_splits(spec: str) -> tuple[str, ...]:

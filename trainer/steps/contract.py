@@ -10,11 +10,21 @@ from torch import nn
 from kdcache.cache.networks.network import Network
 from kdcache.losses.contract import StepForm
 from kdcache.losses.loss_set import LossSet
+from kdcache.losses.plan.plan import LossPlan
 from kdcache.trainer.judge.metrics import Metrics
 from kdcache.trainer.stream.batch import Stream
 
 Evaluate = Callable[[nn.Module], Metrics]
 Export = Callable[[Path, nn.Module | None, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shareable:
+    """What a run reads that others may read with it."""
+
+    pixels: str  # equal for runs whose batches are equal but for the targets
+    plan: LossPlan  # whose needs are the targets
+    open: Callable[[LossPlan], Stream]  # the same batches with the targets of another plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,4 +43,5 @@ class RunParts:
     loss_rows: tuple[tuple[str, ...], ...] = ()
     notes: tuple[str, ...] = ()
     step_form: StepForm = "joint"
+    shareable: Shareable | None = None  # None: nothing that it reads can be shared
     teacher: Network | None = None  # only where images come from a generator: it is asked within the step

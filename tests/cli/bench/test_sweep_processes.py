@@ -21,11 +21,12 @@ WORDS = [
 ]  # fmt: skip
 
 
-def begin(home: Path) -> "subprocess.Popen[str]":
+def begin(home: Path, way: str) -> "subprocess.Popen[str]":
+    """`way`: two processes of a run each, or one of both."""
     support = str(Path(__file__).parents[2] / "support")
     path = os.pathsep.join([*sys.path, support])
     environment = {**os.environ, "KDCACHE_HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    command = [sys.executable, "-m", "kdcache.cli.kdtrain", *WORDS, "--jobs", "2"]
+    command = [sys.executable, "-m", "kdcache.cli.kdtrain", *WORDS, way, "2"]
     return subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -40,10 +41,12 @@ def wait_for_steps(home: Path, process: "subprocess.Popen[str]") -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # seven processes, each of which loads torch
+@pytest.mark.parametrize("way", ["--jobs", "--together"])
 def test_a_signal_ends_every_cell_with_its_work_kept_and_the_same_command_goes_on_to_the_same_bits(
-    home: Path, made_home: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with begin(home) as process:
+    home: Path, made_home: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch,
+    way: str,
+) -> None:  # fmt: skip
+    with begin(home, way) as process:
         wait_for_steps(home, process)
         process.send_signal(signal.SIGTERM)
         output = process.communicate()[0]
@@ -53,9 +56,10 @@ def test_a_signal_ends_every_cell_with_its_work_kept_and_the_same_command_goes_o
     assert not any(is_held(home / "runs" / run) for run in RUNS), "no child outlives the sweep"
     assert "stopped" in {state.word for state in states}
     assert all(state.step > 0 for state in states)
+    assert way == "--jobs" or len({state.step for state in states}) == 1
     assert not list((home / "sweeps" / "abl").glob("failed/*.json"))
 
-    with begin(home) as second:
+    with begin(home, way) as second:
         output = second.communicate()[0]
     assert second.returncode == 0 and "2 of 2 runs are finished" in output, output
     assert "is continued" in output
