@@ -199,9 +199,9 @@ class ShardRows:
             )
 
     def _rows_of(self, chunk: int) -> str:
-        """'row 2', or of a chunk of many 'rows 8 to 11'."""
-        first = chunk * self._chunk_rows
-        return f"row {first}" if self._chunk_rows == 1 else f"rows {first} to {first + self._chunk_rows - 1}"
+        """'row 2', or of many 'the chunk of rows 8 to 11'."""
+        first, last = chunk * self._chunk_rows, (chunk + 1) * self._chunk_rows - 1
+        return f"row {first}" if first == last else f"the chunk of rows {first} to {last}"
 
 
 def zstd_content_bytes(head: bytes) -> int | None:
