@@ -28,6 +28,7 @@ from kdcache.cache.record.manifest import TapEntry
 from kdcache.cache.record.records import Coverage, TargetsRecord, read_targets_record
 from kdcache.cache.record.row_columns import unpack_views
 from kdcache.cache.stores.contract import REPAIR, BlockRows, ShardKey, bad_object
+from kdcache.cache.stores.even_rows import SCATTERED_BYTES
 from kdcache.cache.stores.table import target_format
 from kdcache.cache.trust import require_trust
 from kdcache.cache.views.block_views import BlockViews, check_block_views
@@ -172,9 +173,15 @@ class Cache(StoredSamples):
     def gather(self, target: str, rows: RowBatch, part: str, out: np.ndarray) -> None:
         """Copy one stored part of every row of a batch into `out` (B, *part.shape), of the part's type; of
         partners nothing is written where nobody is. All inputs must be of one size. Raises as `parts`."""
+        order, filled = rows.order, out
+        if order is not None and out.nbytes <= SCATTERED_BYTES * len(out):
+            filled = np.empty((len(order), *out.shape[1:]), out.dtype)  # one index for all groups
         for group in rows.groups:
             stored = self._block_rows(target, group.block, group.view, group.size)
-            stored.gather(group.places, part, out, group.slots)
+            slots = group.span if order is None or filled is not out else order[group.span]
+            stored.gather(group.places, part, filled, slots)
+        if filled is not out:
+            out[order] = filled
 
     def _block_rows(self, target: str, block: int, view: int, size: tuple[int, int]) -> BlockRows:
         """The rows of a target under a view of which inputs have `size` = (height, width) pixels."""

@@ -8,11 +8,10 @@ can hold, effects and the keys of who is mixed in, costs Python for a row, and o
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from kdcache.cache.stores.even_rows import Slots
 from kdcache.cache.views.block_views import NOBODY, BlockViews
 from kdcache.cache.views.view import Geometry, Op, Row, partner_key, unmixed
 
@@ -24,7 +23,7 @@ class RowGroup(NamedTuple):
     view: int
     size: tuple[int, int]  # of the view's crop, height and width in pixels
     places: np.ndarray  # (n,) int64, in the block
-    slots: Slots  # in the batch, as many
+    span: slice  # of the batch's `order`
 
 
 class RowBatch(NamedTuple):
@@ -35,7 +34,8 @@ class RowBatch(NamedTuple):
     geometry: np.ndarray  # (B, 7) int32, the fields of `Geometry`; 0 where there is nobody
     effects: Sequence[tuple[Op, ...]]  # per row, mixing included; the empty sequence where no row has any
     partners: "RowBatch | None"  # who is mixed in, in the same order; None where nobody is in any
-    groups: tuple[RowGroup, ...]  # of all rows that somebody is in
+    order: np.ndarray | None  # rows that somebody is in, group by group; None: all of them, in one group
+    groups: tuple[RowGroup, ...]
 
     def row(self, place: int) -> Row:
         """One row as an object."""
@@ -82,52 +82,57 @@ def read_rows(cache: RowSource, samples: np.ndarray, views: np.ndarray) -> RowBa
 def _alone(cache: RowSource, samples: np.ndarray, views: np.ndarray) -> tuple[RowBatch, np.ndarray]:
     """Rows with nobody mixed in, and the indices of who will be, (B,), NOBODY where no one."""
     blocks, places = cache.places(samples)
+    order, spans = grouped(blocks, views)
+    sorted_places = places if order is None else places[order]
     geometry = np.empty((len(samples), len(Geometry._fields)), dtype=np.int32)
-    partners = np.full(len(samples), NOBODY, dtype=np.int64)
+    valid, partners = np.ones(len(samples), dtype=bool), np.full(len(samples), NOBODY, dtype=np.int64)
     effects: list[tuple[Op, ...]] = []
-    groups: list[RowGroup] = []
-    for slots in runs(blocks, views):
-        block, view = int(blocks[slots][0]), int(views[slots][0])
-        columns, here = cache.block_views(block, view), places[slots]
-        for place in here[~columns.valid[here]].tolist():
-            cache.unmixed_row(block, place, view)  # raises
-        geometry[slots] = columns.geometry[here]
+    for block, view, span in _named(spans, order, blocks, views):
+        columns, here = cache.block_views(block, view), sorted_places[span]
+        # No place is beyond the columns; without 'clip' numpy goes through a buffer.
+        columns.geometry.take(here, 0, geometry[span], "clip")
+        columns.valid.take(here, 0, valid[span], "clip")
         if len(columns.partners):
-            partners[slots] = columns.partners[here]
-        if columns.effects:
+            columns.partners.take(here, 0, partners[span], "clip")
+        if columns.effects and valid[span].all():
             effects = effects or [()] * len(samples)
-            for slot, place in zip(np.arange(len(samples))[slots].tolist(), here.tolist(), strict=True):
-                effects[slot] = columns.row(place).effects
-        groups += _of_one_size(RowGroup(block, view, (0, 0), here, slots), geometry[slots, 5:7])
+            effects[span] = [columns.row(place).effects for place in here.tolist()]
+    if not valid.all():
+        slot = int(np.flatnonzero(~valid)[0]) if order is None else int(order[~valid][0])
+        cache.unmixed_row(int(blocks[slot]), int(places[slot]), int(views[slot]))  # raises
+    if order is not None:
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        geometry, partners = geometry[back], partners[back]
+        effects = [effects[place] for place in back.tolist()] if effects else []
+    if len(samples) and not (geometry[:, 5:7] == geometry[0, 5:7]).all():
+        order, spans = grouped(blocks, views, geometry[:, 5], geometry[:, 6])
+        sorted_places = places if order is None else places[order]
+    named = _named(spans, order, blocks, views, geometry[:, 5], geometry[:, 6])
+    groups = tuple(RowGroup(b, v, (h, w), sorted_places[span], span) for b, v, h, w, span in named)
     whole = effects if any(effects) else ()
-    return RowBatch(samples, views, geometry, whole, None, tuple(groups)), partners
+    return RowBatch(samples, views, geometry, whole, None, order, groups), partners
 
 
-def runs(*keys: np.ndarray) -> Iterator[Slots]:
-    """The places of a batch at which all keys, (B,) each, are one: the whole batch, or indices in their
-    order."""
-    if not len(keys[0]):
-        return
-    if all(bool((key == key[0]).all()) for key in keys):
-        yield slice(0, len(keys[0]))
-        return
+def _named(spans: Sequence[slice], order: np.ndarray | None, *keys: np.ndarray) -> Iterator[tuple[Any, ...]]:
+    """The keys of every group as integers, and its span of the order."""
+    firsts: Any = [span.start for span in spans]
+    firsts = firsts if order is None else order[firsts]
+    return zip(*(key[firsts].tolist() for key in keys), spans, strict=True)
+
+
+def grouped(*keys: np.ndarray) -> tuple[np.ndarray | None, list[slice]]:
+    """An order of (B,) rows in which those of the same keys follow one another, and where each such run lies
+    in it. None for the order where all rows are one run."""
+    num_rows = len(keys[0])
     order = np.lexsort(keys)
-    starts = np.zeros(len(order), dtype=bool)
+    starts = np.zeros(num_rows, dtype=bool)
     for key in keys:
         in_order = key[order]
         starts[1:] |= in_order[1:] != in_order[:-1]
-    yield from np.split(order, np.flatnonzero(starts))
-
-
-def _of_one_size(group: RowGroup, sizes: np.ndarray) -> Iterator[RowGroup]:
-    """The group cut where `sizes`, (n, 2), differ."""
-    index = np.arange(group.slots.stop) if isinstance(group.slots, slice) else group.slots
-    for slots in runs(sizes[:, 0], sizes[:, 1]):
-        if isinstance(slots, slice):
-            yield group._replace(size=(int(sizes[0, 0]), int(sizes[0, 1])))
-        else:
-            height, width = sizes[slots[0]].tolist()
-            yield group._replace(size=(height, width), places=group.places[slots], slots=index[slots])
+    firsts = [0, *np.flatnonzero(starts).tolist(), num_rows] if num_rows else [0]
+    spans = [slice(first, end) for first, end in zip(firsts, firsts[1:], strict=False)]
+    return (None if len(spans) == 1 else order), spans
 
 
 def _spread(mixed: RowBatch, slots: np.ndarray, num_rows: int) -> RowBatch:
@@ -139,5 +144,6 @@ def _spread(mixed: RowBatch, slots: np.ndarray, num_rows: int) -> RowBatch:
     effects: list[tuple[Op, ...]] = [()] * num_rows
     for slot, of_one in zip(slots.tolist(), mixed.effects, strict=False):
         effects[slot] = unmixed(of_one)
-    moved = (group._replace(slots=slots[group.slots]) for group in mixed.groups)
-    return RowBatch(samples, views, geometry, effects if any(effects) else (), None, tuple(moved))
+    order = slots if mixed.order is None else slots[mixed.order]
+    whole = effects if any(effects) else ()
+    return RowBatch(samples, views, geometry, whole, None, order, mixed.groups)
