@@ -202,9 +202,7 @@ class StoredSamples:
     def _in_blocks(self, samples: np.ndarray) -> Iterator[tuple[SampleBlock, slice | np.ndarray, np.ndarray]]:
         """Every block of a batch, which of (B,) samples are of it, and their rows there."""
         blocks, rows = self.places(np.asarray(samples, dtype=np.int64))
-        order, spans = grouped(blocks)
-        for span in spans:
-            slots = span if order is None else order[span]
+        for slots in grouped(blocks):
             yield self.block(int(blocks[slots][0])), slots, rows[slots]
 
     def find(self, key: str) -> int:
