@@ -228,49 +228,51 @@ def asked() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def rows_one_by_one(work: Path, args: argparse.Namespace) -> tuple[list[Figure], dict[str, object]]:
+    """Maps of the wide teacher, a row at a time: whole and in windows."""
+    cache = wide_cache(work, data_spec(args.data, work, args.images), views="full", crop=DRAWN_SIZE)
+    spec = cache.tap(TARGET).spec(*DRAWN_SIZE)
+    order = np.random.default_rng(0).permutation(cache.num_samples)
+    rows = {
+        "memmap": memmap_row(cache, work, spec.shape),
+        "reader": reader_row(cache),
+        "zarr": zarr_row(cache, spec.size_key),
+    }
+    check_equal(rows, order)
+    whole = {name: Contender(row, spec.shape, order, window=False) for name, row in rows.items()}
+    cut = {name: Contender(row, spec.shape, order, window=True) for name, row in rows.items()}
+    row_seconds = interleave(
+        {f"{name} 1 thread": c.one_thread for name, c in whole.items()}
+        | {f"{name} 2 threads": whole[name].two_threads for name in ("memmap", "reader")}
+        | {f"{name} windows": c.one_thread for name, c in cut.items()},
+        args.rounds,
+    )
+    kept = kept_bytes_per_element(cache, int(np.prod(spec.shape)), cache.num_samples)
+    cpu = {f"{name} 1 thread": c.cpu_s for name, c in whole.items()}
+    cpu |= {f"{name} windows": c.cpu_s for name, c in cut.items()}
+    told(row_seconds, cpu)
+    measured = {"seconds_per_row": row_seconds, "cpu_s_per_row": cpu, "rows": cache.num_samples}
+    return judged(row_seconds, kept), measured | {"row": list(spec.shape)}
+
+
+def told(row_seconds: dict[str, list[float]], cpu: dict[str, list[float]]) -> None:
+    """What explains the figures."""
+    both = ratio(row_seconds["memmap 1 thread"], row_seconds["memmap 2 threads"])[0]
+    print(f"memmap itself, 2 threads / 1 thread: {both:.2f} (what this machine has to give)")
+    for kind in ("1 thread", "windows"):
+        share = ratio(cpu[f"memmap {kind}"], cpu[f"reader {kind}"])[0]
+        print(f"the same in processor time, {kind}: {share:.2f}")
+
+
 def main() -> None:
     args = asked()
     with tempfile.TemporaryDirectory(prefix="kdcache-reading-") as temporary:
         work = Path(temporary)
-        of_batches, measured_batches = batches_of(work, args.rounds)
-        if args.only:
-            report("reading", of_batches, {"batches": measured_batches})
-            return
-        cache = wide_cache(work, data_spec(args.data, work, args.images), views="full", crop=DRAWN_SIZE)
-        spec = cache.tap(TARGET).spec(*DRAWN_SIZE)
-        order = np.random.default_rng(0).permutation(cache.num_samples)
-        rows = {
-            "memmap": memmap_row(cache, work, spec.shape),
-            "reader": reader_row(cache),
-            "zarr": zarr_row(cache, spec.size_key),
-        }
-        check_equal(rows, order)
-        whole = {name: Contender(row, spec.shape, order, window=False) for name, row in rows.items()}
-        cut = {name: Contender(row, spec.shape, order, window=True) for name, row in rows.items()}
-        row_seconds = interleave(
-            {f"{name} 1 thread": c.one_thread for name, c in whole.items()}
-            | {f"{name} 2 threads": whole[name].two_threads for name in ("memmap", "reader")}
-            | {f"{name} windows": c.one_thread for name, c in cut.items()},
-            args.rounds,
-        )
-        kept = kept_bytes_per_element(cache, int(np.prod(spec.shape)), cache.num_samples)
-        num_rows = cache.num_samples
-    figures = [*of_batches, *judged(row_seconds, kept)]
-    memmap = row_seconds["memmap 1 thread"]
-    both = ratio(memmap, row_seconds["memmap 2 threads"])[0]
-    print(f"memmap itself, 2 threads / 1 thread: {both:.2f} (what this machine has to give)")
-    cpu = {f"{name} 1 thread": c.cpu_s for name, c in whole.items()}
-    cpu |= {f"{name} windows": c.cpu_s for name, c in cut.items()}
-    for kind in ("1 thread", "windows"):
-        share = ratio(cpu[f"memmap {kind}"], cpu[f"reader {kind}"])[0]
-        print(f"the same in processor time, {kind}: {share:.2f}")
-    measured = {
-        "seconds_per_row": row_seconds,
-        "cpu_s_per_row": cpu,
-        "rows": num_rows,
-        "row": list(spec.shape),
-        "batches": measured_batches,
-    }
+        figures, measured = batches_of(work, args.rounds)
+        measured = {"batches": measured}
+        if not args.only:
+            more, of_rows = rows_one_by_one(work, args)
+            figures, measured = [*figures, *more], measured | of_rows
     report("reading", figures, measured)
 
 

@@ -43,4 +43,5 @@ class Resident:
             for name, column in read(block, view).items():
                 self.arrays[name][first : first + len(column)] = column
             self._here[view, block] = True
-        return views * self._num_samples + samples
+        index: np.ndarray = views * self._num_samples + samples
+        return index

@@ -11,9 +11,10 @@ from cache_scene import damage, living_rows, operations, tree
 from mixed_scene import MixedScene, built_mixed_scene
 
 from kdcache.cache.build import plan as planning
-from kdcache.cache.build.build import build_cache
+from kdcache.cache.build.build import BuildEvents, build_cache
 from kdcache.cache.build.compact import compact
 from kdcache.cache.build.options import parse_tap
+from kdcache.cache.build.predict import FILE_BYTES, ROW_BYTES
 from kdcache.cache.errors import BadCache
 from kdcache.cache.look.verify import problems
 from kdcache.cache.reader import resident
@@ -158,6 +159,19 @@ def test_a_damaged_chunk_is_repaired_to_the_same_bytes(scene: MixedScene) -> Non
         open_cache(scene.cache).parts("logits", 0, 0)
     build_cache(scene.options(repair=True))
     assert stored(scene.cache) == whole and list(problems(scene.cache)) == []
+
+
+def test_the_bytes_of_chunks_are_predicted(scene: MixedScene) -> None:
+    """Also where the last block is short, and where a row of a chunk has retired."""
+    change(scene)
+    build_cache(scene.options(update=True))
+    before, said = set(tree(scene.cache)), []
+    told = BuildEvents(planned=lambda plan, prediction, assignment: said.append(prediction))
+    build_cache(scene.options(views="crops:3"), told)
+    new = [scene.cache / name for name in set(tree(scene.cache)) - before]
+    shards = sum(path.stat().st_size for path in new if "targets.zarr" in path.parts)
+    columns = len([path for path in new if path.parent.name == "views"])
+    assert said[0].target_bytes == shards + columns * FILE_BYTES + said[0].rows * ROW_BYTES
 
 
 def test_growth_writes_blocks_and_no_shard_that_is_there(scene: MixedScene) -> None:

@@ -59,6 +59,14 @@ def test_a_batch_is_its_rows_one_by_one(written: HandWritten, count: int) -> Non
     np.testing.assert_array_equal(gathered(cache, rows, "values")[:, 0, 0, 0], 10 * samples + views)
 
 
+def test_two_batches_in_turn_are_two(written: HandWritten) -> None:
+    cache = open_cache(written.root)
+    batches = [cache.row_batch(*drawn(cache, 5, seed)) for seed in (1, 2)]
+    for _ in range(2):
+        for rows in batches:
+            assert (gathered(cache, rows, "values")[:, 0, 0, 0] == 10 * rows.samples + rows.views).all()
+
+
 def test_a_partner_has_targets_too_and_where_nobody_is_nothing_is_written(written: HandWritten) -> None:
     cache = open_cache(written.root)
     rows = cache.row_batch(np.array([0, 1, 2, 3, 4]), np.array([0, 0, 0, 1, 0]))
