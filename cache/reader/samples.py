@@ -5,6 +5,7 @@ tars are opened when a sample of theirs is first asked for, and their digests ar
 """
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from kdcache.cache.errors import BadCache, BadOption, KdError, nearest
 from kdcache.cache.files.picture import is_png
 from kdcache.cache.reader.kept import make_room
+from kdcache.cache.reader.row_batch import grouped
 from kdcache.cache.record.copied import refuse_unfinished_copy
 from kdcache.cache.record.generation import UNKNOWN, Generation, newest_generation, read_generation
 from kdcache.cache.record.manifest import Manifest, read_manifest
@@ -129,6 +131,19 @@ class StoredSamples:
             raise IndexError(f"no sample has index {index}: block {block} ends before it")
         return block, row
 
+    def places(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `_place`, of (B,) samples at once."""
+        blocks, rows = np.divmod(samples, self.shard_samples)
+        inside = (blocks >= 0) & (blocks < self.num_blocks)
+        for index in samples[~inside | (rows >= self._block_lengths[np.where(inside, blocks, -1)])].tolist():
+            self._place(index)  # raises
+        return blocks, rows
+
+    @cached_property
+    def _block_lengths(self) -> np.ndarray:
+        """(num_blocks + 1,) int64 rows of every block, and 0 of one that is not there."""
+        return np.array([*(entry.rows for entry in self.generation.blocks), 0], dtype=np.int64)
+
     def image(self, index: int) -> np.ndarray:
         """The encoded image, 1-D uint8: a view of the mapped tar, whose digest is checked on first touch."""
         block, row = self._place(index)
@@ -211,6 +226,26 @@ class StoredSamples:
         """(height, width) of the stored image in pixels."""
         block, row = self.samples(index)
         return int(block.heights[row]), int(block.widths[row])
+
+    def key_hashes(self, samples: np.ndarray) -> np.ndarray:
+        """`key_hash` of (B,) samples, uint64."""
+        hashes = np.empty(len(samples), dtype=np.uint64)
+        for block, slots, rows in self._in_blocks(samples):
+            hashes[slots] = block.key_hashes[rows]
+        return hashes
+
+    def sizes(self, samples: np.ndarray) -> np.ndarray:
+        """`size` of (B,) samples, (B, 2) int64."""
+        sizes = np.empty((len(samples), 2), dtype=np.int64)
+        for block, slots, rows in self._in_blocks(samples):
+            sizes[slots, 0], sizes[slots, 1] = block.heights[rows], block.widths[rows]
+        return sizes
+
+    def _in_blocks(self, samples: np.ndarray) -> Iterator[tuple[SampleBlock, slice | np.ndarray, np.ndarray]]:
+        """Every block of a batch, which of (B,) samples are of it, and their rows there."""
+        blocks, rows = self.places(np.asarray(samples, dtype=np.int64))
+        for slots in grouped(blocks):
+            yield self.block(int(blocks[slots][0])), slots, rows[slots]
 
     def find(self, key: str) -> int:
         """The index of the living sample with this key. Raises BadOption naming the nearest key."""

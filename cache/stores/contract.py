@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from kdcache.cache.errors import BadCache
 from kdcache.cache.spec import PartSpec, RowParts, TensorSpec
+from kdcache.cache.stores.even_rows import Slots
 
 Buffer = bytes | memoryview
 ObjectName = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f]{1,1024}\Z")]
@@ -106,6 +107,7 @@ class TargetLayout:
     shard_samples: int
     zstd: bool
     taps: Mapping[str, TapLayout]
+    vector_bytes: int = 0  # that a chunk of vectors has at least; 0: every row is a chunk of its own
 
 
 class BlockRows(Protocol):
@@ -117,6 +119,11 @@ class BlockRows(Protocol):
     def row(self, index: int, part: str) -> np.ndarray:
         """One part of the row at place `index` of the block: a read-only view of the mapped object where it
         is stored raw. Raises BadCache when the row is not there."""
+        ...
+
+    def gather(self, places: np.ndarray, part: str, out: np.ndarray, slots: Slots) -> None:
+        """Copy one part of the rows at `places` (int64) into the rows `slots` of `out` (B, *part.shape), as
+        many, of the part's type. Raises BadCache when one of them is not there."""
         ...
 
 
@@ -151,9 +158,18 @@ class TargetFormat(Protocol):
         ...
 
     def open(
-        self, store: Store, layout: TargetLayout, shard: ShardKey, *, tap: str, size_key: str
+        self,
+        store: Store,
+        layout: TargetLayout,
+        shard: ShardKey,
+        *,
+        tap: str,
+        size_key: str,
+        valid: np.ndarray | None = None,
     ) -> BlockRows:
-        """The rows of one tap and map size. Raises BadCache when the object is missing, short or corrupt."""
+        """The rows of one tap and map size. `valid`, (rows,) bool, is the shard's own column of that name:
+        where many rows share a chunk only it says which are there. Raises BadCache when the object is
+        missing, short or corrupt."""
         ...
 
 
