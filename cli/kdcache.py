@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdcache.cache.build.options import GIB, MAX_SHARD_BYTES, BuildOptions, parse_tap
+from kdcache.cache.files.sizes import parse_size
 from kdcache.cache.spec import MOST_ROWS, MOST_SEED, MOST_STRIDE, MOST_THREADS, PRECISIONS, Need, Task
 from kdcache.cache.stores.table import DEFAULT_FORMAT, FORMATS
 from kdcache.cli.bench.listing import caches_ls
@@ -26,7 +27,6 @@ from kdcache.cli.shared import (
     home_folder,
     json_option,
     parse_crop,
-    parse_size,
     per_task,
     quiet_option,
 )
@@ -237,7 +237,7 @@ def build_options(
         fits=_fitting(losses), views=views, augment=augment, mirror=mirror, crop=parse_crop(crop),
         target_format=target_format, zstd=zstd, batch_size=batch_size, amp=amp, device=pick_device(device),
         threads=threads, shard_rows=None if shard_rows == "auto" else parse_count(shard_rows, "--shard-rows"),
-        memory_bytes=parse_size(memory), output_stride=output_stride, weights=weights, seed=seed,
+        memory_bytes=parse_size(memory, "--memory"), output_stride=output_stride, weights=weights, seed=seed,
         keep_empty=keep_empty, skip_bad=skip_bad, update=update, repair=repair, check=check,
         rank_timeout=rank_timeout,
     )  # fmt: skip

@@ -71,6 +71,7 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
     losses = _losses(config, run_source, plan, teacher, student, taps)
     init_line = _begin_with(config, home, student, losses)
     inherit_line = _inherit(config, home, run_source, student, teacher)
+    stream = choose_stream(config, run_source, plan, layout, teacher, ranks, num_threads=config.threads)
     evaluate, eval_note = _validation(run_source, ranks, config)
     notes = (*_data_notes(config, run_source), *plan.notes, *losses.notes, *network_of(student).notes)
     notes = (*notes, teacher_line, init_line, inherit_line, eval_note)
@@ -78,11 +79,11 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
         student=student,
         losses=losses,
         taps=taps,
-        stream=choose_stream(config, run_source, plan, layout, teacher, ranks, num_threads=config.threads),
+        stream=stream,
         evaluate=evaluate,
         score_name=judge_of(run_source.task, run_source.class_names).score_name,
         export=in_any_form(exporter(run_source)),
-        summary=summary(config, run_source, student, plan, ranks),
+        summary=summary(config, run_source, student, plan, ranks) | {"pixels": stream.pixels},
         resolved=resolved(run_source, student, plan, taps),
         loss_rows=(TermRow._fields, *plan.table()),
         notes=tuple(note for note in dict.fromkeys(notes) if note),

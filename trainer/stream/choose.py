@@ -10,6 +10,7 @@ from kdcache.losses.plan.plan import LossPlan
 from kdcache.trainer.ranks import Ranks
 from kdcache.trainer.stream.batch import BatchLayout, Stream
 from kdcache.trainer.stream.fresh import FreshStream
+from kdcache.trainer.stream.levels import Rule
 from kdcache.trainer.stream.noise import NoiseStream
 from kdcache.trainer.stream.online import OnlineStream
 from kdcache.trainer.stream.options import StreamOptions
@@ -73,6 +74,7 @@ def _stored(
         views=TURNS if turns else None,
         crop=options.crop,
         keep_empty=options.keep_empty,
+        rule=Rule(options.stream, options.pixel_memory),
     )
 
 

@@ -9,6 +9,7 @@ of them only the sample before the first batch is compared, and all by 'kdcache 
 
 from collections.abc import Sequence
 
+import numpy as np
 from torch import Tensor
 
 from kdcache.cache.errors import BadCache
@@ -48,21 +49,26 @@ class PassingPixels:
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self._seen: set[tuple[int, int]] = set()
+        self._seen: dict[int, np.ndarray] = {}  # view -> (num_samples,) bool
 
     def compare(self, rows: Sequence[Row], images_BHWC: Tensor) -> None:
         """Raises BadCache at the first row whose pixels are not those that the teacher saw."""
+        if all(row.window is None for row in rows):
+            samples, views = (np.array([getattr(row, name) for row in rows]) for name in ("sample", "view"))
+            self.compare_whole(samples, views, images_BHWC)
+
+    def compare_whole(self, samples: np.ndarray, views: np.ndarray, images_BHWC: Tensor) -> None:
+        """`compare` of rows that are not cut, (B,) each."""
         if images_BHWC.device.type != "cpu":
             return
-        places = [(row.sample, row.view) for row in rows]
-        if all(
-            row.window is not None or place in self._seen for row, place in zip(rows, places, strict=True)
-        ):
-            return
-        for row, place, digest in zip(rows, places, pixel_digests(images_BHWC).tolist(), strict=True):
-            if row.window is None and place not in self._seen:
-                self._seen.add(place)
-                _require(self._cache, *place, digest, None)
+        for view in np.unique(views).tolist():
+            seen = self._seen.setdefault(view, np.zeros(self._cache.num_samples, dtype=bool))
+            places = np.flatnonzero(views == view)
+            places = places[~seen[samples[places]]]
+            for place in places.tolist():
+                digest = int(pixel_digests(images_BHWC[place : place + 1])[0])
+                _require(self._cache, int(samples[place]), view, digest, None)
+            seen[samples[places]] = True
 
 
 def _require(cache: Cache, index: int, view: int, remade: int, device_id: int | None) -> None:

@@ -11,11 +11,13 @@ in Python at all. Pixels are compared with the digests of what the teacher saw (
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kdcache.cache.images.decoded import Layout
 from kdcache.cache.images.feed import Feed
 from kdcache.cache.images.pipeline import ImagePipeline
 from kdcache.cache.reader.cache import Cache
@@ -23,9 +25,13 @@ from kdcache.cache.reader.rows import feed_with_truth
 from kdcache.cache.spec import Need, PartSpec
 from kdcache.cache.tasks.table import task_of
 from kdcache.cache.views.view import Row
+from kdcache.trainer.stream.array_batches import ArrayBatches
 from kdcache.trainer.stream.batch import Batch, BatchLayout, batch_of
+from kdcache.trainer.stream.decoded_pixels import DecodedPixels
+from kdcache.trainer.stream.levels import Rule, choose_level
 from kdcache.trainer.stream.mean_targets import check_alike, mean_of, sources_of
-from kdcache.trainer.stream.order import samples_at
+from kdcache.trainer.stream.options import DALI
+from kdcache.trainer.stream.order import Placed, samples_at
 from kdcache.trainer.stream.pixel_check import PassingPixels, check_pixels
 from kdcache.trainer.stream.stored_views import StoredViews, cells, choose_views
 
@@ -69,11 +75,12 @@ class StoredStream:
         views: str | None = None,
         crop: tuple[int, int] | None = None,
         keep_empty: bool = False,
+        rule: Rule = Rule(DALI),
     ) -> None:
         """`needs` name the targets; none: pixels and truth only. `views` is 'crops', 'full', 'fit' or
         'turns', by default the family of the cache's first view set; `crop` the size of the batch in pixels:
         of stored crops it selects, of full views it is the window's (default: the manifest's). `keep_empty`:
-        also samples from which nothing can be learnt.
+        also samples from which nothing can be learnt. `rule`: where the pixels come from.
 
         Raises BadOption for a need, a view or a window the cache cannot give.
         """
@@ -94,10 +101,15 @@ class StoredStream:
         self._pipeline: ImagePipeline | None = None
         self._checked = False
         self._passing = PassingPixels(cache)
+        self._level = choose_level(cache, self.views, self._invalid, rule)
+        self._arrays: ArrayBatches | None = None
+
+    def _parts_of(self, target: str) -> dict[str, PartSpec]:
+        """The parts of a target for one row of a batch."""
+        return self._cache.codec(target).parts(self._cache.tap(target).spec(*self.views.crop))
 
     def _part_readers(self, target: str) -> list[PartReader]:
-        tap = self._cache.tap(target)
-        parts = self._cache.codec(target).parts(tap.spec(*self.views.crop))
+        tap, parts = self._cache.tap(target), self._parts_of(target)
         cut = self.views.sets[0].crop is None
         return [
             PartReader(target, name, spec, tap.stride, self._batch_rows, cut=cut)
@@ -112,15 +124,23 @@ class StoredStream:
     def num_samples(self) -> int:
         return self._cache.num_samples - len(self._invalid)
 
-    def rows(self, micro_step: int) -> list[Row]:
-        """The rows of one micro batch; a pure function of its number."""
-        placed = samples_at(
+    @property
+    def pixels(self) -> str:
+        """Where the pixels come from and why, for the header of a run."""
+        return self._level.said
+
+    def _placed(self, micro_step: int) -> Placed:
+        return samples_at(
             self.layout.seed,
             self.layout.positions(micro_step),
             num_samples=self._cache.num_samples,
             shard_samples=self._cache.shard_samples,
             invalid=self._invalid,
         )
+
+    def rows(self, micro_step: int) -> list[Row]:
+        """The rows of one micro batch; a pure function of its number."""
+        placed = self._placed(micro_step)
         pairs = zip(placed.samples.tolist(), placed.epochs.tolist(), strict=True)
         quarters = range(self.views.rows_per_sample)
         return [self.views.row(index, epoch, quarter) for index, epoch in pairs for quarter in quarters]
@@ -144,6 +164,30 @@ class StoredStream:
         if not self._checked:
             check_pixels(self._cache, num_threads=self._num_threads, device_id=self._device_id)
             self._checked = True
+        if self._level.decoded is None:
+            return self._through_pipeline(start_micro_step)
+        return self._from_arrays(self._level.decoded, start_micro_step)
+
+    def _from_arrays(self, decoded: Layout, start: int) -> Iterator[Batch]:
+        """Batches of pixels that lie in memory: nothing of them is decoded any more."""
+        if self._arrays is None:
+            pixels = DecodedPixels(
+                self._cache, decoded, num_threads=self._num_threads, device_id=self._device_id
+            )
+            self._arrays = ArrayBatches(
+                self._cache,
+                self.views,
+                pixels,
+                targets={name: self._parts_of(name) for name in self._stored},
+                mixes=self._mixes,
+                passing=self._passing,
+            )
+        for step in count(start):
+            yield self._arrays.batch(
+                self._placed(step), step, self.layout.positions(step).start // self.num_samples
+            )
+
+    def _through_pipeline(self, start_micro_step: int) -> Iterator[Batch]:
         self._pipeline = ImagePipeline(
             self.feed,
             batch_size=self._batch_rows,

@@ -1,0 +1,101 @@
+"""Where the pixels of stored views come from: decoded once, or through the image pipeline in every epoch.
+
+Always the same pixels, bit for bit; the choice is made by what is there, and said.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kdcache.cache.errors import size_text
+from kdcache.cache.images.decoded import Layout, Reach, joined, layout_of, reach_of
+from kdcache.cache.processes.memory import free_memory
+from kdcache.cache.reader.cache import Cache
+from kdcache.cache.spec import FILL_RGB
+from kdcache.cache.tasks.table import task_of
+from kdcache.cache.views.block_views import NOBODY
+from kdcache.trainer.stream.options import AUTO, DALI
+from kdcache.trainer.stream.stored_views import StoredViews, WindowViews, stored_sizes
+
+MOST_MEMORY = 1 << 31  # bytes that decoded images take when nobody says
+SHARE = 4  # of the free memory, one part in so many
+SURE = 2  # times the room: what the first block promises to need, where the others need not be asked
+
+
+class Rule(NamedTuple):
+    """What a user says of pixels."""
+
+    stream: str = AUTO  # or DALI
+    memory: int | None = None  # bytes that decoded images may take; 0: none; None: as much as is sensible
+
+
+class Level(NamedTuple):
+    """What is chosen."""
+
+    said: str  # for the run's header
+    decoded: Layout | None = None  # the images that are decoded once; None: through the image pipeline
+
+
+def choose_level(cache: Cache, views: StoredViews, invalid: np.ndarray, rule: Rule) -> Level:
+    """`invalid`: sorted indices that the stream leaves out."""
+    if rule.stream == DALI:
+        return Level("DALI, because --stream dali asks for it")
+    room = _room(rule)
+    if room == 0:
+        return Level("DALI, because --pixel-memory is 0")
+    channels = len(FILL_RGB) + int(task_of(cache.task).truth.rides)
+    if (promised := _promised(cache, len(invalid)) * channels) > SURE * room:
+        return Level(_too_large(promised, room, "about "))
+    sizes = stored_sizes(cache)
+    kept = np.ones(cache.num_samples, dtype=bool)
+    kept[invalid] = False
+    if (least := int(sizes[kept].prod(axis=1).sum()) * channels) > room:
+        return Level(_too_large(least, room))
+    reach = _reach(cache, views, sizes, kept)
+    if reach is None:
+        return Level("DALI, because the views resize their images")
+    layout = layout_of(sizes, kept, reach)
+    if (needed := layout.num_pixels * channels) > room:
+        return Level(_too_large(needed, room))
+    return Level(f"decoded once, {int(kept.sum()):,} images, {size_text(needed)}", layout)
+
+
+def _room(rule: Rule) -> int:
+    if rule.memory is not None:
+        return rule.memory
+    free = free_memory()
+    return MOST_MEMORY if free is None else min(MOST_MEMORY, free // SHARE)
+
+
+def _promised(cache: Cache, absent: int) -> int:
+    """Pixels of all images, were they like those of the first block: millions of others are not looked at."""
+    block = cache.block(next(iter(cache.generation.block_numbers)))
+    pixels = int((block.heights.astype(np.int64) * block.widths).sum())
+    return pixels * (cache.num_samples - absent) // max(1, len(block))
+
+
+def _too_large(needed: int, room: int, about: str = "") -> str:
+    return (
+        f"DALI, because the images take {about}{size_text(needed)} decoded and --pixel-memory is "
+        f"{size_text(room)}"
+    )
+
+
+def _reach(cache: Cache, views: StoredViews, sizes: np.ndarray, kept: np.ndarray) -> Reach | None:
+    """How far the crops of these views go, None where one resizes. Marks in `kept` who is mixed into others."""
+    if isinstance(views, WindowViews):
+        flips = any(one.kind == "mirror" for one in views.sets)
+        return Reach(views.beside, views.crop[1], flips)
+    reaches: list[Reach] = []
+    for number in views.numbers():
+        for block in cache.generation.block_numbers:
+            stored = cache.block_views(block, number)
+            places = np.flatnonzero(stored.valid)
+            geometry = stored.geometry[places]
+            if (geometry[:, :2] != sizes[stored.first + places]).any():
+                return None
+            if len(stored.partners):
+                partners = stored.partners[places]
+                kept[partners[partners != NOBODY]] = True
+            reaches.append(reach_of(geometry))
+    return joined(reaches)
