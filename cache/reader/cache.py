@@ -19,6 +19,7 @@ from kdcache.cache.fingerprint import digest_of
 from kdcache.cache.grid import kind_of
 from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.reader.kept import make_room
+from kdcache.cache.reader.row_batch import RowBatch, read_rows
 from kdcache.cache.reader.samples import StoredSamples
 from kdcache.cache.record.classifier import read_classifier
 from kdcache.cache.record.generation import Pair, generation_name
@@ -26,7 +27,6 @@ from kdcache.cache.record.layout import target_layout
 from kdcache.cache.record.manifest import TapEntry
 from kdcache.cache.record.records import Coverage, TargetsRecord, read_targets_record
 from kdcache.cache.record.row_columns import unpack_views
-from kdcache.cache.spec import TensorSpec
 from kdcache.cache.stores.contract import REPAIR, BlockRows, ShardKey, bad_object
 from kdcache.cache.stores.table import target_format
 from kdcache.cache.trust import require_trust
@@ -51,7 +51,7 @@ class Cache(StoredSamples):
         self._format = target_format(self.manifest.target_format)
         self._views: dict[tuple[int, int], BlockViews] = {}
         self._records: dict[ShardKey, TargetsRecord] = {}
-        self._rows: dict[tuple[str, int, int, str], BlockRows] = {}
+        self._rows: dict[tuple[str, int, int, tuple[int, int]], BlockRows] = {}
         self._codecs: dict[str, Codec] = {}
 
     def check_complete(self) -> None:
@@ -113,14 +113,19 @@ class Cache(StoredSamples):
         """Sample `index` under view number `view`, with who is mixed in. Raises BadCache for a row that holds
         no targets: its numbers would be no view."""
         block, place = self._place(index)
-        own = self._alone(block, place, view)
+        own = self.unmixed_row(block, place, view)
         partner = self.block_views(block, view).partner(place)
         if partner is None and partner_key(own.effects) is None:
             return own
-        other_block, other_place = self._partner(own, partner)
-        return own.mixed_with(self._alone(other_block, other_place, view))
+        other_block, other_place = self.partner_place(own, partner)
+        return own.mixed_with(self.unmixed_row(other_block, other_place, view))
 
-    def _alone(self, block: int, place: int, view: int) -> Row:
+    def row_batch(self, samples: np.ndarray, views: np.ndarray) -> RowBatch:
+        """The rows (samples[i], views[i]), (B,) int64 each, as `row` gives them one by one. Raises as it."""
+        return read_rows(self, np.asarray(samples, np.int64), np.asarray(views, np.int64))
+
+    def unmixed_row(self, block: int, place: int, view: int) -> Row:
+        """The row at one place of a block, nobody mixed in yet. Raises BadCache for one without targets."""
         views = self.block_views(block, view)
         if not views.valid[place]:
             raise BadCache(
@@ -130,9 +135,9 @@ class Cache(StoredSamples):
             )
         return views.row(place)
 
-    def _partner(self, row: Row, partner: int | None) -> tuple[int, int]:
-        """The place of who is mixed in. Raises BadCache where the column and the effects of a row name two
-        partners."""
+    def partner_place(self, row: Row, partner: int | None) -> tuple[int, int]:
+        """The block and the place of who is mixed in. Raises BadCache where the column and the effects of a
+        row name two partners."""
         named = partner_key(row.effects)
         try:
             stored = None if partner is None else self.key(partner)
@@ -160,9 +165,20 @@ class Cache(StoredSamples):
         """One row's stored parts, channels last, as views of the mapped shard (decoded copies under zstd)."""
         block, row = self._place(index)
         geometry = self.block_views(block, view).geometry_of(row)
-        spec = self.tap(target).spec(geometry.crop_h, geometry.crop_w)
-        rows = self._rows.get((target, block, view, spec.size_key)) or self._open(target, block, view, spec)
+        rows = self._block_rows(target, block, view, (geometry.crop_h, geometry.crop_w))
         return {part: rows.row(row, part) for part in rows.parts}
+
+    def gather(self, target: str, rows: RowBatch, part: str, out: np.ndarray) -> None:
+        """Copy one stored part of every row of a batch into `out` (B, *part.shape), of the part's type; of
+        partners nothing is written where nobody is. All inputs must be of one size. Raises as `parts`."""
+        for group in rows.groups:
+            stored = self._block_rows(target, group.block, group.view, group.size)
+            stored.gather(group.places, part, out, group.slots)
+
+    def _block_rows(self, target: str, block: int, view: int, size: tuple[int, int]) -> BlockRows:
+        """The rows of a target under a view of which inputs have `size` = (height, width) pixels."""
+        rows = self._rows.get((target, block, view, size))
+        return rows or self._open(target, block, view, size)
 
     def tap(self, target: str) -> TapEntry:
         return self.manifest.tap(target)
@@ -258,12 +274,13 @@ class Cache(StoredSamples):
             raise bad_object(f"'{name}' cannot be read: {error}", self.store.where(name)) from error
         return views
 
-    def _open(self, target: str, block: int, view: int, spec: TensorSpec) -> BlockRows:
+    def _open(self, target: str, block: int, view: int, size: tuple[int, int]) -> BlockRows:
         key = self.coverage.key(target, view, block)
         if key is None:
             raise self._absent(block, view, target)
         for entry in self.targets_record(key).objects:
             self.check_object(entry)
+        spec = self.tap(target).spec(*size)
         rows = self._format.open(
             self.store,
             target_layout(self.manifest, {target: [spec]}),
@@ -272,7 +289,7 @@ class Cache(StoredSamples):
             size_key=spec.size_key,
         )
         make_room(self._rows, MAX_OPEN)
-        self._rows[target, block, view, spec.size_key] = rows
+        self._rows[target, block, view, size] = rows
         return rows
 
     def _absent(self, block: int, view: int, target: str) -> BadCache:

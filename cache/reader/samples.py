@@ -4,6 +4,7 @@ Opening reads the manifest and one generation, and keeps that generation: builde
 tars are opened when a sample of theirs is first asked for, and their digests are checked then.
 """
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from kdcache.cache.errors import BadCache, BadOption, KdError, nearest
 from kdcache.cache.files.picture import is_png
 from kdcache.cache.reader.kept import make_room
+from kdcache.cache.reader.row_batch import runs
 from kdcache.cache.record.copied import refuse_unfinished_copy
 from kdcache.cache.record.generation import Generation, newest_generation, read_generation
 from kdcache.cache.record.manifest import Manifest, read_manifest
@@ -110,6 +112,19 @@ class StoredSamples:
             raise IndexError(f"no sample has index {index}: block {block} ends before it")
         return block, row
 
+    def places(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `_place`, of (B,) samples at once."""
+        blocks, rows = np.divmod(samples, self.shard_samples)
+        inside = (blocks >= 0) & (blocks < self.num_blocks)
+        for index in samples[~inside | (rows >= self._block_lengths[np.where(inside, blocks, -1)])].tolist():
+            self._place(index)  # raises
+        return blocks, rows
+
+    @cached_property
+    def _block_lengths(self) -> np.ndarray:
+        """(num_blocks + 1,) int64 rows of every block, and 0 of one that is not there."""
+        return np.array([*(entry.rows for entry in self.generation.blocks), 0], dtype=np.int64)
+
     def image(self, index: int) -> np.ndarray:
         """The encoded image, 1-D uint8: a view of the mapped tar, whose digest is checked on first touch."""
         block, row = self._place(index)
@@ -168,6 +183,23 @@ class StoredSamples:
         """(height, width) of the stored image in pixels."""
         block, row = self.samples(index)
         return int(block.heights[row]), int(block.widths[row])
+
+    def key_hashes(self, samples: np.ndarray) -> np.ndarray:
+        """`key_hash` of (B,) samples, uint64."""
+        blocks, rows = self.places(np.asarray(samples, dtype=np.int64))
+        hashes = np.empty(len(rows), dtype=np.uint64)
+        for slots in runs(blocks):
+            hashes[slots] = self.block(int(blocks[slots][0])).key_hashes[rows[slots]]
+        return hashes
+
+    def sizes(self, samples: np.ndarray) -> np.ndarray:
+        """`size` of (B,) samples, (B, 2) int64."""
+        blocks, rows = self.places(np.asarray(samples, dtype=np.int64))
+        sizes = np.empty((len(rows), 2), dtype=np.int64)
+        for slots in runs(blocks):
+            block, here = self.block(int(blocks[slots][0])), rows[slots]
+            sizes[slots, 0], sizes[slots, 1] = block.heights[here], block.widths[here]
+        return sizes
 
     def find(self, key: str) -> int:
         """The index of the living sample with this key. Raises BadOption naming the nearest key."""

@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from kdcache.cache.errors import BadCache
 from kdcache.cache.spec import PartSpec, RowParts, TensorSpec
+from kdcache.cache.stores.even_rows import Slots
 
 Buffer = bytes | memoryview
 ObjectName = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f]{1,1024}\Z")]
@@ -117,6 +118,11 @@ class BlockRows(Protocol):
     def row(self, index: int, part: str) -> np.ndarray:
         """One part of the row at place `index` of the block: a read-only view of the mapped object where it
         is stored raw. Raises BadCache when the row is not there."""
+        ...
+
+    def gather(self, places: np.ndarray, part: str, out: np.ndarray, slots: Slots) -> None:
+        """Copy one part of the rows at `places` (int64) into the rows `slots` of `out` (B, *part.shape), as
+        many, of the part's type. Raises BadCache when one of them is not there."""
         ...
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from kdcache.cache.errors import BadOption
 from kdcache.cache.spec import PartSpec, RowParts, TensorSpec
 from kdcache.cache.stores.contract import Buffer, ShardKey, Store, TargetLayout, bad_object
+from kdcache.cache.stores.even_rows import EvenRows, Slots
 from kdcache.cache.stores.json_object import json_bytes, read_bytes
 from kdcache.cache.stores.tar_pack import pack_tar
 from kdcache.cache.stores.zarr_shards import raw_row
@@ -42,23 +43,29 @@ class TarBlock:
         """`offsets[part]` is int64 per row, NOT_HERE where there is none. Raises BadCache when one is out of
         reach."""
         self.parts = tuple(parts)
-        self._tar, self._specs, self._name = tar, dict(parts), name
-        self._where = where
-        self._offsets = {part: offsets[part] for part in parts}
-        for part, places in self._offsets.items():
+        self._name, self._where = name, where
+        for part in parts:
+            places = offsets[part]
             if places.size and int(places.max()) + parts[part].num_bytes > tar.size:
                 raise bad_object(f"'{name}' is truncated: {tar.size} bytes, its index needs more", where)
             if (places[places >= 0] % np.dtype(parts[part].dtype).itemsize).any():
                 raise bad_object(f"'{name}' is corrupt: its index points between two numbers", where)
+        self._rows = {part: EvenRows(tar, offsets[part], spec) for part, spec in parts.items()}
 
     def row(self, index: int, part: str) -> np.ndarray:
         """A read-only view of the mapped tar. Raises BadCache when the row is not there."""
-        places = self._offsets[part]
-        offset = int(places[index]) if index < len(places) else NOT_HERE
-        if offset < 0:
+        rows = self._rows[part]
+        row = rows.row(index) if index < len(rows.ranks) else None
+        if row is None:
             raise bad_object(f"row {index} is not in '{self._name}'", self._where)
-        spec = self._specs[part]
-        return np.ndarray(spec.shape, spec.dtype, self._tar, offset)
+        return row
+
+    def gather(self, places: np.ndarray, part: str, out: np.ndarray, slots: Slots) -> None:
+        rows = self._rows[part]
+        beyond = places[places >= len(rows.ranks)]
+        if (absent := int(beyond[0]) if beyond.size else rows.lacking(places)) is not None:
+            self.row(absent, part)  # raises
+        rows.copy(places, out, slots)
 
 
 class WebdatasetFormat:

@@ -24,6 +24,7 @@ from kdcache.cache.stores.contract import (
     bad_object,
     rows_by_size,
 )
+from kdcache.cache.stores.even_rows import Slots
 from kdcache.cache.stores.json_object import read_json
 from kdcache.cache.stores.zarr_shards import ZSTD_LEVEL, ShardRows, pack_shard
 
@@ -103,6 +104,9 @@ class ZarrBlock:
 
     def row(self, index: int, part: str) -> np.ndarray:
         return self._shards[part].row(index)
+
+    def gather(self, places: np.ndarray, part: str, out: np.ndarray, slots: Slots) -> None:
+        self._shards[part].gather(places, out, slots)
 
 
 class ZarrFormat:

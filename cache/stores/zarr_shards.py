@@ -18,6 +18,7 @@ import numpy as np
 
 from kdcache.cache.spec import PartSpec
 from kdcache.cache.stores.contract import Buffer, bad_object
+from kdcache.cache.stores.even_rows import EvenRows, Slots
 
 ABSENT = 2**64 - 1
 ZSTD_LEVEL = 1  # level 3 is never smaller on features and writes 1.7 times slower (measured)
@@ -79,19 +80,32 @@ class ShardRows:
         self.present = offsets >= 0
         self._check_slots(offsets, sizes, buffer.size - shard_samples * SLOT_BYTES - CRC_BYTES)
         self._offsets, self._sizes = offsets, sizes
+        self._even = EvenRows(buffer, offsets, part) if self._decompress is None else None
 
     def row(self, index: int) -> np.ndarray:
         """The row in slot `index`: a read-only view of the map, or a decompressed copy. Raises BadCache if
         absent."""
+        row = self._even.row(index) if self._even is not None else self._decompressed(index)
+        if row is None:
+            raise bad_object(f"row {index} is not in '{self.name}'", self.where)
+        return row
+
+    def gather(self, places: np.ndarray, out: np.ndarray, slots: Slots) -> None:
+        """Copy the rows in these slots of the shard into these rows of `out`. Raises BadCache if one is
+        absent."""
+        if self._even is None:
+            for place, target in zip(places.tolist(), np.arange(len(out))[slots].tolist(), strict=True):
+                out[target] = self.row(place)
+            return
+        if (absent := self._even.lacking(places)) is not None:
+            self.row(absent)  # raises
+        self._even.copy(places, out, slots)
+
+    def _decompressed(self, index: int) -> np.ndarray | None:
+        assert self._decompress is not None
         offset = int(self._offsets[index])
         if offset < 0:
-            raise bad_object(f"row {index} is not in '{self.name}'", self.where)
-        if self._decompress is None:
-            return np.ndarray(self._shape, self._dtype, self._buffer, offset)
-        return self._decompressed(index, offset)
-
-    def _decompressed(self, index: int, offset: int) -> np.ndarray:
-        assert self._decompress is not None
+            return None
         packed = self._buffer[offset : offset + int(self._sizes[index])]
         claimed = zstd_content_bytes(packed[:18].tobytes())
         if claimed != self._row_bytes:  # its own word is what the library would make room for

@@ -84,8 +84,7 @@ class Row(NamedTuple):
 
     def mixed_with(self, partner: "Row") -> "Row":
         """This row with the pixels of `partner`, which keeps its effects but is not mixed itself."""
-        unmixed = tuple(op for op in partner.effects if op[0] not in _MIXING)
-        return self._replace(partner=partner._replace(effects=unmixed, partner=None))
+        return self._replace(partner=partner._replace(effects=unmixed(partner.effects), partner=None))
 
     @property
     def own_share(self) -> float:
@@ -162,6 +161,11 @@ class View(NamedTuple):
 def partner_key(effects: Sequence[Op]) -> str | None:
     """The key of the sample that is mixed in, None when nothing is."""
     return str(effects[-1][-1]) if effects and effects[-1][0] in _MIXING else None
+
+
+def unmixed(effects: Sequence[Op]) -> tuple[Op, ...]:
+    """What is left of them for the image that is mixed in: its own mixing is not shown."""
+    return tuple(op for op in effects if op[0] not in _MIXING)
 
 
 def _in_order(names: Sequence[str | int]) -> bool:
