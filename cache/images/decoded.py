@@ -78,6 +78,7 @@ class Decoded:
         self.layout = layout
         self._pixels = memory.reshape(layout.num_pixels, len(fill))
         self._channels = len(fill)
+        self._runs: dict[int, np.ndarray] = {}  # by width: one from every pixel
         if not written:
             self._pixels[:] = fill
 
@@ -105,11 +106,10 @@ class Decoded:
         first = self.layout.offsets[samples] + np.where(flipped, self.layout.half, 0) + geometry[:, CROP_X]
         starts = first[:, None] + rows * (widths + self.layout.pad)[:, None]
         np.copyto(starts, 0, where=(rows < 0) | (rows >= heights[:, None]))
-        size = self._channels
-        runs = as_strided(
-            self._pixels,
-            (self.layout.num_pixels - crop_w + 1, crop_w * size),
-            (size, 1),
-            writeable=False,
-        )
-        return runs[starts].reshape(len(samples), crop_h, crop_w, size)
+        return self._runs_of(crop_w)[starts].reshape(len(samples), crop_h, crop_w, self._channels)
+
+    def _runs_of(self, width: int) -> np.ndarray:
+        if width not in self._runs:
+            count, size = self.layout.num_pixels - width + 1, self._channels
+            self._runs[width] = as_strided(self._pixels, (count, width * size), (size, 1), writeable=False)
+        return self._runs[width]

@@ -94,8 +94,8 @@ class Truth(ABC):
         other: Mapping[str, np.ndarray] | None = None,
         own_share: np.ndarray | None = None,
     ) -> "tuple[Tensor, Mixed | None] | None":
-        """`collate` of rows whose truth the columns hold, (B,) each; None: they do not hold all of it. `other`
-        and `own_share`, (B,) float, where the recipe mixes: who is mixed in, a row itself where nobody is."""
+        """`collate` of rows whose truth the columns hold, (B,) each; None: they do not hold all of it. Where
+        the recipe mixes, `other` is who is mixed in, a row itself where nobody is, `own_share` (B,) float."""
         del own, other, own_share
         return None
 

@@ -8,14 +8,15 @@ from typing import NamedTuple
 import numpy as np
 
 from kdcache.cache.errors import size_text
-from kdcache.cache.images.decoded import Layout, Reach, joined, layout_of, reach_of
+from kdcache.cache.images.decoded import CROP_H, Layout, Reach, joined, layout_of, reach_of
 from kdcache.cache.processes.memory import free_memory
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.spec import FILL_RGB
 from kdcache.cache.tasks.table import task_of
-from kdcache.cache.views.block_views import NOBODY
+from kdcache.cache.views.sets import MIRROR_OF
 from kdcache.trainer.stream.options import AUTO, DALI
 from kdcache.trainer.stream.stored_views import StoredViews, WindowViews, stored_sizes
+from kdcache.trainer.stream.view_table import ViewTable, read_table
 
 MOST_MEMORY = 1 << 31  # bytes that decoded images take when nobody says
 SHARE = 4  # of the free memory, one part in so many
@@ -34,6 +35,7 @@ class Level(NamedTuple):
 
     said: str  # for the run's header
     decoded: Layout | None = None  # the images that are decoded once; None: through the image pipeline
+    table: ViewTable | None = None  # what every crop shows
 
 
 def choose_level(cache: Cache, views: StoredViews, invalid: np.ndarray, rule: Rule) -> Level:
@@ -51,13 +53,16 @@ def choose_level(cache: Cache, views: StoredViews, invalid: np.ndarray, rule: Ru
     kept[invalid] = False
     if (least := int(sizes[kept].prod(axis=1).sum()) * channels) > room:
         return Level(_too_large(least, room))
-    reach = _reach(cache, views, sizes, kept)
+    table = None if isinstance(views, WindowViews) else read_table(cache, views.numbers(), kept)
+    reach = _reach(views, table, sizes)
     if reach is None:
         return Level("DALI, because the views resize their images")
+    if table is not None:
+        kept |= table.mixed
     layout = layout_of(sizes, kept, reach)
     if (needed := layout.num_pixels * channels) > room:
         return Level(_too_large(needed, room))
-    return Level(f"decoded once, {int(kept.sum()):,} images, {size_text(needed)}", layout)
+    return Level(f"decoded once, {int(kept.sum()):,} images, {size_text(needed)}", layout, table)
 
 
 def _room(rule: Rule) -> int:
@@ -81,21 +86,15 @@ def _too_large(needed: int, room: int, about: str = "") -> str:
     )
 
 
-def _reach(cache: Cache, views: StoredViews, sizes: np.ndarray, kept: np.ndarray) -> Reach | None:
-    """How far the crops of these views go, None where one resizes. Marks in `kept` who is mixed into others."""
-    if isinstance(views, WindowViews):
-        flips = any(one.kind == "mirror" for one in views.sets)
-        return Reach(views.beside, views.crop[1], flips)
+def _reach(views: StoredViews, table: ViewTable | None, sizes: np.ndarray) -> Reach | None:
+    """How far the crops of these views go, None where one resizes. Of windows there is no table."""
+    if table is None:
+        assert isinstance(views, WindowViews)
+        return Reach(views.beside, views.crop[1], any(one.kind in MIRROR_OF.values() for one in views.sets))
     reaches: list[Reach] = []
-    for number in views.numbers():
-        for block in cache.generation.block_numbers:
-            stored = cache.block_views(block, number)
-            places = np.flatnonzero(stored.valid)
-            geometry = stored.geometry[places]
-            if (geometry[:, :2] != sizes[stored.first + places]).any():
-                return None
-            if len(stored.partners):
-                partners = stored.partners[places]
-                kept[partners[partners != NOBODY]] = True
-            reaches.append(reach_of(geometry))
+    for geometry in table.geometry:
+        drawn = geometry[geometry[:, CROP_H] > 0]
+        if (drawn[:, :2] != sizes[geometry[:, CROP_H] > 0]).any():
+            return None
+        reaches.append(reach_of(drawn))
     return joined(reaches)

@@ -62,8 +62,8 @@ class StreamOptions(Section):
 
     stream: str = option(
         AUTO,
-        help="Where the pixels of stored views come from: auto, what is fastest, or dali, decoded anew in every "
-        "epoch. The pixels are the same.",
+        help="Where the pixels of stored views come from: auto, what is fastest, or dali, decoded in every "
+        "epoch. They are the same.",
         label="default: ",
         choices=(AUTO, DALI),
         free_on_resume=True,

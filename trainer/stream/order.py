@@ -85,6 +85,9 @@ def samples_at(
         )
     spots = np.asarray(positions, dtype=np.int64)
     epochs = spots // num_valid
+    if len(spots) and epochs[0] == epochs[-1]:  # as nearly always, without a search
+        order = _epoch_order(seed, int(epochs[0]), num_samples, shard_samples, banned.tobytes())
+        return Placed(order[spots % num_valid], epochs)
     samples = np.empty(len(spots), np.int64)
     for epoch in np.unique(epochs).tolist():
         here = epochs == epoch

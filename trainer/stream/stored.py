@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdcache.cache.images.decoded import Layout
 from kdcache.cache.images.feed import Feed
 from kdcache.cache.images.pipeline import ImagePipeline
 from kdcache.cache.reader.cache import Cache
@@ -35,6 +34,7 @@ from kdcache.trainer.stream.order import Placed, samples_at
 from kdcache.trainer.stream.pixel_check import PassingPixels, check_pixels
 from kdcache.trainer.stream.stored_views import StoredViews, cells, choose_views
 
+DECODED_EVERY_EPOCH = Rule(DALI)
 PREFETCH = 2  # batches the pipeline prepares ahead
 
 
@@ -75,7 +75,7 @@ class StoredStream:
         views: str | None = None,
         crop: tuple[int, int] | None = None,
         keep_empty: bool = False,
-        rule: Rule = Rule(DALI),
+        rule: Rule = DECODED_EVERY_EPOCH,
     ) -> None:
         """`needs` name the targets; none: pixels and truth only. `views` is 'crops', 'full', 'fit' or
         'turns', by default the family of the cache's first view set; `crop` the size of the batch in pixels:
@@ -166,18 +166,20 @@ class StoredStream:
             self._checked = True
         if self._level.decoded is None:
             return self._through_pipeline(start_micro_step)
-        return self._from_arrays(self._level.decoded, start_micro_step)
+        return self._from_arrays(start_micro_step)
 
-    def _from_arrays(self, decoded: Layout, start: int) -> Iterator[Batch]:
+    def _from_arrays(self, start: int) -> Iterator[Batch]:
         """Batches of pixels that lie in memory: nothing of them is decoded any more."""
         if self._arrays is None:
+            assert self._level.decoded is not None
             pixels = DecodedPixels(
-                self._cache, decoded, num_threads=self._num_threads, device_id=self._device_id
+                self._cache, self._level.decoded, num_threads=self._num_threads, device_id=self._device_id
             )
             self._arrays = ArrayBatches(
                 self._cache,
                 self.views,
                 pixels,
+                table=self._level.table,
                 targets={name: self._parts_of(name) for name in self._stored},
                 mixes=self._mixes,
                 passing=self._passing,

@@ -21,7 +21,7 @@ from kdcache.cache.spec import ceil_div
 from kdcache.cache.views.draw import QUARTERS, window_view
 from kdcache.cache.views.sets import FIT, MIRROR_OF, ViewSet
 from kdcache.cache.views.view import Row, Window
-from kdcache.trainer.stream.batch_reads import key_hashes, row_batch
+from kdcache.trainer.stream.view_table import ViewTable
 
 FAMILIES = ("crops", "full", "turns", FIT)
 
@@ -35,9 +35,11 @@ class StoredViews(Protocol):
         """Row `quarter` of the sample's rows."""
         ...
 
-    def batch(self, samples: np.ndarray, epochs: np.ndarray) -> tuple[RowBatch, Sequence[Window]]:
+    def batch(
+        self, samples: np.ndarray, epochs: np.ndarray, table: ViewTable | None
+    ) -> tuple[RowBatch, Sequence[Window]]:
         """All rows of these samples, (B,) each, as `row` gives them one by one; and where they are cut, the
-        window of each."""
+        window of each. `table`: of `numbers`, where there is one."""
         ...
 
     def numbers(self) -> list[int]:
@@ -60,15 +62,19 @@ class CropViews:
         first = self._numbers[(epoch + self._cache.key_hash(index)) % len(self._numbers)]
         return self._cache.row(index, first + quarter)
 
-    def batch(self, samples: np.ndarray, epochs: np.ndarray) -> tuple[RowBatch, Sequence[Window]]:
+    def batch(
+        self, samples: np.ndarray, epochs: np.ndarray, table: ViewTable | None
+    ) -> tuple[RowBatch, Sequence[Window]]:
         number = np.uint64(len(self._numbers))
         # Both reduced before they are added: a hash fills its 64 bits.
-        hashes = key_hashes(self._cache, samples).astype(np.uint64)
+        hashes = self._cache.key_hashes(samples)
         chosen = (hashes % number + epochs.astype(np.uint64) % number) % number
-        first = np.array(self._numbers)[chosen.astype(np.int64)]
         quarters = np.arange(self.rows_per_sample)
-        views = (first[:, None] + quarters).reshape(-1)
-        return row_batch(self._cache, np.repeat(samples, self.rows_per_sample), views), ()
+        columns = (chosen.astype(np.int64)[:, None] * self.rows_per_sample + quarters).reshape(-1)
+        samples = np.repeat(samples, self.rows_per_sample)
+        if table is not None and table.whole:
+            return table.batch(samples, columns, self._cache.shard_samples), ()
+        return self._cache.row_batch(samples, np.array(self.numbers())[columns]), ()
 
     def numbers(self) -> list[int]:
         return [first + quarter for first in self._numbers for quarter in range(self.rows_per_sample)]
@@ -114,12 +120,15 @@ class WindowViews:
         )
         return view.row(index, self._numbers[chosen], (height, width))._replace(window=window)
 
-    def batch(self, samples: np.ndarray, epochs: np.ndarray) -> tuple[RowBatch, Sequence[Window]]:
+    def batch(
+        self, samples: np.ndarray, epochs: np.ndarray, table: ViewTable | None
+    ) -> tuple[RowBatch, Sequence[Window]]:
+        assert table is None, "windows are drawn in every epoch"
         pairs = zip(samples.tolist(), epochs.tolist(), strict=True)
         rows = [self.row(index, epoch) for index, epoch in pairs]
         geometry = np.array([row.geometry for row in rows], dtype=np.int32)
         views = np.array([row.view for row in rows])
-        return RowBatch(samples, views, geometry, (), None), [row.window for row in rows if row.window]
+        return RowBatch(samples, views, geometry, (), None, ()), [row.window for row in rows if row.window]
 
     def numbers(self) -> list[int]:
         return list(self._numbers)
