@@ -45,6 +45,9 @@ def class_difference(data: Sequence[str], teacher: Sequence[str], num_teacher: i
     return "" if theirs == len(data) else f"the data has {len(data)} classes and the teacher scores {theirs}"
 
 
+VECTOR = "vector"  # size key of a value without H and W
+
+
 class TensorSpec(NamedTuple):
     """One tap's value for one row. `shape` is channels last without the batch: (H, W, C), or (C,) for a
     vector."""
@@ -59,7 +62,7 @@ class TensorSpec(NamedTuple):
     @property
     def size_key(self) -> str:
         """'45x60' for maps, 'vector' for pooled values: the folder that arrays of this size share."""
-        return "x".join(str(n) for n in self.shape[:-1]) or "vector"
+        return "x".join(str(n) for n in self.shape[:-1]) or VECTOR
 
 
 class PartSpec(NamedTuple):

@@ -73,7 +73,7 @@ MUTANTS = [
     ("one image that cannot be read ends the build before it is named", "size.py:header_size",
      "except BadSample:", "except OSError:", SIZE),
     ("bytes of a shard's index are not predicted", "predict.py:_tap_bytes",
-     "manifest.shard_samples * INDEX_BYTES + CRC_BYTES", "CRC_BYTES", PREDICTED),
+     "manifest.shard_samples // rows * INDEX_BYTES + CRC_BYTES", "CRC_BYTES", PREDICTED),
     ("samples that are packed are predicted again", "predict.py:predict",
      "[inputs.index_of[key] for keys in to_pack.values() for key in keys]", "list(inputs.index_of.values())",
      THERE),

@@ -6,6 +6,7 @@ checked before anything is written.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from kdcache.cache.build.lock import build_lock
 from kdcache.cache.build.samples.assign import remove_block
 from kdcache.cache.build.settle import complete_pairs
 from kdcache.cache.build.write import Written, write_shard
-from kdcache.cache.errors import BadCache, BadOption
+from kdcache.cache.errors import BadCache, BadOption, Missing
 from kdcache.cache.look.describe import whole_layout
 from kdcache.cache.reader.cache import Cache, open_cache
 from kdcache.cache.record.advice import cache_word
@@ -28,7 +29,7 @@ from kdcache.cache.record.generation import (
     generation_name,
     list_generations,
 )
-from kdcache.cache.record.manifest import FILE_NAME, Manifest, manifest_bytes, pass_id
+from kdcache.cache.record.manifest import FILE_NAME, Manifest, manifest_bytes, pass_id, read_manifest
 from kdcache.cache.record.records import (
     Coverage,
     SamplesRecord,
@@ -44,6 +45,7 @@ from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.sample_tars import SampleEntry, packed_objects
 from kdcache.cache.stores.table import target_format
+from kdcache.cache.stores.zarr_shards import VECTOR_BYTES
 from kdcache.cache.tasks.table import task_of
 from kdcache.cache.views.block_views import block_views
 from kdcache.cache.views.sets import ViewSet
@@ -74,7 +76,7 @@ def compact(root: Path, out: Path, done: Callable[[int], None] = lambda rows: No
     copy.check()
     with build_lock(out):
         store.sweep()
-        _begin(cache, store)
+        _begin(cache, store, manifest)
         _claims(cache, store, manifest)
         shards = copy.samples() + copy.targets(done)
         copy.settle()
@@ -96,13 +98,19 @@ def _refuse_others(out: Path) -> None:
         )
 
 
-def _begin(cache: Cache, store: LocalStore) -> None:
-    """Keep what an earlier run copied of the same generation, and nothing else."""
-    if not _is_copy(cache, store):
+def _begin(cache: Cache, store: LocalStore, manifest: Manifest) -> None:
+    """Keep what an earlier run copied of the same generation in the same layout, and nothing else."""
+    if not _is_copy(cache, store) or _lays_out_otherwise(store.root, manifest):
         for block in sorted({key.block for key in list_records(store.root)}):
             remove_block(store.root, store, block)
         source = cache_word(cache.root, store.root.parent)
         store.put(NOTE, sealed(CopyNote(copied=cache.generation.seal, cache=source)))
+
+
+def _lays_out_otherwise(root: Path, manifest: Manifest) -> bool:
+    with suppress(BadCache, Missing):
+        return read_manifest(root).vector_bytes != manifest.vector_bytes
+    return False
 
 
 def _is_copy(cache: Cache, store: LocalStore) -> bool:
@@ -116,7 +124,7 @@ def _manifest(cache: Cache, name: str) -> Manifest:
     old, complete = cache.manifest, cache.generation.complete
     views = tuple(v for v in old.views if any(pair.first == v.first for pair in complete))
     taps = tuple(t for t in old.taps if any(pair.target == t.name for pair in complete))
-    manifest = old.grown(name=name, views=views, taps=taps, passes={})
+    manifest = old.grown(name=name, views=views, taps=taps, passes={}, vector_bytes=VECTOR_BYTES)
     groups = {_names(cache, v) for v in views}
     by_name = {t.name: t for t in taps}
     return manifest.grown(passes={pass_id(group, by_name): group for group in groups})

@@ -36,6 +36,7 @@ from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.table import DEFAULT_FORMAT
+from kdcache.cache.stores.zarr_shards import VECTOR_BYTES
 from kdcache.cache.tasks.table import task_of
 from kdcache.cache.trust import consent, require_trust
 from kdcache.cache.views.recipe import Recipe, parse_recipe
@@ -272,6 +273,7 @@ def _fresh(
         target_format=options.target_format or (planned.target_format if planned else DEFAULT_FORMAT),
         zstd=options.zstd or bool(planned and planned.zstd),
         shard_samples=1,
+        vector_bytes=planned.vector_bytes if planned else VECTOR_BYTES,
         views=tuple(views),
         taps=tuple(entries.values()),
     )

@@ -12,13 +12,15 @@ from kdcache.cache.build.plan import Plan, Work
 from kdcache.cache.build.samples.survey import content_or_none
 from kdcache.cache.build.size import CRC_BYTES, INDEX_BYTES, flight_bytes, header_size
 from kdcache.cache.errors import BadCache, BadSample, DiskFull, size_text
-from kdcache.cache.record.layout import bytes_per_row, target_layout
+from kdcache.cache.record.layout import target_layout
 from kdcache.cache.record.manifest import Manifest, pass_id
 from kdcache.cache.record.packed import open_packed
 from kdcache.cache.record.records import Coverage, list_records, objects_of, read_record
+from kdcache.cache.spec import TensorSpec
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.tar_pack import BLOCK
+from kdcache.cache.stores.zarr_shards import chunk_rows
 from kdcache.cache.views.draw import fit_factor
 from kdcache.cache.views.sets import FIT, MIRROR_OF
 
@@ -69,7 +71,7 @@ def predict(
     targets = rows = 0
     for work in works:
         samples = inputs.samples(work.shard.block)
-        targets += shard_bytes(manifest, work, [sample.size for sample in samples])
+        targets += shard_bytes(manifest, work, samples)
         rows += len(samples) - (copies.count(manifest, work, samples, inputs.image_digest) if copies else 0)
     new = [inputs.index_of[key] for keys in to_pack.values() for key in keys]
     packed = sum(plan.source.num_bytes(index) + TAR_BYTES for index in new)
@@ -120,10 +122,10 @@ def padded_share(plan: Plan) -> float:
     return 1 - sum(filled) / len(filled) if filled else 0.0
 
 
-def shard_bytes(manifest: Manifest, work: Work, sizes: Sequence[tuple[int, int]]) -> int:
-    """Of a shard of targets of images of these sizes."""
+def shard_bytes(manifest: Manifest, work: Work, samples: Sequence[Expected]) -> int:
+    """Of a shard of targets of these samples."""
     crop = manifest.view_set(work.shard.view).crop
-    shown = [crop or size for size in sizes]
+    shown = [(one.row % manifest.shard_samples, crop or one.size) for one in samples]
     return (
         sum(_tap_bytes(manifest, name, shown) for name in work.targets) + len(shown) * ROW_BYTES + FILE_BYTES
     )
@@ -175,16 +177,19 @@ def packed_samples(store: LocalStore, block: int, first: int) -> Iterator[Expect
             yield Expected(first + place, key, size)
 
 
-def _tap_bytes(manifest: Manifest, name: str, inputs: Sequence[tuple[int, int]]) -> int:
+def _tap_bytes(manifest: Manifest, name: str, inputs: Sequence[tuple[int, tuple[int, int]]]) -> int:
+    """Of one target's files in a shard that holds these places, with inputs of these sizes."""
     tap = manifest.tap(name)
-    by_size: dict[tuple[int, int], int] = {}
-    for size in inputs:
-        by_size[size] = by_size.get(size, 0) + 1
-    values = sum(count * bytes_per_row(manifest, name, tap.spec(*size)) for size, count in by_size.items())
-    specs = {tap.spec(*size) for size in by_size}
-    layout = target_layout(manifest, {name: specs})
-    files = sum(len(parts) for parts in layout.taps[name].parts.values())
-    return values + files * (manifest.shard_samples * INDEX_BYTES + CRC_BYTES)
+    places: dict[TensorSpec, set[int]] = {}
+    for place, size in inputs:
+        places.setdefault(tap.spec(*size), set()).add(place)
+    layout, num_bytes = target_layout(manifest, {name: places}), 0
+    for spec, there in places.items():
+        for part in layout.taps[name].parts[spec.size_key].values():
+            rows = chunk_rows(layout, spec.size_key, part)
+            num_bytes += len({place // rows for place in there}) * rows * part.num_bytes
+            num_bytes += manifest.shard_samples // rows * INDEX_BYTES + CRC_BYTES
+    return num_bytes
 
 
 def _existing(path: Path) -> Path:

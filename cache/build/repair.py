@@ -208,11 +208,11 @@ def _cost(
     rows = num_bytes = 0
     for key, alive in living.items():
         samples = packed_samples(store, key.block, key.block * plan.manifest.shard_samples)
-        sizes = [sample.size for sample in samples if sample.row not in alive.dead]
-        rows += len(sizes)
+        there = [sample for sample in samples if sample.row not in alive.dead]
+        rows += len(there)
         work = Work(key, generation.manifest.passes[key.pass_id])
         stored = stored_bytes(plan.root, key, generation.seals[key])
-        num_bytes += shard_bytes(plan.manifest, work, sizes) if stored is None else stored
+        num_bytes += shard_bytes(plan.manifest, work, there) if stored is None else stored
     return Repairing(rows, num_bytes, 0)
 
 

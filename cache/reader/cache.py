@@ -52,6 +52,7 @@ class Cache(StoredSamples):
         self._views: dict[tuple[int, int], BlockViews] = {}
         self._records: dict[ShardKey, TargetsRecord] = {}
         self._rows: dict[tuple[str, int, int, tuple[int, int]], BlockRows] = {}
+        self._valid: dict[ShardKey, np.ndarray] = {}
         self._codecs: dict[str, Codec] = {}
 
     def check_complete(self) -> None:
@@ -272,6 +273,8 @@ class Cache(StoredSamples):
         except ValueError as error:
             name = record.views.name
             raise bad_object(f"'{name}' cannot be read: {error}", self.store.where(name)) from error
+        make_room(self._valid, MAX_OPEN)
+        self._valid[key] = views.valid
         return views
 
     def _open(self, target: str, block: int, view: int, size: tuple[int, int]) -> BlockRows:
@@ -287,10 +290,16 @@ class Cache(StoredSamples):
             key,
             tap=target,
             size_key=spec.size_key,
+            valid=self._valid_rows(key),
         )
         make_room(self._rows, MAX_OPEN)
         self._rows[target, block, view, size] = rows
         return rows
+
+    def _valid_rows(self, key: ShardKey) -> np.ndarray:
+        """(rows,) bool: which rows one pass wrote; others may have known more, or fewer, that live."""
+        valid = self._valid.get(key)
+        return self._read_views(key).valid if valid is None else valid
 
     def _absent(self, block: int, view: int, target: str) -> BadCache:
         return BadCache(

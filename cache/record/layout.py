@@ -26,6 +26,7 @@ def target_layout(
         shard_samples=manifest.shard_samples,
         zstd=manifest.zstd,
         taps=taps,
+        vector_bytes=manifest.vector_bytes,
     )
 
 

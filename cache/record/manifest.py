@@ -92,6 +92,7 @@ class Manifest:
     # pass id -> target names written together
     passes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     classifier: str = ""  # digest of classifier.safetensors, the teacher's last linear layer; '' without one
+    vector_bytes: int = 0  # see `TargetLayout`; 0 in caches of before, whose manifests do not name it
     format: int = FORMAT
 
     @property
@@ -154,6 +155,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     passes: dict[Hex8, tuple[Name, ...]]
     classifier: Text
     format: Annotated[int, msgspec.Meta(ge=FORMAT, le=FORMAT)]
+    vector_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)] = 0
 
 
 class _ViewsBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,6 +189,8 @@ def is_name(text: str) -> bool:
 def plain_manifest(manifest: Manifest) -> dict[str, Any]:
     """As JSON has it."""
     plain = {f.name: getattr(manifest, f.name) for f in fields(manifest)}
+    if not manifest.vector_bytes:  # a cache of before keeps the bytes that its generations have
+        del plain["vector_bytes"]
     return plain | {
         "views": [v.to_dict() for v in manifest.views],
         "taps": [asdict(t) for t in manifest.taps],

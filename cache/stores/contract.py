@@ -107,6 +107,7 @@ class TargetLayout:
     shard_samples: int
     zstd: bool
     taps: Mapping[str, TapLayout]
+    vector_bytes: int = 0  # that a chunk of vectors has at least; 0: every row is a chunk of its own
 
 
 class BlockRows(Protocol):
@@ -157,9 +158,18 @@ class TargetFormat(Protocol):
         ...
 
     def open(
-        self, store: Store, layout: TargetLayout, shard: ShardKey, *, tap: str, size_key: str
+        self,
+        store: Store,
+        layout: TargetLayout,
+        shard: ShardKey,
+        *,
+        tap: str,
+        size_key: str,
+        valid: np.ndarray | None = None,
     ) -> BlockRows:
-        """The rows of one tap and map size. Raises BadCache when the object is missing, short or corrupt."""
+        """The rows of one tap and map size. `valid`, (rows,) bool, is the shard's own column of that name:
+        where many rows share a chunk only it says which are there. Raises BadCache when the object is
+        missing, short or corrupt."""
         ...
 
 

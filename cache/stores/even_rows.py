@@ -37,18 +37,10 @@ class EvenRows:
         self._dense = step == part.num_bytes
         self._scatter = part.num_bytes <= SCATTERED_BYTES
 
-    def row(self, place: int) -> np.ndarray | None:
-        """A view of one row, None where there is none."""
-        rank = int(self.ranks[place])
-        if rank < 0:
-            return None
-        view: np.ndarray = self.array[rank]
+    def row(self, place: int) -> np.ndarray:
+        """A view of the row at one place that holds one."""
+        view: np.ndarray = self.array[self.ranks[place]]
         return view
-
-    def lacking(self, places: np.ndarray) -> int | None:
-        """The first of the places that holds no row."""
-        absent = places[self.ranks[places] < 0]
-        return int(absent[0]) if absent.size else None
 
     def copy(self, places: np.ndarray, out: np.ndarray, slots: Slots) -> None:
         """The rows at `places`, which all hold one, into these rows of `out` (B, *part.shape)."""

@@ -55,16 +55,16 @@ class TarBlock:
     def row(self, index: int, part: str) -> np.ndarray:
         """A read-only view of the mapped tar. Raises BadCache when the row is not there."""
         rows = self._rows[part]
-        row = rows.row(index) if index < len(rows.ranks) else None
-        if row is None:
+        if index >= len(rows.ranks) or rows.ranks[index] < 0:
             raise bad_object(f"row {index} is not in '{self._name}'", self._where)
-        return row
+        return rows.row(index)
 
     def gather(self, places: np.ndarray, part: str, out: np.ndarray, slots: Slots) -> None:
         rows = self._rows[part]
-        beyond = places[places >= len(rows.ranks)]
-        if (absent := int(beyond[0]) if beyond.size else rows.lacking(places)) is not None:
-            self.row(absent, part)  # raises
+        here = places < len(rows.ranks)
+        here[here] = rows.ranks[places[here]] >= 0
+        if not here.all():
+            self.row(int(places[~here][0]), part)  # raises
         rows.copy(places, out, slots)
 
 
@@ -128,8 +128,16 @@ class WebdatasetFormat:
         yield _index_of(name), [json_bytes(index)]
 
     def open(
-        self, store: Store, layout: TargetLayout, shard: ShardKey, *, tap: str, size_key: str
+        self,
+        store: Store,
+        layout: TargetLayout,
+        shard: ShardKey,
+        *,
+        tap: str,
+        size_key: str,
+        valid: np.ndarray | None = None,
     ) -> TarBlock:
+        del valid  # the index says it of each row
         name = tar_name(layout.teacher, shard)
         parts = layout.taps[tap].parts[size_key]
         offsets = _read_offsets(store, _index_of(name), tap, size_key, parts, layout.shard_samples)

@@ -1,7 +1,8 @@
 """Targets as zarr v3 arrays that plain zarr-python opens: `targets.zarr/<teacher>/<tap>/<HxW>/<part>`.
 
-Array shape (views, samples, *part.shape), shard (1, shard_samples, *part.shape), inner chunk one row. One
-shard file is one view number of one block: `c/<view>/<block>/0/0/0`. zarr-python makes the descriptions (in
+Array shape (views, samples, *part.shape), shard (1, shard_samples, *part.shape), inner chunk one row of a map
+or as many rows of a vector as the layout says (`chunk_rows`). One shard file is one view number of one block:
+`c/<view>/<block>/0/0/0`. zarr-python makes the descriptions (in
 memory; the store puts them on disk like every object), our own writer the shards, our own reader the rows. A
 row that was never written reads as NaN through zarr-python where the part is a float, as 0 where it is uint8:
 only records say what is there.
@@ -26,7 +27,7 @@ from kdcache.cache.stores.contract import (
 )
 from kdcache.cache.stores.even_rows import Slots
 from kdcache.cache.stores.json_object import read_json
-from kdcache.cache.stores.zarr_shards import ZSTD_LEVEL, ShardRows, pack_shard
+from kdcache.cache.stores.zarr_shards import ZSTD_LEVEL, ShardRows, chunk_rows, fill_of, pack_shard
 
 ROOT = "targets.zarr"
 META = "zarr.json"
@@ -63,6 +64,7 @@ def describe_array(
     shard_samples: int,
     part: PartSpec,
     zstd: bool,
+    chunk_rows: int = 1,
     live: bool = True,
 ) -> None:
     """Write or grow one array's description, and the groups above it. Touches no shard.
@@ -76,14 +78,14 @@ def describe_array(
     described = _kept_meta(store, name)
     if described is not None:
         size = (max(num_views, described["shape"][0]), max(num_samples, described["shape"][1]))
-    wanted = _array_meta(size, shard_samples, part, zstd)
+    wanted = _array_meta(size, shard_samples, part, zstd, chunk_rows)
     if described is None:
         store.put(name, wanted)
         return
     changed = _differences(described, json.loads(wanted))
     other = changed - {"shape"} or described["shape"][2:] != list(part.shape)
     if other and not live:
-        store.put(name, _array_meta((num_views, num_samples), shard_samples, part, zstd))
+        store.put(name, _array_meta((num_views, num_samples), shard_samples, part, zstd, chunk_rows))
         return
     if other:
         raise BadCache(
@@ -115,7 +117,7 @@ class ZarrFormat:
     name = "zarr"
 
     def prepare(self, store: Store, layout: TargetLayout, live: Container[str]) -> None:
-        for path, part in _arrays(layout):
+        for path, part, rows in _arrays(layout):
             describe_array(
                 store,
                 path,
@@ -124,15 +126,16 @@ class ZarrFormat:
                 shard_samples=layout.shard_samples,
                 part=part,
                 zstd=layout.zstd,
+                chunk_rows=rows,
                 live=path.split("/")[2] in live,
             )
 
     def problems(self, store: Store, layout: TargetLayout) -> Iterator[str]:
         """Descriptions from which plain zarr would read something else than what is there."""
         groups: set[str] = set()
-        for path, part in _arrays(layout):
+        for path, part, rows in _arrays(layout):
             groups |= set(_groups_above(path))
-            if text := _array_problem(store, f"{path}/{META}", layout, part):
+            if text := _array_problem(store, f"{path}/{META}", layout, part, rows):
                 yield text
         for name in sorted(groups):
             if text := _group_problem(store, name):
@@ -152,28 +155,38 @@ class ZarrFormat:
                 for name, part in layout.taps[tap].parts[size_key].items():
                     of_part = [None if row is None else row[name] for row in sized]
                     path = array_path(layout.teacher, tap, size_key, name)
-                    buffers = pack_shard(of_part, layout.shard_samples, part, layout.zstd)
+                    many = chunk_rows(layout, size_key, part)
+                    buffers = pack_shard(of_part, layout.shard_samples, part, layout.zstd, many)
                     yield shard_name(path, shard, part), buffers
 
     def open(
-        self, store: Store, layout: TargetLayout, shard: ShardKey, *, tap: str, size_key: str
+        self,
+        store: Store,
+        layout: TargetLayout,
+        shard: ShardKey,
+        *,
+        tap: str,
+        size_key: str,
+        valid: np.ndarray | None = None,
     ) -> ZarrBlock:
         shards: dict[str, ShardRows] = {}
         for part_name, part in layout.taps[tap].parts[size_key].items():
             name = shard_name(array_path(layout.teacher, tap, size_key, part_name), shard, part)
             buffer = store.open_map(name)
             shards[part_name] = ShardRows(
-                buffer, layout.shard_samples, part, layout.zstd, name=name, where=store.where(name)
-            )
+                buffer, layout.shard_samples, part, layout.zstd, chunk_rows(layout, size_key, part), valid,
+                name=name, where=store.where(name),
+            )  # fmt: skip
         return ZarrBlock(shards)
 
 
-def _arrays(layout: TargetLayout) -> Iterator[tuple[str, PartSpec]]:
-    """The path of every array of a layout, and what a row of it is."""
+def _arrays(layout: TargetLayout) -> Iterator[tuple[str, PartSpec, int]]:
+    """The path of every array of a layout, what a row of it is, and how many share an inner chunk."""
     for tap, tap_layout in layout.taps.items():
         for size_key, parts in tap_layout.parts.items():
             for part_name, part in parts.items():
-                yield array_path(layout.teacher, tap, size_key, part_name), part
+                path = array_path(layout.teacher, tap, size_key, part_name)
+                yield path, part, chunk_rows(layout, size_key, part)
 
 
 def _groups_above(path: str) -> list[str]:
@@ -199,7 +212,9 @@ def _group_problem(store: Store, name: str) -> str | None:
     return _strange_text(name, _strange(plain, ("zarr_format", "node_type"), _OPTIONAL_OF_GROUP))
 
 
-def _array_problem(store: Store, name: str, layout: TargetLayout, part: PartSpec) -> str | None:
+def _array_problem(
+    store: Store, name: str, layout: TargetLayout, part: PartSpec, chunk_rows: int
+) -> str | None:
     try:
         described = _read_meta(store, name)
     except BadCache as error:
@@ -207,7 +222,8 @@ def _array_problem(store: Store, name: str, layout: TargetLayout, part: PartSpec
     views, samples = described["shape"][:2]
     if views < layout.num_views or samples < layout.num_samples:
         return f"'{name}' describes {views} views of {samples} samples, there are more"
-    wanted = json.loads(_array_meta((views, samples), layout.shard_samples, part, layout.zstd))
+    meta = _array_meta((views, samples), layout.shard_samples, part, layout.zstd, chunk_rows)
+    wanted = json.loads(meta)
     if changed := ", ".join(sorted(_differences(described, wanted))):
         return f"'{name}' describes the array with another {changed}"
     return _strange_text(name, _strange(described, _ESSENTIAL, _OPTIONAL))
@@ -223,7 +239,9 @@ def _group_meta() -> bytes:
     return meta
 
 
-def _array_meta(size: tuple[int, int], shard_samples: int, part: PartSpec, zstd: bool) -> bytes:
+def _array_meta(
+    size: tuple[int, int], shard_samples: int, part: PartSpec, zstd: bool, chunk_rows: int
+) -> bytes:
     import zarr.codecs
     import zarr.storage
 
@@ -232,9 +250,9 @@ def _array_meta(size: tuple[int, int], shard_samples: int, part: PartSpec, zstd:
         zarr.storage.MemoryStore(memory),
         shape=(*size, *part.shape),
         shards=(1, shard_samples, *part.shape),
-        chunks=(1, 1, *part.shape),
+        chunks=(1, chunk_rows, *part.shape),
         dtype=part.dtype,
-        fill_value=0 if np.dtype(part.dtype).kind in "iub" else float("nan"),
+        fill_value=fill_of(part),
         compressors=zarr.codecs.ZstdCodec(level=ZSTD_LEVEL, checksum=False) if zstd else None,
         filters=None,
         zarr_format=3,

@@ -11,7 +11,7 @@ WIDE, TALL = TensorSpec((2, 3, 5), 8), TensorSpec((3, 2, 5), 8)
 MANIFEST = cast(
     Manifest,
     SimpleNamespace(
-        teacher="r101", num_views=3, shard_samples=4, zstd=True,
+        teacher="r101", num_views=3, shard_samples=4, zstd=True, vector_bytes=64,
         tap=lambda name: SimpleNamespace(codec={"stage4": "int8", "logits": "raw"}[name]),
     ),
 )  # fmt: skip
@@ -28,7 +28,7 @@ def test_a_layout_has_the_parts_of_each_map_size_that_was_asked_for() -> None:
     }
     assert layout.taps["logits"].codec == "fp16"  # 'raw' is a name of it
     assert (layout.teacher, layout.num_views, layout.num_samples) == ("r101", 3, 12)
-    assert (layout.shard_samples, layout.zstd) == (4, True)
+    assert (layout.shard_samples, layout.zstd, layout.vector_bytes) == (4, True, 64)
 
 
 def test_a_row_takes_the_bytes_of_all_its_parts() -> None:

@@ -27,13 +27,15 @@ def int8_parts(spec: TensorSpec) -> dict[str, PartSpec]:
     return {"values": PartSpec(spec.shape, "uint8", True), "scale": scale}
 
 
-def layout(*, num_views: int = 2, num_samples: int = 7, zstd: bool = False) -> TargetLayout:
+def layout(
+    *, num_views: int = 2, num_samples: int = 7, zstd: bool = False, vector_bytes: int = 0
+) -> TargetLayout:
     """Blocks of 4 samples, the last one of 3; a map tap in two sizes and a pooled one."""
     maps = TapLayout(codec="int8", parts={s.size_key: int8_parts(s) for s in (WIDE, TALL)})
     pooled = TapLayout(codec="fp16", parts={"vector": {"values": PartSpec((5,), "float16", False)}})
     return TargetLayout(
         teacher="t", num_views=num_views, num_samples=num_samples, shard_samples=4, zstd=zstd,
-        taps={"stage4": maps, "stage4.pooled": pooled},
+        taps={"stage4": maps, "stage4.pooled": pooled}, vector_bytes=vector_bytes,
     )  # fmt: skip
 
 
@@ -60,6 +62,10 @@ class FormatContract:
 
     format_name: str
     zstd = False
+    vector_bytes = 0
+
+    def layout(self, **changes: int) -> TargetLayout:
+        return layout(zstd=self.zstd, vector_bytes=self.vector_bytes, **changes)
 
     def raw_row(
         self, root: Path, tap: str, spec: TensorSpec, part: str, *, block: int, view: int, row: int
@@ -79,9 +85,9 @@ class FormatContract:
         self, form: TargetFormat, store: LocalStore, *, block: int, view: int, seed: int, rows: int = 4
     ) -> tuple[Targets, Sizes, list[ObjectRecord]]:
         targets, sizes = draw(rows, seed)
-        form.prepare(store, layout(zstd=self.zstd), ())
+        form.prepare(store, self.layout(), ())
         shard = ShardKey(block, view, PASS)
-        written = put_shard(form, store, layout(zstd=self.zstd), shard, targets=targets, sizes=sizes)
+        written = put_shard(form, store, self.layout(), shard, targets=targets, sizes=sizes)
         return targets, sizes, written
 
     def row(
@@ -97,7 +103,7 @@ class FormatContract:
         row: int,
     ) -> np.ndarray:
         shard = ShardKey(block, view, PASS)
-        opened = form.open(store, layout(zstd=self.zstd), shard, tap=tap, size_key=size)
+        opened = form.open(store, self.layout(), shard, tap=tap, size_key=size)
         return opened.row(row, part)
 
     @pytest.mark.parametrize(("block", "view", "rows"), [(0, 0, 4), (0, 1, 4), (1, 1, 3)])
@@ -120,7 +126,7 @@ class FormatContract:
     def test_an_opened_block_names_its_parts_in_order(self, form: TargetFormat, store: LocalStore) -> None:
         self.write(form, store, block=0, view=0, seed=1)
         shard = ShardKey(0, 0, PASS)
-        opened = form.open(store, layout(zstd=self.zstd), shard, tap="stage4", size_key="2x3")
+        opened = form.open(store, self.layout(), shard, tap="stage4", size_key="2x3")
         assert tuple(opened.parts) == ("values", "scale")
 
     def test_a_row_without_target_or_of_another_size_is_an_error(
@@ -130,6 +136,38 @@ class FormatContract:
         for size, row in (("2x3", 1), ("2x3", 2), ("3x2", 0)):
             with pytest.raises(BadCache, match=f"row {row} is not in"):
                 self.row(form, store, "stage4", size, "values", block=0, view=0, row=row)
+
+    def test_a_vector_without_target_is_an_error_where_the_shard_says_which_rows_it_has(
+        self, form: TargetFormat, store: LocalStore
+    ) -> None:
+        targets, _, _ = self.write(form, store, block=1, view=0, seed=1, rows=3)
+        valid = np.array([True, False, True])
+        where = {"tap": "stage4.pooled", "size_key": "vector", "valid": valid}
+        opened = form.open(store, self.layout(), ShardKey(1, 0, PASS), **where)  # type: ignore[arg-type]
+        there = targets["stage4.pooled"][2]
+        assert there is not None
+        np.testing.assert_array_equal(opened.row(2, "values"), there["values"])
+        for row in (1, 3):
+            with pytest.raises(BadCache, match=f"row {row} is not in"):
+                opened.row(row, "values")
+            with pytest.raises(BadCache, match=f"row {row} is not in"):
+                opened.gather(np.array([0, row]), "values", np.zeros((2, 5), np.float16), slice(0, 2))
+
+    def test_rows_that_are_gathered_are_the_rows_one_by_one(
+        self, form: TargetFormat, store: LocalStore
+    ) -> None:
+        self.write(form, store, block=0, view=0, seed=1)
+        places = {"2x3": np.array([0, 0]), "3x2": np.array([3, 2, 3]), "vector": np.array([3, 0, 2])}
+        for size, here in places.items():
+            tap = "stage4.pooled" if size == "vector" else "stage4"
+            opened = form.open(store, self.layout(), ShardKey(0, 0, PASS), tap=tap, size_key=size)
+            for part in opened.parts:
+                wanted = np.stack([opened.row(place, part) for place in here.tolist()])
+                for slots in (slice(1, 1 + len(here)), np.arange(len(here))[::-1] + 1):
+                    out = np.full((len(here) + 2, *wanted.shape[1:]), 99, wanted.dtype)
+                    opened.gather(here, part, out, slots)
+                    np.testing.assert_array_equal(out[slots], wanted)
+                    assert (out[[0, -1]] == 99).all(), "rows of others are left alone"
 
     def test_damage_and_absence_are_told_with_the_full_path_of_the_object(
         self, form: TargetFormat, store: LocalStore
@@ -153,7 +191,7 @@ class FormatContract:
         assert "targets" in caught.value.where and "kdcache build --repair" in caught.value.fix
 
     def test_records_name_every_file_with_its_size(self, form: TargetFormat, store: LocalStore) -> None:
-        form.prepare(store, layout(zstd=self.zstd), ())
+        form.prepare(store, self.layout(), ())
         before = set(store.list())
         _, _, written = self.write(form, store, block=0, view=0, seed=1)
         assert {r.name for r in written} == set(store.list()) - before
@@ -186,21 +224,21 @@ class FormatContract:
         self, form: TargetFormat, store: LocalStore
     ) -> None:
         targets, sizes = draw(4, seed=1)
-        form.prepare(store, layout(zstd=self.zstd), ())
+        form.prepare(store, self.layout(), ())
         passes = {"stage4": ShardKey(0, 0, PASS), "stage4.pooled": ShardKey(0, 0, "ffff0000")}
         for tap, shard in passes.items():
             only, its_sizes = {tap: targets[tap]}, {tap: sizes[tap]}
-            put_shard(form, store, layout(zstd=self.zstd), shard, targets=only, sizes=its_sizes)
+            put_shard(form, store, self.layout(), shard, targets=only, sizes=its_sizes)
         for tap, size in (("stage4", "2x3"), ("stage4.pooled", "vector")):
-            rows = form.open(store, layout(zstd=self.zstd), passes[tap], tap=tap, size_key=size)
+            rows = form.open(store, self.layout(), passes[tap], tap=tap, size_key=size)
             written = targets[tap][0]
             assert written is not None
             np.testing.assert_array_equal(rows.row(0, "values"), written["values"])
 
     def test_a_block_without_any_target_can_be_written(self, form: TargetFormat, store: LocalStore) -> None:
-        form.prepare(store, layout(zstd=self.zstd), ())
+        form.prepare(store, self.layout(), ())
         nothing: dict[str, list[None]] = {"stage4": [None] * 4, "stage4.pooled": [None] * 4}
-        put_shard(form, store, layout(zstd=self.zstd), ShardKey(0, 0, PASS), targets=nothing, sizes=nothing)
+        put_shard(form, store, self.layout(), ShardKey(0, 0, PASS), targets=nothing, sizes=nothing)
         with pytest.raises(BadCache):
             self.row(form, store, "stage4", "2x3", "values", block=0, view=0, row=0)
 
@@ -211,8 +249,8 @@ class FormatContract:
         before = {name: (store.root / name).stat().st_mtime_ns for name in store.list()}
         with monkeypatch.context() as patch:
             patch.setattr(store, "put", lambda *_: pytest.fail("prepare wrote something"))
-            form.prepare(store, layout(zstd=self.zstd), ())
-        form.prepare(store, layout(num_views=9, num_samples=40, zstd=self.zstd), ())
+            form.prepare(store, self.layout(), ())
+        form.prepare(store, self.layout(num_views=9, num_samples=40), ())
         assert all((store.root / r.name).stat().st_mtime_ns == before[r.name] for r in written)
         assert targets["stage4"][0] is not None
         others = self.raw_row(store.root, "stage4", WIDE, "values", block=0, view=1, row=0)
@@ -244,6 +282,29 @@ class TestZarr(FormatContract):
 
 
 class TestZarrWithZstd(TestZarr):
+    zstd = True
+
+
+class TestZarrWithVectorsInChunks(TestZarr):
+    vector_bytes = 20  # two rows of the pooled tap
+
+    def test_rows_of_vectors_share_a_chunk_and_those_of_maps_do_not(
+        self, form: TargetFormat, store: LocalStore
+    ) -> None:
+        self.write(form, store, block=0, view=0, seed=1)
+        arrays = zarr.open_group(store.root / "targets.zarr/t", mode="r")
+        kept = {name: arrays[name].chunks for name in ("stage4/2x3/scale", "stage4.pooled/vector/values")}
+        assert kept == {"stage4/2x3/scale": (1, 1, 2, 4), "stage4.pooled/vector/values": (1, 2, 5)}
+
+    def test_a_vector_without_target_is_nothing_for_others_too(
+        self, form: TargetFormat, store: LocalStore
+    ) -> None:
+        self.write(form, store, block=0, view=0, seed=1)
+        row = self.raw_row(store.root, "stage4.pooled", POOLED, "values", block=0, view=0, row=1)
+        assert np.isnan(row).all()
+
+
+class TestZarrWithVectorsInChunksAndZstd(TestZarrWithVectorsInChunks):
     zstd = True
 
 

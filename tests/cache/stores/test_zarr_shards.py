@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -13,10 +15,17 @@ from hypothesis import strategies as st
 
 from kdcache.cache.errors import BadCache
 from kdcache.cache.spec import PartSpec
-from kdcache.cache.stores.contract import ShardKey
+from kdcache.cache.stores.contract import ShardKey, TargetLayout
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.zarr_format import describe_array, shard_name
-from kdcache.cache.stores.zarr_shards import ABSENT, ShardRows, pack_shard
+from kdcache.cache.stores.zarr_shards import (
+    ABSENT,
+    VECTOR_BYTES,
+    ShardRows,
+    _rows_of_chunk,
+    chunk_rows,
+    pack_shard,
+)
 
 Rows = list[np.ndarray | None]
 DTYPES = ("uint8", "float16", "float32")
@@ -31,37 +40,45 @@ def fill(part: PartSpec) -> np.ndarray:
     return np.full(part.shape, 0 if part.dtype == "uint8" else np.nan, part.dtype)
 
 
-def file_of(rows: Rows, shard_samples: int, part: PartSpec, zstd: bool = False) -> np.ndarray:
-    return np.frombuffer(b"".join(pack_shard(rows, shard_samples, part, zstd)), dtype=np.uint8)
+def file_of(
+    rows: Rows, shard_samples: int, part: PartSpec, zstd: bool = False, chunk_rows: int = 1
+) -> np.ndarray:
+    return np.frombuffer(b"".join(pack_shard(rows, shard_samples, part, zstd, chunk_rows)), dtype=np.uint8)
+
+
+class Drawn(NamedTuple):
+    """A shard: the rows that are there may be fewer than its places."""
+
+    part: PartSpec
+    slots: int
+    present: list[bool]
+    zstd: bool
+    chunk_rows: int
 
 
 @st.composite
-def shards(draw: st.DrawFn) -> tuple[PartSpec, int, list[bool], bool]:
-    """(part, shard_samples, which rows are there, zstd); the rows may be fewer than the slots."""
+def shards(draw: st.DrawFn) -> Drawn:
     shape = tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=3)))
-    slots = draw(st.integers(1, 6))
+    chunk_rows = draw(st.sampled_from((1, 2, 3)))
+    slots = chunk_rows * draw(st.integers(1, 6 // chunk_rows))
     present = draw(st.lists(st.booleans(), min_size=1, max_size=slots))
-    return (
-        PartSpec(shape, draw(st.sampled_from(DTYPES)), len(shape) == 3),
-        slots,
-        present,
-        draw(st.booleans()),
-    )
+    part = PartSpec(shape, draw(st.sampled_from(DTYPES)), len(shape) == 3)
+    return Drawn(part, slots, present, draw(st.booleans()), chunk_rows)
 
 
 @settings(deadline=None, max_examples=50)
 @given(shard=shards())
-def test_zarr_python_reads_what_we_write(
-    tmp_path_factory: pytest.TempPathFactory, shard: tuple[PartSpec, int, list[bool], bool]
-) -> None:
-    part, slots, present, zstd = shard
+def test_zarr_python_reads_what_we_write(tmp_path_factory: pytest.TempPathFactory, shard: Drawn) -> None:
+    part, slots, present, zstd, chunk_rows = shard
     root = tmp_path_factory.mktemp("zarr")
     store, rows = LocalStore(root), draw_rows(part, present)
     num_samples = slots + len(present)  # block 1 is the last one and may be short
     describe_array(
-        store, "t.zarr/a", num_views=2, num_samples=num_samples, shard_samples=slots, part=part, zstd=zstd
-    )
-    store.put(shard_name("t.zarr/a", ShardKey(1, 1), part), pack_shard(rows, slots, part, zstd))
+        store, "t.zarr/a", num_views=2, num_samples=num_samples, shard_samples=slots, part=part, zstd=zstd,
+        chunk_rows=chunk_rows,
+    )  # fmt: skip
+    buffers = pack_shard(rows, slots, part, zstd, chunk_rows)
+    store.put(shard_name("t.zarr/a", ShardKey(1, 1), part), buffers)
     array = zarr.open_array(root / "t.zarr/a", mode="r")
     expected = np.stack([fill(part) if row is None else row for row in rows])
     np.testing.assert_array_equal(array[1, slots:], expected)
@@ -71,13 +88,14 @@ def test_zarr_python_reads_what_we_write(
 
 @settings(deadline=None, max_examples=50)
 @given(shard=shards())
-def test_we_read_what_zarr_python_writes(
-    tmp_path_factory: pytest.TempPathFactory, shard: tuple[PartSpec, int, list[bool], bool]
-) -> None:
-    part, slots, present, zstd = shard
+def test_we_read_what_zarr_python_writes(tmp_path_factory: pytest.TempPathFactory, shard: Drawn) -> None:
+    part, slots, present, zstd, chunk_rows = shard
     root = tmp_path_factory.mktemp("zarr")
     store, rows = LocalStore(root), draw_rows(part, present)
-    describe_array(store, "a", num_views=1, num_samples=slots, shard_samples=slots, part=part, zstd=zstd)
+    describe_array(
+        store, "a", num_views=1, num_samples=slots, shard_samples=slots, part=part, zstd=zstd,
+        chunk_rows=chunk_rows,
+    )  # fmt: skip
     # zarr-python leaves rows out that equal the fill value unless it is told not to.
     array = zarr.open_array(root / "a", mode="r+", config={"write_empty_chunks": True})
     for place, row in enumerate(rows):
@@ -85,12 +103,80 @@ def test_we_read_what_zarr_python_writes(
             array[0, place] = row
     if not any(present):
         return
-    ours = ShardRows(store.open_map(shard_name("a", ShardKey(0, 0), part)), slots, part, zstd)
+    file = store.open_map(shard_name("a", ShardKey(0, 0), part))
+    ours = ShardRows(file, slots, part, zstd, chunk_rows, np.array(present))
     for place, row in enumerate(rows):
         assert bool(ours.present[place]) == (row is not None)
         if row is not None:
             np.testing.assert_array_equal(ours.row(place), row)
             assert ours.row(place).dtype == part.dtype
+
+
+@settings(deadline=None, max_examples=100)
+@given(shard=shards(), data=st.data())
+def test_rows_that_are_gathered_are_the_rows_one_by_one(shard: Drawn, data: st.DataObject) -> None:
+    part, slots, present, zstd, chunk_rows = shard
+    rows = draw_rows(part, present)
+    file = file_of(rows, slots, part, zstd, chunk_rows)
+    ours = ShardRows(file, slots, part, zstd, chunk_rows, np.array(present))
+    there = [place for place, here in enumerate(present) if here] or [0]
+    places = np.array(data.draw(st.lists(st.sampled_from(there), min_size=1, max_size=9)))
+    out = np.full((len(places) + 2, *part.shape), 99, part.dtype)
+    some = slice(1, len(places) + 1) if data.draw(st.booleans()) else np.arange(len(places))[::-1] + 1
+    if not any(present):
+        with pytest.raises(BadCache, match="row 0 is not in"):
+            ours.gather(places, out, some)
+        return
+    ours.gather(places, out, some)
+    np.testing.assert_array_equal(out[some], [rows[place] for place in places])
+    assert (out[0] == 99).all() and (out[-1] == 99).all(), "rows of others are left alone"
+
+
+def test_a_row_of_a_chunk_with_others_is_there_only_where_the_shard_says_so() -> None:
+    part, valid = PartSpec((3,), "float32", False), np.array([True, False, True, False, False])
+    for zstd in (False, True):
+        file = file_of(draw_rows(part, valid.tolist()), 8, part, zstd, 2)
+        rows = ShardRows(file, 8, part, zstd, 2, valid, name="c/0/1")
+        assert rows.present.tolist() == [True, False, True, *[False] * 5]
+        for absent in (1, 3, 4, 5, 7):
+            with pytest.raises(BadCache, match=f"row {absent} is not in 'c/0/1'"):
+                rows.row(absent)
+            with pytest.raises(BadCache, match=f"row {absent} is not in 'c/0/1'"):
+                rows.gather(np.array([0, absent]), np.zeros((2, 3), np.float32), slice(0, 2))
+
+
+@pytest.mark.parametrize(
+    ("shard_samples", "row_bytes", "wanted"),
+    [
+        (4096, 20, 256),
+        (367, 20, 367),
+        (8, 20, 8),
+        (4096, 4096, 1),
+        (4096, 2000, 4),
+        (4093, 3000, 1),
+        (1, 20, 1),
+    ],
+)
+def test_a_chunk_of_vectors_divides_its_shard_and_is_neither_small_nor_large(
+    shard_samples: int, row_bytes: int, wanted: int
+) -> None:
+    part = PartSpec((row_bytes,), "uint8", False)
+    described = TargetLayout(
+        teacher="t", num_views=1, num_samples=9, shard_samples=shard_samples, zstd=False, taps={},
+        vector_bytes=VECTOR_BYTES,
+    )  # fmt: skip
+    assert chunk_rows(described, "vector", part) == wanted and shard_samples % wanted == 0
+    assert chunk_rows(described, "2x3", part) == 1, "a map has few rows of its size in a block"
+    assert chunk_rows(replace(described, vector_bytes=0), "vector", part) == 1, "as it was before"
+
+
+def test_vectors_of_ten_numbers_take_hardly_more_than_their_bytes() -> None:
+    part = PartSpec((10,), "float16", False)
+    for slots, there in ((4096, 4096), (4096, 1000), (2000, 2000), (367, 367)):
+        file = file_of(
+            draw_rows(part, [True] * there), slots, part, False, _rows_of_chunk(slots, 20, VECTOR_BYTES)
+        )
+        assert file.size <= 1.1 * there * part.num_bytes + (VECTOR_BYTES if there < slots else 0)
 
 
 @pytest.mark.parametrize("zstd", [False, True])
@@ -176,6 +262,15 @@ class TestDamage:
     def test_an_index_of_another_shard_size_is_refused(self) -> None:
         with pytest.raises(BadCache):
             ShardRows(self.whole(), 3, self.part, False, name="x")
+
+    def test_damage_of_a_chunk_names_all_of_its_rows(self) -> None:
+        file = file_of(draw_rows(self.part, [True] * 4), 4, self.part, True, 2).copy()
+        file[:4] = 0
+        rows = ShardRows(file, 4, self.part, True, 2, name="x")
+        with pytest.raises(
+            BadCache, match="the chunk of rows 0 to 1 of 'x' claims to hold nothing, not 48 bytes"
+        ):
+            rows.row(1)
 
     def test_compressed_rows_that_are_damaged_are_refused(self) -> None:
         file = self.whole(zstd=True)
