@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from kdcache.cache.build.copies import Copies
 from kdcache.cache.build.draw import Living
+from kdcache.cache.build.keep import PixelKeeper, keeps
 from kdcache.cache.build.lock import build_lock
 from kdcache.cache.build.options import BuildOptions
 from kdcache.cache.build.pending import (
@@ -184,7 +185,7 @@ def _work(plan: Plan, blocks: list[int]) -> tuple[Manifest, list[Work]]:
     passes = dict(plan.manifest.passes) | pending_passes(plan)
     manifest = plan.manifest.grown(passes=passes)
     works = missing_work(plan.root, manifest, blocks)
-    passes = passes_with(passes, [work.targets for work in works], manifest.taps)
+    passes = passes_with(passes, [work.targets for work in works], manifest.stored)
     return manifest.grown(passes=passes), works
 
 
@@ -211,7 +212,8 @@ def _targets(plan: Plan, options: BuildOptions, todo: list[Work], begun: Begun, 
         rows += done
         events.computed(done)
 
-    if todo:
+    living = Living(frozenset(begun.blocks(plan)), begun.dead)
+    if answers := [work for work in todo if not keeps(work)]:
         number = plan.generation.number if plan.generation else None
         cache = Cache(plan.root, generation=number) if number and begun.copied_from else None
         TargetBuilder(
@@ -220,8 +222,13 @@ def _targets(plan: Plan, options: BuildOptions, todo: list[Work], begun: Begun, 
             batch_size=options.batch_size,
             threads=options.threads,
             copies=Copies(cache, begun.copied_from),
-            living_of=lambda work: Living(frozenset(begun.blocks(plan)), begun.dead),
-        ).run(todo, count)
+            living_of=lambda work: living,
+        ).run(answers, count)
+    if kept := [work for work in todo if keeps(work)]:
+        keeper = PixelKeeper(
+            plan, device=options.device, threads=options.threads, living_of=lambda work: living
+        )
+        keeper.run(kept, count)
     return rows
 
 
@@ -251,5 +258,5 @@ def _describe_arrays(plan: Plan, blocks: list[int], num_blocks: int, *, anew: bo
     another one is there."""
     manifest, store = plan.manifest, LocalStore(plan.root)
     layout = whole_layout(plan.root, manifest, blocks, num_blocks)
-    live = set(plan.generation.manifest.tap_names) if plan.generation and not anew else set()
+    live = set(plan.generation.manifest.stored_names) if plan.generation and not anew else set()
     target_format(manifest.target_format).prepare(store, layout, live)

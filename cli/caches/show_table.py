@@ -67,6 +67,7 @@ def cache_record(cache: Cache) -> dict[str, Any]:
              "codec": tap.codec, "bytes": stored[tap.name][0], "digest": tap.digest}
             for tap in m.taps
         ],
+        "kept": [{"name": tap.name, "bytes": stored[tap.name][0]} for tap in m.kept],
         "bytes": sum(num_bytes for num_bytes, _ in stored.values()),
         "losses": {"any_student": losses.free, "asking": losses.asking, "refused": losses.refused},
     }  # fmt: skip
@@ -103,7 +104,7 @@ def _tap_table(cache: Cache) -> Table:
     blocks = cache.generation.block_numbers
     whole = m.num_views * len(blocks)
     all_done = 0
-    for tap in m.taps:
+    for tap in m.stored:
         spec = tap.spec(*(m.views[0].crop or m.crop))
         done = cache.coverage.count(tap.name)
         all_done += done
@@ -113,7 +114,7 @@ def _tap_table(cache: Cache) -> Table:
         )  # fmt: skip
     total = [sum(column) for column in zip(*stored.values(), strict=True)] or [0, 0]
     table.add_section()
-    table.add_row("total", "", "", f"{all_done}/{whole * len(m.taps)}", *_bytes_text(*total))
+    table.add_row("total", "", "", f"{all_done}/{whole * len(m.stored)}", *_bytes_text(*total))
     return table
 
 
@@ -125,7 +126,7 @@ def _bytes_by_tap(cache: Cache) -> dict[str, tuple[int, int]]:
     """Tap -> (bytes on disk, stored values), from the records alone. An object of several taps is divided
     among them by their raw sizes; by their values, where a codec is code that nobody trusts."""
     m = cache.manifest
-    stored = {name: 0 for name in m.tap_names}
+    stored = {name: 0 for name in m.stored_names}
     counted = dict(stored)
     trusted = codecs_are_trusted(m)
     for key in cache.coverage.keys():
@@ -145,7 +146,7 @@ def _bytes_by_tap(cache: Cache) -> dict[str, tuple[int, int]]:
             owners = [tap for tap in record.targets if [tap] == folder] or record.targets
             for tap, share in zip(owners, _divided(entry.num_bytes, owners, raw or values), strict=True):
                 stored[tap] += share
-    return {name: (stored[name], counted[name]) for name in m.tap_names}
+    return {name: (stored[name], counted[name]) for name in m.stored_names}
 
 
 def _divided(num_bytes: int, taps: Sequence[str], weights: Mapping[str, int]) -> Iterator[int]:

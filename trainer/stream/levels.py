@@ -1,4 +1,4 @@
-"""Where the pixels of stored views come from: decoded once, or through the image pipeline in every epoch.
+"""Where the pixels of stored views come from: kept, decoded once, or through the image pipeline every time.
 
 Always the same pixels, bit for bit; the choice is made by what is there, and said.
 """
@@ -14,6 +14,7 @@ from kdcache.cache.reader.cache import Cache
 from kdcache.cache.spec import FILL_RGB
 from kdcache.cache.tasks.table import task_of
 from kdcache.cache.views.sets import MIRROR_OF
+from kdcache.trainer.stream.kept_pixels import keeps_pixels
 from kdcache.trainer.stream.options import AUTO, DALI
 from kdcache.trainer.stream.stored_views import StoredViews, WindowViews, stored_sizes
 from kdcache.trainer.stream.view_table import ViewTable, read_table
@@ -34,6 +35,7 @@ class Level(NamedTuple):
     """What is chosen."""
 
     said: str  # for the run's header
+    kept: bool = False  # finished, in the cache
     decoded: Layout | None = None  # the images that are decoded once; None: through the image pipeline
     table: ViewTable | None = None  # what every crop shows
 
@@ -42,6 +44,8 @@ def choose_level(cache: Cache, views: StoredViews, invalid: np.ndarray, rule: Ru
     """`invalid`: sorted indices that the stream leaves out."""
     if rule.stream == DALI:
         return Level("DALI, because --stream dali asks for it")
+    if keeps_pixels(cache, views):
+        return Level("kept by the cache, nothing is decoded", kept=True)
     room = _room(rule)
     if room == 0:
         return Level("DALI, because --pixel-memory is 0")
@@ -62,7 +66,9 @@ def choose_level(cache: Cache, views: StoredViews, invalid: np.ndarray, rule: Ru
     layout = layout_of(sizes, kept, reach)
     if (needed := layout.num_pixels * channels) > room:
         return Level(_too_large(needed, room))
-    return Level(f"decoded once, {int(kept.sum()):,} images, {size_text(needed)}", layout, table)
+    return Level(
+        f"decoded once, {int(kept.sum()):,} images, {size_text(needed)}", decoded=layout, table=table
+    )
 
 
 def _room(rule: Rule) -> int:

@@ -24,9 +24,10 @@ from kdcache.cache.reader.rows import feed_with_truth
 from kdcache.cache.spec import Need, PartSpec
 from kdcache.cache.tasks.table import task_of
 from kdcache.cache.views.view import Row
-from kdcache.trainer.stream.array_batches import ArrayBatches
+from kdcache.trainer.stream.array_batches import ArrayBatches, Pixels
 from kdcache.trainer.stream.batch import Batch, BatchLayout, batch_of
 from kdcache.trainer.stream.decoded_pixels import DecodedPixels
+from kdcache.trainer.stream.kept_pixels import KeptPixels
 from kdcache.trainer.stream.levels import Rule, choose_level
 from kdcache.trainer.stream.mean_targets import check_alike, mean_of, sources_of
 from kdcache.trainer.stream.options import DALI
@@ -164,21 +165,26 @@ class StoredStream:
         if not self._checked:
             check_pixels(self._cache, num_threads=self._num_threads, device_id=self._device_id)
             self._checked = True
-        if self._level.decoded is None:
+        if self._level.decoded is None and not self._level.kept:
             return self._through_pipeline(start_micro_step)
         return self._from_arrays(start_micro_step)
 
+    def _pixels(self) -> Pixels:
+        """Where batches of pixels are gathered from."""
+        if self._level.kept:
+            return KeptPixels(self._cache, self.views.crop, self._device_id)
+        assert self._level.decoded is not None
+        return DecodedPixels(
+            self._cache, self._level.decoded, num_threads=self._num_threads, device_id=self._device_id
+        )
+
     def _from_arrays(self, start: int) -> Iterator[Batch]:
-        """Batches of pixels that lie in memory: nothing of them is decoded any more."""
+        """Batches of pixels that are there already: nothing is decoded any more."""
         if self._arrays is None:
-            assert self._level.decoded is not None
-            pixels = DecodedPixels(
-                self._cache, self._level.decoded, num_threads=self._num_threads, device_id=self._device_id
-            )
             self._arrays = ArrayBatches(
                 self._cache,
                 self.views,
-                pixels,
+                self._pixels(),
                 table=self._level.table,
                 targets={name: self._parts_of(name) for name in self._stored},
                 mixes=self._mixes,
