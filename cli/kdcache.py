@@ -227,9 +227,9 @@ def build_options(
     existing: Path | None, *, teacher: str | None, mean: bool, data: str | None, split: str,
     taps: tuple[str, ...], losses: str | None, views: str | None, augment: str | None, mirror: bool,
     keep: str | None, crop: str | None, target_format: str | None, zstd: bool, batch_size: int,
-    amp: str | None, device: str, shard_rows: str, memory: str, threads: int, output_stride: int | None, weights: str | None,
-    seed: int | None, keep_empty: bool, skip_bad: bool, update: bool, repair: bool, check: bool,
-    rank_timeout: float,
+    amp: str | None, device: str, shard_rows: str, memory: str, threads: int,
+    output_stride: int | None, weights: str | None, seed: int | None, keep_empty: bool, skip_bad: bool,
+    update: bool, repair: bool, check: bool, rank_timeout: float,
 ) -> BuildOptions:  # fmt: skip
     """What was typed, read. Raises BadOption."""
     from kdcache.cache.record.find import caches_dir, runs_dir

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from kdcache.cache.build.copies import Copies
 from kdcache.cache.build.draw import Living
-from kdcache.cache.build.keep import PixelKeeper, keeps
 from kdcache.cache.build.lock import build_lock
 from kdcache.cache.build.options import BuildOptions
 from kdcache.cache.build.pending import (
@@ -35,6 +34,7 @@ from kdcache.cache.build.samples.moved import check_moved
 from kdcache.cache.build.samples.pack import pack_blocks
 from kdcache.cache.build.samples.survey import Survey, survey
 from kdcache.cache.build.settle import settle
+from kdcache.cache.build.stages.keep import PixelKeeper, keeps
 from kdcache.cache.build.taps import passes_with
 from kdcache.cache.build.targets import TargetBuilder
 from kdcache.cache.errors import BadCache

@@ -14,12 +14,12 @@ from typing import NamedTuple
 import numpy as np
 
 from kdcache.cache.build.draw import Living
-from kdcache.cache.build.keep import PixelKeeper, keeps
 from kdcache.cache.build.options import BuildOptions
 from kdcache.cache.build.plan import Plan, Work
 from kdcache.cache.build.predict import packed_samples, refuse_full_disk, shard_bytes, stored_bytes
 from kdcache.cache.build.same_pixels import EarlierPixels
 from kdcache.cache.build.samples.pack import entries_again
+from kdcache.cache.build.stages.keep import PixelKeeper, keeps
 from kdcache.cache.build.targets import TargetBuilder
 from kdcache.cache.build.write import Written, put_back, write_again
 from kdcache.cache.errors import BadCache, BadSample

@@ -8,9 +8,9 @@ from kdcache.cache.reader.cache import Cache
 from kdcache.cache.spec import Need
 from kdcache.losses.plan.plan import LossPlan
 from kdcache.trainer.ranks import Ranks
+from kdcache.trainer.stream.arrays.levels import Rule
 from kdcache.trainer.stream.batch import BatchLayout, Stream
 from kdcache.trainer.stream.fresh import FreshStream
-from kdcache.trainer.stream.levels import Rule
 from kdcache.trainer.stream.noise import NoiseStream
 from kdcache.trainer.stream.online import OnlineStream
 from kdcache.trainer.stream.options import StreamOptions

@@ -24,11 +24,11 @@ from kdcache.cache.reader.rows import feed_with_truth
 from kdcache.cache.spec import Need, PartSpec
 from kdcache.cache.tasks.table import task_of
 from kdcache.cache.views.view import Row
-from kdcache.trainer.stream.array_batches import ArrayBatches, Pixels
+from kdcache.trainer.stream.arrays.batches import ArrayBatches, Pixels
+from kdcache.trainer.stream.arrays.decoded_pixels import DecodedPixels
+from kdcache.trainer.stream.arrays.kept_pixels import KeptPixels
+from kdcache.trainer.stream.arrays.levels import Rule, choose_level
 from kdcache.trainer.stream.batch import Batch, BatchLayout, batch_of
-from kdcache.trainer.stream.decoded_pixels import DecodedPixels
-from kdcache.trainer.stream.kept_pixels import KeptPixels
-from kdcache.trainer.stream.levels import Rule, choose_level
 from kdcache.trainer.stream.mean_targets import check_alike, mean_of, sources_of
 from kdcache.trainer.stream.options import DALI
 from kdcache.trainer.stream.order import Placed, samples_at

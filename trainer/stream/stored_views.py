@@ -21,7 +21,7 @@ from kdcache.cache.spec import ceil_div
 from kdcache.cache.views.draw import QUARTERS, window_view
 from kdcache.cache.views.sets import FIT, MIRROR_OF, ViewSet
 from kdcache.cache.views.view import Row, Window
-from kdcache.trainer.stream.view_table import ViewTable
+from kdcache.trainer.stream.arrays.view_table import ViewTable
 
 FAMILIES = ("crops", "full", "turns", FIT)
 

@@ -19,11 +19,11 @@ from kdcache.cache.tasks.contract import Mixed
 from kdcache.cache.tasks.table import task_of
 from kdcache.cache.views.block_views import NOBODY
 from kdcache.cache.views.view import Row, Window
+from kdcache.trainer.stream.arrays.view_table import ViewTable
 from kdcache.trainer.stream.batch import Batch
 from kdcache.trainer.stream.order import Placed
 from kdcache.trainer.stream.pixel_check import PassingPixels
 from kdcache.trainer.stream.stored_views import StoredViews, cells
-from kdcache.trainer.stream.view_table import ViewTable
 
 Columns = Mapping[str, np.ndarray]  # (B,) int64 each
 

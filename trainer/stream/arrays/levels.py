@@ -14,10 +14,10 @@ from kdcache.cache.reader.cache import Cache
 from kdcache.cache.spec import FILL_RGB
 from kdcache.cache.tasks.table import task_of
 from kdcache.cache.views.sets import MIRROR_OF
-from kdcache.trainer.stream.kept_pixels import keeps_pixels
+from kdcache.trainer.stream.arrays.kept_pixels import keeps_pixels
+from kdcache.trainer.stream.arrays.view_table import ViewTable, read_table
 from kdcache.trainer.stream.options import AUTO, DALI
 from kdcache.trainer.stream.stored_views import StoredViews, WindowViews, stored_sizes
-from kdcache.trainer.stream.view_table import ViewTable, read_table
 
 MOST_MEMORY = 1 << 31  # bytes that decoded images take when nobody says
 SHARE = 4  # of the free memory, one part in so many
