@@ -28,6 +28,7 @@ from kdcache.trainer.stream.arrays.batches import ArrayBatches, Pixels
 from kdcache.trainer.stream.arrays.decoded_pixels import DecodedPixels
 from kdcache.trainer.stream.arrays.kept_pixels import KeptPixels
 from kdcache.trainer.stream.arrays.levels import Rule, choose_level
+from kdcache.trainer.stream.arrays.shared import shared_arrays
 from kdcache.trainer.stream.batch import Batch, BatchLayout, batch_of
 from kdcache.trainer.stream.mean_targets import check_alike, mean_of, sources_of
 from kdcache.trainer.stream.options import DALI
@@ -103,6 +104,7 @@ class StoredStream:
         self._checked = False
         self._passing = PassingPixels(cache)
         self._level = choose_level(cache, self.views, self._invalid, rule)
+        self._rule = rule
         self._arrays: ArrayBatches | None = None
 
     def _parts_of(self, target: str) -> dict[str, PartSpec]:
@@ -164,34 +166,44 @@ class StoredStream:
         self.close()
         if not self._checked:
             check_pixels(self._cache, num_threads=self._num_threads, device_id=self._device_id)
+            # Now, and not when the first batch is asked for: ranks share what they decode.
+            self._arrays = self._gathering()
             self._checked = True
-        if self._level.decoded is None and not self._level.kept:
+        if self._arrays is None:
             return self._through_pipeline(start_micro_step)
-        return self._from_arrays(start_micro_step)
+        return self._from(self._arrays, start_micro_step)
 
-    def _pixels(self) -> Pixels:
-        """Where batches of pixels are gathered from."""
+    def _gathering(self) -> ArrayBatches | None:
+        """What gathers batches of pixels that are there already; None: the image pipeline makes them."""
+        pixels: Pixels | None = None
+        if self._level.decoded is not None:
+            pixels = DecodedPixels(
+                self._cache,
+                self._level.decoded,
+                num_threads=self._num_threads,
+                device_id=self._device_id,
+                world=self.layout.world,
+            )
+        elif self._rule.stream != DALI:
+            with shared_arrays((), self.layout.world):
+                pass  # another rank may have more room
         if self._level.kept:
-            return KeptPixels(self._cache, self.views.crop, self._device_id)
-        assert self._level.decoded is not None
-        return DecodedPixels(
-            self._cache, self._level.decoded, num_threads=self._num_threads, device_id=self._device_id
+            pixels = KeptPixels(self._cache, self.views.crop, self._device_id)
+        if pixels is None:
+            return None
+        return ArrayBatches(
+            self._cache,
+            self.views,
+            pixels,
+            table=self._level.table,
+            targets={name: self._parts_of(name) for name in self._stored},
+            mixes=self._mixes,
+            passing=self._passing,
         )
 
-    def _from_arrays(self, start: int) -> Iterator[Batch]:
-        """Batches of pixels that are there already: nothing is decoded any more."""
-        if self._arrays is None:
-            self._arrays = ArrayBatches(
-                self._cache,
-                self.views,
-                self._pixels(),
-                table=self._level.table,
-                targets={name: self._parts_of(name) for name in self._stored},
-                mixes=self._mixes,
-                passing=self._passing,
-            )
+    def _from(self, arrays: ArrayBatches, start: int) -> Iterator[Batch]:
         for step in count(start):
-            yield self._arrays.batch(
+            yield arrays.batch(
                 self._placed(step), step, self.layout.positions(step).start // self.num_samples
             )
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from kdcache.cache.images.decoded import Decoded, Layout
 from kdcache.cache.images.feed import Feed, ImageBatch, finished
 from kdcache.cache.images.pipeline import ImagePipeline
+from kdcache.cache.processes.progress import moved
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.reader.row_batch import RowBatch
 from kdcache.cache.reader.rows import feed_with_truth, pixel_feed
@@ -21,6 +22,7 @@ from kdcache.cache.spec import FILL_RGB, IGNORE
 from kdcache.cache.tasks.table import task_of
 from kdcache.cache.views.block_views import NOBODY
 from kdcache.cache.views.view import Geometry, Row, Window
+from kdcache.trainer.stream.arrays.shared import shared_arrays
 
 BATCH_PIXELS = 1 << 22  # that are decoded at a time, 12 MB; at least one image
 MOST_ROWS = 256
@@ -36,18 +38,23 @@ class Group(NamedTuple):
 class DecodedPixels:
     """The images of a stream, and their label maps where the truth rides with the pixels."""
 
-    def __init__(self, cache: Cache, layout: Layout, *, num_threads: int, device_id: int | None) -> None:
-        """Decodes every image of the layout. Raises BadSample for one that cannot be."""
-        self._cache = cache
-        self._truth = task_of(cache.task).truth
+    def __init__(
+        self, cache: Cache, layout: Layout, *, num_threads: int, device_id: int | None, world: int = 1
+    ) -> None:
+        """Decodes every image of the layout, one of the ranks of a machine for all of them. Raises BadSample
+        for one that cannot be."""
         self._device = torch.device("cpu" if device_id is None else f"cuda:{device_id}")
-        self._images = _empty(layout, FILL_RGB)
-        self._maps = _empty(layout, (IGNORE,)) if self._truth.rides else None
-        for group, decoded in _decoded(cache, layout, self._maps is not None, num_threads, device_id):
-            for place, index in enumerate(group.samples):
-                self._images.put(index, decoded[0][place])
-                if self._maps is not None:
-                    self._maps.put(index, decoded[1][place][..., None])
+        fills = [FILL_RGB, (IGNORE,)] if task_of(cache.task).truth.rides else [FILL_RGB]
+        sizes = [layout.num_pixels * len(fill) for fill in fills]
+        with shared_arrays(sizes, world) as (memory, mine):
+            kinds = [Decoded(layout, *one, written=not mine) for one in zip(memory, fills, strict=True)]
+            if mine:
+                for group, decoded in _decoded(cache, layout, len(kinds) > 1, num_threads, device_id):
+                    for kind, pixels in zip(kinds, decoded, strict=True):
+                        for index, one in zip(group.samples, pixels, strict=True):
+                            kind.put(index, one)
+                    moved()
+        self._images, self._maps = kinds[0], kinds[1] if len(kinds) > 1 else None
 
     def images(self, rows: RowBatch, windows: Sequence[Window] = ()) -> Tensor:
         """(B, H, W, 3) uint8, finished, on the stream's device."""
@@ -72,11 +79,6 @@ class DecodedPixels:
         return torch.from_numpy(self._images.crops(samples, geometry)).to(self._device)
 
 
-def _empty(layout: Layout, fill: tuple[int, ...]) -> Decoded:
-    memory = np.empty(layout.num_pixels * len(fill), dtype=np.uint8)
-    return Decoded(layout, memory, fill, written=False)
-
-
 def _groups(layout: Layout) -> list[Group]:
     """The images of a layout by size, a batch of the decoder each."""
     by_size: dict[tuple[int, int], list[int]] = {}
@@ -92,8 +94,8 @@ def _groups(layout: Layout) -> list[Group]:
 
 def _decoded(
     cache: Cache, layout: Layout, with_maps: bool, num_threads: int, device_id: int | None
-) -> Iterator[tuple[Group, tuple[np.ndarray, np.ndarray]]]:
-    """Each group with its images (R, H, W, 3) and maps (R, H, W)."""
+) -> Iterator[tuple[Group, list[np.ndarray]]]:
+    """Each group with its images (R, H, W, 3), and its maps (R, H, W, 1)."""
     groups, truth = _groups(layout), task_of(cache.task).truth
 
     def feed(number: int) -> Feed | None:
@@ -119,6 +121,6 @@ def _decoded(
         pipeline.close()
 
 
-def _arrays(batch: ImageBatch) -> tuple[np.ndarray, np.ndarray]:
-    maps = batch.images_BHWC[..., 0] if batch.maps_BHW is None else batch.maps_BHW
-    return batch.images_BHWC.cpu().numpy(), maps.cpu().numpy()
+def _arrays(batch: ImageBatch) -> list[np.ndarray]:
+    images = batch.images_BHWC.cpu().numpy()
+    return [images] if batch.maps_BHW is None else [images, batch.maps_BHW[..., None].cpu().numpy()]
