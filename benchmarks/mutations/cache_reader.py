@@ -30,7 +30,7 @@ MUTANTS = [
      "if not index < self.num_samples:", NUMBERED),
     ("an unfinished shard ends in a traceback", "Cache.block_views", "if not keys:", "if False:",
      COMPLETE),
-    ("an unfinished shard of one target ends in a traceback", "Cache._open", "if key is None:", "if False:",
+    ("an unfinished shard of one target ends in a traceback", "Cache._key", "if key is None:", "if False:",
      f"{PASSES}::test_a_target_that_was_never_finished_says_so_beside_one_that_was"),
     ("a key is found in the first block only", "StoredSamples.find", "return first + row", "return row",
      NUMBERED),

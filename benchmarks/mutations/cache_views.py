@@ -42,7 +42,8 @@ MUTANTS = [
     ("colours are jittered in one fixed order", "_jitter", "sorted(placed)", "placed", DRAWN),
     # ---- rows and views
     ("the share of a cutmix image is its partner's", "Row.own_share", "1.0 - int(", "int(", SAYS),
-    ("a partner is mixed with somebody in turn", "Row.mixed_with", "effects=unmixed, ", "", PARTNER),
+    ("a partner is mixed with somebody in turn", "Row.mixed_with", "effects=unmixed(partner.effects), ", "",
+     PARTNER),
     ("rows are numbered within their block", "BlockViews.row", "self.first + place", "place", BLOCK),
     ("a partner that is not where it was is left out in silence", "Cache.row",
      "if partner is None and partner_key(own.effects) is None:", "if partner is None:",

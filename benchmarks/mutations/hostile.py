@@ -132,7 +132,7 @@ MUTANTS = [
     (
         "a frame is unpacked to what it says",
         "ShardRows._decompressed",
-        "if claimed != self._row_bytes:",
+        "if claimed != self._chunk_bytes:",
         "if False:",
         ZSTD,
     ),

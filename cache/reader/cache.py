@@ -18,8 +18,9 @@ from kdcache.cache.errors import BadCache, BadOption
 from kdcache.cache.fingerprint import digest_of
 from kdcache.cache.grid import kind_of
 from kdcache.cache.networks.network_config import NetworkConfig
+from kdcache.cache.reader.batch_reader import BatchReader
 from kdcache.cache.reader.kept import make_room
-from kdcache.cache.reader.row_batch import RowBatch, read_rows
+from kdcache.cache.reader.row_batch import RowBatch
 from kdcache.cache.reader.samples import StoredSamples
 from kdcache.cache.record.classifier import read_classifier
 from kdcache.cache.record.generation import Pair, generation_name
@@ -54,6 +55,7 @@ class Cache(StoredSamples):
         self._rows: dict[tuple[str, int, int, tuple[int, int]], BlockRows] = {}
         self._valid: dict[ShardKey, np.ndarray] = {}
         self._codecs: dict[str, Codec] = {}
+        self._batches = BatchReader(self)
 
     def check_complete(self) -> None:
         """Raises BadCache for targets that are called complete although records of them are not there: who
@@ -124,7 +126,7 @@ class Cache(StoredSamples):
 
     def row_batch(self, samples: np.ndarray, views: np.ndarray) -> RowBatch:
         """The rows (samples[i], views[i]), (B,) int64 each, as `row` gives them one by one. Raises as it."""
-        return read_rows(self, np.asarray(samples, np.int64), np.asarray(views, np.int64))
+        return self._batches.rows(np.asarray(samples, np.int64), np.asarray(views, np.int64))
 
     def unmixed_row(self, block: int, place: int, view: int) -> Row:
         """The row at one place of a block, nobody mixed in yet. Raises BadCache for one without targets."""
@@ -167,20 +169,23 @@ class Cache(StoredSamples):
         """One row's stored parts, channels last, as views of the mapped shard (decoded copies under zstd)."""
         block, row = self._place(index)
         geometry = self.block_views(block, view).geometry_of(row)
-        rows = self._block_rows(target, block, view, (geometry.crop_h, geometry.crop_w))
+        rows = self.block_rows(target, block, view, (geometry.crop_h, geometry.crop_w))
         return {part: rows.row(row, part) for part in rows.parts}
 
     def gather(self, target: str, rows: RowBatch, part: str, out: np.ndarray) -> None:
         """Copy one stored part of every row of a batch into `out` (B, *part.shape), of the part's type; of
         partners nothing is written where nobody is. All inputs must be of one size. Raises as `parts`."""
-        for group in rows.groups:
-            stored = self._block_rows(target, group.block, group.view, group.size)
-            stored.gather(group.places, part, out, group.slots)
+        self._batches.gather(target, rows, part, out)
 
-    def _block_rows(self, target: str, block: int, view: int, size: tuple[int, int]) -> BlockRows:
+    def block_rows(self, target: str, block: int, view: int, size: tuple[int, int]) -> BlockRows:
         """The rows of a target under a view of which inputs have `size` = (height, width) pixels."""
         rows = self._rows.get((target, block, view, size))
         return rows or self._open(target, block, view, size)
+
+    def valid_rows(self, target: str, block: int, view: int) -> np.ndarray:
+        """(rows,) bool: which rows of a block the pass that wrote this target wrote; another of the same view
+        may have known fewer that retired. Raises BadCache for a shard that was never finished."""
+        return self._valid_rows(self._key(target, block, view))
 
     def tap(self, target: str) -> TapEntry:
         return self.manifest.tap(target)
@@ -279,9 +284,7 @@ class Cache(StoredSamples):
         return views
 
     def _open(self, target: str, block: int, view: int, size: tuple[int, int]) -> BlockRows:
-        key = self.coverage.key(target, view, block)
-        if key is None:
-            raise self._absent(block, view, target)
+        key = self._key(target, block, view)
         for entry in self.targets_record(key).objects:
             self.check_object(entry)
         spec = self.tap(target).spec(*size)
@@ -297,8 +300,13 @@ class Cache(StoredSamples):
         self._rows[target, block, view, size] = rows
         return rows
 
+    def _key(self, target: str, block: int, view: int) -> ShardKey:
+        key = self.coverage.key(target, view, block)
+        if key is None:
+            raise self._absent(block, view, target)
+        return key
+
     def _valid_rows(self, key: ShardKey) -> np.ndarray:
-        """(rows,) bool: which rows one pass wrote; others may have known more, or fewer, that live."""
         valid = self._valid.get(key)
         return self._read_views(key).valid if valid is None else valid
 

@@ -4,6 +4,7 @@ Opening reads the manifest and one generation, and keeps that generation: builde
 tars are opened when a sample of theirs is first asked for, and their digests are checked then.
 """
 
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 from kdcache.cache.errors import BadCache, BadOption, KdError, nearest
 from kdcache.cache.files.picture import is_png
 from kdcache.cache.reader.kept import make_room
-from kdcache.cache.reader.row_batch import runs
+from kdcache.cache.reader.row_batch import grouped
 from kdcache.cache.record.copied import refuse_unfinished_copy
 from kdcache.cache.record.generation import Generation, newest_generation, read_generation
 from kdcache.cache.record.manifest import Manifest, read_manifest
@@ -186,20 +187,23 @@ class StoredSamples:
 
     def key_hashes(self, samples: np.ndarray) -> np.ndarray:
         """`key_hash` of (B,) samples, uint64."""
-        blocks, rows = self.places(np.asarray(samples, dtype=np.int64))
-        hashes = np.empty(len(rows), dtype=np.uint64)
-        for slots in runs(blocks):
-            hashes[slots] = self.block(int(blocks[slots][0])).key_hashes[rows[slots]]
+        hashes = np.empty(len(samples), dtype=np.uint64)
+        for block, slots, rows in self._in_blocks(samples):
+            hashes[slots] = block.key_hashes[rows]
         return hashes
 
     def sizes(self, samples: np.ndarray) -> np.ndarray:
         """`size` of (B,) samples, (B, 2) int64."""
-        blocks, rows = self.places(np.asarray(samples, dtype=np.int64))
-        sizes = np.empty((len(rows), 2), dtype=np.int64)
-        for slots in runs(blocks):
-            block, here = self.block(int(blocks[slots][0])), rows[slots]
-            sizes[slots, 0], sizes[slots, 1] = block.heights[here], block.widths[here]
+        sizes = np.empty((len(samples), 2), dtype=np.int64)
+        for block, slots, rows in self._in_blocks(samples):
+            sizes[slots, 0], sizes[slots, 1] = block.heights[rows], block.widths[rows]
         return sizes
+
+    def _in_blocks(self, samples: np.ndarray) -> Iterator[tuple[SampleBlock, slice | np.ndarray, np.ndarray]]:
+        """Every block of a batch, which of (B,) samples are of it, and their rows there."""
+        blocks, rows = self.places(np.asarray(samples, dtype=np.int64))
+        for slots in grouped(blocks):
+            yield self.block(int(blocks[slots][0])), slots, rows[slots]
 
     def find(self, key: str) -> int:
         """The index of the living sample with this key. Raises BadOption naming the nearest key."""

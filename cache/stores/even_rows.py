@@ -35,6 +35,8 @@ class EvenRows:
             (num_rows, *part.shape), element, buffer, start if num_rows else 0, (step, *inner.tolist())
         )
         self._dense = step == part.num_bytes
+        # Rows that follow one another from the first place on have their place as their number.
+        self._straight = bool((self.ranks[here] == np.flatnonzero(here)).all())
         self._scatter = part.num_bytes <= SCATTERED_BYTES
 
     def row(self, place: int) -> np.ndarray:
@@ -44,10 +46,10 @@ class EvenRows:
 
     def copy(self, places: np.ndarray, out: np.ndarray, slots: Slots) -> None:
         """The rows at `places`, which all hold one, into these rows of `out` (B, *part.shape)."""
-        ranks = self.ranks[places]
+        ranks = places if self._straight else self.ranks[places]
         if self._dense and isinstance(slots, slice):
             # 'raise' would go through a buffer; `take` copies an array first that is not dense.
-            np.take(self.array, ranks, axis=0, out=out[slots], mode="clip")
+            self.array.take(ranks, 0, out[slots], "clip")
         elif isinstance(slots, slice) or self._scatter:
             out[slots] = self.array[ranks]
         else:

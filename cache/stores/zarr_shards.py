@@ -130,6 +130,7 @@ class ShardRows:
         if valid is not None and chunk_rows > 1:
             self.present[: len(valid)] &= valid
             self.present[len(valid) :] = False
+        self._whole = bool(self.present.all())
         inside = np.tile(np.arange(chunk_rows) * part.num_bytes, num_slots)
         of_rows = np.where(self.present, np.repeat(offsets, chunk_rows) + inside, -1)
         self._even = None if zstd else EvenRows(buffer, of_rows, part)
@@ -148,8 +149,7 @@ class ShardRows:
     def gather(self, places: np.ndarray, out: np.ndarray, slots: Slots) -> None:
         """Copy the rows at these places of the shard into these rows of `out`. Raises BadCache if one is
         absent."""
-        here = self.present[places]
-        if not here.all():
+        if not self._whole and not (here := self.present[places]).all():
             self.row(int(places[~here][0]))  # raises
         if self._even is not None:
             self._even.copy(places, out, slots)

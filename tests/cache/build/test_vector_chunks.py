@@ -11,11 +11,13 @@ from cache_scene import damage, living_rows, operations, tree
 from mixed_scene import MixedScene, built_mixed_scene
 
 from kdcache.cache.build import plan as planning
-from kdcache.cache.build.build import build_cache
+from kdcache.cache.build.build import BuildEvents, build_cache
 from kdcache.cache.build.compact import compact
 from kdcache.cache.build.options import parse_tap
+from kdcache.cache.build.predict import FILE_BYTES, ROW_BYTES
 from kdcache.cache.errors import BadCache
 from kdcache.cache.look.verify import problems
+from kdcache.cache.reader import resident
 from kdcache.cache.reader.cache import Cache, open_cache
 from kdcache.cache.stores.zarr_format import array_path
 
@@ -64,7 +66,14 @@ def assert_others_read_the_same(root: Path) -> None:
 
 
 def assert_batches_are_rows(root: Path) -> None:
-    cache = open_cache(root)
+    """In memory, and block by block."""
+    for room in (resident.RESIDENT_BYTES, 0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(resident, "RESIDENT_BYTES", room)
+            assert_batch_is_rows(open_cache(root))
+
+
+def assert_batch_is_rows(cache: Cache) -> None:
     samples, views = np.array(list(cache.stored_rows()))[::-1].T
     rows = cache.row_batch(samples, views)
     assert [rows.row(i) for i in range(len(samples))] == [
@@ -112,7 +121,9 @@ def test_what_retired_before_a_later_tap_is_not_in_its_chunks(scene: MixedScene)
     assert_batches_are_rows(scene.cache)
 
 
-def test_a_pass_that_left_a_row_out_does_not_give_its_fill_value(scene: MixedScene, tmp_path: Path) -> None:
+def test_a_pass_that_left_a_row_out_does_not_give_its_fill_value(
+    scene: MixedScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two passes over one view: the later one without what had retired by then."""
     first = {"taps": (parse_tap("embedding=fp32"),), "augment": "pad=4,flip"}
     scene = scene.with_options(caches_dir=tmp_path / "others", **first)
@@ -124,9 +135,12 @@ def test_a_pass_that_left_a_row_out_does_not_give_its_fill_value(scene: MixedSce
     assert np.isfinite(cache.parts("embedding", index, 0)["values"]).all(), "an old run still reads it"
     with pytest.raises(BadCache, match=f"row {index % 3} is not in"):
         cache.parts("logits", index, 0)
-    rows = cache.row_batch(np.array([index]), np.array([0]))
-    with pytest.raises(BadCache, match=f"row {index % 3} is not in"):
-        cache.gather("logits", rows, "values", np.empty((1, 2), np.float32))
+    for room in (resident.RESIDENT_BYTES, 0):
+        monkeypatch.setattr(resident, "RESIDENT_BYTES", room)
+        cache = open_cache(scene.cache)
+        rows = cache.row_batch(np.array([index]), np.array([0]))
+        with pytest.raises(BadCache, match=f"row {index % 3} is not in"):
+            cache.gather("logits", rows, "values", np.empty((1, 2), np.float32))
     assert_others_read_the_same(scene.cache)
     assert_batches_are_rows(scene.cache)
 
@@ -145,6 +159,19 @@ def test_a_damaged_chunk_is_repaired_to_the_same_bytes(scene: MixedScene) -> Non
         open_cache(scene.cache).parts("logits", 0, 0)
     build_cache(scene.options(repair=True))
     assert stored(scene.cache) == whole and list(problems(scene.cache)) == []
+
+
+def test_the_bytes_of_chunks_are_predicted(scene: MixedScene) -> None:
+    """Also where the last block is short, and where a row of a chunk has retired."""
+    change(scene)
+    build_cache(scene.options(update=True))
+    before, said = set(tree(scene.cache)), []
+    told = BuildEvents(planned=lambda plan, prediction, assignment: said.append(prediction))
+    build_cache(scene.options(views="crops:3"), told)
+    new = [scene.cache / name for name in set(tree(scene.cache)) - before]
+    shards = sum(path.stat().st_size for path in new if "targets.zarr" in path.parts)
+    columns = len([path for path in new if path.parent.name == "views"])
+    assert said[0].target_bytes == shards + columns * FILE_BYTES + said[0].rows * ROW_BYTES
 
 
 def test_growth_writes_blocks_and_no_shard_that_is_there(scene: MixedScene) -> None:

@@ -8,6 +8,7 @@ import pytest
 from stored_cache import KEYS, PASS, SHARD, HandWritten, small_manifest, write_cache
 
 from kdcache.cache.errors import BadCache, KdError
+from kdcache.cache.reader import resident
 from kdcache.cache.reader.cache import Cache, open_cache
 from kdcache.cache.reader.row_batch import RowBatch
 from kdcache.cache.record.records import read_targets_record, record_name
@@ -17,6 +18,13 @@ from kdcache.cache.views.block_views import NOBODY
 STORES = {"zarr": {}, "zstd": {"zstd": True}, "webdataset": {"target_format": "webdataset"}}
 SHAPES = {"values": ((2, 2, 3), np.uint8), "scale": ((2, 3), np.float32)}
 MIXED = {(0, 0): 4, (2, 0): 1, (3, 1): 0, (4, 0): 0}
+
+
+@pytest.fixture(params=["resident", "block by block"], autouse=True)
+def _room(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to put a batch together, and neither does another thing than the other."""
+    if request.param != "resident":
+        monkeypatch.setattr(resident, "RESIDENT_BYTES", 0)
 
 
 @pytest.fixture(params=STORES)
@@ -49,6 +57,14 @@ def test_a_batch_is_its_rows_one_by_one(written: HandWritten, count: int) -> Non
         one_by_one = [cache.parts("stage4", s, v)[part] for s, v in zip(samples, views, strict=True)]
         np.testing.assert_array_equal(gathered(cache, rows, part), one_by_one)
     np.testing.assert_array_equal(gathered(cache, rows, "values")[:, 0, 0, 0], 10 * samples + views)
+
+
+def test_two_batches_in_turn_are_two(written: HandWritten) -> None:
+    cache = open_cache(written.root)
+    batches = [cache.row_batch(*drawn(cache, 5, seed)) for seed in (1, 2)]
+    for _ in range(2):
+        for rows in batches:
+            assert (gathered(cache, rows, "values")[:, 0, 0, 0] == 10 * rows.samples + rows.views).all()
 
 
 def test_a_partner_has_targets_too_and_where_nobody_is_nothing_is_written(written: HandWritten) -> None:
@@ -151,5 +167,5 @@ def test_a_lost_record_is_refused_alike(written: HandWritten) -> None:
 def test_a_sample_mixed_in_from_a_later_block_is_read_there(tmp_path: Path) -> None:
     write_cache(tmp_path, mixed={(0, 1): 4})
     rows = open_cache(tmp_path).row_batch(np.array([0]), np.array([1]))
-    assert rows.partners is not None and rows.partners.groups[0].block == 4 // SHARD == 1
+    assert rows.partners is not None and rows.partners.samples.tolist() == [4] and 4 // SHARD == 1
     assert rows.effects[0][-1][-1] == KEYS[1][1]
