@@ -10,14 +10,14 @@ EPOCH = "self.layout.positions(step).start // self.num_samples"
 
 MUTANTS = [
     # ---- epochs
-    ("the epoch of a cached batch is always 0", "StoredStream.run", EPOCH, "0", SCHEDULES),
-    ("the epoch of a cached batch is that of its last sample", "StoredStream.run",
+    ("the epoch of a cached batch is always 0", "StoredStream._through_pipeline", EPOCH, "0", SCHEDULES),
+    ("the epoch of a cached batch is that of its last sample", "StoredStream._through_pipeline",
      EPOCH, "(self.layout.positions(step).stop - 1) // self.num_samples", COUNTED),
-    ("an epoch of a cache is as long as if no sample were invalid", "StoredStream.run",
+    ("an epoch of a cache is as long as if no sample were invalid", "StoredStream._through_pipeline",
      "// self.num_samples", "// self._cache.num_samples", COUNTED),
-    ("a resumed run on a cache counts its epochs from 0 again", "StoredStream.run",
+    ("a resumed run on a cache counts its epochs from 0 again", "StoredStream._through_pipeline",
      EPOCH, "self.layout.positions(step - start_micro_step).start // self.num_samples", RANKS),
-    ("epochs of a cache count micro steps of one rank alone", "StoredStream.run",
+    ("epochs of a cache count micro steps of one rank alone", "StoredStream._through_pipeline",
      EPOCH, "step * self.layout.micro_batch // self.num_samples", RANKS),
     ("invalid samples count as samples of a cached epoch", "StoredStream.num_samples",
      "self._cache.num_samples - len(self._invalid)", "self._cache.num_samples", COUNTED),
@@ -30,7 +30,7 @@ MUTANTS = [
      "range(PREFETCH + 2)", "range(PREFETCH + 1)", RING),
     ("the ring of window buffers is a single buffer", "PartReader.__init__",
      "range(PREFETCH + 2)", "range(1)", RING),
-    ("the pipeline prepares more batches ahead than the ring has buffers for", "StoredStream.run",
+    ("the pipeline prepares more batches ahead than the ring has buffers for", "StoredStream._through_pipeline",
      "prefetch=PREFETCH,", "prefetch=PREFETCH + 1,", RING),
     ("two micro steps in a row share a window buffer", "PartReader.read",
      "micro_step % len(self._ring)", "micro_step // 2 % len(self._ring)", RING),

@@ -212,11 +212,12 @@ def plain_manifest(manifest: Manifest) -> dict[str, Any]:
         del plain["vector_bytes"]
     if not manifest.kept:  # as before anything could be kept
         del plain["kept"]
-    return (
-        plain
-        | {"views": [v.to_dict() for v in manifest.views], "taps": [asdict(t) for t in manifest.taps]}
-        | ({"kept": [asdict(t) for t in manifest.kept]} if manifest.kept else {})
-    )
+    kept = {"kept": [asdict(t) for t in manifest.kept]} if manifest.kept else {}
+    return plain | {
+        "views": [v.to_dict() for v in manifest.views],
+        "taps": [asdict(t) for t in manifest.taps],
+        **kept,
+    }
 
 
 def kept_entry(name: str) -> TapEntry:
