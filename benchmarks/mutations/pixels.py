@@ -1,5 +1,5 @@
-"""Pixels that are decoded once or kept: each change would train on other pixels, other truths or other targets
-than the image pipeline's, decode what need not be decoded, or keep what the teacher did not see."""
+"""Pixels that are decoded once or kept: each change would train on other pixels, truths or targets than
+the image pipeline's, decode what need not be decoded, or keep what the teacher did not see."""
 
 DECODED = "tests/cache/images/test_decoded.py"
 BY_HAND = f"{DECODED}::test_every_crop_is_the_one_that_is_cut_by_hand"
@@ -17,14 +17,18 @@ SHARED = "tests/trainer/stream/test_shared_pixels.py"
 
 MUTANTS = [
     # ---- crops of decoded images
-    ("a flipped crop shows the image as it is", "Decoded.crops", "np.where(flipped, self.layout.half, 0)", "0",
+    ("a flipped crop shows the image as it is", "Decoded.crops", "np.where(flipped, self.layout.half, 0)",
+     "0",
      BY_HAND),
-    ("rows below an image show the next image", "Decoded.crops", " | (rows >= heights[:, None])", "", BY_HAND),
+    ("rows below an image show the next image", "Decoded.crops", " | (rows >= heights[:, None])", "",
+     BY_HAND),
     ("rows above an image show the one before", "Decoded.crops", "(rows < 0) | ", "", BY_HAND),
     ("padding on the left is not reckoned with", "reach_of", "(-g[:, CROP_X]).max(), ", "", BY_HAND),
     ("padding on the right is not reckoned with", "reach_of", ", beyond.max()", "", BY_HAND),
-    ("memory is not filled before images are put", "Decoded.__init__", "if not written:", "if written:", BY_HAND),
-    ("images that nobody reads take room", "layout_of", "np.where(kept, sizes[:, 0]", "np.where(True, sizes[:, 0]",
+    ("memory is not filled before images are put", "Decoded.__init__", "if not written:", "if written:",
+     BY_HAND),
+    ("images that nobody reads take room", "layout_of", "np.where(kept, sizes[:, 0]", "np.where(True, sizes[:,
+     0]",
      f"{DECODED}::test_images_that_nobody_reads_take_no_room_and_mirror_images_only_where_crops_are_flipped"),
     # ---- batches
     ("every sample shows its first view", "CropViews.batch", "(chosen.astype(np.int64)[:, None]",
@@ -53,10 +57,13 @@ MUTANTS = [
     ("pixels are kept by a pass of the teacher", "build:_targets", "if not keeps(work)]", "if True]", GROWN),
     ("other pixels than the teacher saw are kept", "PixelKeeper._finish", "if self._compares:", "if False:",
      f"{KEEP}::test_other_pixels_than_the_teacher_saw_are_not_kept"),
-    ("a loss is offered kept pixels", "Manifest.tap_names", "for t in self.taps", "for t in self.stored", GROWN),
-    ("views that come later are kept without pixels", "plan:_kept", "return old.kept if old else ()", "return ()",
+    ("a loss is offered kept pixels", "Manifest.tap_names", "for t in self.taps", "for t in self.stored",
+     GROWN),
+    ("views that come later are kept without pixels", "plan:_kept", "return old.kept if old else ()",
+     "return ()",
      f"{KEEP}::test_a_new_cache_may_keep_pixels_from_the_start_and_further_views_have_them"),
-    ("damaged pixels are asked of the teacher", "_compute_again", "if keeps(work)], computed)", "if False], computed)",
+    ("damaged pixels are asked of the teacher", "_compute_again", "if keeps(work)], computed)", "if False],
+     computed)",
      f"{KEEP}::test_damage_is_found_and_put_back_byte_for_byte_without_a_forward"),
     ("a copy stores pixels and answers in one pass", "compact:_groups",
      "name for name in names if name not in kept", "name for name in names",

@@ -80,7 +80,10 @@ def _room(rule: Rule) -> int:
 
 def _promised(cache: Cache, absent: int) -> int:
     """Pixels of all images, were they like those of the first block: millions of others are not looked at."""
-    block = cache.block(next(iter(cache.generation.block_numbers)))
+    numbers = cache.generation.block_numbers
+    if not numbers:
+        return 0
+    block = cache.block(numbers[0])
     pixels = int((block.heights.astype(np.int64) * block.widths).sum())
     return pixels * (cache.num_samples - absent) // max(1, len(block))
 
