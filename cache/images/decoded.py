@@ -106,7 +106,8 @@ class Decoded:
         first = self.layout.offsets[samples] + np.where(flipped, self.layout.half, 0) + geometry[:, CROP_X]
         starts = first[:, None] + rows * (widths + self.layout.pad)[:, None]
         np.copyto(starts, 0, where=(rows < 0) | (rows >= heights[:, None]))
-        return self._runs_of(crop_w)[starts].reshape(len(samples), crop_h, crop_w, self._channels)
+        crops: np.ndarray = self._runs_of(crop_w)[starts]
+        return crops.reshape(len(samples), crop_h, crop_w, self._channels)
 
     def _runs_of(self, width: int) -> np.ndarray:
         if width not in self._runs:

@@ -59,7 +59,9 @@ class StreamOptions(Section):
         "none.",
         said="the dataset's own",
     )
-
+    keep_empty: bool = option(
+        False, help="Of objects: train also on images without any box that can be used."
+    )
     stream: str = option(
         AUTO,
         help="Where the pixels of stored views come from: auto, what is fastest, or dali, decoded in every "
@@ -76,9 +78,6 @@ class StreamOptions(Section):
         legal=Legal("a size such as 512M or 2G, or 0", lambda size: 0 <= size <= MOST_BYTES),
         read=read_size,
         free_on_resume=True,
-    )
-    keep_empty: bool = option(
-        False, help="Of objects: train also on images without any box that can be used."
     )
 
     def check(self) -> None:
