@@ -9,7 +9,7 @@ THERE = f"{SHARDS}::test_a_row_of_a_chunk_with_others_is_there_only_where_the_sh
 DIVIDES = f"{SHARDS}::test_a_chunk_of_vectors_divides_its_shard_and_is_neither_small_nor_large"
 LEFT_OUT = f"{CHUNKS}::test_a_pass_that_left_a_row_out_does_not_give_its_fill_value"
 BEFORE = f"{CHUNKS}::test_a_cache_of_before_is_read_grows_and_repairs_in_its_own_layout"
-NO_TARGETS = f"{BATCH}::test_a_row_without_targets_is_refused_alike_and_so_is_who_is_mixed_with_it"
+PLAIN = f"{BATCH}::test_a_row_without_targets_is_refused_where_no_row_has_effects"
 DISAGREE = f"{BATCH}::test_partners_that_disagree_are_refused_alike"
 
 MUTANTS = [
@@ -23,7 +23,7 @@ MUTANTS = [
     ("a block is remembered under all views", "Resident.index", "self._here[view, block] = True",
      "self._here[:, block] = True", ONE_BY_ONE),
     ("rows without targets are in a batch", "BatchReader._unmixed", "np.flatnonzero(~columns[_VALID])",
-     "np.flatnonzero(columns[_VALID] & False)", NO_TARGETS),
+     "np.flatnonzero(columns[_VALID] & False)", PLAIN),
     ("a batch trusts the partner column", "BatchReader.rows", "for slot in slots.tolist():",
      "for slot in ():", DISAGREE),
     ("a partner that only the effects name is forgotten", "BatchReader.rows",

@@ -130,6 +130,17 @@ def test_a_row_without_targets_is_refused_alike_and_so_is_who_is_mixed_with_it(
     assert refusal(lambda: cache.row_batch(np.array([0, index]), np.array([0, 0]))) == alone
 
 
+def test_a_row_without_targets_is_refused_where_no_row_has_effects(tmp_path: Path) -> None:
+    written = write_cache(tmp_path)
+    views = open_cache(tmp_path).block_views(0, 0)._replace(valid=np.array([True, False, True]))
+    written.write_targets(ShardKey(0, 0, PASS), views, written.blocks[0].seal)
+    written.settle()
+    cache = open_cache(tmp_path)
+    assert len(cache.row_batch(np.array([0, 2]), np.array([0, 0])).samples) == 2
+    alone = refusal(lambda: cache.row(1, 0))
+    assert refusal(lambda: cache.row_batch(np.array([0, 1]), np.array([0, 0]))) == alone
+
+
 @pytest.mark.parametrize("partners", [[1, NOBODY, 1], [5, NOBODY, 1], [NOBODY, NOBODY, 1], [4, 0, 1], None])
 def test_partners_that_disagree_are_refused_alike(tmp_path: Path, partners: list[int] | None) -> None:
     written = write_cache(tmp_path, mixed=MIXED)
