@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdcache.cache.build.options import GIB, MAX_SHARD_BYTES, BuildOptions, parse_tap
+from kdcache.cache.build.options import GIB, KEEP_PIXELS, MAX_SHARD_BYTES, BuildOptions, parse_tap
+from kdcache.cache.files.sizes import parse_size
 from kdcache.cache.spec import MOST_ROWS, MOST_SEED, MOST_STRIDE, MOST_THREADS, PRECISIONS, Need, Task
 from kdcache.cache.stores.table import DEFAULT_FORMAT, FORMATS
 from kdcache.cli.bench.listing import caches_ls
@@ -26,7 +27,6 @@ from kdcache.cli.shared import (
     home_folder,
     json_option,
     parse_crop,
-    parse_size,
     per_task,
     quiet_option,
 )
@@ -88,6 +88,11 @@ for command in (compact, demo, show, verify, peek, taps, caches_ls, caches_rm):
 @click.option(
     "--augment",
     help="What crop views draw, such as rrc=0.08,flip,jitter=0.4,mixup=0.2 or none. [default: the dataset's]",
+)
+@click.option(
+    "--keep",
+    type=click.Choice((KEEP_PIXELS,)),
+    help="Also keep every view's finished pixels and label map: training then decodes nothing.",
 )
 @click.option("--mirror", is_flag=True, help="With full or fit views, also store the mirrored pass.")
 @crop_option
@@ -221,10 +226,10 @@ def _check_names(teacher: str | None, data: str | None, losses: str | None, runs
 def build_options(
     existing: Path | None, *, teacher: str | None, mean: bool, data: str | None, split: str,
     taps: tuple[str, ...], losses: str | None, views: str | None, augment: str | None, mirror: bool,
-    crop: str | None, target_format: str | None, zstd: bool, batch_size: int, amp: str | None, device: str,
-    shard_rows: str, memory: str, threads: int, output_stride: int | None, weights: str | None,
-    seed: int | None, keep_empty: bool, skip_bad: bool, update: bool, repair: bool, check: bool,
-    rank_timeout: float,
+    keep: str | None, crop: str | None, target_format: str | None, zstd: bool, batch_size: int,
+    amp: str | None, device: str, shard_rows: str, memory: str, threads: int,
+    output_stride: int | None, weights: str | None, seed: int | None, keep_empty: bool, skip_bad: bool,
+    update: bool, repair: bool, check: bool, rank_timeout: float,
 ) -> BuildOptions:  # fmt: skip
     """What was typed, read. Raises BadOption."""
     from kdcache.cache.record.find import caches_dir, runs_dir
@@ -234,10 +239,10 @@ def build_options(
     return BuildOptions(
         runs_dir=runs_dir(home), caches_dir=caches_dir(home), teacher=teacher, mean=mean, data=data,
         split=split, cache=existing, taps=tuple(parse_tap(t) for t in taps), needs_of=_needs_of(losses),
-        fits=_fitting(losses), views=views, augment=augment, mirror=mirror, crop=parse_crop(crop),
+        fits=_fitting(losses), views=views, augment=augment, keep=keep, mirror=mirror, crop=parse_crop(crop),
         target_format=target_format, zstd=zstd, batch_size=batch_size, amp=amp, device=pick_device(device),
         threads=threads, shard_rows=None if shard_rows == "auto" else parse_count(shard_rows, "--shard-rows"),
-        memory_bytes=parse_size(memory), output_stride=output_stride, weights=weights, seed=seed,
+        memory_bytes=parse_size(memory, "--memory"), output_stride=output_stride, weights=weights, seed=seed,
         keep_empty=keep_empty, skip_bad=skip_bad, update=update, repair=repair, check=check,
         rank_timeout=rank_timeout,
     )  # fmt: skip

@@ -43,8 +43,6 @@ _DATA = ("--data", "--val-data")
 CACHE_HELP = "A cache's name or its beginning, its folder, or 'TEACHER DATA'. [default: the only one]"
 CAPTION = "Runs lie under runs/, caches under caches/, in $KDCACHE_HOME or the current folder."
 _TYPED = "kdcache.typed"  # of a context: the words of the command line
-_MOST_BYTES = 1 << 60
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}  # bytes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -252,17 +250,6 @@ def folder_of(path: Path) -> Iterator[None]:
 def parse_crop(text: str | None) -> tuple[int, int] | None:
     """'360' -> (360, 360), '360,480' -> (360, 480), height first; None stays None. Raises BadOption."""
     return None if text is None else crop_size.parse_crop(text)
-
-
-def parse_size(text: str) -> int:
-    """'4G' -> 4294967296 bytes; K, M, G, T are powers of 1024, a trailing 'B' or 'iB' is allowed."""
-    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    num_bytes = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
-    if not 1 <= num_bytes <= _MOST_BYTES:
-        raise BadOption(
-            f"'{text}' is no size", where=f"--memory {text}", fix="write bytes as 512M, 4G or 1.5G"
-        )
-    return num_bytes
 
 
 def parse_count(text: str, flag: str) -> int:

@@ -76,7 +76,7 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
         evaluate=evaluate,
         score_name=judge_of(run_source.task, run_source.class_names).score_name,
         export=in_any_form(exporter(run_source)),
-        summary=summary(config, run_source, student, plan, ranks),
+        summary=summary(config, run_source, student, plan, ranks) | {"pixels": stream.pixels},
         resolved=resolved(run_source, student, plan, taps),
         loss_rows=(TermRow._fields, *plan.table()),
         notes=tuple(note for note in dict.fromkeys(notes) if note),

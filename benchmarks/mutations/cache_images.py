@@ -29,8 +29,8 @@ MUTANTS = [
     # ---- effects
     ("partners are mixed in without their own effects", "with_effects",
      "[row.partner.effects if row.partner else () for row in rows]", "[() for row in rows]", EXECUTED),
-    ("mixing takes the image itself for its partner", "with_effects",
-     "[row.effects for row in rows], mixed_BHWC)", "[row.effects for row in rows], images_BHWC.clone())",
+    ("mixing takes the image itself for its partner", "finished",
+     "effects, mixed_BHWC)", "effects, images_BHWC.clone())",
      EXECUTED),
     ("effects are executed in the opposite order", "apply_effects",
      "for step in range(max((len(ops) for ops in effects), default=0)):",

@@ -34,6 +34,7 @@ from kdcache.cache.build.samples.moved import check_moved
 from kdcache.cache.build.samples.pack import pack_blocks
 from kdcache.cache.build.samples.survey import Survey, survey
 from kdcache.cache.build.settle import settle
+from kdcache.cache.build.stages.keep import PixelKeeper, keeps
 from kdcache.cache.build.taps import passes_with
 from kdcache.cache.build.targets import TargetBuilder
 from kdcache.cache.errors import BadCache
@@ -189,7 +190,7 @@ def work_of(plan: Plan, blocks: list[int]) -> tuple[Manifest, list[Work]]:
     passes = dict(plan.manifest.passes) | pending_passes(plan)
     manifest = plan.manifest.grown(passes=passes)
     works = missing_work(plan.root, manifest, blocks)
-    passes = passes_with(passes, [work.targets for work in works], manifest.taps)
+    passes = passes_with(passes, [work.targets for work in works], manifest.stored)
     return manifest.grown(passes=passes), works
 
 
@@ -216,10 +217,10 @@ def _targets(plan: Plan, options: BuildOptions, todo: list[Work], begun: Begun, 
         rows += done
         events.computed(done)
 
-    if todo:
+    living = Living(frozenset(begun.blocks(plan)), begun.dead)
+    if answers := [work for work in todo if not keeps(work)]:
         number = plan.generation.number if plan.generation else None
         cache = Cache(plan.root, generation=number) if number and begun.copied_from else None
-        living = Living(frozenset(begun.blocks(plan)), begun.dead)
         TargetBuilder(
             plan,
             device=options.device,
@@ -227,7 +228,12 @@ def _targets(plan: Plan, options: BuildOptions, todo: list[Work], begun: Begun, 
             threads=options.threads,
             copies=Copies(cache, begun.copied_from),
             living_of=lambda work: living,
-        ).run(todo, count)
+        ).run(answers, count)
+    if kept := [work for work in todo if keeps(work)]:
+        keeper = PixelKeeper(
+            plan, device=options.device, threads=options.threads, living_of=lambda work: living
+        )
+        keeper.run(kept, count)
     return rows
 
 
@@ -257,5 +263,5 @@ def _describe_arrays(plan: Plan, blocks: list[int], num_blocks: int, *, anew: bo
     another one is there."""
     manifest, store = plan.manifest, LocalStore(plan.root)
     layout = whole_layout(plan.root, manifest, blocks, num_blocks)
-    live = set(plan.generation.manifest.tap_names) if plan.generation and not anew else set()
+    live = set(plan.generation.manifest.stored_names) if plan.generation and not anew else set()
     target_format(manifest.target_format).prepare(store, layout, live)

@@ -7,6 +7,7 @@ checked before anything is written.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -121,12 +122,21 @@ def _is_copy(cache: Cache, store: LocalStore) -> bool:
 def _manifest(cache: Cache, name: str) -> Manifest:
     """That of the copied cache: one pass for all targets of a view set, and only what is complete."""
     old, complete = cache.manifest, cache.generation.complete
-    views = tuple(v for v in old.views if any(pair.first == v.first for pair in complete))
+    firsts = {pair.first for pair in complete if pair.target in old.tap_names}
+    views = tuple(v for v in old.views if v.first in firsts)
     taps = tuple(t for t in old.taps if any(pair.target == t.name for pair in complete))
-    manifest = old.grown(name=name, views=views, taps=taps, passes={}, vector_bytes=VECTOR_BYTES)
-    groups = {_names(cache, v) for v in views}
-    by_name = {t.name: t for t in taps}
+    kept = tuple(t for t in old.kept if any(pair.target == t.name for pair in complete))
+    manifest = old.grown(name=name, views=views, taps=taps, kept=kept, passes={}, vector_bytes=VECTOR_BYTES)
+    groups = {group for v in views for group in _groups(cache, v)}
+    by_name = {t.name: t for t in manifest.stored}
     return manifest.grown(passes={pass_id(group, by_name): group for group in groups})
+
+
+def _groups(cache: Cache, views: ViewSet) -> list[tuple[str, ...]]:
+    """What is stored together of a view set: the teacher's answers, and what is kept of the views."""
+    kept, names = set(cache.manifest.kept_names), _names(cache, views)
+    answers = tuple(name for name in names if name not in kept)
+    return [group for group in (answers, tuple(name for name in names if name in kept)) if group]
 
 
 def _names(cache: Cache, views: ViewSet) -> tuple[str, ...]:
@@ -155,7 +165,7 @@ class Copy:
         """Everything that is copied against its seals and digests, which are not computed again later; and
         that codecs may run, on which the arrays' descriptions depend. Raises BadOption and BadCache."""
         cache, manifest = self._cache, self._manifest
-        for name in manifest.tap_names:
+        for name in manifest.stored_names:
             cache.codec(name)
         cache.classifier()
         blocks = sorted({old // cache.shard_samples for old in self.living})
@@ -185,10 +195,10 @@ class Copy:
 
     def targets(self, done: Callable[[int], None]) -> int:
         """Copy the shards of targets that are not there; how many."""
-        by_name, count = {t.name: t for t in self._manifest.taps}, 0
+        by_name, count = {t.name: t for t in self._manifest.stored}, 0
         for views in self._manifest.views:
-            names = _names(self._cache, views)
-            for number in range(views.first, views.first + views.count):
+            numbers = range(views.first, views.first + views.count)
+            for names, number in product(_groups(self._cache, views), numbers):
                 for block in range(self.num_blocks):
                     shard = ShardKey(block, number, pass_id(names, by_name))
                     if shard not in self._there:

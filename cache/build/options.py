@@ -22,6 +22,8 @@ GIB = 1 << 30
 # 256 MiB: larger files gain nothing in reading and lose more when a build is killed.
 MAX_SHARD_BYTES = 256 << 20
 
+KEEP_PIXELS = "pixels"
+
 _TAP = re.compile(r"^(?P<tap>[^=@\s]+)(?:@(?P<module>[^=\s]+))?(?:=(?P<codec>\S+))?$")
 
 
@@ -67,6 +69,7 @@ class BuildOptions:
     needs_of: Callable[[Task], tuple[Need, ...]] | None = None  # what the losses of --for read
     # Raises BadOption where the cache that is planned does not fit them:
     fits: "Callable[[Manifest, Source, Network], None] | None" = None
+    keep: str | None = None  # KEEP_PIXELS: the finished pixels and label maps of every view too
     augment: str | None = None  # recipe text; None: the source's own
     mean: bool = False  # of several teachers: keep the mean of their logits instead of each one's
     target_format: str | None = None  # zarr

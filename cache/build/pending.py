@@ -103,7 +103,7 @@ def pending_passes(plan: Plan) -> dict[str, tuple[str, ...]]:
 
 
 def _is_pass(manifest: Manifest, key: ShardKey, names: tuple[str, ...]) -> bool:
-    taps = {t.name: t for t in manifest.taps}
+    taps = {t.name: t for t in manifest.stored}
     return all(name in taps for name in names) and pass_id(names, taps) == key.pass_id
 
 
@@ -118,7 +118,7 @@ def _fits(plan: Plan, key: ShardKey) -> bool:
         return False  # nobody knows what its views were
     if plan.generation is None and not _same_store(claimed, manifest):
         return False
-    if set(names) & set(manifest.tap_names) and not _is_pass(manifest, key, names):
+    if set(names) & set(manifest.stored_names) and not _is_pass(manifest, key, names):
         return False
     return _draws_alike(claimed, claims(plan, manifest), key.view)
 

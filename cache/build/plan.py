@@ -29,7 +29,7 @@ from kdcache.cache.record.classifier import classifier_digest, pack_classifier
 from kdcache.cache.record.command import EMPTY, KEPT, build_words, difference, keeps_empty, view_word
 from kdcache.cache.record.find import list_caches
 from kdcache.cache.record.generation import Generation
-from kdcache.cache.record.manifest import Manifest, cache_name
+from kdcache.cache.record.manifest import LABELS, PIXELS, Manifest, TapEntry, cache_name, kept_entry
 from kdcache.cache.record.precision import chosen_precision
 from kdcache.cache.record.standing import Standing, standing
 from kdcache.cache.sources.contract import Source
@@ -276,10 +276,21 @@ def _fresh(
         vector_bytes=planned.vector_bytes if planned else VECTOR_BYTES,
         views=tuple(views),
         taps=tuple(entries.values()),
+        kept=_kept(options, source.task, planned),
     )
     rows = options.shard_rows or (planned.shard_samples if planned else 0)
     rows = rows or shard_samples(manifest, source, options.memory_bytes)
-    return manifest.grown(shard_samples=rows, passes=passes_with({}, [manifest.tap_names], manifest.taps))
+    return manifest.grown(
+        shard_samples=rows, passes=passes_with({}, [manifest.tap_names, manifest.kept_names], manifest.stored)
+    )
+
+
+def _kept(options: BuildOptions, task: str, old: Manifest | None) -> tuple[TapEntry, ...]:
+    """What is stored of the views themselves: as asked for, or as the cache has it, or meant to."""
+    if options.keep is None:
+        return old.kept if old else ()
+    names = (PIXELS, LABELS) if task_of(task).truth.rides else (PIXELS,)
+    return tuple(kept_entry(name) for name in names)
 
 
 def _fresh_views(
@@ -336,7 +347,7 @@ def grown_manifest(old: Manifest, options: BuildOptions, network: Network) -> Ma
                 where=f"cache {old.name}",
                 fix=f"leave the codec out; {OTHER_HOME}",
             )
-    return old.grown(views=views, taps=tuple(taps.values()))
+    return old.grown(views=views, taps=tuple(taps.values()), kept=_kept(options, old.task, old))
 
 
 def _seed_of(old: Manifest) -> int:

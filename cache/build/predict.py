@@ -41,6 +41,7 @@ class Prediction(NamedTuple):
     padding: float = (
         0.0  # share of the canvas beside an image, on average; 0 where views show no whole images
     )
+    kept_rows: int = 0  # of pixels that are stored as they are: the teacher has nothing to do with them
 
 
 def missing_work(root: Path, manifest: Manifest, blocks: Iterable[int]) -> list[Work]:
@@ -48,14 +49,15 @@ def missing_work(root: Path, manifest: Manifest, blocks: Iterable[int]) -> list[
     blocks = tuple(blocks)
     there = set(blocks)
     coverage = Coverage(list_records(root), manifest.passes)
-    taps = {t.name: t for t in manifest.taps}
+    taps = {t.name: t for t in manifest.stored}
     works = []
     for view in range(manifest.num_views):
-        lacking: set[int] = set().union(*(there - coverage.blocks(name, view) for name in manifest.tap_names))
-        for block in filter(lacking.__contains__, blocks):
-            targets = coverage.missing(manifest.tap_names, view, block)
-            shard = ShardKey(block, view, pass_id(targets, taps))
-            works.append(Work(shard, tuple(sorted(targets))))
+        for names in (manifest.tap_names, manifest.kept_names):  # a pass each: one needs no teacher
+            lacking: set[int] = set().union(*(there - coverage.blocks(name, view) for name in names))
+            for block in filter(lacking.__contains__, blocks):
+                targets = coverage.missing(names, view, block)
+                shard = ShardKey(block, view, pass_id(targets, taps))
+                works.append(Work(shard, tuple(sorted(targets))))
     return works
 
 
@@ -70,16 +72,19 @@ def predict(
     those that `copies` has. Exact for targets: every map's shape follows from its view."""
     manifest = plan.manifest
     inputs = _BlockInputs(plan, to_pack, dead)
-    targets = rows = 0
+    targets = rows = kept = 0
     for work in works:
         samples = inputs.samples(work.shard.block)
         targets += shard_bytes(manifest, work, samples)
+        if set(work.targets) <= set(manifest.kept_names):
+            kept += len(samples)
+            continue
         rows += len(samples) - (copies.count(manifest, work, samples, inputs.image_digest) if copies else 0)
     new = [inputs.index_of[key] for keys in to_pack.values() for key in keys]
     packed = sum(plan.source.num_bytes(index) + TAR_BYTES for index in new)
     free = free_bytes(plan.root)
     flight = flight_bytes(manifest, inputs.seen or [plan.source.default_crop])
-    return Prediction(targets, packed, free, flight, rows, padded_share(plan))
+    return Prediction(targets, packed, free, flight, rows, padded_share(plan), kept)
 
 
 def free_bytes(root: Path) -> int:

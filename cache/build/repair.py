@@ -19,6 +19,7 @@ from kdcache.cache.build.plan import Plan, Work
 from kdcache.cache.build.predict import packed_samples, refuse_full_disk, shard_bytes, stored_bytes
 from kdcache.cache.build.same_pixels import EarlierPixels
 from kdcache.cache.build.samples.pack import entries_again
+from kdcache.cache.build.stages.keep import PixelKeeper, keeps
 from kdcache.cache.build.targets import TargetBuilder
 from kdcache.cache.build.write import Written, put_back, write_again
 from kdcache.cache.errors import BadCache, BadSample
@@ -165,6 +166,14 @@ def _compute_again(
         if not write_again(store, plan.manifest, written, generation.seals[written.shard]):
             lost.add(written.shard.block)
 
+    keeper = PixelKeeper(
+        plan,
+        device=options.device,
+        threads=options.threads,
+        living_of=lambda work: living[work.shard],
+        write=write,
+    )
+    keeper.run([work for work in works if keeps(work)], computed)
     TargetBuilder(
         plan,
         device=options.device,
@@ -172,7 +181,7 @@ def _compute_again(
         threads=options.threads,
         living_of=lambda work: living[work.shard],
         write=write,
-    ).run(works, computed)
+    ).run([work for work in works if not keeps(work)], computed)
     return lost
 
 

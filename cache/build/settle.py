@@ -56,7 +56,7 @@ def complete_pairs(manifest: Manifest, coverage: Coverage, blocks: list[int]) ->
     return [
         Pair(views.first, tap.name)
         for views in manifest.views
-        for tap in manifest.taps
+        for tap in manifest.stored
         if all(
             coverage.blocks(tap.name, number) >= there
             for number in range(views.first, views.first + views.count)

@@ -28,7 +28,7 @@ def shard_samples(manifest: Manifest, source: Source, memory_bytes: int) -> int:
     """The most samples (1..4096) whose largest array shard stays under 256 MiB and whose flight fits
     `memory_bytes`."""
     height, width = largest_input(manifest, image_sizes(manifest, source))
-    rows = [bytes_per_row(manifest, t.name, t.spec(height, width)) for t in manifest.taps]
+    rows = [bytes_per_row(manifest, t.name, t.spec(height, width)) for t in manifest.stored]
     by_file = MAX_SHARD_BYTES // max(rows)
     by_memory = memory_bytes // (SHARDS_IN_FLIGHT * sum(rows))
     return max(1, min(by_file, by_memory, MAX_SHARD_SAMPLES, len(source.keys)))
@@ -53,5 +53,5 @@ def header_size(source: Source, index: int) -> tuple[int, int]:
 def flight_bytes(manifest: Manifest, sizes: Iterable[tuple[int, int]]) -> int:
     """Bytes of targets in memory at once, at most: three shards of every tap."""
     height, width = largest_input(manifest, sizes)
-    rows = sum(bytes_per_row(manifest, t.name, t.spec(height, width)) for t in manifest.taps)
+    rows = sum(bytes_per_row(manifest, t.name, t.spec(height, width)) for t in manifest.stored)
     return SHARDS_IN_FLIGHT * rows * manifest.shard_samples

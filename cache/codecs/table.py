@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from kdcache.cache.codecs.contract import Codec
 from kdcache.cache.codecs.int8 import Int8
+from kdcache.cache.codecs.pixels import PIXEL_CODEC, Pixels
 from kdcache.cache.codecs.raw import Raw
 from kdcache.cache.errors import BadOption, unknown
 from kdcache.cache.grid import BOX, CLS, CTR, kind_of
@@ -32,6 +33,8 @@ def make_codec(name: str, *, may_import: bool = False) -> Codec:
     """The codec called `name`. Raises BadOption for an unknown name, and for code that nobody trusts."""
     if name in CODECS:
         return CODECS[name]()
+    if name == PIXEL_CODEC:
+        return Pixels()
     module_name, colon, class_name = name.partition(":")
     if not colon:
         raise unknown("codec", name, [*CODECS, "package.module:Class"], where="--tap NAME=CODEC")

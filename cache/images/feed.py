@@ -16,7 +16,7 @@ from torch import Tensor
 from kdcache.cache.errors import LEAVE_OUT, BadSample
 from kdcache.cache.files.picture import TooManyPixels, check_picture_size
 from kdcache.cache.images.effects import apply_effects
-from kdcache.cache.views.view import Geometry, Row
+from kdcache.cache.views.view import Geometry, Op, Row
 
 # Grows whenever the same bytes and the same view would give other pixels: part of a cache's identity.
 PIPELINE_VERSION = 2
@@ -220,6 +220,17 @@ def to_mix_in(feed: Feed) -> tuple[object, ...]:
 
 def with_effects(rows: Sequence[Row], images_BHWC: Tensor, mixed_BHWC: Tensor | None) -> Tensor:
     """The finished pixels of a batch: partners first get effects of their own, then each row gets its."""
+    others = [row.partner.effects if row.partner else () for row in rows] if mixed_BHWC is not None else ()
+    return finished(images_BHWC, [row.effects for row in rows], mixed_BHWC, others)
+
+
+def finished(
+    images_BHWC: Tensor,
+    effects: Sequence[Sequence[Op]],
+    mixed_BHWC: Tensor | None = None,
+    mixed_effects: Sequence[Sequence[Op]] = (),
+) -> Tensor:
+    """`with_effects` of rows whose effects stand in lists of their own; an empty list: no row has any."""
     if mixed_BHWC is not None:
-        mixed_BHWC = apply_effects(mixed_BHWC, [row.partner.effects if row.partner else () for row in rows])
-    return apply_effects(images_BHWC, [row.effects for row in rows], mixed_BHWC)
+        mixed_BHWC = apply_effects(mixed_BHWC, mixed_effects)
+    return apply_effects(images_BHWC, effects, mixed_BHWC)

@@ -18,5 +18,5 @@ def whole_layout(root: Path, manifest: Manifest, blocks: Iterable[int], num_bloc
     if any(v.crop is None for v in manifest.views):
         for block in blocks:
             sizes |= set(open_packed(store, block).valid_sizes)
-    specs = {t.name: {t.spec(*size) for size in sizes} for t in manifest.taps}
+    specs = {t.name: {t.spec(*size) for size in sizes} for t in manifest.stored}
     return target_layout(manifest, specs, num_blocks)

@@ -77,7 +77,8 @@ class Cache(StoredSamples):
         """View sets for which every block holds every one of `targets`; all that hold anything, for none."""
         wanted, complete = tuple(targets), self.generation.complete
         if not wanted:
-            firsts = {pair.first for pair in complete}
+            taps = set(self.manifest.tap_names)
+            firsts = {pair.first for pair in complete if pair.target in taps}
             return [v for v in self.manifest.views if v.first in firsts]
         return [v for v in self.manifest.views if all(Pair(v.first, name) in complete for name in wanted)]
 

@@ -89,6 +89,7 @@ def repeat_words(manifest: Manifest, losses: Sequence[str] = ()) -> list[list[st
     words += [
         word for tap in manifest.taps if not tap.reduction for word in ("--tap", _tap_word(tap, manifest))
     ]
+    words += ["--keep", "pixels"] if manifest.kept else []
     if losses and any(tap.reduction for tap in manifest.taps):
         words += ["--for", ",".join(losses)]
     grow = ["kdcache", "build", "--cache", manifest.name, *_split_words(manifest)]

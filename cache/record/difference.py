@@ -46,7 +46,7 @@ def _views(manifest: Manifest) -> dict[str, str]:
 
 
 def _taps(manifest: Manifest) -> dict[str, str]:
-    return {tap.name: f"{tap.codec} of {tap.module}" for tap in manifest.taps}
+    return {tap.name: f"{tap.codec} of {tap.module}" for tap in manifest.stored}
 
 
 def _differences(name: str, first: Any, second: Any) -> Iterator[Difference]:

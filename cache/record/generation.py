@@ -267,7 +267,7 @@ def _check(body: _Body, manifest: Manifest) -> None:
         if any(i % size >= body.blocks[i // size].rows for i in _ends(start, count, size)):
             raise ValueError(f"of {count} retired rows at {start} some are holes")
         end = start + count
-    firsts, names = {views.first for views in manifest.views}, set(manifest.tap_names)
+    firsts, names = {views.first for views in manifest.views}, set(manifest.stored_names)
     if any(pair.first not in firsts or pair.target not in names for pair in body.complete):
         raise ValueError("a complete pair is not in its manifest")
     there = {block for block, entry in enumerate(body.blocks) if entry != LOST}

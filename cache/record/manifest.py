@@ -34,6 +34,9 @@ MAX_SHARD_SAMPLES = 4096
 MAX_VIEWS = 1 << 20  # over all sets
 MAX_CLASSES = 1 << 16
 MAX_NAME_BYTES = 255  # of a file's name on Linux
+PIXEL_CODEC = "raw uint8"  # as `codecs.pixels` has it
+PIXELS, LABELS = "kept.pixels", "kept.labels"  # what 'build --keep pixels' stores of every view
+CHANNELS = {PIXELS: 3, LABELS: 1}
 FULL = "fp32"  # the precision that --amp calls 'no'; the others have one name
 
 Side = Annotated[int, msgspec.Meta(ge=1, le=MAX_SIDE)]
@@ -94,6 +97,7 @@ class Manifest:
     classifier: str = ""  # digest of classifier.safetensors, the teacher's last linear layer; '' without one
     vector_bytes: int = 0  # see `TargetLayout`; 0 in caches of before, whose manifests do not name it
     format: int = FORMAT
+    kept: tuple[TapEntry, ...] = ()  # of the views themselves: pixels and label maps, not of the teacher
 
     @property
     def task(self) -> Task:
@@ -112,8 +116,22 @@ class Manifest:
     def tap_names(self) -> tuple[str, ...]:
         return tuple(t.name for t in self.taps)
 
+    @property
+    def kept_names(self) -> tuple[str, ...]:
+        return tuple(t.name for t in self.kept)
+
+    @property
+    def stored(self) -> tuple[TapEntry, ...]:
+        """All that rows are stored of: what the teacher answered, and what is kept of the views."""
+        return self.taps + self.kept
+
+    @property
+    def stored_names(self) -> tuple[str, ...]:
+        return self.tap_names + self.kept_names
+
     def tap(self, name: str) -> TapEntry:
-        entry = next((t for t in self.taps if t.name == name), None)
+        """Of the teacher, or kept of the views."""
+        entry = next((t for t in self.stored if t.name == name), None)
         if entry is None:
             raise unknown("target", name, self.tap_names, where=f"cache {self.name}")
         return entry
@@ -155,6 +173,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     passes: dict[Hex8, tuple[Name, ...]]
     classifier: Text
     format: Annotated[int, msgspec.Meta(ge=FORMAT, le=FORMAT)]
+    kept: Annotated[tuple[TapEntry, ...], msgspec.Meta(max_length=len(CHANNELS))] = ()
     vector_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)] = 0
 
 
@@ -191,10 +210,19 @@ def plain_manifest(manifest: Manifest) -> dict[str, Any]:
     plain = {f.name: getattr(manifest, f.name) for f in fields(manifest)}
     if not manifest.vector_bytes:  # a cache of before keeps the bytes that its generations have
         del plain["vector_bytes"]
+    if not manifest.kept:  # as before anything could be kept
+        del plain["kept"]
+    kept = {"kept": [asdict(t) for t in manifest.kept]} if manifest.kept else {}
     return plain | {
         "views": [v.to_dict() for v in manifest.views],
         "taps": [asdict(t) for t in manifest.taps],
+        **kept,
     }
+
+
+def kept_entry(name: str) -> TapEntry:
+    """What a manifest says of PIXELS or LABELS."""
+    return TapEntry(name=name, tap=name, module="", stride=1, channels=CHANNELS[name], codec=PIXEL_CODEC)
 
 
 def manifest_from(plain: object) -> Manifest:
@@ -209,7 +237,7 @@ def manifest_from(plain: object) -> Manifest:
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from error
     assert isinstance(plain, dict)
-    _check_fields(plain["taps"])
+    _check_fields((*plain["taps"], *plain.get("kept", ())))
     values = {f.name: getattr(body, f.name) for f in fields(Manifest)}
     manifest = Manifest(**values | {"views": tuple(ViewSet.from_dict(v) for v in body.views)})
     _check_entries(manifest)
@@ -234,7 +262,9 @@ def _check_entries(manifest: Manifest) -> None:
         raise ValueError(f"{first} views, at most {MAX_VIEWS} can be")
     if manifest.precision not in {*PRECISIONS, FULL} - {"no"}:
         raise ValueError(f"'{manifest.precision}' is no precision that this kdcache knows")
-    names = manifest.tap_names
+    names = manifest.stored_names
+    if any(tap.name not in CHANNELS or tap != kept_entry(tap.name) for tap in manifest.kept):
+        raise ValueError("something is kept of the views that is neither their pixels nor their labels")
     if len(set(names)) != len(names):
         raise ValueError("two targets have one name")
     strange = {name for targets in manifest.passes.values() for name in targets} - set(names)

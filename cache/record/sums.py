@@ -54,7 +54,7 @@ def totals(
     the others add. None where some of them cannot be read."""
     known = {} if old is None or not old.totals else {entry.shard: entry.seal for entry in old.records}
     added = [entry for entry in records if entry.shard not in known]
-    taken = dict.fromkeys(manifest.tap_names, (0, 0))
+    taken = dict.fromkeys(manifest.stored_names, (0, 0))
     if known and len(records) - len(added) == len(known):
         taken |= {total.target: (total.num_bytes, total.values) for total in old.totals} if old else {}
     else:  # something that counted does no longer

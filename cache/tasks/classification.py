@@ -52,14 +52,26 @@ class ImageClass(Truth):
     def collate(self, rows: Sequence[RowTruth], maps_BHW: "Tensor | None") -> "tuple[Tensor, Mixed | None]":
         """(B,) int64. Of a mixed row the class of the larger share comes first: where the partner fills more
         than half of the image, the two classes change places."""
+        del maps_BHW
+        own = {_COLUMN: _column([row.own for row in rows])}
+        if rows[0].other is None:
+            return self.collate_columns(own)
+        other = {_COLUMN: _column([row.other for row in rows if row.other is not None])}
+        return self.collate_columns(own, other, np.array([row.own_share for row in rows]))
+
+    def collate_columns(
+        self,
+        own: Mapping[str, np.ndarray],
+        other: Mapping[str, np.ndarray] | None = None,
+        own_share: np.ndarray | None = None,
+    ) -> "tuple[Tensor, Mixed | None]":
         import torch  # here: the help of a command, which asks for a task, should not wait for it
 
-        del maps_BHW
-        own_B = torch.from_numpy(_column([row.own for row in rows]))
-        if rows[0].other is None:
+        own_B = torch.from_numpy(own[_COLUMN])
+        if other is None or own_share is None:
             return own_B, None
-        other_B = torch.from_numpy(_column([row.other for row in rows if row.other is not None]))
-        share_B = torch.tensor([row.own_share for row in rows], dtype=torch.float32)
+        other_B = torch.from_numpy(other[_COLUMN])
+        share_B = torch.from_numpy(own_share.astype(np.float32))
         smaller_B = share_B < 0.5
         first_B, second_B = torch.where(smaller_B, other_B, own_B), torch.where(smaller_B, own_B, other_B)
         return first_B, Mixed(second_B, torch.where(smaller_B, 1 - share_B, share_B))

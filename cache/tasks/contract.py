@@ -88,6 +88,17 @@ class Truth(ABC):
     def collate(self, rows: Sequence[RowTruth], maps_BHW: "Tensor | None") -> "tuple[Tensor, Mixed | None]":
         """A batch's truth on the CPU, as losses read it; `maps_BHW` is what the pipeline made of maps."""
 
+    def collate_columns(
+        self,
+        own: Mapping[str, np.ndarray],
+        other: Mapping[str, np.ndarray] | None = None,
+        own_share: np.ndarray | None = None,
+    ) -> "tuple[Tensor, Mixed | None] | None":
+        """`collate` of rows whose truth the columns hold, (B,) each; None: they do not hold all of it. Where
+        the recipe mixes, `other` is who is mixed in, a row itself where nobody is, `own_share` (B,) float."""
+        del own, other, own_share
+        return None
+
     @abstractmethod
     def panel(
         self,

@@ -109,23 +109,26 @@ class BuildDisplay:
         for tap in m.taps:
             spec = tap.spec(*(m.views[0].crop or m.crop))
             say(f"tap      {tap.name}: {'x'.join(map(str, spec.shape))} {tap.codec}")
+        for kept in m.kept:
+            spec = kept.spec(*(m.views[0].crop or m.crop))
+            say(f"keep     {kept.name}: {'x'.join(map(str, spec.shape))} {kept.codec}")
         for note in self._fits.notes if isinstance(self._fits, Fitting) else ():
             say(f"loss     {note}")
+        kept_text = f", {prediction.kept_rows} of pixels" if prediction.kept_rows else ""
         say(
             f"{self._besides}to write {size_text(prediction.target_bytes)} of targets "
-            f"({prediction.rows} teacher rows), about "
+            f"({prediction.rows} teacher rows{kept_text}), about "
             f"{size_text(prediction.sample_bytes)} of samples; {size_text(prediction.free_bytes)} free; "
             f"at most {size_text(prediction.flight_bytes)} in memory in flight",
         )
         self._say_padding(prediction.padding)
         if not plan.existed and (said := self._look(plan)):
             say(f"teacher  {said}")
-        self._total += prediction.rows
+        rows = prediction.rows + prediction.kept_rows
+        self._total += rows
         packing = sum(len(keys) for keys in assignment.to_pack.values())
         self._samples = self._bar.add_task("samples", total=packing or None, shown=bool(packing))
-        self._targets = self._bar.add_task(
-            "targets", total=prediction.rows or None, shown=bool(prediction.rows)
-        )
+        self._targets = self._bar.add_task("targets", total=rows or None, shown=bool(rows))
 
     def _say_padding(self, share: float) -> None:
         if share > MUCH_PADDING:

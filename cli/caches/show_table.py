@@ -64,6 +64,7 @@ def cache_record(cache: Cache) -> dict[str, Any]:
              "codec": tap.codec, "bytes": stored[tap.name][0], "digest": tap.digest}
             for tap in m.taps
         ],
+        "kept": [{"name": tap.name, "bytes": stored[tap.name][0]} for tap in m.kept],
         "bytes": sum(num_bytes for num_bytes, _ in stored.values()),
         "losses": {"any_student": losses.free, "asking": losses.asking, "refused": losses.refused},
     }  # fmt: skip
@@ -100,7 +101,7 @@ def _tap_table(cache: Cache) -> Table:
     blocks = cache.generation.block_numbers
     whole = m.num_views * len(blocks)
     all_done = 0
-    for tap in m.taps:
+    for tap in m.stored:
         spec = tap.spec(*(m.views[0].crop or m.crop))
         done = cache.coverage.count(tap.name)
         all_done += done
@@ -110,7 +111,7 @@ def _tap_table(cache: Cache) -> Table:
         )  # fmt: skip
     total = [sum(column) for column in zip(*stored.values(), strict=True)] or [0, 0]
     table.add_section()
-    table.add_row("total", "", "", f"{all_done}/{whole * len(m.taps)}", *_bytes_text(*total))
+    table.add_row("total", "", "", f"{all_done}/{whole * len(m.stored)}", *_bytes_text(*total))
     return table
 
 
@@ -124,7 +125,7 @@ def _bytes_by_tap(cache: Cache) -> Taken:
     m = cache.manifest
     if cache.generation.totals:
         return {total.target: (total.num_bytes, total.values) for total in cache.generation.totals}
-    taken: Taken = dict.fromkeys(m.tap_names, (0, 0))
+    taken: Taken = dict.fromkeys(m.stored_names, (0, 0))
     trusted = codecs_are_trusted(m)
     for key in cache.coverage.keys():
         record, views = cache.targets_record(key), cache.block_views(key.block, key.view)

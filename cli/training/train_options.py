@@ -55,6 +55,8 @@ def train_option(name: str) -> Decorator:
         return option(*flags, name, is_flag=True, text=text)
     if words.choices:
         return option(*flags, name, type=click.Choice(words.choices), text=text)
+    if words.read is not None:  # a text that the section reads
+        return option(*flags, name, text=text)
     number = next((kind for kind in (int, float) if kind in kinds), None)
     return option(*flags, name, type=number, text=text)
 

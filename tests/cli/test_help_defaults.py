@@ -19,6 +19,7 @@ from click.testing import CliRunner
 
 from kdcache.cache.build.options import BuildOptions
 from kdcache.cache.build.size import MAX_SHARD_BYTES
+from kdcache.cache.files.sizes import parse_size
 from kdcache.cache.look.teacher import network_for_listing
 from kdcache.cache.look.verify import deep_check
 from kdcache.cache.networks.build import build_network
@@ -26,7 +27,6 @@ from kdcache.cache.sources.table import SOURCES
 from kdcache.cache.tasks.table import CLASSIFICATION, DETECTION, SEGMENTATION, task_of
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
-from kdcache.cli.shared import parse_size
 from kdcache.trainer.config import TrainConfig
 from kdcache.trainer.run import evaluate_run
 
@@ -40,6 +40,7 @@ IN_WORDS = {
     "views": "by --data/--cache",
     "crop": "the dataset's or the cache's",
     "augment": "the dataset's own",
+    "pixel_memory": "2G, at most a quarter of the free memory",
     "weights": "the backbone's imagenet; for classification none",
     "freeze": "stem+stage1 for detecting with pretrained weights, otherwise none",
     "output_stride": "the cached teacher's, otherwise 8",
@@ -52,6 +53,7 @@ TRAINS_WITH = {
     "student": "r18",
     "loss": "none",
     "seed": "0",
+    "stream": "auto",
     "steps": "40000",
     "batch_size": "16",
     "accumulate": "1",
@@ -155,7 +157,7 @@ def of_building(name: str) -> str:
         return str(BUILD[name])
     if name == "memory":
         (option,) = [p for p in kdcache.commands["build"].params if p.name == name]
-        assert parse_size(str(option.default)) == BUILD["memory_bytes"]
+        assert parse_size(str(option.default), "--memory") == BUILD["memory_bytes"]
         return str(option.default)
     assert name not in special or BUILD[name] in (None, (), "cpu"), name
     return special.get(name) or spelled(BUILD[name])

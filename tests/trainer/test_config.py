@@ -37,7 +37,7 @@ KEYS = """
     run student loss data online teacher teacher_weights views steps epochs batch_size accumulate optimizer lr
     weight_decay momentum nesterov lr_schedule poly_power milestones lr_drop warmup_steps clip ema crop
     augment output_stride weights aux seed amp compile sync_bn eval_every save_every threads device log
-     encoder_lr non_finite keep_empty rank_timeout
+     encoder_lr non_finite keep_empty stream rank_timeout
 """
 
 

@@ -109,6 +109,11 @@ class Stream(Protocol):
     @property
     def layout(self) -> BatchLayout: ...
     @property
+    def pixels(self) -> str:
+        """Where pixels come from and why, for the header of a run."""
+        ...
+
+    @property
     def num_samples(self) -> int:
         """Valid samples: what one epoch visits."""
         ...

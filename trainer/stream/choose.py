@@ -8,6 +8,7 @@ from kdcache.cache.reader.cache import Cache
 from kdcache.cache.spec import Need
 from kdcache.losses.plan.plan import LossPlan
 from kdcache.trainer.ranks import Ranks
+from kdcache.trainer.stream.arrays.levels import Rule
 from kdcache.trainer.stream.batch import BatchLayout, Stream
 from kdcache.trainer.stream.fresh import FreshStream
 from kdcache.trainer.stream.noise import NoiseStream
@@ -73,6 +74,7 @@ def _stored(
         views=TURNS if turns else None,
         crop=options.crop,
         keep_empty=options.keep_empty,
+        rule=Rule(options.stream, options.pixel_memory),
     )
 
 

@@ -13,6 +13,8 @@ class NoiseStream:
     `Stream`.
     """
 
+    pixels = "none, images are invented"
+
     def __init__(self, layout: BatchLayout, num_samples: int) -> None:
         self.layout = layout
         self.num_samples = num_samples

@@ -48,6 +48,10 @@ class OnlineStream:
         return self._stream.layout
 
     @property
+    def pixels(self) -> str:
+        return self._stream.pixels
+
+    @property
     def num_samples(self) -> int:
         return self._stream.num_samples
 

@@ -3,14 +3,21 @@
 from dataclasses import dataclass
 
 from kdcache.cache.errors import BadOption
+from kdcache.cache.files.sizes import MOST_BYTES, parse_size
 from kdcache.cache.views import crop as crop_size
 from kdcache.trainer.folder.option_field import Legal, Section, flag, option
 
 FRESH, STORED = "fresh", "stored"
+AUTO, DALI = "auto", "dali"
 _SIZE = Legal(
     f"H,W in pixels up to {crop_size.MOST_SIDE}, such as 360,360",
     lambda crop: min(crop) >= 1 and max(crop) <= crop_size.MOST_SIDE,
 )
+
+
+def read_size(text: str) -> int:
+    """Bytes of --pixel-memory. Raises BadOption."""
+    return parse_size(text, "--pixel-memory", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +59,25 @@ class StreamOptions(Section):
         "none.",
         said="the dataset's own",
     )
-
     keep_empty: bool = option(
         False, help="Of objects: train also on images without any box that can be used."
+    )
+    stream: str = option(
+        AUTO,
+        help="Where the pixels of stored views come from: auto, what is fastest, or dali, decoded in every "
+        "epoch. They are the same.",
+        label="default: ",
+        choices=(AUTO, DALI),
+        free_on_resume=True,
+    )
+    pixel_memory: int | None = option(  # bytes
+        None,
+        help="What images that are decoded once may take in memory, such as 2G; 0: decode in every epoch.",
+        label="default: ",
+        said="2G, at most a quarter of the free memory",
+        legal=Legal("a size such as 512M or 2G, or 0", lambda size: 0 <= size <= MOST_BYTES),
+        read=read_size,
+        free_on_resume=True,
     )
 
     def check(self) -> None:

@@ -9,12 +9,15 @@ of them only the sample before the first batch is compared, and all by 'kdcache 
 
 from collections.abc import Sequence
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from kdcache.cache.errors import BadCache
 from kdcache.cache.images.feed import Feed, pixel_digests
 from kdcache.cache.images.pipeline import ImagePipeline, changed_facts
 from kdcache.cache.reader.cache import Cache
+from kdcache.cache.reader.row_batch import RowBatch
 from kdcache.cache.reader.rows import pixel_feed
 from kdcache.cache.views.view import Row
 
@@ -48,21 +51,42 @@ class PassingPixels:
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self._seen: set[tuple[int, int]] = set()
+        self._seen = np.zeros((cache.manifest.num_views, cache.num_samples), dtype=bool)
 
     def compare(self, rows: Sequence[Row], images_BHWC: Tensor) -> None:
         """Raises BadCache at the first row whose pixels are not those that the teacher saw."""
+        if images_BHWC.device.type == "cpu" and all(row.window is None for row in rows):
+            samples, views = (np.array([getattr(row, name) for row in rows]) for name in ("sample", "view"))
+            unseen = self._unseen(samples, views)
+            for place, digest in zip(unseen.tolist(), _digests(images_BHWC, unseen).tolist(), strict=True):
+                _require(self._cache, rows[place].sample, rows[place].view, digest, None)
+
+    def compare_batch(self, rows: RowBatch, images_BHWC: Tensor) -> None:
+        """`compare` of rows that are not cut."""
         if images_BHWC.device.type != "cpu":
             return
-        places = [(row.sample, row.view) for row in rows]
-        if all(
-            row.window is not None or place in self._seen for row, place in zip(rows, places, strict=True)
-        ):
+        unseen = self._unseen(rows.samples, rows.views)
+        if not len(unseen):
             return
-        for row, place, digest in zip(rows, places, pixel_digests(images_BHWC).tolist(), strict=True):
-            if row.window is None and place not in self._seen:
-                self._seen.add(place)
-                _require(self._cache, *place, digest, None)
+        stored = np.empty(len(rows.samples), dtype=np.uint64)
+        for group in rows.groups:
+            columns = self._cache.block_views(group.block, group.view)
+            stored[group.slots] = columns.pixels[group.places]
+        digests = _digests(images_BHWC, unseen)
+        for place in unseen[stored[unseen] != digests].tolist():
+            at = int(np.flatnonzero(unseen == place)[0])
+            _require(self._cache, int(rows.samples[place]), int(rows.views[place]), int(digests[at]), None)
+
+    def _unseen(self, samples: np.ndarray, views: np.ndarray) -> np.ndarray:
+        """Places of a batch that no batch has shown before; from now on they count as seen."""
+        unseen = np.flatnonzero(~self._seen[views, samples])
+        self._seen[views[unseen], samples[unseen]] = True
+        return unseen
+
+
+def _digests(images_BHWC: Tensor, places: np.ndarray) -> np.ndarray:
+    chosen = images_BHWC if len(places) == len(images_BHWC) else images_BHWC[torch.from_numpy(places)]
+    return pixel_digests(chosen)
 
 
 def _require(cache: Cache, index: int, view: int, remade: int, device_id: int | None) -> None:

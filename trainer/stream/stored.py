@@ -11,6 +11,7 @@ in Python at all. Pixels are compared with the digests of what the teacher saw (
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 
 import numpy as np
 import torch
@@ -23,12 +24,19 @@ from kdcache.cache.reader.rows import feed_with_truth
 from kdcache.cache.spec import Need, PartSpec
 from kdcache.cache.tasks.table import task_of
 from kdcache.cache.views.view import Row
+from kdcache.trainer.stream.arrays.batches import ArrayBatches, Pixels
+from kdcache.trainer.stream.arrays.decoded_pixels import DecodedPixels
+from kdcache.trainer.stream.arrays.kept_pixels import KeptPixels
+from kdcache.trainer.stream.arrays.levels import Rule, choose_level
+from kdcache.trainer.stream.arrays.shared import shared_arrays
 from kdcache.trainer.stream.batch import Batch, BatchLayout, batch_of
 from kdcache.trainer.stream.mean_targets import check_alike, mean_of, sources_of
-from kdcache.trainer.stream.order import samples_at
+from kdcache.trainer.stream.options import DALI
+from kdcache.trainer.stream.order import Placed, samples_at
 from kdcache.trainer.stream.pixel_check import PassingPixels, check_pixels
 from kdcache.trainer.stream.stored_views import StoredViews, cells, choose_views
 
+DECODED_EVERY_EPOCH = Rule(DALI)
 PREFETCH = 2  # batches the pipeline prepares ahead
 
 
@@ -69,11 +77,12 @@ class StoredStream:
         views: str | None = None,
         crop: tuple[int, int] | None = None,
         keep_empty: bool = False,
+        rule: Rule = DECODED_EVERY_EPOCH,
     ) -> None:
         """`needs` name the targets; none: pixels and truth only. `views` is 'crops', 'full', 'fit' or
         'turns', by default the family of the cache's first view set; `crop` the size of the batch in pixels:
         of stored crops it selects, of full views it is the window's (default: the manifest's). `keep_empty`:
-        also samples from which nothing can be learnt.
+        also samples from which nothing can be learnt. `rule`: where the pixels come from.
 
         Raises BadOption for a need, a view or a window the cache cannot give.
         """
@@ -94,10 +103,16 @@ class StoredStream:
         self._pipeline: ImagePipeline | None = None
         self._checked = False
         self._passing = PassingPixels(cache)
+        self._level = choose_level(cache, self.views, self._invalid, rule)
+        self._rule = rule
+        self._arrays: ArrayBatches | None = None
+
+    def _parts_of(self, target: str) -> dict[str, PartSpec]:
+        """The parts of a target for one row of a batch."""
+        return self._cache.codec(target).parts(self._cache.tap(target).spec(*self.views.crop))
 
     def _part_readers(self, target: str) -> list[PartReader]:
-        tap = self._cache.tap(target)
-        parts = self._cache.codec(target).parts(tap.spec(*self.views.crop))
+        tap, parts = self._cache.tap(target), self._parts_of(target)
         cut = self.views.sets[0].crop is None
         return [
             PartReader(target, name, spec, tap.stride, self._batch_rows, cut=cut)
@@ -112,15 +127,23 @@ class StoredStream:
     def num_samples(self) -> int:
         return self._cache.num_samples - len(self._invalid)
 
-    def rows(self, micro_step: int) -> list[Row]:
-        """The rows of one micro batch; a pure function of its number."""
-        placed = samples_at(
+    @property
+    def pixels(self) -> str:
+        """Where the pixels come from and why, for the header of a run."""
+        return self._level.said
+
+    def _placed(self, micro_step: int) -> Placed:
+        return samples_at(
             self.layout.seed,
             self.layout.positions(micro_step),
             num_samples=self._cache.num_samples,
             shard_samples=self._cache.shard_samples,
             invalid=self._invalid,
         )
+
+    def rows(self, micro_step: int) -> list[Row]:
+        """The rows of one micro batch; a pure function of its number."""
+        placed = self._placed(micro_step)
         pairs = zip(placed.samples.tolist(), placed.epochs.tolist(), strict=True)
         quarters = range(self.views.rows_per_sample)
         return [self.views.row(index, epoch, quarter) for index, epoch in pairs for quarter in quarters]
@@ -143,7 +166,48 @@ class StoredStream:
         self.close()
         if not self._checked:
             check_pixels(self._cache, num_threads=self._num_threads, device_id=self._device_id)
+            # Now, and not when the first batch is asked for: ranks share what they decode.
+            self._arrays = self._gathering()
             self._checked = True
+        if self._arrays is None:
+            return self._through_pipeline(start_micro_step)
+        return self._from(self._arrays, start_micro_step)
+
+    def _gathering(self) -> ArrayBatches | None:
+        """What gathers batches of pixels that are there already; None: the image pipeline makes them."""
+        pixels: Pixels | None = None
+        if self._level.decoded is not None:
+            pixels = DecodedPixels(
+                self._cache,
+                self._level.decoded,
+                num_threads=self._num_threads,
+                device_id=self._device_id,
+                world=self.layout.world,
+            )
+        elif self._rule.stream != DALI:
+            with shared_arrays((), self.layout.world):
+                pass  # another rank may have more room
+        if self._level.kept:
+            pixels = KeptPixels(self._cache, self.views.crop, self._device_id)
+        if pixels is None:
+            return None
+        return ArrayBatches(
+            self._cache,
+            self.views,
+            pixels,
+            table=self._level.table,
+            targets={name: self._parts_of(name) for name in self._stored},
+            mixes=self._mixes,
+            passing=self._passing,
+        )
+
+    def _from(self, arrays: ArrayBatches, start: int) -> Iterator[Batch]:
+        for step in count(start):
+            yield arrays.batch(
+                self._placed(step), step, self.layout.positions(step).start // self.num_samples
+            )
+
+    def _through_pipeline(self, start_micro_step: int) -> Iterator[Batch]:
         self._pipeline = ImagePipeline(
             self.feed,
             batch_size=self._batch_rows,

@@ -16,10 +16,12 @@ import numpy as np
 
 from kdcache.cache.errors import BadCache, BadOption
 from kdcache.cache.reader.cache import Cache
+from kdcache.cache.reader.row_batch import RowBatch
 from kdcache.cache.spec import ceil_div
 from kdcache.cache.views.draw import QUARTERS, window_view
 from kdcache.cache.views.sets import FIT, MIRROR_OF, ViewSet
 from kdcache.cache.views.view import Row, Window
+from kdcache.trainer.stream.arrays.view_table import ViewTable
 
 FAMILIES = ("crops", "full", "turns", FIT)
 
@@ -31,6 +33,17 @@ class StoredViews(Protocol):
 
     def row(self, index: int, epoch: int, quarter: int = 0) -> Row:
         """Row `quarter` of the sample's rows."""
+        ...
+
+    def batch(
+        self, samples: np.ndarray, epochs: np.ndarray, table: ViewTable | None
+    ) -> tuple[RowBatch, Sequence[Window]]:
+        """All rows of these samples, (B,) each, as `row` gives them one by one; and where they are cut, the
+        window of each. `table`: of `numbers`, where there is one."""
+        ...
+
+    def numbers(self) -> list[int]:
+        """Of the stored views that are read."""
         ...
 
 
@@ -48,6 +61,23 @@ class CropViews:
     def row(self, index: int, epoch: int, quarter: int = 0) -> Row:
         first = self._numbers[(epoch + self._cache.key_hash(index)) % len(self._numbers)]
         return self._cache.row(index, first + quarter)
+
+    def batch(
+        self, samples: np.ndarray, epochs: np.ndarray, table: ViewTable | None
+    ) -> tuple[RowBatch, Sequence[Window]]:
+        number = np.uint64(len(self._numbers))
+        # Both reduced before they are added: a hash fills its 64 bits.
+        hashes = self._cache.key_hashes(samples)
+        chosen = (hashes % number + epochs.astype(np.uint64) % number) % number
+        quarters = np.arange(self.rows_per_sample)
+        columns = (chosen.astype(np.int64)[:, None] * self.rows_per_sample + quarters).reshape(-1)
+        samples = np.repeat(samples, self.rows_per_sample)
+        if table is not None and table.whole:
+            return table.batch(samples, columns, self._cache.shard_samples), ()
+        return self._cache.row_batch(samples, np.array(self.numbers())[columns]), ()
+
+    def numbers(self) -> list[int]:
+        return [first + quarter for first in self._numbers for quarter in range(self.rows_per_sample)]
 
 
 class WindowViews:
@@ -89,6 +119,24 @@ class WindowViews:
             mirror=self._mirrored[chosen],
         )
         return view.row(index, self._numbers[chosen], (height, width))._replace(window=window)
+
+    def batch(
+        self, samples: np.ndarray, epochs: np.ndarray, table: ViewTable | None
+    ) -> tuple[RowBatch, Sequence[Window]]:
+        assert table is None, "windows are drawn in every epoch"
+        pairs = zip(samples.tolist(), epochs.tolist(), strict=True)
+        rows = [self.row(index, epoch) for index, epoch in pairs]
+        geometry = np.array([row.geometry for row in rows], dtype=np.int32)
+        views = np.array([row.view for row in rows])
+        return RowBatch(samples, views, geometry, (), None, ()), [row.window for row in rows if row.window]
+
+    def numbers(self) -> list[int]:
+        return list(self._numbers)
+
+    @property
+    def beside(self) -> int:
+        """Pixels beyond its image that a window shows at most: what fills up the finest cells."""
+        return self._finest
 
 
 def choose_views(
