@@ -274,10 +274,17 @@ def _fresh(
         shard_samples=1,
         views=tuple(views),
         taps=tuple(entries.values()),
+        forward=_forward(options, network, planned),
     )
     rows = options.shard_rows or (planned.shard_samples if planned else 0)
     rows = rows or shard_samples(manifest, source, options.memory_bytes)
     return manifest.grown(shard_samples=rows, passes=passes_with({}, [manifest.tap_names], manifest.taps))
+
+
+def _forward(options: BuildOptions, network: Network, planned: Manifest | None) -> dict[str, object]:
+    """What an unfinished first build began with; of a new one the size of its batches may still be unknown."""
+    kept = dict(planned.forward) if planned else {"memory_format": network.memory_format}
+    return kept | ({"batch_size": options.batch_size} if options.batch_size and kept else {})
 
 
 def _fresh_views(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kdcache.cache.errors import BadOption, unknown
 from kdcache.cache.grid import DenseGrid
+from kdcache.cache.networks.layout import CHANNELS_LAST, MemoryFormat, faster_format, lay_out
 from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.networks.normalise import IMAGENET_MEAN, IMAGENET_STD, Normalise, pad_to_multiple
 from kdcache.cache.networks.taps import find_module, read_places, select_item
@@ -49,6 +50,8 @@ class Assembly:
     # Of such a file: what of it is left out, in words.
     left_out: Callable[[Mapping[str, Tensor]], tuple[str, ...]] | None = None
     heads: tuple[str, ...] = ()  # paths of the modules whose size is the number of classes
+    # Code of somebody's own may ask for the strides of its maps (`view`): it computes in this one.
+    memory_format: MemoryFormat | None = None  # None: the faster one
     # What follows is of classifiers.
     output_stride: int = 0  # the network's own; 0: the one that was asked for
     input_px: tuple[int, int] | None = None  # the size it is usually given
@@ -99,6 +102,13 @@ class Network(nn.Module):
         self._known_tap: dict[str, tuple[int, int]] = {}  # tap -> (channels, stride), filled by dry runs
         for tap, path in self.taps.items():
             find_module(self.model, path, where=f"tap '{tap}' of {self.name}")
+        self.lay_out(assembly.memory_format or faster_format(self.model, self.output_stride))
+
+    def lay_out(self, memory_format: str) -> None:
+        """Compute in this memory format from now on; it changes the last bits of an answer."""
+        lay_out(self.model, memory_format)
+        self.memory_format = memory_format
+        self.normalise.channels_last = memory_format == CHANNELS_LAST
 
     @property
     def task(self) -> Task:
