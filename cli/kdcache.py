@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kdcache.cache.build.options import GIB, MAX_SHARD_BYTES, USUAL_BATCH, BuildOptions, parse_tap
+from kdcache.cache.processes.threads import plan_threads
 from kdcache.cache.spec import MOST_ROWS, MOST_SEED, MOST_STRIDE, MOST_THREADS, PRECISIONS, Need, Task
 from kdcache.cache.stores.table import DEFAULT_FORMAT, FORMATS
 from kdcache.cli.bench.listing import caches_ls
@@ -101,7 +102,7 @@ for command in (compact, demo, show, verify, peek, taps, caches_ls, caches_rm):
 @click.option(
     "--batch-size",
     type=click.IntRange(1, MOST_ROWS),
-    help="Images per forward of the teacher. [default: the cache's; of a new one the fastest in a short trial]",
+    help="Images per forward of the teacher. [default: the cache's; of a new one by a short trial]",
 )
 @click.option(
     "--amp",
@@ -177,7 +178,8 @@ def build(*, quiet: bool, as_json: bool, **given: Any) -> None:
     first_rank = int(os.environ.get("RANK", "0")) == 0
     terminal = Terminal(quiet=quiet or as_json or not first_rank)
     look = partial(_first_look, options=options)
-    with BuildDisplay(terminal, look, fits=options.fits) as display:
+    threads = plan_threads(options.threads, on_gpu=options.device != "cpu").words
+    with BuildDisplay(terminal, look, fits=options.fits, threads=threads) as display:
         report = build_cache(options, display.events())
     if first_rank:
         _say_built(report, terminal, as_json)
@@ -219,8 +221,8 @@ def _check_names(teacher: str | None, data: str | None, losses: str | None, runs
 def build_options(
     existing: Path | None, *, teacher: str | None, mean: bool, data: str | None, split: str,
     taps: tuple[str, ...], losses: str | None, views: str | None, augment: str | None, mirror: bool,
-    crop: str | None, target_format: str | None, zstd: bool, batch_size: int | None, amp: str | None, device: str,
-    shard_rows: str, memory: str, threads: int, output_stride: int | None, weights: str | None,
+    crop: str | None, target_format: str | None, zstd: bool, batch_size: int | None, amp: str | None,
+    device: str, shard_rows: str, memory: str, threads: int, output_stride: int | None, weights: str | None,
     seed: int | None, keep_empty: bool, skip_bad: bool, update: bool, repair: bool, check: bool,
     rank_timeout: float,
 ) -> BuildOptions:  # fmt: skip

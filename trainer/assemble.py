@@ -21,6 +21,7 @@ from kdcache.cache.networks.network_config import NetworkConfig, foreign_names, 
 from kdcache.cache.networks.resolve import resolve_teacher
 from kdcache.cache.networks.run_card import DataClasses, other_classes
 from kdcache.cache.networks.weights import weights_digest
+from kdcache.cache.processes.threads import plan_threads
 from kdcache.cache.record.find import runs_dir
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source, splits
@@ -35,6 +36,7 @@ from kdcache.trainer.judge.judge import judge, judge_of
 from kdcache.trainer.judge.readable import check_readable
 from kdcache.trainer.ranks import Ranks
 from kdcache.trainer.steps.contract import Evaluate, RunParts
+from kdcache.trainer.steps.layout import lay_out
 from kdcache.trainer.steps.options import SCHEDULES
 from kdcache.trainer.steps.recipe import recipe_lines
 from kdcache.trainer.stream.batch import BatchLayout
@@ -66,6 +68,7 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
     _check_targets(config, run_source, plan, teacher)
     torch.manual_seed(config.seed)  # initial weights: equal on every rank and in every repetition
     student = _student(config, run_source, plan)
+    memory_format = lay_out(runs_dir(home) / config.run, run_source.cache, student, teacher)
     plan = plan.with_levels(levels_of_kinds(network_of(student).grid), {})
     taps = student_taps(plan, student)
     losses = _losses(config, run_source, plan, teacher, student, taps)
@@ -87,6 +90,7 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
         loss_rows=(TermRow._fields, *plan.table()),
         notes=tuple(note for note in dict.fromkeys(notes) if note),
         step_form=plan.step_form,
+        memory_format=memory_format,
         teacher=teacher if plan.step_form == "generator" else None,
     )
 
@@ -336,6 +340,7 @@ def summary(
 ) -> dict[str, str]:
     """Title -> value, in printing order."""
     c, deployed = config, network_of(student)
+    threads = plan_threads(c.threads)._replace(torch=torch.get_num_threads())
     height, width = run_source.crop
     epochs = c.steps * c.batch_size / max(1, run_source.num_samples)
     pixels = f"fresh, {run_source.spec}"
@@ -361,7 +366,7 @@ def summary(
         "targets": targets,
         "steps": f"{c.steps} ({epochs:.1f} epochs), batch {c.batch_size}{split}",
         "optimizer": f"{c.optimizer}, lr {c.base_lr:g} {rate}{share}, weight decay {c.decay:g}, amp {c.amp}",
-        "device": str(ranks.device),
+        "device": f"{ranks.device}; threads: {threads.words}",
     }
 
 

@@ -222,7 +222,9 @@ class Run:
         if self.main:
             if self.first:
                 refuse_other_stream(self.run_dir, self.parts.stream.describe())
-            environment = describe_environment(self.ranks.device, world=self.ranks.world)
+            environment = describe_environment(
+                self.ranks.device, world=self.ranks.world, memory_format=self.parts.memory_format
+            )
             write_environment(self.run_dir, environment, self.parts.stream.describe())
             if self.best is not None and self.best["step"] == self.first:
                 self._export(self.best)

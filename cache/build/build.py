@@ -42,6 +42,7 @@ from kdcache.cache.build.taps import passes_with
 from kdcache.cache.build.targets import TargetBuilder
 from kdcache.cache.errors import BadCache
 from kdcache.cache.look.describe import whole_layout
+from kdcache.cache.processes.threads import computing, plan_threads
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.record.classifier import CLASSIFIER_FILE, classifier_problem
 from kdcache.cache.record.manifest import FILE_NAME, Manifest, manifest_bytes
@@ -100,6 +101,7 @@ def build_cache(options: BuildOptions, events: BuildEvents | None = None) -> Bui
         consent(plan.typed),
         group(options.rank_timeout) as (rank, world),
         build_lock(plan.root) if rank == 0 else nullcontext(),
+        computing(plan_threads(options.threads, on_gpu=options.device != "cpu").torch),
     ):
         # Only rank 0 looks at what is there: another would already see the first blocks of this build.
         begun = told(_begin(plan, options, events) if rank == 0 else None, world)

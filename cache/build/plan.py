@@ -282,7 +282,7 @@ def _fresh(
 
 
 def _forward(options: BuildOptions, network: Network, planned: Manifest | None) -> dict[str, object]:
-    """What an unfinished first build began with; of a new one the size of its batches may still be unknown."""
+    """What an unfinished first build began with; of a new one the size of batches may still be unknown."""
     kept = dict(planned.forward) if planned else {"memory_format": network.memory_format}
     return kept | ({"batch_size": options.batch_size} if options.batch_size and kept else {})
 

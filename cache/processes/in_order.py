@@ -49,8 +49,8 @@ class Behind(Generic[Item]):
 
 
 def ahead(items: Callable[[], Iterator[Item]], *, name: str, waiting: int = 2) -> Generator[Item, None, None]:
-    """The items, made in a thread of its own, at most `waiting` of them ahead. An error of it is raised behind
-    the items before it. Closing the generator ends the thread, after the item that it is making."""
+    """The items, made in a thread of its own, at most `waiting` of them ahead. An error of it is raised
+    behind the items before it. Closing the generator ends the thread, after the item that it is making."""
     queue: Queue[tuple[Item | None, BaseException | None]] = Queue(maxsize=waiting)
     unwanted = Event()
 

@@ -1,8 +1,8 @@
 """How many threads a process starts, planned together: never more than the cores that it may use.
 
-What computes (torch, by OpenMP), what decodes images (DALI) and what packs and writes share the cores. Cores
-are those of the affinity mask, less where a control group bounds the processor's time, shared by the processes
-of one machine. `OMP_NUM_THREADS` and `--threads`, where somebody gave them, are taken as they are.
+What computes (torch, by OpenMP), what decodes images (DALI) and what packs and writes share the cores.
+Cores are those of the affinity mask, less where a control group bounds the processor's time, shared by the
+processes of one machine. `OMP_NUM_THREADS` and `--threads`, where somebody gave them, are taken as they are.
 
 Threads of OpenMP that have nothing to do spin by default, for milliseconds: beside another job on the same
 cores every layer of a network then waits for a thread that is not running (5 rows/s against 119 and 504,
@@ -13,10 +13,9 @@ loaded only.
 import math
 import os
 from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
-
-from kdcache.cache.files.regular import read_text
 
 OMP_THREADS = "OMP_NUM_THREADS"
 OMP_WAITING = "OMP_WAIT_POLICY"
@@ -31,14 +30,18 @@ class ThreadPlan(NamedTuple):
     cores: int  # that this process may use, its share of them where several work on one machine
     torch: int
     images: int  # threads that decode
-    said: str  # where a number was given, by what
+    said: str = ""  # where the number that computes was given, by what
 
     @property
     def words(self) -> str:
-        """'2 of 2 cores: 1 computes, 1 decodes images'."""
-        total = min(self.torch + self.images, self.cores)
+        """'1 computes, 1 decodes images, of 2 cores'."""
         given = f" ({self.said})" if self.said else ""
-        return f"{total} of {self.cores} cores: {self.torch} compute, {self.images} decode images{given}"
+        of = f"of {self.cores} core{'s' if self.cores > 1 else ''}"
+        return f"{_many(self.torch, 'compute')}{given}, {_many(self.images, 'decode')} images, {of}"
+
+
+def _many(number: int, does: str) -> str:
+    return f"{number} {does}{'s' if number == 1 else ''}"
 
 
 def calm(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -65,10 +68,20 @@ def plan_threads(images: int | None, *, on_gpu: bool = False, cores: int | None 
     room = max(1, mine - 1) if on_gpu else 1
     decoding = room if images is None else images
     computing = given or max(1, 1 if on_gpu else mine - decoding)
-    said = ", ".join(
-        text for text, there in ((f"{OMP_THREADS}={given}", given), (f"--threads {images}", images)) if there
-    )
-    return ThreadPlan(mine, computing, decoding, said)
+    return ThreadPlan(mine, computing, decoding, f"{OMP_THREADS}={given}" if given else "")
+
+
+@contextmanager
+def computing(threads: int) -> Iterator[None]:
+    """Within it torch computes with so many threads."""
+    import torch  # here: threads are planned and said without it
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _number(variable: str) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from kdcache.cache.networks.layout import CONTIGUOUS
 from kdcache.cache.networks.network import Network
 from kdcache.losses.contract import StepForm
 from kdcache.losses.loss_set import LossSet
@@ -33,4 +34,5 @@ class RunParts:
     loss_rows: tuple[tuple[str, ...], ...] = ()
     notes: tuple[str, ...] = ()
     step_form: StepForm = "joint"
+    memory_format: str = CONTIGUOUS  # of the student
     teacher: Network | None = None  # only where images come from a generator: it is asked within the step

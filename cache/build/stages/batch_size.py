@@ -1,7 +1,7 @@
 """How many rows go through the teacher together where nobody said: a short trial, within the memory bound.
 
-The choice is kept in the manifest, because it decides the last bits of what a convolution answers: who goes on,
-grows or repairs takes it from there. A build of few rows makes no trial.
+The choice is kept in the manifest, because it decides the last bits of what a convolution answers: who goes
+on, grows or repairs takes it from there. A build of few rows makes no trial.
 """
 
 import time
