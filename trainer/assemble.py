@@ -341,6 +341,7 @@ def summary(
     """Title -> value, in printing order."""
     c, deployed = config, network_of(student)
     threads = plan_threads(c.threads)._replace(torch=torch.get_num_threads())
+    shared = "; decoding takes from training's, which 'waiting' does not count" if threads.shared else ""
     height, width = run_source.crop
     epochs = c.steps * c.batch_size / max(1, run_source.num_samples)
     pixels = f"fresh, {run_source.spec}"
@@ -366,7 +367,7 @@ def summary(
         "targets": targets,
         "steps": f"{c.steps} ({epochs:.1f} epochs), batch {c.batch_size}{split}",
         "optimizer": f"{c.optimizer}, lr {c.base_lr:g} {rate}{share}, weight decay {c.decay:g}, amp {c.amp}",
-        "device": f"{ranks.device}; threads: {threads.words}",
+        "device": f"{ranks.device}; threads: {threads.words}{shared}",
     }
 
 

@@ -62,6 +62,7 @@ from kdcache.trainer.steps.choose import make_stepper
 from kdcache.trainer.steps.contract import RunParts
 from kdcache.trainer.steps.options import SKIP_NON_FINITE
 from kdcache.trainer.steps.schedule import due
+from kdcache.trainer.stream.ahead import batches_on
 
 Assemble = Callable[[Accelerator], RunParts]
 
@@ -169,7 +170,7 @@ class Run:
 
     def _steps(self) -> None:
         config, total = self.config, self.config.steps
-        batches = self.parts.stream.run(self.first * config.accumulate)
+        batches = batches_on(self.ranks.device, self.parts.stream.run(self.first * config.accumulate))
         self.reporter.restart_clock()
         for step in range(self.first, total):
             result = self.stepper.step(step, batches, self.parts.stream)

@@ -33,6 +33,11 @@ class ThreadPlan(NamedTuple):
     said: str = ""  # where the number that computes was given, by what
 
     @property
+    def shared(self) -> bool:
+        """Whether decoding and computing have to share cores."""
+        return self.torch + self.images > self.cores
+
+    @property
     def words(self) -> str:
         """'1 computes, 1 decodes images, of 2 cores'."""
         given = f" ({self.said})" if self.said else ""

@@ -83,7 +83,7 @@ def philox_words(seed: int, hashes: np.ndarray, number: int, purpose: int, block
         )
         counter = [high1 ^ counter[1] ^ keys[0], low1, high0 ^ counter[3] ^ keys[1], low0]
         keys = keys[0] + _STEPS[0], keys[1] + _STEPS[1]
-    return np.stack(counter, -1).reshape(len(hashes), -1)
+    return np.stack(counter, -1).reshape(len(hashes), 4 * blocks)
 
 
 def _product(factor: np.uint64, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
