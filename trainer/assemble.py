@@ -68,15 +68,15 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
     _check_targets(config, run_source, plan, teacher)
     torch.manual_seed(config.seed)  # initial weights: equal on every rank and in every repetition
     student = _student(config, run_source, plan)
-    memory_format = lay_out(runs_dir(home) / config.run, run_source.cache, student, teacher)
+    kept = lay_out(runs_dir(home) / config.run, run_source.cache, student, teacher)
     plan = plan.with_levels(levels_of_kinds(network_of(student).grid), {})
     taps = student_taps(plan, student)
     losses = _losses(config, run_source, plan, teacher, student, taps)
-    init_line = _begin_with(config, home, student, losses)
-    inherit_line = _inherit(config, home, run_source, student, teacher)
+    lines = (teacher_line, _begin_with(config, home, student, losses))
+    lines = (*lines, _inherit(config, home, run_source, student, teacher))
     evaluate, eval_note = _validation(run_source, ranks, config)
-    notes = (*_data_notes(config, run_source), *plan.notes, *losses.notes, *network_of(student).notes)
-    notes = (*notes, teacher_line, init_line, inherit_line, eval_note)
+    said = (*plan.notes, *losses.notes, *network_of(student).notes)
+    notes = (*_data_notes(config, run_source), *said, *lines, eval_note)
     return RunParts(
         student=student,
         losses=losses,
@@ -90,7 +90,7 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
         loss_rows=(TermRow._fields, *plan.table()),
         notes=tuple(note for note in dict.fromkeys(notes) if note),
         step_form=plan.step_form,
-        memory_format=memory_format,
+        memory_format=kept,
         teacher=teacher if plan.step_form == "generator" else None,
     )
 

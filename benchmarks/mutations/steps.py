@@ -44,7 +44,8 @@ MUTANTS = [
      "if manifest.batch_size is not None:", "if False:",
      f"{KEPT}::test_many_rows_are_tried_and_the_choice_is_kept_and_typed_again"),
     # ---- words
-    ("the table of words begins one block late", "philox_words", "np.arange(1, blocks + 1", "np.arange(blocks",
+    ("the table of words begins one block late", "philox_words", "np.arange(1, blocks + 1",
+     "np.arange(blocks",
      WORDS),
     ("behind a table words begin anew", "TableWords.__call__", "4 * TABLE_BLOCKS, None", "0, None", WORDS),
     # ---- threads and order
@@ -65,7 +66,8 @@ MUTANTS = [
     ("what arrived is written over by the next batch", "Leaving.arrive", ".copy()", "", DEPARTURE),
     ("a batch is copied only when its step begins", "one_ahead", "len(under_way) < 2", "len(under_way) < 1",
      AHEAD),
-    ("an error of the stream is lost", "one_ahead", "            raise failure\n", "            return\n", AHEAD),
+    ("an error of the stream is lost", "one_ahead", "            raise failure\n",
+     "            return\n", AHEAD),
     ("a mixed batch leaves its second classes behind", "moved_batch",
      "Mixed(*(move(value) for value in batch.mixed))", "batch.mixed", AHEAD),
     ("a step waits for its losses", "Stepper.step", "micro.append(terms)",

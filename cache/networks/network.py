@@ -75,9 +75,7 @@ class Network(nn.Module):
         self.fixed_px = assembly.input_px if assembly.fixed_size else None
         self.heads = assembly.heads
         self.grid = assembly.grid
-        self.adapt = assembly.adapt
-        self.names_in = assembly.names_in
-        self.left_out = assembly.left_out
+        self.adapt, self.names_in, self.left_out = assembly.adapt, assembly.names_in, assembly.left_out
         self.class_names: tuple[str, ...] = ()  # that its weights say themselves, by number; (): they do not
         self.notes: tuple[str, ...] = ()  # what a person should know of the weights in it
         self.resting: frozenset[str] = frozenset()  # paths of modules that stay in evaluation mode

@@ -5,7 +5,8 @@ nothing more is begun.
 """
 
 from collections.abc import Callable, Generator, Iterator
-from queue import Empty, Full, Queue
+from contextlib import suppress
+from queue import Full, Queue
 from threading import Event, Thread
 from typing import Generic, TypeVar
 
@@ -56,11 +57,9 @@ def ahead(items: Callable[[], Iterator[Item]], *, name: str, waiting: int = 2) -
 
     def offer(item: Item | None, error: BaseException | None) -> bool:
         while not unwanted.is_set():
-            try:
+            with suppress(Full):
                 queue.put((item, error), timeout=_LOOK_S)
                 return True
-            except Full:
-                continue
         return False
 
     def make() -> None:
@@ -77,10 +76,7 @@ def ahead(items: Callable[[], Iterator[Item]], *, name: str, waiting: int = 2) -
     thread.start()
     try:
         while True:
-            try:
-                item, error = queue.get(timeout=1.0)  # short: a signal is looked at in between
-            except Empty:
-                continue
+            item, error = queue.get()
             if error is not None:
                 raise error
             if item is None:

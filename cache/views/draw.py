@@ -159,8 +159,7 @@ def draw_view(
     def of(purpose: int, counter: int = number) -> Iterator[float]:
         return words(seed, key, counter, purpose)
 
-    scale = recipe.scale or _relative(recipe.fit, height, width, crop)
-    if scale is not None:
+    if (scale := recipe.scale or _relative(recipe.fit, height, width, crop)) is not None:
         view = draw_crop(
             seed=seed,
             key=key,

@@ -1,4 +1,4 @@
-"""A step asks no tensor for its value: on a GPU each such question waits until all that was queued is done."""
+"""A step asks no tensor for its value: on a GPU each question waits until all that was queued is done."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
