@@ -38,4 +38,4 @@ def lay_out(model: nn.Module, memory_format: str) -> None:
     """Weights of convolutions in that order; what flows through them follows. Raises BadOption."""
     if memory_format not in FORMATS:
         raise unknown("memory format", memory_format, FORMATS, where="memory format of a network")
-    model.to(memory_format=_TORCH[memory_format])  # type: ignore[call-overload]
+    model.to(memory_format=_TORCH[memory_format])

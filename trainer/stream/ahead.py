@@ -31,7 +31,8 @@ class CudaCopier:
     """Copies on a stream of their own."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device, self._lane = device, torch.cuda.Stream(device)
+        self._device = device
+        self._lane = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def start(self, batch: Batch) -> tuple[Batch, Any]:
         with torch.cuda.stream(self._lane):
@@ -48,7 +49,7 @@ class CudaCopier:
         here = torch.cuda.current_stream(self._device)
         here.wait_event(mark)
         for value in tensors_of(batch):  # made on the lane, used here: its memory is not free before
-            value.record_stream(here)  # type: ignore[no-untyped-call]
+            value.record_stream(here)
 
 
 def batches_on(device: torch.device, batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -69,7 +69,7 @@ class Finisher:
         with self._lane.after(answered.ready) if self._lane else nullcontext():
             if self._lane:  # else their memory could be given to the next batch
                 for tensor in (images_BHWC, *answered.values.values()):
-                    tensor.record_stream(self._lane.stream)  # type: ignore[no-untyped-call]
+                    tensor.record_stream(self._lane.stream)
             digests = pixel_digests(images_BHWC)
             for digest, row in zip(digests, answered.rows, strict=True):
                 answered.shard.pixels[row.sample - answered.shard.first] = digest
