@@ -72,8 +72,8 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
     plan = plan.with_levels(levels_of_kinds(network_of(student).grid), {})
     taps = student_taps(plan, student)
     losses = _losses(config, run_source, plan, teacher, student, taps)
-    lines = (teacher_line, _begin_with(config, home, student, losses))
-    lines = (*lines, _inherit(config, home, run_source, student, teacher))
+    lines = [teacher_line, _begin_with(config, home, student, losses)]
+    lines.append(_inherit(config, home, run_source, student, teacher))
     evaluate, eval_note = _validation(run_source, ranks, config)
     said = (*plan.notes, *losses.notes, *network_of(student).notes)
     notes = (*_data_notes(config, run_source), *said, *lines, eval_note)
