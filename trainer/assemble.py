@@ -72,11 +72,10 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
     plan = plan.with_levels(levels_of_kinds(network_of(student).grid), {})
     taps = student_taps(plan, student)
     losses = _losses(config, run_source, plan, teacher, student, taps)
-    lines = [teacher_line, _begin_with(config, home, student, losses)]
-    lines.append(_inherit(config, home, run_source, student, teacher))
+    begun_line = _begin_with(config, home, student, losses)
+    lines = teacher_line, begun_line, _inherit(config, home, run_source, student, teacher)
     evaluate, eval_note = _validation(run_source, ranks, config)
-    said = (*plan.notes, *losses.notes, *network_of(student).notes)
-    notes = (*_data_notes(config, run_source), *said, *lines, eval_note)
+    notes = (*plan.notes, *losses.notes, *network_of(student).notes, *lines, eval_note)
     return RunParts(
         student=student,
         losses=losses,
@@ -88,7 +87,7 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
         summary=summary(config, run_source, student, plan, ranks),
         resolved=resolved(run_source, student, plan, taps),
         loss_rows=(TermRow._fields, *plan.table()),
-        notes=tuple(note for note in dict.fromkeys(notes) if note),
+        notes=tuple(note for note in dict.fromkeys((*_data_notes(config, run_source), *notes)) if note),
         step_form=plan.step_form,
         memory_format=kept,
         teacher=teacher if plan.step_form == "generator" else None,
