@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--crop", type=parse_pair, default=(176, 176), metavar="H,W")
     parser.add_argument("--output-stride", type=int, default=8)
     parser.add_argument("--views", default="crops:1")
-    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=8)  # of both: rows at a time change the forward
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kdcache-building-") as temporary:

@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdcache.cache.build.options import GIB, KEEP_PIXELS, MAX_SHARD_BYTES, BuildOptions, parse_tap
+from kdcache.cache.build.options import (
+    GIB,
+    KEEP_PIXELS,
+    MAX_SHARD_BYTES,
+    USUAL_BATCH,
+    BuildOptions,
+    parse_tap,
+)
 from kdcache.cache.files.sizes import parse_size
+from kdcache.cache.processes.threads import plan_threads
 from kdcache.cache.spec import MOST_ROWS, MOST_SEED, MOST_STRIDE, MOST_THREADS, PRECISIONS, Need, Task
 from kdcache.cache.stores.table import DEFAULT_FORMAT, FORMATS
 from kdcache.cli.bench.listing import caches_ls
@@ -106,9 +114,7 @@ for command in (compact, demo, show, verify, peek, taps, caches_ls, caches_rm):
 @click.option(
     "--batch-size",
     type=click.IntRange(1, MOST_ROWS),
-    default=DEFAULTS["batch_size"],
-    show_default=True,
-    help="Images per forward of the teacher.",
+    help="Images per forward of the teacher. [default: the cache's; of a new one by a short trial]",
 )
 @click.option(
     "--amp",
@@ -184,7 +190,8 @@ def build(*, quiet: bool, as_json: bool, **given: Any) -> None:
     first_rank = int(os.environ.get("RANK", "0")) == 0
     terminal = Terminal(quiet=quiet or as_json or not first_rank)
     look = partial(_first_look, options=options)
-    with BuildDisplay(terminal, look, fits=options.fits) as display:
+    threads = plan_threads(options.threads, on_gpu=options.device != "cpu").words
+    with BuildDisplay(terminal, look, fits=options.fits, threads=threads) as display:
         report = build_cache(options, display.events())
     if first_rank:
         _say_built(report, terminal, as_json)
@@ -226,7 +233,7 @@ def _check_names(teacher: str | None, data: str | None, losses: str | None, runs
 def build_options(
     existing: Path | None, *, teacher: str | None, mean: bool, data: str | None, split: str,
     taps: tuple[str, ...], losses: str | None, views: str | None, augment: str | None, mirror: bool,
-    keep: str | None, crop: str | None, target_format: str | None, zstd: bool, batch_size: int,
+    keep: str | None, crop: str | None, target_format: str | None, zstd: bool, batch_size: int | None,
     amp: str | None, device: str, shard_rows: str, memory: str, threads: int,
     output_stride: int | None, weights: str | None, seed: int | None, keep_empty: bool, skip_bad: bool,
     update: bool, repair: bool, check: bool, rank_timeout: float,
@@ -269,7 +276,7 @@ def _first_look(plan: "Plan", options: BuildOptions) -> str:
         plan.source,
         input_size=plan.manifest.crop,
         device=options.device,
-        batch_size=options.batch_size,
+        batch_size=options.batch_size or USUAL_BATCH,
         num_threads=options.threads,
     )
 

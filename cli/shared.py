@@ -19,6 +19,7 @@ from kdcache.cache.errors import BadOption, KdError
 from kdcache.cache.files.system import current_folder, out_of_memory, refused, touching, user_path
 from kdcache.cache.networks.names import is_library
 from kdcache.cache.processes.stop import Stopped, signals
+from kdcache.cache.processes.threads import calm
 from kdcache.cache.record.advice import advised, forget
 from kdcache.cache.spec import MOST_ROWS
 from kdcache.cache.tasks.contract import TaskKind
@@ -62,6 +63,7 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
         offer_names(self, self.name)
 
     def main(self, *arguments: Any, **attributes: Any) -> Any:
+        calm()
         if os.environ.get("WORLD_SIZE", "1") != "1":
             # A rank that is gone costs the others pages of C++ frames, and the sentence that says it is ours.
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -1,6 +1,7 @@
 """What every test shares: `--golden DIR`, one thread, the `gpu` marker, a kind word on a bare checkout."""
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
     from kdcache.cache.trust import trust
 
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)  # one and two threads give different bits
     for module in TRUSTED:
         trust(module)

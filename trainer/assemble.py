@@ -21,6 +21,7 @@ from kdcache.cache.networks.network_config import NetworkConfig, foreign_names, 
 from kdcache.cache.networks.resolve import resolve_teacher
 from kdcache.cache.networks.run_card import DataClasses, other_classes
 from kdcache.cache.networks.weights import weights_digest
+from kdcache.cache.processes.threads import plan_threads
 from kdcache.cache.record.find import runs_dir
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.sources.table import open_source, splits
@@ -35,6 +36,7 @@ from kdcache.trainer.judge.judge import judge, judge_of
 from kdcache.trainer.judge.readable import check_readable
 from kdcache.trainer.ranks import Ranks
 from kdcache.trainer.steps.contract import Evaluate, RunParts
+from kdcache.trainer.steps.layout import lay_out
 from kdcache.trainer.steps.options import SCHEDULES
 from kdcache.trainer.steps.recipe import recipe_lines
 from kdcache.trainer.stream.mean_targets import sources_of
@@ -59,14 +61,14 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
     _check_targets(config, run_source, plan, teacher)
     torch.manual_seed(config.seed)  # initial weights: equal on every rank and in every repetition
     student = _student(config, run_source, plan)
+    kept = lay_out(runs_dir(home) / config.run, run_source.cache, student, teacher)
     plan = plan.with_levels(levels_of_kinds(network_of(student).grid), {})
     taps = student_taps(plan, student)
     losses = _losses(config, run_source, plan, teacher, student, taps)
-    init_line = _begin_with(config, home, student, losses)
-    inherit_line = _inherit(config, home, run_source, student, teacher)
+    begun_line = _begin_with(config, home, student, losses)
+    lines = teacher_line, begun_line, _inherit(config, home, run_source, student, teacher)
     evaluate, eval_note = _validation(run_source, ranks, config)
-    notes = (*_data_notes(config, run_source), *plan.notes, *losses.notes, *network_of(student).notes)
-    notes = (*notes, teacher_line, init_line, inherit_line, eval_note)
+    notes = (*plan.notes, *losses.notes, *network_of(student).notes, *lines, eval_note)
     stream, shareable = open_stream(config, run_source, plan, teacher, ranks)
     return RunParts(
         student=student,
@@ -79,9 +81,10 @@ def assemble(config: TrainConfig, *, home: Path, run_source: RunSource, ranks: R
         summary=summary(config, run_source, student, plan, ranks) | {"pixels": stream.pixels},
         resolved=resolved(run_source, student, plan, taps),
         loss_rows=(TermRow._fields, *plan.table()),
-        notes=tuple(note for note in dict.fromkeys(notes) if note),
+        notes=tuple(note for note in dict.fromkeys((*_data_notes(config, run_source), *notes)) if note),
         step_form=plan.step_form,
         shareable=shareable,
+        memory_format=kept,
         teacher=teacher if plan.step_form == "generator" else None,
     )
 
@@ -331,6 +334,8 @@ def summary(
 ) -> dict[str, str]:
     """Title -> value, in printing order."""
     c, deployed = config, network_of(student)
+    threads = plan_threads(c.threads)._replace(torch=torch.get_num_threads())
+    shared = "; decoding takes from training's, which 'waiting' does not count" if threads.shared else ""
     height, width = run_source.crop
     epochs = c.steps * c.batch_size / max(1, run_source.num_samples)
     pixels = f"fresh, {run_source.spec}"
@@ -356,7 +361,7 @@ def summary(
         "targets": targets,
         "steps": f"{c.steps} ({epochs:.1f} epochs), batch {c.batch_size}{split}",
         "optimizer": f"{c.optimizer}, lr {c.base_lr:g} {rate}{share}, weight decay {c.decay:g}, amp {c.amp}",
-        "device": str(ranks.device),
+        "device": f"{ranks.device}; threads: {threads.words}{shared}",
     }
 
 

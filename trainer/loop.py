@@ -64,6 +64,7 @@ from kdcache.trainer.steps.choose import make_stepper
 from kdcache.trainer.steps.contract import RunParts
 from kdcache.trainer.steps.options import SKIP_NON_FINITE
 from kdcache.trainer.steps.schedule import due
+from kdcache.trainer.stream.ahead import batches_on
 from kdcache.trainer.stream.batch import Batch
 from kdcache.trainer.together.rounds import make_steps
 
@@ -100,7 +101,7 @@ def _train(what: Training) -> Mapping[str, float]:
             run = open_run(what, stack)
             run.begin()
             with finishing():
-                make_steps([run], run.parts.stream)
+                make_steps([run], run.parts.stream, ahead=partial(batches_on, run.ranks.device))
             return run.card
     except Stopped as stop:
         if stop.said:
@@ -259,7 +260,9 @@ class Run:
         if self.main:
             if self.first:
                 refuse_other_stream(self.run_dir, self.parts.stream.describe())
-            environment = describe_environment(self.ranks.device, world=self.ranks.world)
+            environment = describe_environment(
+                self.ranks.device, world=self.ranks.world, memory_format=self.parts.memory_format
+            )
             write_environment(self.run_dir, environment, self.parts.stream.describe())
             if self.best is not None and self.best["step"] == self.first:
                 self._export(self.best)

@@ -16,8 +16,10 @@ from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration
 
 from kdcache.cache.errors import BadOption
 from kdcache.cache.processes.stop import TIMEOUT_S
+from kdcache.cache.processes.threads import ThreadPlan, plan_threads
 from kdcache.cache.spec import PRECISIONS
 from kdcache.trainer.config import MachineOptions, TrainConfig
+from kdcache.trainer.folder.environment import began_with
 from kdcache.trainer.folder.options import TRACKERS, FolderOptions
 
 _TENSORBOARD = "tensorboard"
@@ -57,6 +59,7 @@ def start_accelerator(config: TrainConfig, run_dir: Path, *, start: int, alone: 
     precision and accumulation.
     """
     check_device(config.device, config.amp)
+    torch.set_num_threads(training_threads(config, run_dir).torch)
     if alone:
         reset_accelerate()
     return Accelerator(
@@ -69,6 +72,17 @@ def start_accelerator(config: TrainConfig, run_dir: Path, *, start: int, alone: 
         log_with=_trackers(config, run_dir, start) or None,  # an empty list is warned about
         project_config=ProjectConfiguration(project_dir=str(run_dir)),
     )
+
+
+def training_threads(config: TrainConfig, run_dir: Path) -> ThreadPlan:
+    """The threads of a run. One that goes on computes with as many as it began with, where they may run:
+    another number gives other bits."""
+    on_gpu = config.device != "cpu" and torch.cuda.is_available()
+    plan = plan_threads(config.threads, on_gpu=on_gpu)
+    began = began_with(run_dir).get("torch_threads")
+    if plan.said or not isinstance(began, int) or not 1 <= began <= plan.cores:
+        return plan
+    return plan._replace(torch=began)
 
 
 def ranks_of(accelerator: Accelerator) -> Ranks:

@@ -8,13 +8,13 @@ BOUND = f"{CONTRACT}::TestInt8::test_the_decoded_value_is_within_the_stated_boun
 
 MUTANTS = [
     ("int8 uses half of its levels", "codecs/int8:LEVELS", "255", "127", LEVELS),
-    ("int8 rounds levels down", "Int8.encode", ".round_()", ".floor_()", LEVELS),
+    ("int8 rounds levels down", "Int8.on_device", ".round_()", ".floor_()", LEVELS),
     ("int8 has one range for all channels", "codecs/int8.py:_levels",
      "value_BCHW.amin((2, 3)), value_BCHW.amax((2, 3))",
      "value_BCHW.amin((1, 2, 3))[:, None].expand(value_BCHW.shape[:2]), "
      "value_BCHW.amax((1, 2, 3))[:, None].expand(value_BCHW.shape[:2])",
      f"{INT8}::test_a_constant_channel_is_exact_beside_one_that_varies"),
-    ("scale and minimum of int8 change places", "Int8.encode", "(scale_BC, minimum_BC), 1",
+    ("scale and minimum of int8 change places", "Int8.on_device", "(scale_BC, minimum_BC), 1",
      "(minimum_BC, scale_BC), 1", BOUND),
     ("the minimum of a channel is not added again", "Int8.decode", ".add_(scale_B2C[:, 1, None, None, :])",
      "",
@@ -23,7 +23,7 @@ MUTANTS = [
     ("numbers beyond fp16 become infinite", "Raw._refuse",
      'self.dtype == "float16" and largest > FP16_LARGEST', "False",
      f"{RAW}::test_a_number_beyond_fp16_is_refused_with_the_codecs_that_can_hold_it"),
-    ("raw maps are stored channels first", "Raw.encode", "channels_last(value).to(", "value.to(",
+    ("raw maps are stored channels first", "Raw.on_device", "channels_last(value).to(", "value.to(",
      f"{RAW}::test_fp16_is_stored_channels_last"),
     ("infinities and NaN are stored", "refuse_non_finite", "if not rows:", "if True:",
      f"{CONTRACT}::TestFp16::test_a_value_that_is_not_finite_is_refused_and_its_row_named"),

@@ -12,10 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from kdcache.cache.build.copies import Copies
 from kdcache.cache.build.draw import Living
 from kdcache.cache.build.lock import build_lock
-from kdcache.cache.build.options import BuildOptions
+from kdcache.cache.build.options import USUAL_BATCH, BuildOptions
 from kdcache.cache.build.pending import (
     claims,
     counted,
@@ -34,11 +36,14 @@ from kdcache.cache.build.samples.moved import check_moved
 from kdcache.cache.build.samples.pack import pack_blocks
 from kdcache.cache.build.samples.survey import Survey, survey
 from kdcache.cache.build.settle import settle
+from kdcache.cache.build.size import image_sizes, largest_input
+from kdcache.cache.build.stages.batch_size import TRIAL_ROWS, chosen_batch_size
 from kdcache.cache.build.stages.keep import PixelKeeper, keeps
 from kdcache.cache.build.taps import passes_with
 from kdcache.cache.build.targets import TargetBuilder
 from kdcache.cache.errors import BadCache
 from kdcache.cache.look.describe import whole_layout
+from kdcache.cache.processes.threads import computing, plan_threads
 from kdcache.cache.reader.cache import Cache
 from kdcache.cache.record.classifier import CLASSIFIER_FILE, classifier_problem
 from kdcache.cache.record.manifest import FILE_NAME, Manifest, manifest_bytes
@@ -97,6 +102,7 @@ def build_cache(options: BuildOptions, events: BuildEvents | None = None) -> Bui
         consent(plan.typed),
         group(options.rank_timeout) as (rank, world),
         build_lock(plan.root) if rank == 0 else nullcontext(),
+        computing(plan_threads(options.threads, on_gpu=options.device != "cpu").torch),
     ):
         # Only rank 0 looks at what is there: another would already see the first blocks of this build.
         begun = told(_begin(plan, options, events) if rank == 0 else None, world)
@@ -143,10 +149,29 @@ def _begin(plan: Plan, options: BuildOptions, events: BuildEvents) -> Begun:
     manifest, works = work_of(plan, blocks)
     earlier, grown = _earlier_rows(cache, state), replace(plan, manifest=manifest)
     prediction = predict(grown, works, assignment.to_pack, dead, Copies(cache, earlier))
+    manifest = with_batch_size(manifest, plan, options, prediction.rows)
+    grown = replace(plan, manifest=manifest)
     events.planned(grown, prediction, assignment)
     refuse_full_disk(plan.root, prediction.target_bytes + prediction.sample_bytes)
     _write_claims(plan, claims(plan, manifest))
     return Begun(manifest, works, assignment, dead, earlier, repaired)
+
+
+def with_batch_size(manifest: Manifest, plan: Plan, options: BuildOptions, rows: int) -> Manifest:
+    """A new cache keeps how many rows go through the teacher together: as asked for, else by a trial where
+    there are many."""
+    if not manifest.forward or manifest.batch_size is not None:
+        return manifest
+    size = USUAL_BATCH
+    if rows >= TRIAL_ROWS:
+        size = chosen_batch_size(
+            plan.network,
+            sorted({tap.tap for tap in manifest.taps}),
+            largest_input(manifest, image_sizes(manifest, plan.source)),
+            memory_bytes=options.memory_bytes,
+            device=torch.device(options.device),
+        )
+    return manifest.grown(forward={**manifest.forward, "batch_size": size})
 
 
 def _assigned(plan: Plan, state: Survey) -> Assignment:
@@ -224,7 +249,7 @@ def _targets(plan: Plan, options: BuildOptions, todo: list[Work], begun: Begun, 
         TargetBuilder(
             plan,
             device=options.device,
-            batch_size=options.batch_size,
+            batch_size=options.batch_size or begun.manifest.batch_size or USUAL_BATCH,
             threads=options.threads,
             copies=Copies(cache, begun.copied_from),
             living_of=lambda work: living,

@@ -23,6 +23,7 @@ from kdcache.cache.stores.sample_tars import SampleBlock, open_samples
 from kdcache.cache.views.block_views import block_views
 from kdcache.cache.views.sets import ViewSet
 from kdcache.cache.views.view import Row, partner_key
+from kdcache.cache.views.words import TableWords
 
 MAX_OPEN = 64  # blocks whose columns are kept; work goes through them in order
 
@@ -105,16 +106,17 @@ def draw_shard(
     keys = {samples.keys[place]: first + place for place in places}
     if drawn.recipe.mixes and len(keys) == 1:
         keys |= _before(packed, block, living)
+    draw = _Drawing(drawn, packed, number)
     rows: list[Row | None] = [None] * len(samples)
+    everybody = list(keys)
     for place in places:
-        among = keys
+        among, known = keys, everybody
         if place in partners:  # of two a row takes the other
             among = {samples.keys[place]: first + place, packed.key(partners[place]): partners[place]}
-        own = _row(drawn, packed, first + place, number, list(among))
+            known = list(among)
+        own = draw.row(first + place, known)
         partner = partner_key(own.effects)
-        rows[place] = own
-        if partner is not None:
-            rows[place] = own.mixed_with(_row(drawn, packed, among[partner], number, list(among)))
+        rows[place] = own if partner is None else own.mixed_with(draw.row(among[partner], known))
     return Shard(
         work=work,
         first=first,
@@ -139,8 +141,23 @@ def _before(packed: PackedImages, block: int, living: Living) -> dict[str, int]:
     return {}
 
 
-def _row(drawn: ViewSet, packed: PackedImages, index: int, number: int, keys: list[str]) -> Row:
-    block, place = divmod(index, packed.shard_samples)
-    samples = packed.block(block)
-    size = int(samples.heights[place]), int(samples.widths[place])
-    return drawn.view(samples.keys[place], number, *size, keys).row(index, number, size)
+class _Drawing:
+    """One view of the samples of a block, and of those of another block that are mixed in."""
+
+    def __init__(self, drawn: ViewSet, packed: PackedImages, number: int) -> None:
+        self._drawn, self._packed, self._number = drawn, packed, number
+        self._blocks: dict[int, tuple[SampleBlock, list[tuple[int, int]], TableWords]] = {}
+
+    def row(self, index: int, keys: list[str]) -> Row:
+        """Of the sample at `index`, nobody mixed in yet; `keys` are those of whom it may choose."""
+        block, place = divmod(index, self._packed.shard_samples)
+        samples, sizes, words = self._of(block)
+        view = self._drawn.view(samples.keys[place], self._number, *sizes[place], keys, words)
+        return view.row(index, self._number, sizes[place])
+
+    def _of(self, block: int) -> tuple[SampleBlock, list[tuple[int, int]], TableWords]:
+        if block not in self._blocks:
+            samples = self._packed.block(block)
+            sizes = list(zip(samples.heights.tolist(), samples.widths.tolist(), strict=True))
+            self._blocks[block] = samples, sizes, TableWords(self._drawn.seed, samples.keys)
+        return self._blocks[block]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # options are read for help, which should not wait for torch
     from kdcache.cache.sources.contract import Source
 
 GIB = 1 << 30
+USUAL_BATCH = 8  # rows of a forward where neither the user nor a trial says more
 # 256 MiB: larger files gain nothing in reading and lose more when a build is killed.
 MAX_SHARD_BYTES = 256 << 20
 
@@ -74,7 +75,7 @@ class BuildOptions:
     mean: bool = False  # of several teachers: keep the mean of their logits instead of each one's
     target_format: str | None = None  # zarr
     zstd: bool = False
-    batch_size: int = 8
+    batch_size: int | None = None  # None: the cache's; of a new one the fastest in a short trial
     amp: str | None = None  # no
     device: str = "cpu"
     shard_rows: int | None = None  # None: the most rows whose largest array shard stays small enough
@@ -100,7 +101,7 @@ class BuildOptions:
                 f"'{self.target_format}' is no format", where="--format", fix=f"legal: {', '.join(FORMATS)}"
             )
         for value, flag in (
-            (self.batch_size, "--batch-size"),
+            (1 if self.batch_size is None else self.batch_size, "--batch-size"),
             (self.threads, "--threads"),
             (self.shard_rows or 1, "--shard-rows"),
         ):

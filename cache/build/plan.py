@@ -277,6 +277,7 @@ def _fresh(
         views=tuple(views),
         taps=tuple(entries.values()),
         kept=_kept(options, source.task, planned),
+        forward=_forward(options, network, planned),
     )
     rows = options.shard_rows or (planned.shard_samples if planned else 0)
     rows = rows or shard_samples(manifest, source, options.memory_bytes)
@@ -291,6 +292,12 @@ def _kept(options: BuildOptions, task: str, old: Manifest | None) -> tuple[TapEn
         return old.kept if old else ()
     names = (PIXELS, LABELS) if task_of(task).truth.rides else (PIXELS,)
     return tuple(kept_entry(name) for name in names)
+
+
+def _forward(options: BuildOptions, network: Network, planned: Manifest | None) -> dict[str, object]:
+    """What an unfinished first build began with; of a new one the size of batches may still be unknown."""
+    kept = dict(planned.forward) if planned else {"memory_format": network.memory_format}
+    return kept | ({"batch_size": options.batch_size} if options.batch_size and kept else {})
 
 
 def _fresh_views(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kdcache.cache.build.draw import Living
-from kdcache.cache.build.options import BuildOptions
+from kdcache.cache.build.options import USUAL_BATCH, BuildOptions
 from kdcache.cache.build.plan import Plan, Work
 from kdcache.cache.build.predict import packed_samples, refuse_full_disk, shard_bytes, stored_bytes
 from kdcache.cache.build.same_pixels import EarlierPixels
@@ -177,7 +177,7 @@ def _compute_again(
     TargetBuilder(
         plan,
         device=options.device,
-        batch_size=options.batch_size,
+        batch_size=options.batch_size or plan.manifest.batch_size or USUAL_BATCH,
         threads=options.threads,
         living_of=lambda work: living[work.shard],
         write=write,

@@ -1,13 +1,13 @@
 """Second phase of a build: views drawn, the teacher's forward over every missing shard, encoded and written.
 
-Four things overlap: the image pipeline decodes ahead in its own threads, the teacher runs here, and one
-writer thread packs, writes and commits the shard before. Batches never cross a shard: what a shard holds
-depends neither on the rank that makes it nor on where a build was killed.
+Four threads in a row, and the teacher is one of them: views are drawn and images decoded ahead; the teacher
+runs here; behind it rows are digested and encoded; one more packs, writes and commits the shard before.
+Batches never cross a shard: what a shard holds depends neither on the rank that makes it nor on where a build
+was killed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from queue import Queue
-from threading import Thread
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -16,16 +16,16 @@ from kdcache.cache.build.copies import Copies
 from kdcache.cache.build.draw import Living, PackedImages, Shard, draw_shard
 from kdcache.cache.build.plan import Plan, Work
 from kdcache.cache.build.same_pixels import EarlierPixels
+from kdcache.cache.build.stages.finish import Answered, Finisher
 from kdcache.cache.build.write import Written, write_shard
 from kdcache.cache.codecs.reduction import load_reduction
 from kdcache.cache.codecs.table import make_codec
-from kdcache.cache.errors import BadSample
-from kdcache.cache.images.feed import Feed, pixel_digests
+from kdcache.cache.images.feed import Feed
 from kdcache.cache.images.pipeline import ImagePipeline
+from kdcache.cache.processes.in_order import Behind, ahead
 from kdcache.cache.processes.progress import moved
 from kdcache.cache.reader.rows import pixel_feed
 from kdcache.cache.record.precision import in_precision
-from kdcache.cache.spec import TensorSpec
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.views.view import Row
 
@@ -74,6 +74,7 @@ class TargetBuilder:
         self._mixes = any(views.recipe.mixes for views in plan.manifest.views)
         self._write = write or (lambda shard: write_shard(self.store, self.manifest, shard))
         self.network = plan.network.eval().to(device)
+        self.network.lay_out(self.manifest.memory_format)
         self.device, self.batch_size, self.threads = torch.device(device), batch_size, threads
         self.codecs = {t.name: make_codec(t.codec) for t in self.manifest.taps}
         named = [t for t in self.manifest.taps if t.reduction]
@@ -82,109 +83,87 @@ class TargetBuilder:
     def run(self, todo: Sequence[Work], done: Callable[[int], None]) -> None:
         """Make every shard of `todo`; `done(rows)` is called after each batch. Finished shards survive any
         error."""
-        queued: dict[int, TeacherBatch] = {}  # batches that the pipeline decodes ahead, by number
         packed = PackedImages(self.store, self.manifest.shard_samples)
+        entries = {tap.name: tap for tap in self.manifest.taps}
         with ShardWriter(self._write) as writer:
-            upcoming = self._upcoming(todo, packed, writer)
+            finisher = Finisher(entries, self.codecs, packed, partial(self._complete, writer), self.device)
+            with Behind(finisher, name="encoder", waiting=2) as behind:
+                decoded = ahead(lambda: self._decoded(todo, packed), name="decoder")
+                try:
+                    for batch, images_BHWC in decoded:
+                        behind.put(self._answered(batch, images_BHWC))
+                        moved()
+                        done(len(batch.rows))
+                finally:
+                    decoded.close()
 
-            def feed(number: int) -> Feed | None:
-                batch = next(upcoming, None)
-                if batch is None:
-                    return None
-                queued[number] = batch
-                return pixel_feed(packed, batch.rows)
+    def _complete(self, writer: "ShardWriter", shard: Shard) -> None:
+        if self._compares:
+            self._earlier.compare(shard, self.device.type)
+        writer.put(shard)
 
-            device_id = None if self.device.type == "cpu" else self.device.index or 0
-            pipeline = ImagePipeline(
-                feed,
-                batch_size=self.batch_size,
-                with_maps=False,
-                mixes=self._mixes,
-                num_threads=self.threads,
-                device_id=device_id,
-            )
-            for number, images in enumerate(pipeline.run()):
-                batch = queued.pop(number)
-                self._forward(batch, images.images_BHWC, packed)
-                moved()
-                done(len(batch.rows))
-                if batch.last:
-                    if self._compares:
-                        self._earlier.compare(batch.shard, self.device.type)
-                    writer.put(batch.shard)
+    def _decoded(
+        self, todo: Sequence[Work], packed: PackedImages
+    ) -> Iterator[tuple[TeacherBatch, torch.Tensor | None]]:
+        """Batches in order with their pixels; None for one without rows."""
+        upcoming = self._upcoming(todo, packed)
+        order: list[TeacherBatch] = []  # as they were asked for ahead of what was decoded
+
+        def feed(number: int) -> Feed | None:
+            del number
+            for batch in upcoming:
+                order.append(batch)
+                if batch.rows:
+                    return pixel_feed(packed, batch.rows)
+            return None
+
+        pipeline = ImagePipeline(
+            feed,
+            batch_size=self.batch_size,
+            with_maps=False,
+            mixes=self._mixes,
+            num_threads=self.threads,
+            device_id=None if self.device.type == "cpu" else self.device.index or 0,
+        )
+        try:
+            for images in pipeline.run():
+                while not (batch := order.pop(0)).rows:
+                    yield batch, None
+                yield batch, images.images_BHWC
+            yield from ((batch, None) for batch in order)
+        finally:
             pipeline.close()
 
-    def _upcoming(
-        self, todo: Sequence[Work], packed: PackedImages, writer: "ShardWriter"
-    ) -> Iterator[TeacherBatch]:
-        """Batches in order; a shard that the teacher has nothing to do with goes to the writer at once."""
+    def _upcoming(self, todo: Sequence[Work], packed: PackedImages) -> Iterator[TeacherBatch]:
         for work in todo:
             rows = len(packed.block(work.shard.block))
             partners = self._earlier.partners(work.shard, rows) if self._mixes else {}
             shard = draw_shard(self.manifest, packed, work, self._living_of(work), partners)
             self._copies.fill(shard, packed)
-            for batch in batches(shard, self.batch_size):
-                if batch.rows:
-                    yield batch
-                else:
-                    writer.put(shard)
+            yield from batches(shard, self.batch_size)
 
     @torch.no_grad()
-    def _forward(self, batch: TeacherBatch, images_BHWC: torch.Tensor, packed: PackedImages) -> None:
-        digests = pixel_digests(images_BHWC)
-        for digest, row in zip(digests, batch.rows, strict=True):
-            batch.shard.pixels[row.sample - batch.shard.first] = digest
+    def _answered(self, batch: TeacherBatch, images_BHWC: torch.Tensor | None) -> Answered:
+        """One forward, its answer still where it was computed."""
+        if images_BHWC is None:
+            return Answered(*batch)
         entries = [self.manifest.tap(t) for t in batch.shard.work.targets]
         with in_precision(self.manifest.precision, self.device.type):
             values = self.network(images_BHWC.to(self.device), sorted({e.tap for e in entries}))
-        for entry in entries:
-            value = values[entry.tap].float()
-            if entry.name in self.reductions:
-                value = self.reductions[entry.name](value)
-            try:
-                parts = self.codecs[entry.name].encode(value)
-            except BadSample as error:
-                raise BadSample(
-                    f"tap '{entry.name}': {error.what}",
-                    where=f"one of {', '.join(packed.key(row.sample) for row in batch.rows)}",
-                    fix=error.fix,
-                ) from error
-            spec = TensorSpec((*value.shape[2:], value.shape[1]), entry.stride)
-            for number, row in enumerate(batch.rows):
-                place = row.sample - batch.shard.first
-                batch.shard.targets[entry.name][place] = {k: v[number] for k, v in parts.items()}
-                batch.shard.sizes[entry.name][place] = spec
+        reduced = {entry.name: values[entry.tap].float() for entry in entries}
+        for name, reduce in self.reductions.items():
+            if name in reduced:
+                reduced[name] = reduce(reduced[name])
+        ready = torch.cuda.current_stream(self.device).record_event() if self.device.type == "cuda" else None
+        return Answered(*batch, images_BHWC, reduced, ready)
 
 
-class ShardWriter:
+class ShardWriter(Behind[Shard]):
     """A thread that writes finished shards in order, at most one waiting."""
 
     def __init__(self, write: Callable[[Written], None]) -> None:
-        self._write = write
-        self._queue: Queue[Shard | None] = Queue(maxsize=1)
-        self._failure: BaseException | None = None
-        self._thread = Thread(target=self._work, name="shard-writer", daemon=True)
+        super().__init__(lambda shard: write(shard.written()), name="shard-writer")
 
     def __enter__(self) -> "ShardWriter":
-        self._thread.start()
+        super().__enter__()
         return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._queue.put(None)
-        self._thread.join()
-        if self._failure is not None and kind is None:
-            raise self._failure
-
-    def put(self, shard: Shard) -> None:
-        """Hand over a finished shard. Raises what an earlier write failed with."""
-        if self._failure is not None:
-            raise self._failure
-        self._queue.put(shard)
-
-    def _work(self) -> None:
-        while (shard := self._queue.get()) is not None:
-            if self._failure is None:
-                try:
-                    self._write(shard.written())
-                except BaseException as error:  # raised again in the thread that builds
-                    self._failure = error

@@ -50,6 +50,10 @@ class Int8:
 
     def encode(self, value: "Tensor") -> dict[str, np.ndarray]:
         """(B,C,H,W) -> values (B,H,W,C) uint8, scale (B,2,C) float32; quantised on the value's device."""
+        return {name: part.cpu().numpy() for name, part in self.on_device(value).items()}
+
+    def on_device(self, value: "Tensor") -> "dict[str, Tensor]":
+        """`encode`, the parts still on the value's device."""
         import torch  # here and below: the size of a row is asked without it
 
         value_BCHW = value.detach().float()
@@ -59,7 +63,7 @@ class Int8:
         levels_BCHW.div_(divisor_BC[:, :, None, None]).round_().clamp_(0, LEVELS)
         values_BHWC = levels_BCHW.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
         scale_B2C = torch.stack((scale_BC, minimum_BC), 1)
-        return {"values": values_BHWC.cpu().numpy(), "scale": scale_B2C.cpu().numpy()}
+        return {"values": values_BHWC, "scale": scale_B2C}
 
     def decode(self, parts: Mapping[str, "Tensor"], out: "Tensor | None" = None) -> "Tensor":
         """values (B,H,W,C), scale (B,2,C) -> float32 (B,C,H,W). One buffer, three passes in place."""

@@ -45,12 +45,15 @@ class Raw:
 
     def encode(self, value: "Tensor") -> dict[str, np.ndarray]:
         """(B,C,H,W) or (B,C) -> values (B,H,W,C) or (B,C)."""
+        return {name: part.cpu().numpy() for name, part in self.on_device(value).items()}
+
+    def on_device(self, value: "Tensor") -> "dict[str, Tensor]":
+        """`encode`, the parts still on the value's device."""
         import torch  # here and below: the size of a row is asked without it
 
         value = value.detach()
         self._refuse(value)
-        stored = channels_last(value).to(getattr(torch, self.dtype)).contiguous()
-        return {"values": stored.cpu().numpy()}
+        return {"values": channels_last(value).to(getattr(torch, self.dtype)).contiguous()}
 
     def decode(self, parts: Mapping[str, "Tensor"], out: "Tensor | None" = None) -> "Tensor":
         """values (B,H,W,C) or (B,C) -> float32 (B,C,H,W) or (B,C); fp32 without `out` is not copied."""

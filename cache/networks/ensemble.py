@@ -67,6 +67,16 @@ class Ensemble(Network):
         )
 
     @property
+    def memory_format(self) -> str:  # type: ignore[override]
+        """That of every member, 'a+b' where they differ."""
+        return "+".join(dict.fromkeys(member.memory_format for member in self.members.values()))
+
+    def lay_out(self, memory_format: str) -> None:
+        if memory_format != self.memory_format:
+            for member in self.members.values():
+                member.lay_out(memory_format)
+
+    @property
     def members(self) -> dict[str, Network]:
         return {label: member for label, member in self.model.named_children() if isinstance(member, Network)}
 

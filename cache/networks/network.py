@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kdcache.cache.errors import BadOption, unknown
 from kdcache.cache.grid import DenseGrid
+from kdcache.cache.networks.layout import CHANNELS_LAST, MemoryFormat, faster_format, lay_out
 from kdcache.cache.networks.network_config import NetworkConfig
 from kdcache.cache.networks.normalise import IMAGENET_MEAN, IMAGENET_STD, Normalise, pad_to_multiple
 from kdcache.cache.networks.taps import find_module, read_places, select_item
@@ -49,6 +50,8 @@ class Assembly:
     # Of such a file: what of it is left out, in words.
     left_out: Callable[[Mapping[str, Tensor]], tuple[str, ...]] | None = None
     heads: tuple[str, ...] = ()  # paths of the modules whose size is the number of classes
+    # Code of somebody's own may ask for the strides of its maps (`view`): it computes in this one.
+    memory_format: MemoryFormat | None = None  # None: the faster one
     # What follows is of classifiers.
     output_stride: int = 0  # the network's own; 0: the one that was asked for
     input_px: tuple[int, int] | None = None  # the size it is usually given
@@ -72,9 +75,7 @@ class Network(nn.Module):
         self.fixed_px = assembly.input_px if assembly.fixed_size else None
         self.heads = assembly.heads
         self.grid = assembly.grid
-        self.adapt = assembly.adapt
-        self.names_in = assembly.names_in
-        self.left_out = assembly.left_out
+        self.adapt, self.names_in, self.left_out = assembly.adapt, assembly.names_in, assembly.left_out
         self.class_names: tuple[str, ...] = ()  # that its weights say themselves, by number; (): they do not
         self.notes: tuple[str, ...] = ()  # what a person should know of the weights in it
         self.resting: frozenset[str] = frozenset()  # paths of modules that stay in evaluation mode
@@ -99,6 +100,13 @@ class Network(nn.Module):
         self._known_tap: dict[str, tuple[int, int]] = {}  # tap -> (channels, stride), filled by dry runs
         for tap, path in self.taps.items():
             find_module(self.model, path, where=f"tap '{tap}' of {self.name}")
+        self.lay_out(assembly.memory_format or faster_format(self.model, self.output_stride))
+
+    def lay_out(self, memory_format: str) -> None:
+        """Compute in this memory format from now on; it changes the last bits of an answer."""
+        lay_out(self.model, memory_format)
+        self.memory_format = memory_format
+        self.normalise.channels_last = memory_format == CHANNELS_LAST
 
     @property
     def task(self) -> Task:

@@ -21,6 +21,7 @@ class Normalise(nn.Module):
 
     mean: Tensor
     std: Tensor
+    channels_last = False  # how the network behind it lies in memory
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -29,10 +30,11 @@ class Normalise(nn.Module):
 
     def forward(self, images_BHWC: Tensor) -> Tensor:
         # In float32 whatever the network's precision: 255ths do not fit into bfloat16.
-        scaled_BHWC = (images_BHWC.float() / 255 - self.mean.float()) / self.std.float()
-        # Contiguous: channels-last input gives contiguous weights channels-last gradients, and DDP then warns
-        # and copies 1x1 kernels. A network moved to channels_last by its owner still computes in that layout.
-        return scaled_BHWC.to(self.mean.dtype).permute(0, 3, 1, 2).contiguous()
+        scaled_BHWC = (images_BHWC.float() / 255).sub_(self.mean.float()).div_(self.std.float())
+        pixels_BCHW = scaled_BHWC.to(self.mean.dtype).permute(0, 3, 1, 2)
+        # Channels-last input would give contiguous weights channels-last gradients, and DDP then warns and
+        # copies 1x1 kernels.
+        return pixels_BCHW if self.channels_last else pixels_BCHW.contiguous()
 
 
 def pad_to_multiple(images_BHWC: Tensor, multiple: int) -> Tensor:

@@ -15,9 +15,12 @@ from kdcache.cache.errors import BadOption, nearest
 def find_module(model: nn.Module, path: str, *, where: str) -> nn.Module:
     """The module at a path (an item after '#' is ignored). Raises BadOption that offers the nearest path."""
     module_path = path.partition("#")[0]
+    if module_path:
+        try:
+            return model.get_submodule(module_path)
+        except AttributeError:  # said below; to list every module of a network costs a step a millisecond
+            pass
     modules: dict[str, nn.Module] = dict(model.named_modules())
-    if module_path in modules and module_path:
-        return modules[module_path]
     close = nearest(module_path, [name for name in modules if name])
     hint = f"did you mean '{close}'? " if close else ""
     children = ", ".join(name for name, _ in model.named_children())

@@ -85,6 +85,8 @@ def repeat_words(manifest: Manifest, losses: Sequence[str] = ()) -> list[list[st
     alone = "," not in manifest.teacher_origin  # members of an ensemble have strides of their own
     if alone and manifest.output_stride and task_of(manifest.task).networks.default_stride is not None:
         words += ["--output-stride", str(manifest.output_stride)]
+    if manifest.batch_size is not None:  # it decides last bits
+        words += ["--batch-size", str(manifest.batch_size)]
     words += ["--format", manifest.target_format, *(["--zstd"] if manifest.zstd else [])]
     words += [
         word for tap in manifest.taps if not tap.reduction for word in ("--tap", _tap_word(tap, manifest))

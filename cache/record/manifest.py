@@ -22,7 +22,7 @@ from kdcache.cache.files.plain_json import check_depth, parse_json
 from kdcache.cache.files.regular import read_regular
 from kdcache.cache.fingerprint import digest_of
 from kdcache.cache.record.sealed import MAX_BYTES, decode_sealed, sealed
-from kdcache.cache.spec import PRECISIONS, Task, TensorSpec, ceil_div
+from kdcache.cache.spec import MOST_ROWS, PRECISIONS, Task, TensorSpec, ceil_div
 from kdcache.cache.tasks.table import read_task
 from kdcache.cache.views.sets import DRAWN, ViewSet
 from kdcache.cache.visible import shell_line
@@ -96,8 +96,19 @@ class Manifest:
     passes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     classifier: str = ""  # digest of classifier.safetensors, the teacher's last linear layer; '' without one
     vector_bytes: int = 0  # see `TargetLayout`; 0 in caches of before, whose manifests do not name it
+    # What decides the last bits of an answer: rows at a time and memory format; {} of before they were kept.
+    forward: Mapping[str, Any] = field(default_factory=dict)
     format: int = FORMAT
     kept: tuple[TapEntry, ...] = ()  # of the views themselves: pixels and label maps, not of the teacher
+
+    @property
+    def batch_size(self) -> int | None:
+        """Rows that went through the teacher together; None where nobody kept it."""
+        return self.forward.get("batch_size")
+
+    @property
+    def memory_format(self) -> str:
+        return str(self.forward.get("memory_format", "contiguous"))
 
     @property
     def task(self) -> Task:
@@ -150,6 +161,11 @@ class Manifest:
         return replace(self, **changes)
 
 
+class _Forward(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    batch_size: Annotated[int, msgspec.Meta(ge=1, le=MOST_ROWS)]
+    memory_format: Annotated[str, msgspec.Meta(pattern=r"\A(contiguous|channels_last|\+)+\Z", max_length=64)]
+
+
 class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A manifest's JSON, with bounds."""
 
@@ -172,6 +188,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     taps: Annotated[tuple[TapEntry, ...], msgspec.Meta(min_length=1, max_length=4096)]
     passes: dict[Hex8, tuple[Name, ...]]
     classifier: Text
+    forward: _Forward | None = None
     format: Annotated[int, msgspec.Meta(ge=FORMAT, le=FORMAT)]
     kept: Annotated[tuple[TapEntry, ...], msgspec.Meta(max_length=len(CHANNELS))] = ()
     vector_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)] = 0
@@ -210,6 +227,8 @@ def plain_manifest(manifest: Manifest) -> dict[str, Any]:
     plain = {f.name: getattr(manifest, f.name) for f in fields(manifest)}
     if not manifest.vector_bytes:  # a cache of before keeps the bytes that its generations have
         del plain["vector_bytes"]
+    if not manifest.forward:  # as before it was kept: digests of such manifests stay
+        del plain["forward"]
     if not manifest.kept:  # as before anything could be kept
         del plain["kept"]
     kept = {"kept": [asdict(t) for t in manifest.kept]} if manifest.kept else {}
@@ -239,6 +258,7 @@ def manifest_from(plain: object) -> Manifest:
     assert isinstance(plain, dict)
     _check_fields((*plain["taps"], *plain.get("kept", ())))
     values = {f.name: getattr(body, f.name) for f in fields(Manifest)}
+    values["forward"] = {} if body.forward is None else msgspec.to_builtins(body.forward)
     manifest = Manifest(**values | {"views": tuple(ViewSet.from_dict(v) for v in body.views)})
     _check_entries(manifest)
     return manifest

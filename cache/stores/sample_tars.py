@@ -27,7 +27,7 @@ from kdcache.cache.files.plain_json import parse_json
 from kdcache.cache.stores.columns import SUFFIX, column, pack_columns, read_columns, text_column
 from kdcache.cache.stores.contract import Buffer, Store, bad_object
 from kdcache.cache.stores.tar_pack import pack_tar
-from kdcache.cache.views.draw import key_hash
+from kdcache.cache.views.words import key_hash
 
 DIGEST_BYTES = 16
 NO_DIGEST = bytes(DIGEST_BYTES)  # of what could not be read

@@ -4,7 +4,7 @@ process.
 Every draw reads words of Philox4x64 whose key is (seed, hash of the sample's key) and whose counter is the
 number of the draw, so no draw depends on another one or on who asked first. Each kind of draw has its own
 counter word, so a recipe with one item more draws the same numbers for all the others: crops with and without
-jitter are the same crops. About 20 us per kind of draw.
+jitter are the same crops (`words`).
 
 Crops follow the augmentation of the published segmentation recipes: scale f uniform in [min_scale,
 max_scale], the image resized to round(h * f) x round(w * f), a crop at a uniform offset where the image is
@@ -16,18 +16,16 @@ torchvision's limits, mixup and CutMix as in their papers.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from hashlib import blake2b
-
-import numpy as np
+from itertools import islice
 
 from kdcache.cache.errors import BadOption
 from kdcache.cache.spec import FILL_RGB, ceil_div
 from kdcache.cache.views.recipe import Recipe
 from kdcache.cache.views.view import Op, View, Window
+from kdcache.cache.views.words import Words, endless
 
 MIN_SCALE, MAX_SCALE = 0.5, 2.0  # of the published recipes
 EVAL_SHARE = 0.875  # of the short side, shown when an image is classified: 224 of 256 pixels
-_WORD = (1 << 64) - 1
 # Third counter word: kinds of draw never share random numbers.
 _CROPS, _WINDOWS, _GEOMETRY, _FLIPS, _RANDAUGMENT, _JITTER, _ERASE, _MIX, _PARTNER = range(9)
 _FLIP: tuple[tuple[str | int, ...], ...] = (("flip",),)
@@ -50,11 +48,6 @@ _SIGNED = {
 _RANDAUGMENT_OPS = ("identity", *_SIGNED, "posterize", "solarize", "autocontrast", "equalize")
 
 
-def key_hash(key: str) -> int:
-    """64 bits of blake2b over the key's UTF-8."""
-    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "little")
-
-
 def draw_crop(
     *,
     seed: int,
@@ -66,9 +59,10 @@ def draw_crop(
     min_scale: float = MIN_SCALE,
     max_scale: float = MAX_SCALE,
     flip: bool = True,
+    words: Words = endless,
 ) -> View:
     """Crop `number` of the sample `key`: resize, maybe flip, crop of `crop` = (h, w) pixels."""
-    scale, down, right, coin = _uniforms(seed, key, number, _CROPS)
+    scale, down, right, coin = islice(words(seed, key, number, _CROPS), 4)
     factor = min_scale + scale * (max_scale - min_scale)
     resize_h, resize_w = max(1, round(height * factor)), max(1, round(width * factor))
     y = pick(down, max(0, resize_h - crop[0]) + 1)
@@ -99,7 +93,7 @@ def window_view(
     """
     edge = stride if finest_stride is None else finest_stride
     assert stride % edge == 0, f"stride {stride} is no multiple of {edge}"
-    down, right, _, _ = _uniforms(seed, key, epoch, _WINDOWS)
+    down, right = islice(endless(seed, key, epoch, _WINDOWS), 2)
     room_h = ceil_div(height, edge) * edge - crop[0]
     room_w = ceil_div(width, edge) * edge - crop[1]
     if room_h < 0 or room_w < 0:
@@ -138,26 +132,6 @@ def fit_view(height: int, width: int, canvas: tuple[int, int], *, mirror: bool =
     return View((("resize", *size), *(_FLIP if mirror else ()), ("crop", 0, 0, *canvas)))
 
 
-def _uniforms(seed: int, key: str, number: int, purpose: int) -> list[float]:
-    """Four numbers in [0, 1) from 53 random bits each: the same on every machine and with every numpy."""
-    return [(int(word) >> 11) * 2.0**-53 for word in _philox(seed, key, number, purpose).random_raw(4)]
-
-
-def endless(seed: int, key: str, number: int, purpose: int) -> Iterator[float]:
-    """As many numbers in [0, 1) as are asked for; the first four are those of `_uniforms`."""
-    philox = _philox(seed, key, number, purpose)
-    while True:
-        yield from [(int(word) >> 11) * 2.0**-53 for word in philox.random_raw(8)]
-
-
-def _philox(seed: int, key: str, number: int, purpose: int) -> np.random.Philox:
-    # The counter's lowest word is left to Philox, which counts blocks of four words there.
-    return np.random.Philox(
-        key=np.array([seed & _WORD, key_hash(key)], dtype=np.uint64),
-        counter=np.array([0, number & _WORD, purpose, 0], dtype=np.uint64),
-    )
-
-
 def pick(uniform: float, num_choices: int) -> int:
     """0 .. num_choices - 1, uniform, from a number in [0, 1)."""
     return min(int(uniform * num_choices), num_choices - 1)
@@ -174,6 +148,7 @@ def draw_view(
     crop: tuple[int, int],
     turned: bool = False,
     partners: Sequence[str] = (),
+    words: Words = endless,
 ) -> View:
     """View `number` of the sample `key`: `crop` = (h, w) pixels of its `height` x `width` image.
 
@@ -181,11 +156,10 @@ def draw_view(
     `partners`: keys of the valid samples of its shard; without another one nothing is mixed.
     """
 
-    def words(purpose: int, counter: int = number) -> Iterator[float]:
-        return endless(seed, key, counter, purpose)
+    def of(purpose: int, counter: int = number) -> Iterator[float]:
+        return words(seed, key, counter, purpose)
 
-    scale = recipe.scale or _relative(recipe.fit, height, width, crop)
-    if scale is not None:
+    if (scale := recipe.scale or _relative(recipe.fit, height, width, crop)) is not None:
         view = draw_crop(
             seed=seed,
             key=key,
@@ -196,12 +170,13 @@ def draw_view(
             min_scale=scale[0],
             max_scale=scale[1],
             flip=recipe.flip,
+            words=words,
         )
     else:
-        flip = recipe.flip and next(words(_FLIPS, number // QUARTERS if turned else number)) < 0.5
-        view = _geometry(recipe, words(_GEOMETRY), height, width, crop, flip=flip)
+        flip = recipe.flip and next(of(_FLIPS, number // QUARTERS if turned else number)) < 0.5
+        view = _geometry(recipe, of(_GEOMETRY), height, width, crop, flip=flip)
     quarter: list[Op] = [("turn", number % QUARTERS)] if turned and number % QUARTERS else []
-    return View((*view.ops, *quarter, *_effects(recipe, words, key, crop, partners)))
+    return View((*view.ops, *quarter, *_effects(recipe, of, key, crop, partners)))
 
 
 def _relative(

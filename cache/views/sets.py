@@ -16,6 +16,7 @@ from kdcache.cache.spec import ViewRules
 from kdcache.cache.views.draw import MAX_SCALE, MIN_SCALE, QUARTERS, draw_view, fit_view
 from kdcache.cache.views.recipe import Recipe, read_recipe
 from kdcache.cache.views.view import FIT_VERSION, MIN_SHARE, MIN_SIDE_PX, VIEW_VERSION, View
+from kdcache.cache.views.words import Words, endless
 
 MOST_VIEWS = 65_536  # of one sample
 DRAWN = ("crops", "turns")  # kinds that draw random numbers, and have a crop
@@ -64,7 +65,15 @@ class ViewSet:
         """The recipe's text as records name it; '' where their scale and flip say it all."""
         return "" if not self.draws or _is_plain(self.recipe) else self.recipe.text
 
-    def view(self, key: str, number: int, height: int, width: int, partners: Sequence[str] = ()) -> View:
+    def view(
+        self,
+        key: str,
+        number: int,
+        height: int,
+        width: int,
+        partners: Sequence[str] = (),
+        words: Words = endless,
+    ) -> View:
         """The view with global number `number` of a sample whose image is `height` x `width` pixels.
 
         `partners`: keys of the valid samples of its shard, of which a recipe that mixes takes another one.
@@ -87,6 +96,7 @@ class ViewSet:
             crop=self.crop,
             turned=self.kind == "turns",
             partners=partners,
+            words=words,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -25,10 +25,16 @@ class BuildDisplay:
     """Progress bar on a terminal, plain lines elsewhere. Use as a context manager around `build_cache`."""
 
     def __init__(
-        self, terminal: Terminal, look: Callable[[Plan], str] = lambda plan: "", *, fits: object = None
+        self,
+        terminal: Terminal,
+        look: Callable[[Plan], str] = lambda plan: "",
+        *,
+        fits: object = None,
+        threads: str = "",
     ) -> None:
         """`look` says how good a teacher is, before a cache of it is begun; `fits` is the options' own check
-        of losses, which knows what they need once the plan is made."""
+        of losses, which knows what they need once the plan is made; `threads` says how cores are shared."""
+        self._threads = threads
         self.terminal, self._look, self._fits = terminal, look, fits
         self._bar = terminal.bar("", "rate")
         self._total = self._done = self._warm = 0  # rows; those of the first batch pay for warming up
@@ -121,6 +127,9 @@ class BuildDisplay:
             f"{size_text(prediction.sample_bytes)} of samples; {size_text(prediction.free_bytes)} free; "
             f"at most {size_text(prediction.flight_bytes)} in memory in flight",
         )
+        if prediction.rows:
+            size = f"batches of {m.batch_size}" if m.batch_size else "batches as before"
+            say(f"forward  {size}, {m.memory_format}; threads: {self._threads or 'as they are'}")
         self._say_padding(prediction.padding)
         if not plan.existed and (said := self._look(plan)):
             say(f"teacher  {said}")

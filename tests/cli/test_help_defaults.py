@@ -83,7 +83,7 @@ BUILDS_WITH = {
     "augment": "the dataset's",
     "crop": IN_WORDS["crop"],
     "target_format": "zarr",
-    "batch_size": "8",
+    "batch_size": "the cache's; of a new one by a short trial",
     "amp": "the cache's; of a new one no",
     "device": "auto",
     "shard_rows": "auto",
@@ -149,6 +149,7 @@ def of_building(name: str) -> str:
         "augment": "the dataset's",
         "amp": "the cache's; of a new one no",  # test_build_as_typed.py
         "seed": "the cache's; of a new one 0",  # tests/cache/build/test_build_views.py
+        "batch_size": "the cache's; of a new one by a short trial",  # tests/cache/build/test_kept_forward.py
     }
     if name == "shard_rows":
         assert BUILD[name] is None

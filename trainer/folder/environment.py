@@ -15,6 +15,7 @@ from kdcache.cache.errors import BadCache
 from kdcache.cache.files.plain_json import MAX_BYTES, kind_of_value
 from kdcache.cache.files.regular import read_regular
 from kdcache.cache.files.seal import opened_text, sealed_text
+from kdcache.cache.networks.layout import CONTIGUOUS
 from kdcache.cache.visible import shell_word
 from kdcache.trainer.folder.atomic_file import write_text
 from kdcache.trainer.stream.batch import CLASSES
@@ -35,8 +36,11 @@ _PACKAGES = (
 )
 
 
-def describe_environment(device: torch.device, *, world: int) -> dict[str, object]:
-    """Versions, device and the settings that change bits: threads, TF32, deterministic algorithms."""
+def describe_environment(
+    device: torch.device, *, world: int, memory_format: str = CONTIGUOUS
+) -> dict[str, object]:
+    """Versions, device and the settings that change bits: threads, memory format of the student, TF32,
+    deterministic algorithms."""
     cuda = device.type == "cuda"
     return {
         "python": platform.python_version(),
@@ -47,6 +51,7 @@ def describe_environment(device: torch.device, *, world: int) -> dict[str, objec
         "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
         "world": world,
         "torch_threads": torch.get_num_threads(),
+        "memory_format": memory_format,
         "matmul_precision": torch.get_float32_matmul_precision(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
@@ -123,6 +128,14 @@ def begun_stream(run_dir: Path) -> dict[str, Any] | None:
     """What the stream of a run read when it began; None where nothing says it."""
     table = read_environment(run_dir)
     return None if table is None else dict(table["stream"])
+
+
+def began_with(run_dir: Path) -> dict[str, Any]:
+    """The environment of a run that has begun; {} for any other. Raises BadCache for a file that cannot be
+    read."""
+    table = read_environment(run_dir)
+    environment = None if table is None else table.get("environment")
+    return environment if isinstance(environment, dict) else {}
 
 
 def _version(package: str) -> str | None:

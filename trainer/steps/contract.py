@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from kdcache.cache.networks.layout import CONTIGUOUS
 from kdcache.cache.networks.network import Network
 from kdcache.losses.contract import StepForm
 from kdcache.losses.loss_set import LossSet
@@ -44,4 +45,5 @@ class RunParts:
     notes: tuple[str, ...] = ()
     step_form: StepForm = "joint"
     shareable: Shareable | None = None  # None: nothing that it reads can be shared
+    memory_format: str = CONTIGUOUS  # of the student
     teacher: Network | None = None  # only where images come from a generator: it is asked within the step

@@ -255,7 +255,7 @@ class Stepper:
     ) -> StepInputs:
         """What the losses read, all on the device, but for what the student says."""
         device, rank = self.accelerator.device, self.accelerator.process_index
-        torch.manual_seed(mixed_seed("dropout", self.config.seed, batch.micro_step, rank))
+        _seed_dropout(device, mixed_seed("dropout", self.config.seed, batch.micro_step, rank))
         self._generator.manual_seed(mixed_seed("losses", self.config.seed, batch.micro_step, rank))
         return StepInputs(
             student={},
@@ -296,6 +296,13 @@ def _synchronise_batch_statistics(distiller: Distiller) -> None:
     if isinstance(distiller.student, Network | SeveralStudents):
         distiller.student = synchronise_batchnorm(cast(Network, distiller.student))
     distiller.losses = nn.SyncBatchNorm.convert_sync_batchnorm(distiller.losses)  # type: ignore[no-untyped-call]
+
+
+def _seed_dropout(device: torch.device, seed: int) -> None:
+    """As `torch.manual_seed`, which without a GPU also writes down the whole stack at every call."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def _as_read(truth: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ that fails ends by itself; a signal ends all of them at the same step.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from kdcache.cache.errors import BadOption
@@ -18,6 +19,7 @@ from kdcache.cache.visible import shell_line
 from kdcache.trainer.folder.atomic_file import RUN_AGAIN
 from kdcache.trainer.loop import Run, Training, open_run
 from kdcache.trainer.ranks import quiet_trackers, reset_accelerate
+from kdcache.trainer.stream.ahead import batches_on
 from kdcache.trainer.together.alike import alone_because
 from kdcache.trainer.together.rounds import make_steps
 from kdcache.trainer.together.shared import OwnView, SharedStream, shared_stream
@@ -111,7 +113,8 @@ class _Group:
                 run.stop(0)
         if len(runs) < 2:  # nothing to share
             for run in list(runs):
-                make_steps(runs, run.parts.stream, lambda one: self._turn(one, runs, None))
+                there = partial(batches_on, run.ranks.device)
+                make_steps(runs, run.parts.stream, lambda one: self._turn(one, runs, None), there)
             return
         shared = shared_stream([run.parts.shareable for run in runs if run.parts.shareable is not None])
         for run in runs:
@@ -119,7 +122,8 @@ class _Group:
             view = OwnView(run.parts.stream, shared, run.parts.shareable.plan)
             run.parts = replace(run.parts, stream=view)
         try:
-            make_steps(runs, shared, lambda run: self._turn(run, runs, shared))
+            there = partial(batches_on, runs[0].ranks.device)
+            make_steps(runs, shared, lambda run: self._turn(run, runs, shared), there)
         finally:
             shared.close()
 

@@ -32,9 +32,12 @@ Run = TypeVar("Run", bound=Stepping)
 
 
 def make_steps(
-    runs: list[Run], stream: Stream, turn: Callable[[Run], AbstractContextManager[Any]] = nullcontext
+    runs: list[Run],
+    stream: Stream,
+    turn: Callable[[Run], AbstractContextManager[Any]] = nullcontext,
+    ahead: Callable[[Iterator[Batch]], Iterator[Batch]] = iter,
 ) -> None:
-    """Every remaining step of `runs` on the batches of `stream`.
+    """Every remaining step of `runs` on the batches of `stream`, which `ahead` brings to where they compute.
 
     `turn(run)` is around whatever a run does; it takes a run that ended out of `runs`, and its error with it.
     After a signal several runs end at the same step.
@@ -47,12 +50,12 @@ def make_steps(
     first = min((run.first for run in runs), default=0)
     last = max((run.config.steps for run in runs), default=0)
     accumulate = runs[0].config.accumulate if runs else 1
-    drawn = _Drawn(stream.run(first * accumulate), several=several)
+    drawn = _Drawn(ahead(stream.run(first * accumulate)), several=several)
     for step in range(first, last):
         if several and asked():
             _stop_all(runs, step, turn)
         if several and runs and min(run.first for run in runs) > step:
-            return make_steps(runs, stream, turn)  # those that went this far have ended
+            return make_steps(runs, stream, turn, ahead)  # those that went this far have ended
         _round(step, runs, drawn, turn, several=several)
         if runs:
             drawn.end_step(accumulate)

@@ -15,6 +15,7 @@ from torch import nn
 
 from kdcache.cache.errors import BadOption, unknown
 from kdcache.cache.grid import DenseGrid, strides_of
+from kdcache.cache.networks.layout import CONTIGUOUS
 from kdcache.cache.networks.names import NetworkName
 from kdcache.cache.networks.network import Assembly
 from kdcache.cache.networks.normalise import IMAGENET_MEAN, IMAGENET_STD
@@ -50,6 +51,7 @@ def assemble_custom(
         input_px=(int(size_px[0]), int(size_px[1])) if size_px else None,
         fixed_size=bool(size_px),
         probe_px=None if padded else PROBE_PX,
+        memory_format=CONTIGUOUS,
         heads=(logits,) if isinstance(last, nn.Linear) and not padded else (),
         grid=grid,
         strides=strides_of(grid) if grid is not None else {},

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from plain_weights import save_file
 from torch import Tensor
 
 from kdcache.cache.errors import BadOption

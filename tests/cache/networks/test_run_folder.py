@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from plain_weights import save_file
 
 from kdcache.cache.errors import BadWeights, Missing
 from kdcache.cache.networks.build import build_network

@@ -10,7 +10,8 @@ import pytest
 import timm
 import torch
 from huggingface_hub import constants
-from safetensors.torch import load_file, save_file
+from plain_weights import save_file
+from safetensors.torch import load_file
 
 from kdcache.cache.errors import BadOption, BadWeights, Missing
 from kdcache.cache.networks.build import build_network

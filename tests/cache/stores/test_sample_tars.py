@@ -27,7 +27,7 @@ from kdcache.cache.stores.sample_tars import (
     tar_name,
 )
 from kdcache.cache.stores.tar_pack import pack_tar
-from kdcache.cache.views.draw import key_hash
+from kdcache.cache.views.words import key_hash
 
 Samples = list[dict[str, Any]]
 

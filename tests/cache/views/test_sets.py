@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from kdcache.cache.errors import BadCache, BadOption
 from kdcache.cache.spec import ceil_div
 from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION, task_of
-from kdcache.cache.views.draw import draw_crop, draw_view, key_hash, window_view
+from kdcache.cache.views.draw import draw_crop, draw_view, window_view
 from kdcache.cache.views.recipe import parse_recipe
 from kdcache.cache.views.sets import ViewSet, extend_views, parse_views
 from kdcache.cache.views.view import View, partner_key
+from kdcache.cache.views.words import key_hash
 
 CROP = (64, 48)
 

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from kdcache.cache.reader.cache import Cache
-from kdcache.cache.views.draw import key_hash
 from kdcache.cache.views.sets import ViewSet
+from kdcache.cache.views.words import key_hash
 from kdcache.trainer.stream.stored_views import CropViews
 
 VIEWS = 4

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file, save_file
+from plain_weights import save_file
+from safetensors.torch import load_file
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdcache.cache.errors import BadOption, BadWeights
