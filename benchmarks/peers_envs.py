@@ -1,8 +1,9 @@
 """Environments for benchmarks/peers.py: made on demand, one for each set of packages that go together.
 
-Each is a venv of the project's own Python that sees the project's packages through a .pth file and holds only a
-peer with what it lacks, at the versions pinned here: that saves gigabytes of torch. MosaicML Streaming wants an
-older NumPy and stands alone, LitData too. What cannot be installed is reported with pip's reason, never left out.
+Each is a venv of the project's own Python that sees the project's packages through a .pth file and holds only
+a peer with what it lacks, at the versions pinned here: that saves gigabytes of torch. MosaicML Streaming
+wants an older NumPy and stands alone, LitData too. What cannot be installed is reported with pip's reason,
+never left out.
 """
 
 import importlib.metadata

@@ -2,10 +2,11 @@
 
     python peers_hand.py JOB.json
 
-K views of each image (shift by up to 4 pixels, flip) are drawn once as numbers, the teacher answers each of them
-once (float16 logits), and six students are trained one after the other in one process: a batch of crops is one
-fancy index, pixels are channels last as they lie, the loss is logged each step, the student is judged once and
-saved. The networks are the project's, the formulas torch's. Prints a line of JSON after each part of the job.
+K views of each image (shift by up to 4 pixels, flip) are drawn once as numbers, the teacher answers each of
+them once (float16 logits), and six students are trained one after the other in one process: a batch of crops
+is one fancy index, pixels are channels last as they lie, the loss is logged each step, the student is judged
+once and saved. The networks are the project's, the formulas torch's. Prints a line of JSON after each part of
+the job.
 """
 
 import json
@@ -118,7 +119,13 @@ def batches(job: dict[str, Any], drawn: Drawn, seed: int) -> Iterator[tuple[np.n
 
 
 def train(
-    job: dict[str, Any], temperature: float, student: Any, drawn: Drawn, labels_N: Tensor, answers: Tensor, seed: int
+    job: dict[str, Any],
+    temperature: float,
+    student: Any,
+    drawn: Drawn,
+    labels_N: Tensor,
+    answers: Tensor,
+    seed: int,
 ) -> float:
     """One ablation; returns the share of validation images that are right."""
     model = logits_of(student).train().to(memory_format=torch.channels_last)
@@ -131,7 +138,9 @@ def train(
             said = model(pixels(drawn.cut(samples, views), student.normalise))
             hard = F.cross_entropy(said, labels_N[samples])
             teacher = (answers[samples, views].float() / temperature).log_softmax(1)
-            soft = F.kl_div((said / temperature).log_softmax(1), teacher, reduction="batchmean", log_target=True)
+            soft = F.kl_div(
+                (said / temperature).log_softmax(1), teacher, reduction="batchmean", log_target=True
+            )
             loss = 0.1 * hard + 0.9 * temperature**2 * soft
             optimizer.zero_grad()
             loss.backward()
@@ -162,7 +171,10 @@ def main() -> None:
     for number, temperature in enumerate(job["temperatures"]):
         torch.manual_seed(number)
         _, student = mini_networks(job)
-        say(f"T={temperature}", train(job, temperature, student, drawn, torch.from_numpy(labels), answers, number))
+        say(
+            f"T={temperature}",
+            train(job, temperature, student, drawn, torch.from_numpy(labels), answers, number),
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The whole job of six ablations, for benchmarks/peers.py: from nothing to six judged students.
 
-kd at six temperatures (0.1 of the labels, 0.9 of the teacher), CIFAR-10 images of 32x32, crops padded by 4 and
-flips, SGD and a cosine, the same number of samples in every run. Each contender is timed as its user would wait
-for it, imports and start-up included: a command of its own for each run, or one script for all of them.
+kd at six temperatures (0.1 of the labels, 0.9 of the teacher), CIFAR-10 images of 32x32, crops padded by 4
+and flips, SGD and a cosine, the same number of samples in every run. Each contender is timed as its user
+would wait for it, imports and start-up included: a command of its own for each run, or one script for all of
+them.
 """
 
 import json
@@ -18,7 +19,13 @@ from peers_envs import HERE, CallFailed, NotInstalled, made
 from rounds import ratio
 
 TEMPERATURES = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
-HAND, OURS, TOGETHER, ONLINE, TORCHDISTILL = "hand loop", "kdcache", "kdcache, together", "online", "torchdistill"
+HAND, OURS, TOGETHER, ONLINE, TORCHDISTILL = (
+    "hand loop",
+    "kdcache",
+    "kdcache, together",
+    "online",
+    "torchdistill",
+)
 TAIL_CHARS = 400  # of a log, in an error
 SGD = {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-4}
 
@@ -202,7 +209,9 @@ def measure(
                 missing[name] = f"failed: {error}"
     return {
         "job": {key: str(value) for key, value in job._asdict().items()} | {"steps": job.steps},
-        "rounds": {name: [[part._asdict() for part in parts] for parts in each] for name, each in times.items()},
+        "rounds": {
+            name: [[part._asdict() for part in parts] for parts in each] for name, each in times.items()
+        },
         "summary": {name: summary(each, times.get(HAND, [])) for name, each in times.items() if each},
         "missing": missing,
     }
@@ -217,5 +226,3 @@ def summary(each: list[list[Part]], hand_rounds: list[list[Part]]) -> dict[str, 
     if len(base) == len(totals):
         result["over_hand"], result["over_hand_spread"] = ratio(totals, base, skip=0)
     return result
-
-

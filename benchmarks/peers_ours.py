@@ -1,4 +1,5 @@
-"""Our side of benchmarks/peers.py: caches whose rows have the sizes that are compared, and how a batch is read.
+"""Our side of benchmarks/peers.py: caches whose rows have the sizes that are compared, and how a batch is
+read.
 
 Batches are read by `Cache.gather` where the reader has it, else row by row. The rows of the other stores are
 those of these caches, so that all of them hold the same numbers.
@@ -55,9 +56,14 @@ def _pooled(work: Path, rows: int) -> Path:
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     return build_cache(
         BuildOptions(
-            runs_dir=work / "runs", caches_dir=work / "caches-pooled", data=f"npz:{drawn_images(work, rows)}",
-            views="full", crop=(56, 56), taps=(parse_tap("stage4=fp16"), parse_tap("logits=fp16")),
-            teacher="peers_teacher:make", split="trainval",
+            runs_dir=work / "runs",
+            caches_dir=work / "caches-pooled",
+            data=f"npz:{drawn_images(work, rows)}",
+            views="full",
+            crop=(56, 56),
+            taps=(parse_tap("stage4=fp16"), parse_tap("logits=fp16")),
+            teacher="peers_teacher:make",
+            split="trainval",
         )  # fmt: skip
     ).root
 
@@ -110,5 +116,3 @@ def _open(root: str) -> Any:
     for module in ("wide_teacher", "peers_teacher"):
         trust(module)
     return open_cache(Path(root))
-
-

@@ -1,8 +1,8 @@
 """Row reads and bytes per row, for benchmarks/peers.py: every store holds the rows of our caches and gives
 shuffled batches of 64, stacked, one thread, files in the page cache.
 
-The functions below `Called in a worker` run in the store's environment. A turn reads batches for a moment, going
-on where the last one ended; the parent takes the turns of all stores in interleaved rounds.
+The functions below `Called in a worker` run in the store's environment. A turn reads batches for a moment,
+going on where the last one ended; the parent takes the turns of all stores in interleaved rounds.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from peers_envs import OWN, CallFailed, NotInstalled, Workers, versions
+from peers_envs import OWN, CallFailed, NotInstalled, Workers
 from peers_ours import SIZES, reader, target_folder
 from peers_stores import (
     Batch,
@@ -71,7 +71,11 @@ def measure(asked: Asked, workers: Workers) -> dict[str, Any]:
         own.call("peers_ours:export", root=roots[size.cache], target=size.target, folder=table)
         ready = _prepare(asked, workers, key, table, result)
         ready[OURS] = own.call(
-            "peers_rows:open_ours", name=f"{OURS} {key}", root=roots[size.cache], target=size.target, table=table
+            "peers_rows:open_ours",
+            name=f"{OURS} {key}",
+            root=roots[size.cache],
+            target=size.target,
+            table=table,
         )
         result["how"][OURS] = ready[OURS].pop("how")
         result["sizes"][key] = _rounds(asked, workers, key, ready)

@@ -1,10 +1,11 @@
-"""The stores that benchmarks/peers.py compares with ours: each writes rows and reads shuffled batches of them as
-its documentation recommends for local files.
+"""The stores that benchmarks/peers.py compares with ours: each writes rows and reads shuffled batches of them
+as its documentation recommends for local files.
 
-A row is a mapping of parts, such as 'values' (45,60,256) uint8 with 'scale' (2,256) float32; a table of rows is
-the same with N in front. `write` calls `said(n)` whenever the store has been told to keep the first n rows and
-has returned. `open` gives a function from indices (B,) to a batch of stacked parts; `claims` is how many rows
-what lies on disk says that it has. Imports nothing foreign by itself: a store is used in its own environment.
+A row is a mapping of parts, such as 'values' (45,60,256) uint8 with 'scale' (2,256) float32; a table of rows
+is the same with N in front. `write` calls `said(n)` whenever the store has been told to keep the first n rows
+and has returned. `open` gives a function from indices (B,) to a batch of stacked parts; `claims` is how many
+rows what lies on disk says that it has. Imports nothing foreign by itself: a store is used in its own
+environment.
 """
 
 import shutil
@@ -59,10 +60,11 @@ def steps(rows: int) -> list[tuple[int, int]]:
 
 
 class Store(ABC):
-    """One way to keep rows. `packages` are asked for their versions."""
+    """One way to keep rows. `packages` are asked for their versions, `modules` imported before clocks run."""
 
     name: str
     packages: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
     as_recommended: str = ""  # how it is used here, in words
 
     @abstractmethod
@@ -103,6 +105,7 @@ class Memmap(Store):
 
 class Lmdb(Store):
     name, packages = "LMDB", ("lmdb",)
+    modules = ("lmdb",)
     as_recommended = "readonly, lock=False, readahead=False; one read transaction with buffers=True"
 
     def write(self, table: Table, folder: Path, said: Said) -> None:
@@ -144,6 +147,7 @@ class Lmdb(Store):
 
 class Hdf5(Store):
     name, packages = "HDF5 (h5py)", ("h5py",)
+    modules = ("h5py",)
     as_recommended = "contiguous datasets, a batch as one sorted selection, flushed after every 64 rows"
 
     def write(self, table: Table, folder: Path, said: Said) -> None:
@@ -176,6 +180,7 @@ class Hdf5(Store):
 
 class ZarrPython(Store):
     name, packages = "zarr-python", ("zarr",)
+    modules = ("zarr",)
     as_recommended = "chunks of 1 MiB or one row, uncompressed; a batch as one orthogonal selection"
 
     def write(self, table: Table, folder: Path, said: Said) -> None:
@@ -208,6 +213,7 @@ class ZarrPython(Store):
 
 class Tensorstore(Store):
     name, packages = "tensorstore", ("tensorstore",)
+    modules = ("tensorstore",)
     as_recommended = "zarr3, chunks of 1 MiB or one row, a cache_pool of 256 MiB; a batch as one indexed read"
 
     def write(self, table: Table, folder: Path, said: Said) -> None:
@@ -243,6 +249,7 @@ class Tensorstore(Store):
 
 class PtFiles(Store):
     name, packages = "one .pt a sample", ("torch",)
+    modules = ("torch",)
     as_recommended = "torch.save of a dict, torch.load(weights_only=True), torch.stack; 1000 files a folder"
 
     def write(self, table: Table, folder: Path, said: Said) -> None:
@@ -274,6 +281,7 @@ class PtFiles(Store):
 
 class Mds(Store):
     name, packages = "MosaicML Streaming", ("mosaicml-streaming",)
+    modules = ("streaming",)
     as_recommended = "MDSWriter with sized ndarray columns, StreamingDataset(local=...)[i]"
 
     def write(self, table: Table, folder: Path, said: Said) -> None:
@@ -316,6 +324,7 @@ class RowOf:
 
 class LitData(Store):
     name, packages = "LitData", ("litdata",)
+    modules = ("litdata",)
     as_recommended = "optimize(chunk_bytes='64MB', num_workers=1), StreamingDataset(folder)[i]"
 
     def write(self, table: Table, folder: Path, said: Said) -> None:
@@ -360,4 +369,3 @@ def bytes_of(folder: Path) -> dict[str, int]:
         "disk": sum(f.st_blocks * 512 for f in files),
         "files": len(files),
     }
-

@@ -1,4 +1,5 @@
-"""A classifier that costs almost nothing and has a ResNet's last map: 'peers_teacher:make'. For peers.py alone."""
+"""A classifier that costs almost nothing and has a ResNet's last map: 'peers_teacher:make'. For peers.py
+alone."""
 
 import torch
 from torch import Tensor, nn

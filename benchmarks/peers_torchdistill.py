@@ -1,9 +1,11 @@
-"""torchdistill 1.1.4 for benchmarks/peers.py: its cache of teacher outputs as a store, and the whole job with it.
+"""torchdistill 1.1.4 for benchmarks/peers.py: its cache of teacher outputs as a store, and the whole job with
+it.
 
-The store: `DistillationBox.get_teacher_output` writes a file a sample the first time that it is given their paths
-(always float32, whatever the teacher said), `CacheableDataset` reads it. The job: the training loop of its image
-classification example with `cache_output`, random crops and flips by torchvision as in its CIFAR settings. One
-file a sample holds one answer: that to the crop of the first epoch, which later crops are then taught by.
+The store: `DistillationBox.get_teacher_output` writes a file a sample the first time that it is given their
+paths (always float32, whatever the teacher said), `CacheableDataset` reads it. The job: the training loop of
+its image classification example with `cache_output`, random crops and flips by torchvision as in its CIFAR
+settings. One file a sample holds one answer: that to the crop of the first epoch, which later crops are then
+taught by.
 """
 
 import json
@@ -21,6 +23,7 @@ PARTS = "values"
 
 class TorchdistillFiles(Store):
     name, packages = "torchdistill", ("torchdistill", "torch")
+    modules = ("torchdistill.core.distillation", "torchdistill.datasets.wrapper")
     as_recommended = "cache_output: a .pt a sample in a folder of its own, float32, read by CacheableDataset"
 
     def write(self, table: Table, folder: Path, said: Said) -> None:
@@ -91,7 +94,9 @@ def train_config(job: dict[str, Any], temperature: float, num_steps: int, sample
     }  # fmt: skip
 
 
-def run(job: dict[str, Any], temperature: float, datasets: dict[str, Any], teacher: Any, student: Any) -> float:
+def run(
+    job: dict[str, Any], temperature: float, datasets: dict[str, Any], teacher: Any, student: Any
+) -> float:
     """One ablation; returns the share of validation images that are right."""
     import torch
     from torch.utils.data import RandomSampler, SequentialSampler
@@ -100,7 +105,14 @@ def run(job: dict[str, Any], temperature: float, datasets: dict[str, Any], teach
     batches = -(-len(datasets["train"]) // job["batch"])
     config = train_config(job, temperature, batches * job["epochs"], (RandomSampler, SequentialSampler))
     box = DistillationBox(
-        teacher, student, datasets, config, torch.device("cpu"), device_ids=None, distributed=False, lr_factor=1
+        teacher,
+        student,
+        datasets,
+        config,
+        torch.device("cpu"),
+        device_ids=None,
+        distributed=False,
+        lr_factor=1,
     )
     with Path(job["log"]).open("a") as log:
         for epoch in range(job["epochs"]):

@@ -1,9 +1,9 @@
 """The process of benchmarks/peers.py that lives in one environment and calls what it is told, one at a time.
 
 Reads lines of JSON, {"call": "module:function", "with": {...}}, and answers each with {"value": ...} or
-{"error": text}. Modules are those of this folder, which stands last on the path: a peer's package may have the
-name of a script here ('streaming'). What the called code prints goes to stderr, so that nothing
-but answers is on stdout.
+{"error": text}. Modules are those of this folder, which stands last on the path: a peer's package may have
+the name of a script here ('streaming'). What the called code prints goes to stderr, so that nothing but
+answers is on stdout.
 """
 
 import importlib
