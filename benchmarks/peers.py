@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peers_hand
 import peers_jobs
 import peers_page
 import peers_rows
@@ -95,15 +96,17 @@ def _killed(
 
 
 def job_of(args: argparse.Namespace, work: Path) -> peers_jobs.Job:
-    """What is trained: the data that was given, or drawn noise and a small teacher with random weights."""
+    """What is trained: the data that was given, or drawn noise and a teacher with random weights."""
     if args.small or args.data is None:
         images = SMALL_JOB_IMAGES if args.small else args.images
         data = drawn_images(work, images, side_px=32)
         temperatures = peers_jobs.TEMPERATURES[:2] if args.small else peers_jobs.TEMPERATURES
-        return peers_jobs.Job(data, None, "resnet20a", "resnet8", 1, images, temperatures)
+        weights, teacher = work / "random.safetensors", "resnet20a" if args.small else args.teacher
+        peers_hand.save_random(teacher, str(weights))
+        epochs = 1 if args.small else args.epochs
+        return peers_jobs.Job(data, weights, teacher, "resnet8", epochs, images, temperatures)
     data, images = cut(args.data.absolute(), args.images, work)
-    weights = args.weights and args.weights.absolute()
-    return peers_jobs.Job(data, weights, args.teacher, "resnet8", args.epochs, images)
+    return peers_jobs.Job(data, args.weights.absolute(), args.teacher, "resnet8", args.epochs, images)
 
 
 def cut(data: Path, images: int, work: Path) -> tuple[Path, int]:
@@ -145,6 +148,8 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="seconds a part, to try it out")
     args = parser.parse_args(words)
     args.only = args.only.split(",")
+    if args.data and not args.weights:
+        parser.error("--data needs --weights of a teacher that knows it")
     if unknown := [part for part in args.only if part not in PARTS]:
         parser.error(f"--only takes {', '.join(PARTS)}, not {', '.join(unknown)}")
     return args
@@ -156,6 +161,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {"machine": machine(), "command": " ".join(sys.argv)}
     args.out.mkdir(parents=True, exist_ok=True)
     for part in args.only:
+        print(f"{part} ...", file=sys.stderr, flush=True)
         work = Path(tempfile.mkdtemp(prefix=f"kdcache-peers-{part}-"))
         result[part] = measures[part](args, work, time.monotonic() + 60 * args.minutes)
         shutil.rmtree(work, ignore_errors=True)

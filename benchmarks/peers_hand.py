@@ -79,6 +79,17 @@ def mini_networks(job: dict[str, Any]) -> tuple[Any, Any]:
     return teacher, student
 
 
+def save_random(name: str, file: str) -> None:
+    """Weights for a network whose answers do not matter: nobody may teach without any."""
+    from safetensors.torch import save_file
+
+    from kdcache.cache.networks.build import build_network
+
+    torch.manual_seed(0)
+    network = build_network(name, task="classification", num_classes=10)
+    save_file(network.model.state_dict(), file)
+
+
 def draw(images_NHWC: np.ndarray, num_views: int) -> Drawn:
     rng, size = np.random.default_rng(0), (len(images_NHWC), num_views)
     padded = np.pad(images_NHWC, ((0, 0), (PAD, PAD), (PAD, PAD), (0, 0)))

@@ -34,7 +34,7 @@ class Job(NamedTuple):
     """What is trained, and how long."""
 
     data: Path  # an npz file
-    weights: Path | None  # of the teacher; None: random ones
+    weights: Path  # of the teacher
     teacher: str
     student: str
     epochs: int
@@ -100,7 +100,7 @@ def _script(place: Place, python: Path, name: str, more: dict[str, Any]) -> list
     """A script that prints when each part was done; what came before its clock began counts to the first."""
     place.folder.mkdir(parents=True, exist_ok=True)
     job = place.job._asdict() | {
-        "data": str(place.job.data), "weights": place.job.weights and str(place.job.weights),
+        "data": str(place.job.data), "weights": str(place.job.weights),
         "log": str(place.folder / "losses.txt"), "steps": place.job.steps, "sgd": SGD,
     }  # fmt: skip
     file = place.folder / "job.json"
@@ -120,7 +120,7 @@ def parts_of(lines: list[dict[str, Any]], spent_s: float) -> list[Part]:
 
 
 def online(place: Place) -> list[Part]:
-    live = ["--online", *place.teacher, *_weights(place.job, "--teacher-weights")]
+    live = ["--online", *place.teacher, "--teacher-weights", str(place.job.weights)]
     live += ["--data", f"npz:{place.job.data}"]
     return [_kdtrain(place, t, live) for t in place.job.temperatures]
 
@@ -142,7 +142,7 @@ def together(place: Place) -> list[Part]:
 
 
 def _build(place: Place) -> Part:
-    options = [*place.teacher, *_weights(place.job, "--weights"), "--data", f"npz:{place.job.data}"]
+    options = [*place.teacher, "--weights", str(place.job.weights), "--data", f"npz:{place.job.data}"]
     options += ["--views", f"crops:{place.job.views}", "--tap", "logits", "--device", "cpu"]
     return Part("build", place.run(*_command("kdcache"), "build", *options)[0])
 
@@ -161,10 +161,6 @@ def _settings(job: Job) -> list[str]:
         "--log": "none", "--device": "cpu",
     }  # fmt: skip
     return [str(word) for pair in given.items() for word in pair]
-
-
-def _weights(job: Job, option: str) -> list[str]:
-    return [option, str(job.weights) if job.weights else "none"]
 
 
 def _command(name: str) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers_hand import PAD, SIDE, draw, mini
+from peers_hand import PAD, SIDE, draw, mini, save_random
 from rounds import interleave, ratio
 
 BATCH, WORKERS, SHARD_SAMPLES, BUFFER = 64, 2, 500, 1000
@@ -80,7 +80,7 @@ def write_shards(folder: Path, images: np.ndarray, labels: np.ndarray, logits: n
     return f"{folder}/{{00000..{last:05d}}}.tar"
 
 
-def web(pattern: str, num_samples: int) -> Iterator[Any]:
+def web(pattern: str) -> Iterator[Any]:
     import webdataset
 
     def view(image: np.ndarray) -> np.ndarray:
@@ -97,9 +97,7 @@ def web(pattern: str, num_samples: int) -> Iterator[Any]:
         .batched(BATCH)
     )
     made = webdataset.WebLoader(dataset, batch_size=None, num_workers=WORKERS)
-    made = made.unbatched().shuffle(BUFFER).batched(BATCH).with_epoch(max(1, num_samples // BATCH))
-    while True:
-        yield from made
+    yield from made.unbatched().shuffle(BUFFER).batched(BATCH)  # resampled: it never ends
 
 
 def arrays(images: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> Iterator[Any]:
@@ -135,7 +133,7 @@ def measure(
     pattern = write_shards(Path(work) / "webdataset", pixels, labels, logits)
     streams = {  # those with workers first: they are forked before any pipeline has threads
         LOADER: loader(pixels, labels, logits),
-        WEBDATASET: web(pattern, len(labels)),
+        WEBDATASET: web(pattern),
         ARRAYS: arrays(pixels, labels, logits),
         OURS: ours(root),
     }
@@ -174,9 +172,10 @@ def built(data: str, work: str, views: int) -> str:
     from kdcache.cache.build.build import build_cache
     from kdcache.cache.build.options import BuildOptions, parse_tap
 
-    place = Path(work)
+    place, weights = Path(work), f"{work}/random.safetensors"
+    save_random("resnet8", weights)
     options = BuildOptions(
         runs_dir=place / "runs", caches_dir=place / "caches", data=f"npz:{data}", views=f"crops:{views}",
-        taps=(parse_tap("logits"),), teacher="resnet8", batch_size=64,
+        taps=(parse_tap("logits"),), teacher="resnet8", weights=weights, batch_size=64,
     )  # fmt: skip
     return str(build_cache(options).root)

@@ -162,7 +162,7 @@ def test_a_job_is_compared_with_the_hand_loop_of_the_same_round(scripts: Any) ->
 
 def test_every_run_of_a_job_sees_as_many_samples(scripts: Any) -> None:
     jobs = scripts.load("peers_jobs")
-    job = jobs.Job(Path("x.npz"), None, "resnet20a", "resnet8", epochs=8, images=5000)
+    job = jobs.Job(Path("x.npz"), Path("w"), "resnet20a", "resnet8", epochs=8, images=5000)
     assert job.num_train == 4500
     assert job.steps == round(8 * 4500 / 64)
 
