@@ -49,11 +49,11 @@ def streams(args: argparse.Namespace, work: Path, until_s: float) -> dict[str, A
         worker = workers.of(OWN)
         root = worker.call("peers_streams:built", data=str(job.data), work=str(work), views=job.views)
         left_s = until_s - time.monotonic()
-        measured = worker.call(
+        told = worker.call(
             "peers_streams:measure", data=str(job.data), root=root, work=str(work), images=job.images,
             rounds=args.rounds, seconds=left_s, timed=4 if args.small else 60,
         )  # fmt: skip
-    return {"measured": measured, "missing": {}}
+    return {"measured": told, "missing": {}}
 
 
 def jobs(args: argparse.Namespace, work: Path, until_s: float) -> dict[str, Any]:

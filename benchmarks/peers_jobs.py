@@ -138,7 +138,12 @@ def together(place: Place) -> list[Part]:
     sweep = ["sweep", "--name", "six", "--loss", losses, "--no-fresh"]
     sweep += ["--together", str(len(place.job.temperatures) + 1), *_settings(place.job)]
     spent_s, _ = place.run(*_command("kdtrain"), *sweep)
-    return [built, Part("sweep of all, with 'none' beside them", spent_s)]
+    taught = [
+        run for run in (place.folder / "runs").glob("*/") if "kd" in run.name and "none" not in run.name
+    ]
+    scores = [score for run in taught if (score := _score(run)) is not None]
+    mean = sum(scores) / len(scores) if scores else None
+    return [built, Part("sweep of all, with 'none' beside them", spent_s, mean)]
 
 
 def _build(place: Place) -> Part:

@@ -9,9 +9,11 @@ teacher's logits, batches of 64, shuffled.
 All give uint8 images (B,32,32,3), labels and logits. Each turn first uses up what was prefetched.
 """
 
+import importlib
 import io
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -117,7 +119,10 @@ def ours(root: str) -> Iterator[Any]:
     from kdcache.trainer.stream.stored import StoredStream
 
     cache, layout = open_cache(Path(root)), BatchLayout(seed=0, global_batch=BATCH)
-    stream: Any = StoredStream(cache, needs=[Need(tap="logits")], layout=layout)
+    more: dict[str, Any] = {}
+    with suppress(ImportError):  # of versions that choose where pixels come from: as a run does by default
+        more["rule"] = importlib.import_module("kdcache.trainer.stream.arrays.levels").Rule()
+    stream: Any = StoredStream(cache, needs=[Need(tap="logits")], layout=layout, **more)
     for batch in stream.run():
         stream.targets(batch)
         yield batch
