@@ -38,7 +38,8 @@ SMALL_JOB_IMAGES = 160
 
 
 def rows(args: argparse.Namespace, work: Path, until_s: float) -> dict[str, Any]:
-    asked = peers_rows.Asked(work, args.rounds, args.small, until_s, tuple(args.stores))
+    stores = (peers_rows.REFERENCE, *args.stores) if args.stores else ()
+    asked = peers_rows.Asked(work, args.rounds, args.small, until_s, stores)
     with Workers(args.envs, work) as workers:
         return peers_rows.measure(asked, workers)
 
@@ -122,8 +123,7 @@ def cut(data: Path, images: int, work: Path) -> tuple[Path, int]:
 
 def cost_chart(result: dict[str, Any], job: dict[str, Any]) -> str:
     """Of the first round of every contender."""
-    run = int(job["steps"]) * int(job["batch"])
-    num_runs = job["temperatures"].count(",") + (not job["temperatures"].endswith(",)"))
+    run, num_runs = job["steps"] * job["batch"], len(job["temperatures"])
     lines = {name: peers_page.points(each[0], run, num_runs) for name, each in result.items() if each}
     return peers_page.chart(lines, "Ablations of one teacher: seconds until a student is trained")
 

@@ -209,7 +209,7 @@ def measure(
             except CallFailed as error:
                 missing[name] = f"failed: {error}"
     return {
-        "job": {key: str(value) for key, value in job._asdict().items()} | {"steps": job.steps},
+        "job": job._asdict() | {"data": job.data.name, "weights": job.weights.name, "steps": job.steps},
         "rounds": {
             name: [[part._asdict() for part in parts] for parts in each] for name, each in times.items()
         },
