@@ -91,10 +91,11 @@ def span(text: str, node: ast.stmt) -> tuple[int, int]:
 
 
 def places_of(root: Path, mutant: Mutant) -> list[Place]:
-    """Where the symbol is defined and holds the old text exactly once."""
+    """Where the symbol is defined and holds the old text exactly once; in a script only where it says so."""
     part, _, name = mutant.symbol.rpartition(":")
+    folders = ("benchmarks",) if part.startswith("benchmarks/") else FOLDERS
     places = []
-    for file in sorted(path for folder in FOLDERS for path in (root / folder).rglob("*.py")):
+    for file in sorted(path for folder in folders for path in (root / folder).rglob("*.py")):
         text = file.read_text(encoding="utf-8")
         if part not in file.relative_to(root).as_posix() or name.rpartition(".")[2] not in text:
             continue

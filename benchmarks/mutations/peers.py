@@ -1,0 +1,133 @@
+"""benchmarks/peers.py: a store flattered or wronged, a kill miscounted, a hand loop that does another job."""
+
+TEST = "tests/test_peers.py"
+KILLED = f"{TEST}::test_rows_that_a_killed_write_left_empty_are_counted_as_wrong"
+
+MUTANTS = [
+    (
+        "speed is the store's time over memmap's",
+        "benchmarks/peers_rows:summary",
+        "ratio(reference_s, row_s)",
+        "ratio(row_s, reference_s)",
+        f"{TEST}::test_bytes_are_those_of_all_files_over_those_of_the_numbers",
+    ),
+    (
+        "bytes of raw are turned round",
+        "benchmarks/peers_rows:summary",
+        'kept["bytes"] / kept["raw"]',
+        'kept["raw"] / kept["bytes"]',
+        f"{TEST}::test_bytes_are_those_of_all_files_over_those_of_the_numbers",
+    ),
+    (
+        "files in folders below are not counted",
+        "benchmarks/peers_stores:bytes_of",
+        'folder.rglob("*")',
+        'folder.glob("*")',
+        f"{TEST}::test_bytes_are_those_of_all_files_over_those_of_the_numbers",
+    ),
+    (
+        "a store that gives other numbers is measured all the same",
+        "benchmarks/peers_rows:_take",
+        "assert np.array_equal(values, rows[part][indices])",
+        "assert values.shape == rows[part][indices].shape",
+        f"{TEST}::test_a_store_that_gives_other_numbers_is_not_measured",
+    ),
+    (
+        "an empty row of a killed write counts as right",
+        "benchmarks/peers_kills:read_back",
+        'told["right" if same else "wrong"]',
+        'told["right" if row else "wrong"]',
+        KILLED,
+    ),
+    (
+        "a torn file counts as wrong numbers",
+        "benchmarks/peers_kills:read_back",
+        'told["unreadable"] += 1',
+        'told["wrong"] += 1',
+        KILLED,
+    ),
+    (
+        "of one .pt a sample all rows are claimed that were to be written",
+        "benchmarks/peers_stores:PtFiles.claims",
+        'sum(1 for _ in folder.rglob("*.pt"))',
+        "like.rows",
+        KILLED,
+    ),
+    (
+        "rows that were said to be kept and are not there are no loss",
+        "benchmarks/peers_kills:tally",
+        'one["said"] - one["right"]',
+        'one["right"] - one["said"]',
+        f"{TEST}::test_kills_are_counted_by_what_was_said_to_be_kept",
+    ),
+    (
+        "a script's imports count to nobody",
+        "benchmarks/peers_jobs:parts_of",
+        "starts = [-before,",
+        "starts = [0.0,",
+        f"{TEST}::test_stretches_of_a_script_add_up_to_its_wall_time",
+    ),
+    (
+        "a job is the hand loop over it",
+        "benchmarks/peers_jobs:summary",
+        "ratio(totals, base, skip=0)",
+        "ratio(base, totals, skip=0)",
+        f"{TEST}::test_a_job_is_compared_with_the_hand_loop_of_the_same_round",
+    ),
+    (
+        "the first round of a job is left out",
+        "benchmarks/peers_jobs:summary",
+        "ratio(totals, base, skip=0)",
+        "ratio(totals, base, skip=1)",
+        f"{TEST}::test_a_job_is_compared_with_the_hand_loop_of_the_same_round",
+    ),
+    (
+        "runs of ours see the validation images too",
+        "benchmarks/peers_jobs:Job.steps",
+        "self.epochs * self.num_train",
+        "self.epochs * self.images",
+        f"{TEST}::test_every_run_of_a_job_sees_as_many_samples",
+    ),
+    (
+        "the chart counts the teacher as a run",
+        "benchmarks/peers_page:points",
+        "samples_a_run if is_run else samples_a_run * num_runs if is_all else 0",
+        "samples_a_run * num_runs if is_all else samples_a_run",
+        f"{TEST}::test_the_chart_pays_for_a_teacher_before_the_first_sample",
+    ),
+    (
+        "the hand loop never flips",
+        "benchmarks/peers_hand:Drawn.cut",
+        "along[::-1], along",
+        "along, along",
+        f"{TEST}::test_the_hand_loop_cuts_what_slow_loops_cut",
+    ),
+    (
+        "the hand loop shifts columns by the row's number",
+        "benchmarks/peers_hand:Drawn.cut",
+        "self.left_NK[samples_B, views_B, None]",
+        "self.top_NK[samples_B, views_B, None]",
+        f"{TEST}::test_the_hand_loop_cuts_what_slow_loops_cut",
+    ),
+    (
+        "the hand loop shows each image under one view alone",
+        "benchmarks/peers_hand:batches",
+        "(epoch[run] + order[run]) % num_views",
+        "order[run] % num_views",
+        f"{TEST}::test_the_hand_loop_visits_each_sample_once_an_epoch_under_the_next_view",
+    ),
+    (
+        "a peer that is not installed is left out in silence",
+        "benchmarks/peers_rows:_prepare",
+        'result["missing"][store.name] = f"not installed: {error}"',
+        "continue",
+        f"{TEST}::test_a_peer_that_cannot_be_installed_is_named_with_the_reason",
+    ),
+    (
+        "why pip failed is not said",
+        "benchmarks/peers_envs:_run",
+        'lines[-1] if lines else f"exit status {done.returncode}"',
+        'f"exit status {done.returncode}"',
+        f"{TEST}::test_pip_says_why_a_package_is_not_there",
+    ),
+]
