@@ -327,7 +327,8 @@ def _runs(indices: Iterable[int]) -> tuple[tuple[int, int], ...]:
 def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """start, start + 1, ... for each start, one after another, int64."""
     before = np.cumsum(counts) - counts
-    return np.arange(int(counts.sum())) + np.repeat(starts - before, counts)
+    ranges: np.ndarray = np.arange(int(counts.sum())) + np.repeat(starts - before, counts)
+    return ranges
 
 
 def _read_only(indices: np.ndarray) -> np.ndarray:

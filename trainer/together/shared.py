@@ -30,6 +30,10 @@ class SharedStream:
         return self._stream.layout
 
     @property
+    def pixels(self) -> str:
+        return self._stream.pixels
+
+    @property
     def num_samples(self) -> int:
         return self._stream.num_samples
 
@@ -97,6 +101,10 @@ class OwnView:
     @property
     def layout(self) -> BatchLayout:
         return self._own.layout
+
+    @property
+    def pixels(self) -> str:
+        return self._own.pixels
 
     @property
     def num_samples(self) -> int:
