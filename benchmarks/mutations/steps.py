@@ -19,7 +19,7 @@ MUTANTS = [
     ("code of one's own gets maps that it cannot view", "assemble_custom",
      "        memory_format=CONTIGUOUS,\n", "", LAYOUT),
     ("a run of before goes on in another format", "trainer/steps/layout:lay_out",
-     "            network.lay_out(kept)\n", "            pass\n", RUN_LAYOUT),
+     "        network.lay_out(kept)\n", "        pass\n", RUN_LAYOUT),
     ("a run goes on contiguous whatever it wrote down", "trainer/steps/layout:lay_out",
      'began.get("memory_format", layout.CONTIGUOUS)', "layout.CONTIGUOUS", RUN_LAYOUT),
     ("a live teacher answers in another format than its cache's", "trainer/steps/layout:lay_out",

@@ -17,14 +17,12 @@ def lay_out(run_dir: Path, cache: Cache | None, student: nn.Module, teacher: Net
     """The student's format, which a run that goes on keeps, as its live teacher does: a run of before there
     was a choice is contiguous. A teacher beside its cache computes as it did then."""
     began = began_with(run_dir) if list_checkpoints(run_dir) else {}
-    networks = [one for one in student.modules() if isinstance(one, Network)]
-    kept = str(began.get("memory_format", layout.CONTIGUOUS))
-    if began:
-        layout.lay_out(student, kept)  # branches of one network are none by themselves
-        for network in networks:
-            network.lay_out(kept)
+    kept = str(began.get("memory_format", layout.CONTIGUOUS)) if began else network_of(student).memory_format
+    layout.lay_out(student, kept)  # exits and branches too, in a new run as in one that goes on
+    for network in (one for one in student.modules() if isinstance(one, Network)):
+        network.lay_out(kept)
     if teacher is not None and cache is not None:
         teacher.lay_out(cache.manifest.memory_format)
     elif teacher is not None and began and "memory_format" not in began:
         teacher.lay_out(layout.CONTIGUOUS)
-    return kept if began else network_of(student).memory_format
+    return kept
