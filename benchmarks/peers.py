@@ -70,7 +70,8 @@ def kills(args: argparse.Namespace, work: Path, until_s: float) -> dict[str, Any
     with Workers(args.envs, work) as workers:
         workers.of(OWN).call("peers_kills:drawn_rows", folder=table, small=args.small)
         for name in (peers_rows.OURS, *peers_rows.BY_NAME):
-            if args.stores and name not in args.stores:
+            unlike = name == peers_rows.OURS or peers_rows.BY_NAME[name].killed
+            if not unlike or (args.stores and name not in args.stores):
                 continue
             if time.monotonic() > until_s:
                 result["missing"][name] = "not run: the minutes were up"

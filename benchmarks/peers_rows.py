@@ -21,6 +21,7 @@ from peers_stores import (
     Lmdb,
     Mds,
     Memmap,
+    MemmapRows,
     PtFiles,
     Store,
     Tensorstore,
@@ -36,6 +37,7 @@ OURS, REFERENCE, BATCH = "kdcache", "memmap", 64
 # Store -> the environment that it lives in.
 STORES: dict[type[Store], str] = {
     Memmap: OWN,
+    MemmapRows: OWN,
     Lmdb: "arrays",
     Hdf5: "arrays",
     Mds: "mds",
@@ -90,7 +92,7 @@ def _prepare(
     for store, env in STORES.items():
         if asked.stores and store.name not in asked.stores:
             continue
-        folder = str(asked.work / f"{store.name.split()[0]}-{key.replace(' ', '')}")
+        folder = str(asked.work / "".join(c for c in f"{store.name}-{key}" if c.isalnum() or c == "-"))
         try:
             worker = workers.of(env)
             arguments = {"store": store.name, "table": table, "folder": folder}

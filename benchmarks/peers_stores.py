@@ -66,6 +66,7 @@ class Store(ABC):
     packages: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     as_recommended: str = ""  # how it is used here, in words
+    killed = True  # whether it writes in a way of its own, which a kill may interrupt
 
     @abstractmethod
     def write(self, table: Table, folder: Path, said: Said) -> None: ...
@@ -96,11 +97,26 @@ class Memmap(Store):
             said(end)
 
     def open(self, folder: Path, like: Like) -> Batch:
-        files = {
+        files = self.files(folder, like)
+        return lambda indices: {name: file[indices] for name, file in files.items()}
+
+    @staticmethod
+    def files(folder: Path, like: Like) -> dict[str, Any]:
+        return {
             name: np.memmap(folder / f"{name}.bin", dtype, "r", shape=(like.rows, *shape))
             for name, (shape, dtype) in like.parts.items()
         }
-        return lambda indices: {name: file[indices] for name, file in files.items()}
+
+
+class MemmapRows(Memmap):
+    """The same files as most loops read them."""
+
+    name, killed = "memmap, row by row", False
+    as_recommended = "the same files, a batch as np.stack of single rows"
+
+    def open(self, folder: Path, like: Like) -> Batch:
+        files = self.files(folder, like)
+        return stacked(lambda index: {name: file[index] for name, file in files.items()}, like)
 
 
 class Lmdb(Store):

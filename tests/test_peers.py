@@ -35,7 +35,7 @@ def table() -> dict[str, np.ndarray]:
     return {"values": values, "scale": rng.standard_normal((150, 2, 5)).astype(np.float32)}
 
 
-@pytest.mark.parametrize("name", ["memmap", "zarr-python", "one .pt a sample"])
+@pytest.mark.parametrize("name", ["memmap", "memmap, row by row", "zarr-python", "one .pt a sample"])
 def test_a_store_gives_the_rows_that_were_asked_for_in_their_order(
     name: str, scripts: Any, table: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
