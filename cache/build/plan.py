@@ -255,8 +255,7 @@ def _fresh(
 ) -> Manifest:
     """`planned` is what an unfinished first build of this cache meant to make: what is not asked for now
     stays as it was asked for then, and what is recorded already is kept."""
-    views = _fresh_views(options, source, drawn, planned)
-    entries = fresh_taps(options, source, network, planned, drawn.crop)
+    taps = fresh_taps(options, source, network, planned, drawn.crop)
     manifest = Manifest(
         name=planned.name if planned else name,
         identity=identity,
@@ -274,16 +273,15 @@ def _fresh(
         zstd=options.zstd or bool(planned and planned.zstd),
         shard_samples=1,
         vector_bytes=planned.vector_bytes if planned else VECTOR_BYTES,
-        views=tuple(views),
-        taps=tuple(entries.values()),
+        views=tuple(_fresh_views(options, source, drawn, planned)),
+        taps=tuple(taps.values()),
         kept=_kept(options, source.task, planned),
         forward=_forward(options, network, planned),
     )
     rows = options.shard_rows or (planned.shard_samples if planned else 0)
+    passes = passes_with({}, [manifest.tap_names, manifest.kept_names], manifest.stored)
     rows = rows or shard_samples(manifest, source, options.memory_bytes)
-    return manifest.grown(
-        shard_samples=rows, passes=passes_with({}, [manifest.tap_names, manifest.kept_names], manifest.stored)
-    )
+    return manifest.grown(shard_samples=rows, passes=passes)
 
 
 def _kept(options: BuildOptions, task: str, old: Manifest | None) -> tuple[TapEntry, ...]:
