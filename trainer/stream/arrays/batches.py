@@ -86,12 +86,6 @@ class ArrayBatches:
             rows_per_sample=self._views.rows_per_sample,
         )
 
-    def _parts(
-        self, target: str, rows: RowBatch, windows: Sequence[Window], device: torch.device
-    ) -> dict[str, Tensor]:
-        specs = self._targets[target].items()
-        return {part: self._gathered(target, part, spec, rows, windows).to(device) for part, spec in specs}
-
     def _gathered(
         self, target: str, part: str, spec: PartSpec, rows: RowBatch, windows: Sequence[Window]
     ) -> Tensor:
