@@ -155,10 +155,10 @@ def test_a_record_of_another_block_is_never_settled(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(settle, "read_targets_record", lambda root, wanted: (record, "x3:seal"))
     plan: Any = SimpleNamespace(root=Path("cache"))
     block: Any = SimpleNamespace(seal="x3:a", rows=4)
-    assert settle._record(plan, {}, key, block) == (*key, "x3:seal")
+    assert settle._record(plan, key, block) == (*key, "x3:seal")
     block.seal = "x3:b"
     with pytest.raises(BadCache) as error:
-        settle._record(plan, {}, key, block)
+        settle._record(plan, key, block)
     assert (
         error.value.what == f"the targets of {key.title} were made from other samples than that block holds"
     )

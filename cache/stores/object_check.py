@@ -1,6 +1,6 @@
 """One stored object against its record."""
 
-from kdcache.cache.errors import BadCache
+from kdcache.cache.errors import BadCache, OutsideCache
 from kdcache.cache.files.regular import read_regular
 from kdcache.cache.files.system import GONE
 from kdcache.cache.fingerprint import digest_bytes
@@ -16,6 +16,8 @@ def object_problem(store: Store, entry: ObjectRecord) -> str | None:
     """
     try:
         content = store.open_map(entry.name)
+    except OutsideCache:
+        raise
     except BadCache as error:
         return error.what
     if content.size != entry.num_bytes:

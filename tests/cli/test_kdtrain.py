@@ -19,7 +19,7 @@ OPTIONS = {
     "--data", "--device", "--ema", "--epochs", "--eval-every", "--init", "--log", "--loss", "--lr",
     "--lr-drop", "--lr-schedule", "--milestones", "--momentum", "--name", "--nesterov", "--no-aux",
     "--no-sync-bn", "--online", "--optimizer", "--output-stride", "--poly-power", "--resume", "--run",
-    "--save-every", "--seed", "--steps", "--student", "--sync-bn", "--teacher",
+    "--pixel-memory", "--save-every", "--seed", "--steps", "--stream", "--student", "--sync-bn", "--teacher",
     "--teacher-weights", "--threads", "--views", "--warmup-steps", "--weight-decay", "--weights",
     "--trust", "--keep-empty", "--encoder-lr", "--freeze", "--inherit", "--recipe", "--rank-timeout",
     "--non-finite", "--val-data", "--config", "--quiet", "--json",
@@ -88,6 +88,7 @@ def test_the_options_are_these_and_no_others() -> None:
     assert set(kdtrain.commands) == {
         *("chain", "compare", "eval", "export", "judge-run", "ls", "methods", "predict", "report", "rm"),
         "sweep",
+        "train-together",
     }
     judging = {name for option in kdtrain.commands["eval"].params for name in option.opts}
     assert judging == {

@@ -1,6 +1,6 @@
 """A live teacher behind any stream: the same batches, targets computed from their pixels instead of read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,11 +10,12 @@ from kdcache.cache.errors import unknown
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.weights import weights_digest
 from kdcache.cache.spec import Need
-from kdcache.trainer.stream.batch import Batch, BatchLayout, Stream
+from kdcache.trainer.stream.batch import Batch, Stream
 from kdcache.trainer.stream.mean_targets import mean_of, sources_of
+from kdcache.trainer.stream.wrapped import WrappedStream
 
 
-class OnlineStream:
+class OnlineStream(WrappedStream):
     """`stream` with a teacher in memory: in evaluation mode, without gradient. See `Stream`."""
 
     def __init__(
@@ -35,28 +36,13 @@ class OnlineStream:
         for tap in self._taps:
             if tap not in teacher.taps:
                 raise unknown("tap", tap, teacher.taps, where=f"live teacher {teacher.name}")
-        self._stream = stream
+        super().__init__(stream)
         self._device = torch.device(device)
         self._teacher = teacher.to(self._device).eval().requires_grad_(False)
         self._needs = tuple(needs)
         self._reductions = {n.name: load_reduction(n.reduction) for n in needs if n.reduction}
         self._amp = amp
         self._digest = weights_digest(self._teacher)
-
-    @property
-    def layout(self) -> BatchLayout:
-        return self._stream.layout
-
-    @property
-    def pixels(self) -> str:
-        return self._stream.pixels
-
-    @property
-    def num_samples(self) -> int:
-        return self._stream.num_samples
-
-    def run(self, start_micro_step: int = 0) -> Iterator[Batch]:
-        return self._stream.run(start_micro_step)
 
     def targets(self, batch: Batch) -> dict[str, Tensor]:
         """The needs' values on the batch's pixels; one forward. Copied to the teacher's device."""
@@ -73,15 +59,9 @@ class OnlineStream:
                 targets |= mean_of(read, {need.name: self._sources[need.tap]})
         return {name: value.float() for name, value in targets.items()}
 
-    def key(self, sample: int) -> str:
-        return self._stream.key(sample)
-
-    def close(self) -> None:
-        self._stream.close()
-
     def describe(self) -> dict[str, object]:
         precision = "fp32" if self._amp is None else str(self._amp).removeprefix("torch.")
-        return self._stream.describe() | {
+        return super().describe() | {
             "targets": "online",
             "teacher": self._teacher.name,
             "weights": self._digest,

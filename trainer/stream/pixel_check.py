@@ -58,6 +58,8 @@ class PassingPixels:
         if images_BHWC.device.type == "cpu" and all(row.window is None for row in rows):
             samples, views = (np.array([getattr(row, name) for row in rows]) for name in ("sample", "view"))
             unseen = self._unseen(samples, views)
+            if not len(unseen):
+                return
             for place, digest in zip(unseen.tolist(), _digests(images_BHWC, unseen).tolist(), strict=True):
                 _require(self._cache, rows[place].sample, rows[place].view, digest, None)
 

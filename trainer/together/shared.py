@@ -11,31 +11,20 @@ from torch import Tensor
 
 from kdcache.losses.plan.plan import LossPlan
 from kdcache.trainer.steps.contract import Shareable
-from kdcache.trainer.stream.batch import Batch, BatchLayout, Stream
+from kdcache.trainer.stream.batch import Batch, Stream
+from kdcache.trainer.stream.wrapped import WrappedStream
 
 
-class SharedStream:
+class SharedStream(WrappedStream):
     """What several runs read. See `Stream`; `failed` is the error that ended it."""
 
     def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._answers: dict[int, dict[str, Tensor]] = {}  # micro step -> targets
         self._versions: dict[
             int, list[tuple[Tensor, int]]
         ] = {}  # micro step -> tensors as they were given out
         self.failed: Exception | None = None
-
-    @property
-    def layout(self) -> BatchLayout:
-        return self._stream.layout
-
-    @property
-    def pixels(self) -> str:
-        return self._stream.pixels
-
-    @property
-    def num_samples(self) -> int:
-        return self._stream.num_samples
 
     def run(self, start_micro_step: int = 0) -> Iterator[Batch]:
         batches = self._stream.run(start_micro_step)
@@ -62,16 +51,10 @@ class SharedStream:
         given = (one for each in self._versions.values() for one in each)
         return any(tensor._version != version for tensor, version in given)
 
-    def key(self, sample: int) -> str:
-        return self._stream.key(sample)
-
     def close(self) -> None:
         self._answers.clear()
         self._versions.clear()
-        self._stream.close()
-
-    def describe(self) -> dict[str, object]:
-        return self._stream.describe()
+        super().close()
 
     def _watch(self, micro_step: int, tensors: Iterable[Tensor]) -> None:
         self._versions.setdefault(micro_step, []).extend((one, one._version) for one in tensors)
@@ -91,24 +74,13 @@ def _tensors(batch: Batch) -> Iterator[Tensor]:
         yield from batch.mixed
 
 
-class OwnView:
+class OwnView(WrappedStream):
     """A run's own stream, whose batches and targets come from a shared one. See `Stream`."""
 
     def __init__(self, own: Stream, shared: SharedStream, plan: LossPlan) -> None:
-        self._own, self._shared = own, shared
+        super().__init__(own)
+        self._shared = shared
         self._needs = [need.name for need in plan.needs]
-
-    @property
-    def layout(self) -> BatchLayout:
-        return self._own.layout
-
-    @property
-    def pixels(self) -> str:
-        return self._own.pixels
-
-    @property
-    def num_samples(self) -> int:
-        return self._own.num_samples
 
     def run(self, start_micro_step: int = 0) -> Iterator[Batch]:
         return self._shared.run(start_micro_step)
@@ -118,16 +90,6 @@ class OwnView:
             return {}
         answers = self._shared.targets(batch)
         return {name: answers[name] for name in self._needs}
-
-    def key(self, sample: int) -> str:
-        return self._own.key(sample)
-
-    def close(self) -> None:
-        self._own.close()
-
-    def describe(self) -> dict[str, object]:
-        """What this run reads."""
-        return self._own.describe()
 
 
 def shared_stream(readers: Sequence[Shareable]) -> SharedStream:

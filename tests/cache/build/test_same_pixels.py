@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from cache_scene import Scene, living_rows, tree
 
-from kdcache.cache.build import draw, targets
+from kdcache.cache.build import draw
 from kdcache.cache.build.build import build_cache
 from kdcache.cache.build.options import parse_tap
+from kdcache.cache.build.stages import finish
 from kdcache.cache.errors import BadCache
 from kdcache.cache.views.view import Row
 
@@ -17,19 +18,19 @@ STAGE: dict[str, object] = {"taps": (parse_tap("stage1"),)}
 
 def another_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """One pixel of one row is one level brighter."""
-    honest = targets.pixel_digests
-    monkeypatch.setattr(targets, "pixel_digests", lambda images: honest(images) ^ np.uint64(1))
+    honest = finish.pixel_digests
+    monkeypatch.setattr(finish, "pixel_digests", lambda images: honest(images) ^ np.uint64(1))
 
 
 def a_moved_crop(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = draw._row
+    honest = draw._Drawing.row
 
-    def row(*given: object) -> Row:
-        seen = honest(*given)  # type: ignore[arg-type]
+    def row(drawing: draw._Drawing, index: int, keys: list[str]) -> Row:
+        seen = honest(drawing, index, keys)
         geometry = seen.geometry._replace(crop_x=seen.geometry.crop_x + 1)
         return seen._replace(geometry=geometry) if seen.sample == 4 else seen
 
-    monkeypatch.setattr(draw, "_row", row)
+    monkeypatch.setattr(draw._Drawing, "row", row)
 
 
 @pytest.mark.parametrize("change", [another_decoder, a_moved_crop])

@@ -24,7 +24,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> None:
 def manifest(*crops: tuple[int, int] | None, shard: int = 4) -> Any:
     taps = [SimpleNamespace(name=name, spec=lambda height, width: height * width) for name in ROW]
     views = [SimpleNamespace(crop=crop) for crop in crops]
-    return SimpleNamespace(views=views, taps=taps, shard_samples=shard)
+    return SimpleNamespace(views=views, stored=taps, shard_samples=shard)
 
 
 class Sized:
