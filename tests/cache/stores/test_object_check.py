@@ -10,7 +10,7 @@ from kdcache.cache.errors import BadCache
 from kdcache.cache.fingerprint import digest_bytes
 from kdcache.cache.stores.contract import ObjectRecord
 from kdcache.cache.stores.local import LocalStore
-from kdcache.cache.stores.object_check import object_problem
+from kdcache.cache.stores.object_check import object_problem, read_columns_object
 
 CONTENT = bytes(range(200))
 
@@ -65,3 +65,18 @@ def test_a_recorded_name_outside_of_the_cache_is_never_opened(store: LocalStore,
     with pytest.raises(BadCache, match="is no file of this cache") as caught:
         object_problem(store, ObjectRecord(name, 3, "x3:" + "0" * 32))
     assert caught.value.where == str(store.root) and caught.value.fix
+
+
+def test_columns_that_are_read_at_once_are_compared_too(store: LocalStore, entry: ObjectRecord) -> None:
+    assert read_columns_object(store, entry) == CONTENT
+    path = store.root / "a/x"
+    path.write_bytes(CONTENT[:77] + b"\xff" + CONTENT[78:])
+    with pytest.raises(BadCache, match=f"'a/x' differs \\(stored {entry.digest}") as caught:
+        read_columns_object(store, entry)
+    assert "--repair" in caught.value.fix
+    path.unlink()
+    with pytest.raises(BadCache, match="'a/x' is missing"):
+        read_columns_object(store, entry)
+    path.mkdir()
+    with pytest.raises(BadCache, match="'a/x' cannot be read"):
+        read_columns_object(store, entry)

@@ -133,6 +133,14 @@ def test_a_run_whose_options_are_wrong_leaves_no_folder_and_the_others_go_on(
     assert_same(tmp_path, alone, ("none", "short"))
 
 
+def test_a_run_that_needs_the_process_for_itself_is_told_how_to_train(alone: Path, tmp_path: Path) -> None:
+    ended = together(tmp_path, [member(tmp_path, "mgd", change={"compile": True}), member(tmp_path, "none")])
+    told = str(ended["mgd"].error)
+    assert "run 'mgd' cannot be trained beside others: torch.compile keeps one state per process" in told
+    assert "train it alone: kdtrain --run mgd" in told and not (tmp_path / "mgd").exists()
+    assert_same(tmp_path, alone, ("none",))
+
+
 @pytest.mark.parametrize("at", [0, 1, 4, 5, 6, 9])  # before, in the middle and at the end of a step
 def test_a_signal_ends_all_at_one_step_and_they_go_on_to_the_same_bits(
     alone: Path, tmp_path: Path, at: int
