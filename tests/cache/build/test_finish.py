@@ -1,4 +1,4 @@
-"""What comes behind the forward: each row in its place, digests beside it, and an error that names the batch."""
+"""What comes behind the forward: each row in its place, its digest, and an error that names the batch."""
 
 from types import SimpleNamespace
 from typing import Any
