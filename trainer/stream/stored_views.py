@@ -192,8 +192,8 @@ def check_windows_fit(cache: Cache, crop: tuple[int, int], finest: int, invalid:
     """Refuse a window that some image, padded to the finest cells, cannot hold, and say which could."""
     there = [(block, cache.generation.blocks[block]) for block in cache.generation.block_numbers]
     bounds = np.array([(entry.height, entry.width) for _, entry in there]).reshape(-1, 2)
-    fits: list[bool] = (_padded(bounds, finest) >= crop).all(axis=1).tolist()  # no bound is known of some
-    doubtful = [block for (block, _), sure in zip(there, fits, strict=True) if not sure]
+    fits = np.all(_padded(bounds, finest) >= crop, axis=1)  # no bound is known of some
+    doubtful = [block for (block, _), sure in zip(there, fits.tolist(), strict=True) if not sure]
     smallest, indices = _smallest(cache, doubtful, finest, invalid)
     if (smallest >= crop).all():
         return
