@@ -50,6 +50,7 @@ def offered(program: click.Command, typed: str) -> list[str]:
         ("--loss cwd+afd", ["cwd+afdcd"]),
         ("sweep --loss cwd(tau=4),afd", ["cwd(tau=4),afdcd"]),
         ("--loss cwd(ta", []),
+        ("--loss cwd(tau=4,k", []),  # an option, although a loss begins so
         ("methods afd", ["afdcd"]),
         ("predict r18-kd im", ["file:im"]),
         ("eval /elsewhere/r", ["dir:/elsewhere/r"]),  # a run is also named by its folder

@@ -26,6 +26,9 @@ def test_a_text_is_dark_on_a_light_class_and_light_on_a_dark_one(number: int) ->
     picture = draw_boxes(grey, np.array([[10.0, 10, 200, 50]]), [number], ["name"])
     tag, colour = picture[10:24, 10:30].astype(int), np.array(class_colour(number))
     apart = np.abs(tag - colour).sum(-1).max()
+    bright = colour @ (0.299, 0.587, 0.114) > 128
+    light = tag.sum(-1)
+    assert light.min() < 200 if bright else light.max() > 600
     assert apart > 250 and pixels_of(picture[10:24, 10:30], class_colour(number)) > 100
 
 
