@@ -53,7 +53,7 @@ MUTANTS = [
      "if windows:", PASSING),
     # ---- kept
     ("a window that leaves a kept image is not filled up", "KeptPixels._read", "out[place] = fill",
-     "out[place] = 0", KEPT_MAPS),
+     "out[place] = 0", f"{LEVELS}::test_what_a_window_shows_beside_a_kept_image_is_padding"),
     ("pixels are kept by a pass of the teacher", "build:_targets", "if not keeps(work)]", "if True]", GROWN),
     ("other pixels than the teacher saw are kept", "PixelKeeper._finish", "if self._compares:", "if False:",
      f"{KEEP}::test_other_pixels_than_the_teacher_saw_are_not_kept"),

@@ -118,7 +118,7 @@ MUTANTS = [
         "work:_Work._launch_set",
         "resume=resumes[cell.run]",
         "resume=False",
-        BUG,
+        f"{SWEEP}a_signal_ends_the_whole_set_at_one_step_and_the_same_command_goes_on",
     ),
     (
         "a live teacher is shared",

@@ -21,9 +21,10 @@ from kdcache.cache.record.generation import (
     newest_generation,
 )
 from kdcache.cache.record.records import objects_of
-from kdcache.cache.record.sums import block_entry, divided, totals, with_sums
+from kdcache.cache.record.sums import _sizes, block_entry, divided, totals, with_sums
 from kdcache.cache.stores.sample_tars import SampleEntry, bad_entry
 from kdcache.cache.tasks.table import DETECTION
+from kdcache.cache.views.block_views import BlockViews
 from kdcache.trainer.stream.stored_views import check_windows_fit, stored_sizes
 
 SIZE = 3  # samples of a block
@@ -178,3 +179,11 @@ def test_sums_belong_to_the_cache_that_they_are_of(tmp_path: Path) -> None:
     assert replace(cache.manifest).crop == CROP
     entries = list(with_sums(cache.store, cache.manifest, cache.blocks))
     assert [one[2:] for one in entries] == [(0, *CROP), (0, *CROP)], "of maps every sample teaches"
+
+
+def test_places_without_targets_count_for_no_size() -> None:
+    """A pooled tap has as many values whatever the size of its input, also where nothing was shown."""
+    geometry = np.array([[9, 9, 0, 0, 0, 4, 5], [0] * 7, [9, 9, 0, 1, 1, 4, 5]], dtype=np.int32)
+    nobody = np.zeros(0, dtype=np.int64)
+    views = BlockViews(0, 0, np.array([True, False, True]), geometry, np.zeros(3, np.uint64), nobody, [])
+    assert _sizes(views) == {(4, 5): 2}

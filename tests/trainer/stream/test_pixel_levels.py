@@ -4,6 +4,8 @@ truths and targets; which of the ways is taken, and what is said of it."""
 from collections.abc import Callable
 from functools import cache as memoised
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import aligned_cache
 import aligned_classes
@@ -14,11 +16,15 @@ from same_batches import assert_same_batches
 
 from kdcache.cache.build.build import build_cache
 from kdcache.cache.build.options import BuildOptions
+from kdcache.cache.codecs.pixels import PART
 from kdcache.cache.errors import BadCache, BadSample
 from kdcache.cache.reader.cache import Cache, open_cache
-from kdcache.cache.spec import Need
+from kdcache.cache.spec import FILL_RGB, Need
+from kdcache.cache.tasks.table import SEGMENTATION
 from kdcache.cache.trust import trust
+from kdcache.cache.views.view import Window
 from kdcache.trainer.stream.arrays import levels
+from kdcache.trainer.stream.arrays.kept_pixels import KeptPixels
 from kdcache.trainer.stream.arrays.levels import Rule
 from kdcache.trainer.stream.batch import BatchLayout
 from kdcache.trainer.stream.options import DALI
@@ -215,3 +221,13 @@ def test_an_image_that_cannot_be_decoded_is_named_before_the_first_batch(
     with pytest.raises(BadSample, match="image cannot be decoded") as error:
         stream.run()
     assert cache.key(7) in str(error.value)
+
+
+def test_what_a_window_shows_beside_a_kept_image_is_padding() -> None:
+    """Images are as large as they are, windows end on whole cells."""
+    whole = np.arange(10 * 8 * 3, dtype=np.uint8).reshape(10, 8, 3)
+    cache: Any = SimpleNamespace(task=SEGMENTATION, parts=lambda target, sample, view: {PART: whole})
+    rows: Any = SimpleNamespace(samples=np.array([0]), views=np.array([0]))
+    (image,) = KeptPixels(cache, (8, 8), None).images(rows, [Window(4, 2, 8, 8)]).numpy()
+    assert (image[:6, :6] == whole[4:, 2:]).all()
+    assert (image[6:] == FILL_RGB).all() and (image[:, 6:] == FILL_RGB).all()
