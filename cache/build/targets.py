@@ -20,7 +20,7 @@ from kdcache.cache.build.stages.finish import Answered, Finisher
 from kdcache.cache.build.write import Written, write_shard
 from kdcache.cache.codecs.reduction import load_reduction
 from kdcache.cache.codecs.table import make_codec
-from kdcache.cache.images.feed import Feed
+from kdcache.cache.images.feed import Feed, ImageBatch
 from kdcache.cache.images.pipeline import ImagePipeline
 from kdcache.cache.processes.in_order import Behind, ahead
 from kdcache.cache.processes.progress import moved
@@ -88,7 +88,8 @@ class TargetBuilder:
         with ShardWriter(self._write) as writer:
             finisher = Finisher(entries, self.codecs, packed, partial(self._complete, writer), self.device)
             with Behind(finisher, name="encoder", waiting=2) as behind:
-                decoded = ahead(lambda: self._decoded(todo, packed), name="decoder")
+                made = self._decoded(todo, packed)
+                decoded = ahead(lambda: made, name="decoder")
                 try:
                     for batch, images_BHWC in decoded:
                         behind.put(self._answered(batch, images_BHWC))
@@ -125,14 +126,7 @@ class TargetBuilder:
             num_threads=self.threads,
             device_id=None if self.device.type == "cpu" else self.device.index or 0,
         )
-        try:
-            for images in pipeline.run():
-                while not (batch := order.pop(0)).rows:
-                    yield batch, None
-                yield batch, images.images_BHWC
-            yield from ((batch, None) for batch in order)
-        finally:
-            pipeline.close()
+        return _in_order(order, pipeline, pipeline.run())
 
     def _upcoming(self, todo: Sequence[Work], packed: PackedImages) -> Iterator[TeacherBatch]:
         for work in todo:
@@ -156,6 +150,19 @@ class TargetBuilder:
                 reduced[name] = reduce(reduced[name])
         ready = torch.cuda.current_stream(self.device).record_event() if self.device.type == "cuda" else None
         return Answered(*batch, images_BHWC, reduced, ready)
+
+
+def _in_order(
+    order: list[TeacherBatch], pipeline: ImagePipeline, decoded: Iterator[ImageBatch]
+) -> Iterator[tuple[TeacherBatch, torch.Tensor | None]]:
+    try:
+        for images in decoded:
+            while not (batch := order.pop(0)).rows:
+                yield batch, None
+            yield batch, images.images_BHWC
+        yield from ((batch, None) for batch in order)
+    finally:
+        pipeline.close()
 
 
 class ShardWriter(Behind[Shard]):

@@ -106,7 +106,10 @@ class ImagePipeline:
         disturb each other. Raises BadSample for bytes that cannot be decoded, naming the sample.
         """
         assert not self._closed, "run() after close()"
-        batches = self._batches(start)
+        # Built here and not when the first batch is asked for: in a thread that has no memory left DALI does
+        # not say so, it ends the process.
+        source = _Source(self, start)
+        batches = self._batches(_build(self, source), source, start)
         self._live.add(batches)
         return batches
 
@@ -116,9 +119,7 @@ class ImagePipeline:
         for batches in list(self._live):
             batches.close()
 
-    def _batches(self, start: int) -> Generator[ImageBatch, None, None]:
-        source = _Source(self, start)
-        pipe = _build(self, source)
+    def _batches(self, pipe: Pipeline, source: "_Source", start: int) -> Generator[ImageBatch, None, None]:
         number = start
         while True:
             try:

@@ -1,5 +1,6 @@
 """What is added later answers the very pixels of before: another decoder, or a moved crop, is refused."""
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +12,7 @@ from kdcache.cache.build.build import build_cache
 from kdcache.cache.build.options import parse_tap
 from kdcache.cache.build.stages import finish
 from kdcache.cache.errors import BadCache
+from kdcache.cache.images import pipeline
 from kdcache.cache.views.view import Row
 
 STAGE: dict[str, object] = {"taps": (parse_tap("stage1"),)}
@@ -73,3 +75,18 @@ def test_the_same_pixels_give_the_bytes_of_a_build_of_all_taps_at_once(scene: Sc
     fresh = build_cache(scene.options(caches_dir=scene.root / "fresh", taps=all_taps))
     arrays = {n: d for n, d in tree(fresh.root).items() if n.startswith("targets.zarr/")}
     assert {n: d for n, d in tree(scene.cache).items() if n.startswith("targets.zarr/")} == arrays
+
+
+def test_the_decoder_is_made_where_running_out_of_memory_is_an_error(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a thread that gets no memory the library ends the process without a word."""
+    honest, threads = pipeline._build, []
+
+    def build(*given: object) -> object:
+        threads.append(threading.current_thread())
+        return honest(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pipeline, "_build", build)
+    build_cache(scene.options(**STAGE))
+    assert set(threads) == {threading.main_thread()}
