@@ -114,7 +114,7 @@ MUTANTS = [
      "raise self._failure", "pass", FULL),
     ("shards are written on after one that failed", "Behind._work", "if self._failure is None:",
      "if True:", FULL),
-    ("a shard of bad samples is never finished", "TargetBuilder._decoded",
+    ("a shard of bad samples is never finished", "targets.py:_in_order",
      "yield batch, None", "pass",
      EMPTY),
     # ---- one builder at a time
