@@ -49,7 +49,8 @@ MUTANTS = [
      WORDS),
     ("behind a table words begin anew", "TableWords.__call__", "4 * TABLE_BLOCKS, None", "0, None", WORDS),
     # ---- threads and order
-    ("decoders come on top of the cores", "plan_threads", "mine - decoding", "mine", THREADS),
+    ("decoding takes a core of its own", "plan_threads", "mine - (decoding - 1)", "mine - decoding", THREADS),
+    ("further decoders come on top of the cores", "plan_threads", "mine - (decoding - 1)", "mine", THREADS),
     ("a control group's bound is ignored", "usable_cores", "for quota in _quotas()", "for quota in ()",
      THREADS),
     ("OMP_NUM_THREADS is ignored", "plan_threads", "given or max(", "max(", THREADS),

@@ -1,6 +1,9 @@
-"""How many threads a process starts, planned together: never more than the cores that it may use.
+"""How many threads a process starts, planned together from the cores that it may use.
 
-What computes (torch, by OpenMP), what decodes images (DALI) and what packs and writes share the cores.
+What computes (torch, by OpenMP), what decodes images (DALI) and what packs and writes share the cores. On a
+CPU what computes has all of them and the first decoder is let in between: it works for a small part of a
+step, and a core of its own would be idle for the rest (two cores, ResNet-8 at 32x32: 1.2 to 1.6 times as
+many steps, a build 1.5 times as many rows).
 Cores are those of the affinity mask, less where a control group bounds the processor's time, shared by the
 processes of one machine. `OMP_NUM_THREADS` and `--threads`, where somebody gave them, are taken as they are.
 
@@ -64,15 +67,16 @@ def usable_cores() -> int:
 def plan_threads(images: int | None, *, on_gpu: bool = False, cores: int | None = None) -> ThreadPlan:
     """The threads of this process. `images`: as they were asked for; None: as many as fit.
 
-    On a CPU decoding has one core beside the teacher or student, which takes the others: an image costs less
-    than its forward. Beside a GPU one core launches and the others decode.
+    On a CPU the teacher or student has every core and the first decoder shares them, because an image costs
+    much less than its forward; each further decoder, asked for by number, takes a core. Beside a GPU one core
+    launches and the others decode.
     """
     processes = _number("LOCAL_WORLD_SIZE") or 1
     mine = max(1, (usable_cores() if cores is None else cores) // processes)
     given = _number(OMP_THREADS)
     room = max(1, mine - 1) if on_gpu else 1
     decoding = room if images is None else images
-    computing = given or max(1, 1 if on_gpu else mine - decoding)
+    computing = given or max(1, 1 if on_gpu else mine - (decoding - 1))
     return ThreadPlan(mine, computing, decoding, f"{OMP_THREADS}={given}" if given else "")
 
 

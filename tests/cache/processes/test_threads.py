@@ -22,23 +22,29 @@ def nothing_given(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_planned_fits_the_cores(cores: int, images: int | None, on_gpu: bool) -> None:
     plan = plan_threads(images, on_gpu=on_gpu, cores=cores)
     assert plan.torch >= 1 and plan.images >= 1
-    assert plan.torch + plan.images <= max(2, cores), "each has one thread, the rest are cores"
-    assert plan.shared == (cores == 1)
+    if on_gpu:
+        assert plan.torch + plan.images <= max(2, cores), "each has one thread, the rest are cores"
+    else:
+        assert plan.torch + plan.images == cores + 1, "the first decoder comes on top"
+    assert plan.shared == (cores == 1 or not on_gpu)
 
 
-def test_on_a_cpu_what_computes_has_every_core_but_the_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert plan_threads(1, cores=8)[1:3] == (7, 1) and plan_threads(3, cores=8)[1:3] == (5, 3)
+def test_on_a_cpu_what_computes_has_every_core_and_shares_with_one_decoder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert plan_threads(1, cores=8)[1:3] == (8, 1) and plan_threads(3, cores=8)[1:3] == (6, 3)
+    assert plan_threads(None, cores=1)[1:3] == (1, 1) and plan_threads(9, cores=2)[1:3] == (1, 9)
     assert plan_threads(None, on_gpu=True, cores=8)[1:3] == (1, 7)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert plan_threads(1, cores=8)[1:3] == (2, 1)
     assert plan_threads(1, cores=8).words == "2 compute (OMP_NUM_THREADS=2), 1 decodes images, of 8 cores"
     monkeypatch.setenv("OMP_NUM_THREADS", "many")
-    assert plan_threads(1, cores=8).torch == 7
+    assert plan_threads(1, cores=8).torch == 8
 
 
 def test_processes_of_one_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert plan_threads(1, cores=8)[:3] == (2, 1, 1)
+    assert plan_threads(1, cores=8)[:3] == (2, 2, 1)
 
 
 @pytest.mark.parametrize(

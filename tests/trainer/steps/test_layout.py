@@ -82,7 +82,7 @@ def test_the_environment_says_format_and_threads(tmp_path: Path) -> None:
     assert kept["memory_format"] == CHANNELS_LAST and kept["torch_threads"] == torch.get_num_threads()
 
 
-@pytest.mark.parametrize(("began", "wanted"), [(3, 3), (9, 7), (None, 7)])
+@pytest.mark.parametrize(("began", "wanted"), [(3, 3), (9, 8), (None, 8)])
 def test_a_run_goes_on_with_its_threads_where_there_are_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, began: int | None, wanted: int
 ) -> None:
