@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kdcache.cache.build.lock import FILE_NAME as BUILD_LOCK
 from kdcache.cache.fingerprint import digest_bytes
 from kdcache.cache.record.generation import (
     BlockEntry,
@@ -58,6 +59,7 @@ def make_cache(root: Path, size: Size) -> Manifest:
     manifest = made_manifest(size)
     store = LocalStore(root)
     store.put(FILE_NAME, manifest_bytes(manifest))
+    (root / BUILD_LOCK).touch()  # its builder ended well
     for folder in ("records", "generations", "views", "samples"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     once = Once(store, manifest)

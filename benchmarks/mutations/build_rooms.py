@@ -77,8 +77,8 @@ MUTANTS = [
     ("samples that are packed are predicted again", "predict.py:predict",
      "[inputs.index_of[key] for keys in to_pack.values() for key in keys]", "list(inputs.index_of.values())",
      THERE),
-    ("targets that are there are predicted again", "missing_work",
-     "Coverage(list_records(root), manifest.passes)", "Coverage(set(), manifest.passes)", THERE),
+    ("targets that are there are predicted again", "pending.py:recorded",
+     "return counts.grown(", "return Coverage((), {}).grown(", THERE),
     ("a disk that is too small is filled", "refuse_full_disk", "wanted > free", "False",
      f"{BUILD}::test_a_disk_that_is_too_small_is_refused_before_the_first_write"),
     # ---- samples

@@ -12,17 +12,17 @@ DAMAGE = f"{CLASSIFIER}::test_a_flipped_bit_and_a_missing_file_are_named"
 
 MUTANTS = [
     # ---- records
-    ("half-written records count", "list_records", "map(_NAME.fullmatch,", "map(_NAME.match,", LISTED),
+    ("half-written records count", "shards_of", "map(_NAME.fullmatch,", "map(_NAME.match,", LISTED),
     ("a million blocks are too many to list", "record/records:_NAME",
      "([0-9]{5}|[1-9][0-9]{5,})", "([0-9]{5})", LISTED),
     ("a torn record ends in a traceback", "read_sealed", "except ValueError as", "except KeyError as",
      TORN),
-    ("records of views have two digits", "record_name", "{shard.view:03d}", "{shard.view:02d}", NAMES),
-    ("records forget their pass", "record_name", "-{shard.pass_id}", "", NAMES),
+    ("records of views have two digits", "records.py:_tail", "{view:03d}", "{view:02d}", NAMES),
+    ("records forget their pass", "records.py:_tail", "-{pass_id}", "", NAMES),
     ("the first view counts as samples", "ShardKey.of_samples", "self.view < 0", "self.view <= 0",
      f"{RECORDS}::test_a_shard_is_shown_by_its_block_and_view"),
-    ("a target that another pass wrote is missing", "Coverage.__init__", "passes.get(key.pass_id, ())",
-     "passes.get(key.pass_id, ())[:1]", EXISTS),
+    ("a target that another pass wrote is missing", "Coverage._passes_of", "if target in names",
+     "if target in names[:1]", EXISTS),
     ("what is missing in one block is there if another has it", "Coverage.missing", "if block not in",
      "if 0 not in", EXISTS),
     # ---- the manifest

@@ -16,7 +16,7 @@ import torch
 
 from kdcache.cache.build.copies import Copies
 from kdcache.cache.build.draw import Living
-from kdcache.cache.build.lock import build_lock
+from kdcache.cache.build.lock import Held, build_lock
 from kdcache.cache.build.options import USUAL_BATCH, BuildOptions
 from kdcache.cache.build.pending import (
     claims,
@@ -25,6 +25,7 @@ from kdcache.cache.build.pending import (
     drop_other_samples,
     drop_stale,
     pending_passes,
+    recorded,
     same_blocks,
 )
 from kdcache.cache.build.plan import Plan, Work, make_plan
@@ -48,7 +49,7 @@ from kdcache.cache.reader.cache import Cache
 from kdcache.cache.record.classifier import CLASSIFIER_FILE, classifier_problem
 from kdcache.cache.record.manifest import FILE_NAME, Manifest, manifest_bytes
 from kdcache.cache.record.packed import open_packed
-from kdcache.cache.record.records import file_name, list_files
+from kdcache.cache.record.standing import Beside
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.table import target_format
 from kdcache.cache.trust import consent
@@ -101,11 +102,11 @@ def build_cache(options: BuildOptions, events: BuildEvents | None = None) -> Bui
     with (
         consent(plan.typed),
         group(options.rank_timeout) as (rank, world),
-        build_lock(plan.root) if rank == 0 else nullcontext(),
+        build_lock(plan.root) if rank == 0 else nullcontext() as lock,
         computing(plan_threads(options.threads, on_gpu=options.device != "cpu").torch),
     ):
         # Only rank 0 looks at what is there: another would already see the first blocks of this build.
-        begun = told(_begin(plan, options, events) if rank == 0 else None, world)
+        begun = told(_begin(plan, options, events, lock) if lock else None, world)
         plan = replace(plan, manifest=begun.manifest)
         to_pack = begun.assignment.to_pack
         mine = sorted(to_pack)[rank::world]
@@ -126,27 +127,28 @@ def build_cache(options: BuildOptions, events: BuildEvents | None = None) -> Bui
     return BuildReport(plan.root, plan.manifest, shards, rows, tuple(skipped), number, settled)
 
 
-def _begin(plan: Plan, options: BuildOptions, events: BuildEvents) -> Begun:
+def _begin(plan: Plan, options: BuildOptions, events: BuildEvents, lock: Held) -> Begun:
     """Sweep a killed builder's litter, mend what is damaged if asked, and decide what is to be done."""
     store = LocalStore(plan.root)
-    store.sweep()
+    lock.sweep(store, always=options.repair)
     repaired = repair(plan, options, events.repairing, events.computed) if options.repair else Repaired()
     events.repaired(repaired)
     if plan.generation is not None and not store.exists(FILE_NAME):
         store.put(FILE_NAME, manifest_bytes(plan.generation.manifest))  # it says the same
-    drop_conflicts(plan, store)
-    cache = Cache(plan.root, generation=plan.generation.number) if plan.generation else None
+    there = Beside(plan.root, plan.generation)
+    drop_conflicts(plan, store, there)
+    cache = Cache(plan.root, generation=plan.generation) if plan.generation else None
     check_moved(plan, cache, repaired.lost)
     renew = options.update or repaired.lost_generation
     state = survey(cache, plan.source, update=renew, lost=repaired.lost, every_file=options.check)
     events.surveyed(state)
-    assignment = _assigned(plan, state)
-    drop_other_samples(plan, store, assignment.num_blocks)
+    assignment = _assigned(plan, state, there)
+    drop_other_samples(plan, store, there, assignment.num_blocks)
     dead = state.dead | assignment.unwanted
-    drop_stale(plan, store, dead)
+    drop_stale(plan, store, there, dead)
     blocks = standing_blocks(plan, assignment.num_blocks, repaired.lost)
-    _refuse_lost(plan, blocks)
-    manifest, works = work_of(plan, blocks)
+    _refuse_lost(plan, there, blocks)
+    manifest, works = work_of(plan, there, blocks)
     earlier, grown = _earlier_rows(cache, state), replace(plan, manifest=manifest)
     prediction = predict(grown, works, assignment.to_pack, dead, Copies(cache, earlier))
     manifest = with_batch_size(manifest, plan, options, prediction.rows)
@@ -174,11 +176,12 @@ def with_batch_size(manifest: Manifest, plan: Plan, options: BuildOptions, rows:
     return manifest.grown(forward={**manifest.forward, "batch_size": size})
 
 
-def _assigned(plan: Plan, state: Survey) -> Assignment:
+def _assigned(plan: Plan, state: Survey, there: Beside) -> Assignment:
     return assign(
         plan.root,
         plan.source,
         state.wanted,
+        there.beyond,
         counted=counted(plan),
         shard_samples=plan.manifest.shard_samples,
         keep=plan.generation is not None or same_blocks(plan),
@@ -191,18 +194,11 @@ def standing_blocks(plan: Plan, num_blocks: int, lost: frozenset[int]) -> list[i
     return [block for block in (*old, *range(counted(plan), num_blocks)) if block not in lost]
 
 
-def _refuse_lost(plan: Plan, blocks: list[int]) -> None:
+def _refuse_lost(plan: Plan, there: Beside, blocks: list[int]) -> None:
     """Raises BadCache where a record that the generation names is gone: made anew here it might be another
     one, under the name of one that counts."""
-    if plan.generation is None or plan.generation.record_files <= (there := list_files(plan.root)):
-        return
-    standing = set(blocks)
-    lost = [
-        entry.shard
-        for entry in plan.generation.records
-        if entry.block in standing and file_name(entry.shard) not in there
-    ]
-    if lost:
+    standing = set(blocks) if there.lost else set()
+    if lost := [key for key in there.lost if key.block in standing and not key.of_samples]:
         raise BadCache(
             f"the records of {len(lost)} shards are lost, the first is {min(lost).title}",
             where=str(plan.root),
@@ -210,11 +206,11 @@ def _refuse_lost(plan: Plan, blocks: list[int]) -> None:
         )
 
 
-def work_of(plan: Plan, blocks: list[int]) -> tuple[Manifest, list[Work]]:
+def work_of(plan: Plan, there: Beside, blocks: list[int]) -> tuple[Manifest, list[Work]]:
     """The manifest with every pass that counts or will be made, and the shards that are missing."""
-    passes = dict(plan.manifest.passes) | pending_passes(plan)
+    passes = dict(plan.manifest.passes) | pending_passes(plan, there)
     manifest = plan.manifest.grown(passes=passes)
-    works = missing_work(plan.root, manifest, blocks)
+    works = missing_work(recorded(plan, there, passes), manifest, blocks)
     passes = passes_with(passes, [work.targets for work in works], manifest.stored)
     return manifest.grown(passes=passes), works
 
@@ -244,8 +240,8 @@ def _targets(plan: Plan, options: BuildOptions, todo: list[Work], begun: Begun, 
 
     living = Living(frozenset(begun.blocks(plan)), begun.dead)
     if answers := [work for work in todo if not keeps(work)]:
-        number = plan.generation.number if plan.generation else None
-        cache = Cache(plan.root, generation=number) if number and begun.copied_from else None
+        counts = plan.generation
+        cache = Cache(plan.root, generation=counts) if counts and begun.copied_from else None
         TargetBuilder(
             plan,
             device=options.device,

@@ -75,8 +75,8 @@ def compact(root: Path, out: Path, done: Callable[[int], None] = lambda rows: No
     manifest = _manifest(cache, out.name)
     copy = Copy(cache, store, manifest)
     copy.check()
-    with build_lock(out):
-        store.sweep()
+    with build_lock(out) as lock:
+        lock.sweep(store)
         _begin(cache, store, manifest)
         _claims(cache, store, manifest)
         shards = copy.samples() + copy.targets(done)
@@ -102,7 +102,8 @@ def _refuse_others(out: Path) -> None:
 def _begin(cache: Cache, store: LocalStore, manifest: Manifest) -> None:
     """Keep what an earlier run copied of the same generation in the same layout, and nothing else."""
     if not _is_copy(cache, store) or _lays_out_otherwise(store.root, manifest):
-        remove_blocks(store.root, store, {key.block for key in list_records(store.root)})
+        there = list_records(store.root)
+        remove_blocks(store.root, store, {key.block for key in there}, there)
         source = cache_word(cache.root, store.root.parent)
         store.put(NOTE, sealed(CopyNote(copied=cache.generation.seal, cache=source)))
 

@@ -4,12 +4,15 @@ way.
 Only what no generation counts is touched here, under the builder's lock.
 """
 
+from collections.abc import Mapping
+
 from kdcache.cache.build.plan import Plan
 from kdcache.cache.build.same_pixels import EarlierPixels
 from kdcache.cache.build.samples.assign import remove_shard
 from kdcache.cache.errors import BadCache
 from kdcache.cache.record.manifest import Manifest, pass_id
-from kdcache.cache.record.records import list_records, read_samples_record, read_targets_record
+from kdcache.cache.record.records import Coverage, read_samples_record, read_targets_record
+from kdcache.cache.record.standing import Beside
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.views.block_views import BlockViews
@@ -18,16 +21,6 @@ from kdcache.cache.views.block_views import BlockViews
 def counted(plan: Plan) -> int:
     """Blocks of the generation that counts."""
     return plan.generation.num_blocks if plan.generation else 0
-
-
-def beyond(plan: Plan) -> set[ShardKey]:
-    """Every shard that is recorded and that the generation does not count."""
-    return list_records(plan.root, plan.generation.record_files if plan.generation else frozenset())
-
-
-def pending(plan: Plan) -> list[ShardKey]:
-    """Shards of targets that are recorded beyond the generation."""
-    return sorted(key for key in beyond(plan) if not key.of_samples)
 
 
 def same_blocks(plan: Plan) -> bool:
@@ -49,18 +42,23 @@ def claims(plan: Plan, manifest: Manifest) -> Manifest:
     return manifest.grown(views=claimed.views)
 
 
-def drop_conflicts(plan: Plan, store: LocalStore) -> None:
+def drop_conflicts(plan: Plan, store: LocalStore, there: Beside) -> None:
     """Remove unfinished shards that hold something else under a name that this build will write."""
-    for key in pending(plan):
+    for key in there.pending:
         if not _fits(plan, key):
-            remove_shard(plan.root, store, key)
+            _drop(plan, store, there, key)
 
 
-def drop_other_samples(plan: Plan, store: LocalStore, num_blocks: int) -> None:
+def _drop(plan: Plan, store: LocalStore, there: Beside, key: ShardKey) -> None:
+    remove_shard(plan.root, store, key)
+    there.beyond.remove(key)
+
+
+def drop_other_samples(plan: Plan, store: LocalStore, there: Beside, num_blocks: int) -> None:
     """Remove unfinished shards of blocks that were packed anew, or that are no more."""
     root = plan.root
     seals: dict[int, str] = {}
-    for key in pending(plan):
+    for key in there.pending:
         if key.block < counted(plan):
             continue
         try:
@@ -69,22 +67,22 @@ def drop_other_samples(plan: Plan, store: LocalStore, num_blocks: int) -> None:
         except BadCache:
             fits = False
         if not fits:
-            remove_shard(root, store, key)
+            _drop(plan, store, there, key)
 
 
-def drop_stale(plan: Plan, store: LocalStore, dead: frozenset[int]) -> None:
+def drop_stale(plan: Plan, store: LocalStore, there: Beside, dead: frozenset[int]) -> None:
     """Remove unfinished shards in which a row that lives on shows one that does not: nobody would ever look
     whether what it shows has changed, or is gone from the data."""
     if not any(views.recipe.mixes for views in plan.manifest.views):
         return
     recorded = EarlierPixels(store, plan.manifest)
     counts = {(key.block, key.view) for key in (plan.generation.seals if plan.generation else ())}
-    for key in pending(plan):
+    for key in there.pending:
         if (key.block, key.view) in counts:
             continue  # it shows whom the pass that counts shows: the survey looked at that one
         views = recorded.read(key, read_targets_record(plan.root, key)[0].rows)
         if views is None or _shows_dead(views, key.block * plan.manifest.shard_samples, dead):
-            remove_shard(plan.root, store, key)
+            _drop(plan, store, there, key)
 
 
 def _shows_dead(views: BlockViews, first: int, dead: frozenset[int]) -> bool:
@@ -92,10 +90,16 @@ def _shows_dead(views: BlockViews, first: int, dead: frozenset[int]) -> bool:
     return any(views.partner(place) in dead for place in living)
 
 
-def pending_passes(plan: Plan) -> dict[str, tuple[str, ...]]:
+def recorded(plan: Plan, there: Beside, passes: Mapping[str, tuple[str, ...]]) -> Coverage:
+    """What is there of targets, counted or not. None of the counted ones may be lost, but in lost blocks."""
+    counts = plan.generation.coverage if plan.generation else Coverage((), {})
+    return counts.grown(there.beyond, passes)
+
+
+def pending_passes(plan: Plan, there: Beside) -> dict[str, tuple[str, ...]]:
     """Pass -> its targets, of unfinished shards that are what this build would make."""
     passes = {}
-    for key in pending(plan):
+    for key in there.pending:
         names = read_targets_record(plan.root, key)[0].targets
         if _is_pass(plan.manifest, key, names):
             passes[key.pass_id] = tuple(sorted(names))

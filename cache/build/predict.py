@@ -15,7 +15,7 @@ from kdcache.cache.errors import BadCache, BadSample, DiskFull, size_text
 from kdcache.cache.record.layout import target_layout
 from kdcache.cache.record.manifest import Manifest, pass_id
 from kdcache.cache.record.packed import open_packed
-from kdcache.cache.record.records import Coverage, list_records, objects_of, read_record
+from kdcache.cache.record.records import Coverage, objects_of, read_record
 from kdcache.cache.spec import TensorSpec
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
@@ -44,11 +44,10 @@ class Prediction(NamedTuple):
     kept_rows: int = 0  # of pixels that are stored as they are: the teacher has nothing to do with them
 
 
-def missing_work(root: Path, manifest: Manifest, blocks: Iterable[int]) -> list[Work]:
-    """Shards of these blocks that no record stands for, in the order a single rank makes them."""
+def missing_work(coverage: Coverage, manifest: Manifest, blocks: Iterable[int]) -> list[Work]:
+    """Shards of these blocks that are not covered, in the order a single rank makes them."""
     blocks = tuple(blocks)
     there = set(blocks)
-    coverage = Coverage(list_records(root), manifest.passes)
     taps = {t.name: t for t in manifest.stored}
     works = []
     for view in range(manifest.num_views):

@@ -1,6 +1,7 @@
 """A tap that is added later must be the answer to the same pixels as the taps before it, of the same samples
 mixed."""
 
+from bisect import bisect_left
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,7 +10,7 @@ from kdcache.cache.build.draw import Shard
 from kdcache.cache.errors import BadCache
 from kdcache.cache.images.pipeline import changed_facts
 from kdcache.cache.record.manifest import Manifest
-from kdcache.cache.record.records import list_records, read_targets_record
+from kdcache.cache.record.records import file_name, list_files, read_targets_record, shards_of
 from kdcache.cache.record.row_columns import unpack_views
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
@@ -22,10 +23,7 @@ class EarlierPixels:
 
     def __init__(self, store: LocalStore, manifest: Manifest) -> None:
         self._store, self._manifest = store, manifest
-        self._passes: dict[tuple[int, int], list[ShardKey]] = {}
-        for key in sorted(list_records(store.root)):
-            if not key.of_samples:
-                self._passes.setdefault((key.block, key.view), []).append(key)
+        self._files = sorted(list_files(store.root))  # of a million who asks for a few parses no others
 
     def compare(self, shard: Shard, device: str) -> None:
         """Raises BadCache where a row of the finished shard was made from other pixels than before."""
@@ -44,7 +42,9 @@ class EarlierPixels:
         return known
 
     def _recorded(self, shard: ShardKey, rows: int) -> Iterator[BlockViews]:
-        for key in self._passes.get((shard.block, shard.view), []):
+        begin = file_name(shard._replace(pass_id="")).removesuffix(".json")
+        first, end = bisect_left(self._files, begin), bisect_left(self._files, begin + "~")
+        for key in sorted(shards_of(self._files[first:end])):
             if (views := self.read(key, rows)) is not None:
                 yield views
 

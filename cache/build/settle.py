@@ -1,6 +1,7 @@
 """The end of a build: the next generation, written when everything in it stands, and not when nothing
 changed."""
 
+from bisect import bisect_left
 from collections.abc import Iterable
 
 from kdcache.cache.build.plan import Plan
@@ -17,9 +18,9 @@ from kdcache.cache.record.generation import (
 from kdcache.cache.record.manifest import Manifest
 from kdcache.cache.record.records import (
     Coverage,
-    list_records,
     read_targets_record,
 )
+from kdcache.cache.record.standing import Beside
 from kdcache.cache.record.sums import block_entry, totals, with_sums
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
@@ -30,14 +31,10 @@ def settle(plan: Plan, standing: list[int], num_blocks: int, dead: Iterable[int]
     rows `dead` do not live; its number, or that of the one that says the same already."""
     manifest, old = plan.manifest, plan.generation
     there = set(standing)
-    # Views beyond the manifest are what a larger build left unfinished: a later set draws others there.
-    shards = {k for k in list_records(plan.root) if k.block in there and k.view < manifest.num_views}
-    coverage = Coverage(shards, manifest.passes)
     blocks = [_block(plan, block) if block in there else LOST for block in range(num_blocks)]
     dead = [index for index in dead if index // manifest.shard_samples in there]
-    before = {entry[:3]: entry for entry in old.records} if old else {}
-    records = [before.get(key) or _record(plan, key, blocks[key.block]) for key in coverage.keys()]
-    complete = complete_pairs(manifest, coverage, standing)
+    records = _records(plan, there, blocks)
+    complete = complete_pairs(manifest, _coverage(plan, records), standing)
     parts = {"blocks": blocks, "retired": dead, "complete": complete, "records": records}
     if old is not None and old.says(manifest, **parts):  # type: ignore[arg-type]
         return old.number
@@ -48,6 +45,30 @@ def settle(plan: Plan, standing: list[int], num_blocks: int, dead: Iterable[int]
     content = generation_bytes(number, manifest, **parts)  # type: ignore[arg-type]
     store.create(generation_name(number), content)
     return number
+
+
+def _records(plan: Plan, there: set[int], blocks: list[BlockEntry]) -> list[RecordEntry]:
+    """Of every shard that some target is read from, ascending. Only those beside which something new stands
+    are looked at: the others are what they were."""
+    manifest, old = plan.manifest, plan.generation
+    beside = Beside(plan.root, old)
+    # Views beyond the manifest are what a larger build left unfinished: a later set draws others there.
+    new = [key for key in beside.pending if key.block in there and key.view < manifest.num_views]
+    counted = list(old.records) if old else []
+    if beside.lost or (old and not there.issuperset(old.block_numbers)):
+        counted = [e for e in counted if e.block in there and e.shard not in beside.lost]
+    same = bisect_left(counted, new[0][:1]) if new else len(counted)
+    before = {entry.shard: entry for entry in counted[same:]}
+    keys = Coverage([*before, *new], manifest.passes).keys()
+    return counted[:same] + [before.get(key) or _record(plan, key, blocks[key.block]) for key in keys]
+
+
+def _coverage(plan: Plan, records: list[RecordEntry]) -> Coverage:
+    """What records hold, of which those that counted before need no second look."""
+    old, passes = plan.generation, plan.manifest.passes
+    if old is None or tuple(records[: len(old.records)]) != old.records:
+        return Coverage(records, passes)
+    return old.coverage.grown(records[len(old.records) :], passes)
 
 
 def complete_pairs(manifest: Manifest, coverage: Coverage, blocks: list[int]) -> list[Pair]:

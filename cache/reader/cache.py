@@ -23,10 +23,10 @@ from kdcache.cache.reader.kept import make_room
 from kdcache.cache.reader.row_batch import RowBatch
 from kdcache.cache.reader.samples import StoredSamples
 from kdcache.cache.record.classifier import read_classifier
-from kdcache.cache.record.generation import Pair, generation_name
+from kdcache.cache.record.generation import Generation, Pair, generation_name
 from kdcache.cache.record.layout import target_layout
 from kdcache.cache.record.manifest import TapEntry
-from kdcache.cache.record.records import Coverage, TargetsRecord, read_targets_record
+from kdcache.cache.record.records import TargetsRecord, read_targets_record
 from kdcache.cache.record.row_columns import unpack_views
 from kdcache.cache.stores.contract import REPAIR, BlockRows, ShardKey, bad_object
 from kdcache.cache.stores.table import target_format
@@ -46,9 +46,11 @@ MAX_OPEN = 4096
 class Cache(StoredSamples):
     """An opened cache. All reads return views of mapped files where the store is raw; never write to them."""
 
-    def __init__(self, root: Path, *, check_digests: bool = True, generation: int | None = None) -> None:
+    def __init__(
+        self, root: Path, *, check_digests: bool = True, generation: int | Generation | None = None
+    ) -> None:
         super().__init__(root, check_digests=check_digests, generation=generation)
-        self.coverage = Coverage(set(self.generation.seals), self.manifest.passes)
+        self.coverage = self.generation.coverage
         self._format = target_format(self.manifest.target_format)
         self._views: dict[tuple[int, int], BlockViews] = {}
         self._records: dict[ShardKey, TargetsRecord] = {}

@@ -37,11 +37,14 @@ MAX_BLOCKS = 1 << 14  # kept open at once: each maps a tar, of at most 65530 map
 TRUTH_MEMO_BYTES = 1 << 28  # 256 MiB: the boxes of four million objects
 
 
-def open_generation(root: Path, number: int | None = None) -> Generation:
-    """The generation `number` of a cache, the newest one by default. Raises Missing for no cache, BadCache
+def open_generation(root: Path, wanted: int | Generation | None = None) -> Generation:
+    """The generation of this number of a cache, the newest one by default; one that was read is taken as it
+    is. Raises Missing for no cache, BadCache
     for a damaged one, and for one that no build has finished."""
     manifest = read_manifest(root)
-    generation = newest_generation(root) if number is None else read_generation(root, number)
+    if isinstance(wanted, int):
+        wanted = read_generation(root, wanted)
+    generation = wanted or newest_generation(root)
     if generation is None:
         refuse_unfinished_copy(root)
         raise BadCache(
@@ -61,7 +64,9 @@ def open_generation(root: Path, number: int | None = None) -> Generation:
 class StoredSamples:
     """The half of a `Cache` that needs no target. Arrays are views of mapped files; never write to them."""
 
-    def __init__(self, root: Path, *, check_digests: bool = True, generation: int | None = None) -> None:
+    def __init__(
+        self, root: Path, *, check_digests: bool = True, generation: int | Generation | None = None
+    ) -> None:
         self.root = root
         self.generation = open_generation(root, generation)
         self.manifest: Manifest = self.generation.manifest

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -23,8 +24,9 @@ from kdcache.cache.files.picture import MAX_PIXELS
 from kdcache.cache.files.plain_json import check_depth
 from kdcache.cache.record.manifest import MAX_SHARD_SAMPLES, Manifest, Name, manifest_from, plain_manifest
 from kdcache.cache.record.records import FOLDER as RECORDS
-from kdcache.cache.record.records import Count, Number, Seal, file_name
+from kdcache.cache.record.records import Count, Coverage, Number, Seal, file_names
 from kdcache.cache.record.sealed import read_sealed, sealed
+from kdcache.cache.spec import ceil_div
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.inside import path_inside
 
@@ -99,11 +101,12 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Generation:
     """One generation, read. `seal` names it: equal seals, equal contents."""
 
-    def __init__(self, body: _Body, manifest: Manifest, seal: str) -> None:
+    def __init__(self, body: _Body, manifest: Manifest, seal: str, coverage: Coverage) -> None:
         self.number, self.manifest, self.seal = body.number, manifest, seal
         self.blocks, self.complete, self.records = body.blocks, frozenset(body.complete), body.records
         self.totals = body.totals
         self._runs = body.retired
+        self.coverage = coverage  # what its records hold
 
     @property
     def num_blocks(self) -> int:
@@ -153,7 +156,9 @@ class Generation:
     @cached_property
     def record_files(self) -> frozenset[str]:
         """File names of the records that count."""
-        return frozenset(map(file_name, self.seals))
+        samples = ShardKey(0)
+        made = {(samples.view, samples.pass_id): self.block_numbers, **self.coverage.by_pass}
+        return frozenset(file_names(made))
 
     def says(
         self,
@@ -234,13 +239,14 @@ def _read(path: Path, number: int) -> Generation:
         manifest = manifest_from(_plain(body.manifest))
         if body.number != number:
             raise ValueError(f"it calls itself {body.number}")
-        _check(body, manifest)
+        coverage = Coverage(body.records, manifest.passes)
+        _check(body, manifest, coverage)
         _check_room(body, manifest, room)
     except ValueError as error:
         if isinstance(error, BadCache):
             raise
         raise BadCache(f"{what} cannot be read: {error}", where=str(path), fix=_FIX) from error
-    return Generation(body, manifest, seal)
+    return Generation(body, manifest, seal, coverage)
 
 
 def newest_generation(root: Path) -> Generation | None:
@@ -255,7 +261,7 @@ _FIX_EARLIER = (
 )
 
 
-def _check(body: _Body, manifest: Manifest) -> None:
+def _check(body: _Body, manifest: Manifest, coverage: Coverage) -> None:
     size, end = manifest.shard_samples, 0
     if any(entry.rows > size or (not entry.seal and entry != LOST) for entry in body.blocks):
         raise ValueError(f"a block has more than {size} samples, or none that are named")
@@ -271,10 +277,11 @@ def _check(body: _Body, manifest: Manifest) -> None:
     if any(pair.first not in firsts or pair.target not in names for pair in body.complete):
         raise ValueError("a complete pair is not in its manifest")
     there = {block for block, entry in enumerate(body.blocks) if entry != LOST}
-    passes, views = manifest.passes, manifest.num_views
-    if any(e.block not in there or e.view >= views or e.pass_id not in passes for e in body.records):
+    made_for, num_views = coverage.by_pass, manifest.num_views
+    strange = any(view >= num_views or made not in manifest.passes for view, made in made_for)
+    if strange or any(not blocks <= there for blocks in made_for.values()):
         raise ValueError("a record is of a block, a view or a pass that it does not have")
-    if len({entry[:3] for entry in body.records}) < len(body.records):
+    if sum(map(len, made_for.values())) < len(body.records):
         raise ValueError("two records are of one shard")
     if body.totals and [total.target for total in body.totals] != sorted(names):
         raise ValueError("its totals are not those of its targets")
@@ -286,20 +293,24 @@ class _Room:
     def __init__(self, root: Path) -> None:
         self._folder = root / RECORDS
 
-    @cached_property
-    def num_records(self) -> int:
-        return len(os.listdir(self._folder)) if self._folder.is_dir() else 0
+    def records(self, most: int | None = None) -> int:
+        """How many files there are; of so many as are enough no further one is counted."""
+        if not self._folder.is_dir():
+            return 0
+        with os.scandir(self._folder) as entries:
+            return sum(1 for _ in islice(entries, most))
 
     def most(self, free: int, of_each: int, wanted: int) -> int:
-        """What may be claimed; the folder is counted only for more than is free."""
-        return free if wanted <= free else free + of_each * self.num_records
+        """What may be claimed, at least `wanted` where that much may; the folder is looked at only for more
+        than is free."""
+        return free if wanted <= free else free + of_each * self.records(ceil_div(wanted - free, of_each))
 
 
 def _check_room(body: _Body, manifest: Manifest, room: _Room) -> None:
     """Raises ValueError where more indices exist than records can stand for."""
     places = len(body.blocks) * manifest.shard_samples
     if places > room.most(FREE_PLACES, manifest.shard_samples, places):
-        raise ValueError(f"{places} samples cannot be: {room.num_records} records are there")
+        raise ValueError(f"{places} samples cannot be: {room.records()} records are there")
 
 
 def _plain(manifest: msgspec.Raw) -> Any:

@@ -9,7 +9,7 @@ block, view and pass: listing the folder tells what there is without opening a s
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -68,8 +68,7 @@ R = TypeVar("R", SamplesRecord, TargetsRecord)
 
 def record_name(shard: ShardKey) -> str:
     """The record's file, relative to the cache."""
-    tail = "samples" if shard.of_samples else f"v{shard.view:03d}-{shard.pass_id}"
-    return f"{FOLDER}/{shard.block:05d}-{tail}.json"
+    return f"{FOLDER}/{file_name(shard)}"
 
 
 def record_bytes(record: Record) -> bytes:
@@ -83,7 +82,18 @@ def objects_of(record: Record) -> tuple[ObjectRecord, ...]:
 
 def file_name(shard: ShardKey) -> str:
     """The record's file, within the folder of records."""
-    return record_name(shard).rpartition("/")[2]
+    return f"{shard.block:05d}{_tail(shard.view, shard.pass_id)}"
+
+
+def file_names(made: Mapping[tuple[int, str], Iterable[int]]) -> Iterator[str]:
+    """`file_name` of the shards of these blocks, by view and pass."""
+    for (view, pass_id), blocks in made.items():
+        tail = _tail(view, pass_id)
+        yield from (f"{block:05d}{tail}" for block in blocks)
+
+
+def _tail(view: int, pass_id: str) -> str:
+    return "-samples.json" if view < 0 else f"-v{view:03d}-{pass_id}.json"
 
 
 def list_files(root: Path) -> set[str]:
@@ -92,10 +102,14 @@ def list_files(root: Path) -> set[str]:
     return set() if not folder.is_dir() or folder.is_symlink() else set(os.listdir(folder))
 
 
-def list_records(root: Path, known: Set[str] = frozenset()) -> set[ShardKey]:
-    """Every recorded shard of a cache, from file names alone; but for those of `known` files, of which there
-    may be a million when a block is added."""
-    matches = filter(None, map(_NAME.fullmatch, list_files(root) - known))
+def list_records(root: Path) -> set[ShardKey]:
+    """Every recorded shard of a cache, from file names alone."""
+    return shards_of(list_files(root))
+
+
+def shards_of(files: Iterable[str]) -> set[ShardKey]:
+    """Whose records files of these names are; other files are none."""
+    matches = filter(None, map(_NAME.fullmatch, files))
     return {
         ShardKey(int(block), int(view) if view else -1, made or "")
         for block, view, made in (match.groups() for match in matches)
@@ -142,30 +156,69 @@ def _read(root: Path, shard: ShardKey, kind: type[R], seal: str | None) -> tuple
     return record, own
 
 
-class Coverage:
-    """Which (target, view, block) exist, from shards and the manifest's table of passes."""
+Recorded = tuple[int, int, str] | tuple[int, int, str, str]  # block, view, pass; perhaps its seal
 
-    def __init__(self, keys: set[ShardKey], passes: Mapping[str, tuple[str, ...]]) -> None:
-        self.samples = {k.block for k in keys if k.of_samples}
-        # (target, view) -> block -> shard: who asks for all blocks of a view asks once.
-        self._of_view: dict[tuple[str, int], dict[int, ShardKey]] = {}
-        for key in sorted(keys):
-            for target in passes.get(key.pass_id, ()):
-                self._of_view.setdefault((target, key.view), {})[key.block] = key
+
+class Coverage:
+    """Which (target, view, block) exist, from shards of targets and the manifest's table of passes.
+
+    What is kept is a set of blocks per view and pass, not an entry per shard: of those there may be a million
+    when one is added.
+    """
+
+    def __init__(self, shards: Iterable[Recorded], passes: Mapping[str, tuple[str, ...]]) -> None:
+        """Shards of samples are none of targets."""
+        self._passes = passes
+        self._blocks: dict[tuple[int, str], set[int]] = {}
+        self._add(shards)
+
+    def _add(self, shards: Iterable[Recorded]) -> None:
+        for shard in shards:
+            block, view, made = shard[:3]
+            blocks = self._blocks.get((view, made))
+            if blocks is None:
+                blocks = self._blocks[view, made] = set()
+            blocks.add(block)
+
+    def grown(self, shards: Iterable[Recorded], passes: Mapping[str, tuple[str, ...]]) -> "Coverage":
+        """With these shards too, by a later table of passes."""
+        later = Coverage((), passes)
+        later._blocks = {made: set(blocks) for made, blocks in self._blocks.items()}
+        later._add(shards)
+        return later
+
+    @property
+    def by_pass(self) -> Mapping[tuple[int, str], Set[int]]:
+        """(view, pass) -> the blocks it was made for."""
+        return self._blocks
 
     def key(self, target: str, view: int, block: int) -> ShardKey | None:
-        return self._of_view.get((target, view), {}).get(block)
+        """Of several the one of the last pass, in their order."""
+        holding = [made for made in self._passes_of(target, view) if block in self._blocks[view, made]]
+        return ShardKey(block, view, max(holding)) if holding else None
 
     def blocks(self, target: str, view: int) -> Set[int]:
         """Blocks that hold it under a view."""
-        return self._of_view.get((target, view), {}).keys()
+        held = [self._blocks[view, made] for made in self._passes_of(target, view)]
+        return held[0] if len(held) == 1 else set().union(*held)
+
+    def _passes_of(self, target: str, view: int) -> list[str]:
+        return [m for m, names in self._passes.items() if target in names and (view, m) in self._blocks]
 
     def missing(self, targets: tuple[str, ...], view: int, block: int) -> tuple[str, ...]:
         return tuple(t for t in targets if block not in self.blocks(t, view))
 
     def count(self, target: str) -> int:
         """Shards that hold it."""
-        return sum(len(held) for (name, _), held in self._of_view.items() if name == target)
+        return sum(len(self.blocks(target, view)) for view in {view for view, _ in self._blocks})
 
     def keys(self) -> Iterator[ShardKey]:
-        return iter(sorted({key for held in self._of_view.values() for key in held.values()}))
+        """Every shard that some target is read from."""
+        chosen: set[ShardKey] = set()
+        for view in {view for view, _ in self._blocks}:
+            for target in {name for names in self._passes.values() for name in names}:
+                left = set(self.blocks(target, view))
+                for made in sorted(self._passes_of(target, view), reverse=True):
+                    chosen |= {ShardKey(block, view, made) for block in left & self._blocks[view, made]}
+                    left -= self._blocks[view, made]
+        return iter(sorted(chosen))

@@ -13,6 +13,8 @@ from kdcache.cache.record.generation import (
     read_generation,
 )
 from kdcache.cache.record.manifest import FILE_NAME, Manifest, read_manifest
+from kdcache.cache.record.records import list_files, shards_of
+from kdcache.cache.stores.contract import ShardKey
 
 
 class Standing(NamedTuple):
@@ -64,3 +66,18 @@ def sound_generation(root: Path) -> Generation | None:
         with suppress(BadCache):
             return read_generation(root, number)
     return None
+
+
+class Beside:
+    """The folder of records beside a generation, listed once: of a million records it takes a while. Whoever
+    removes one of those beyond it under the builder's lock removes it from `beyond` too."""
+
+    def __init__(self, root: Path, generation: Generation | None) -> None:
+        files, known = list_files(root), generation.record_files if generation else frozenset()
+        self.beyond = shards_of(files - known)  # recorded, and not counted
+        self.lost = shards_of(known - files)  # counted, and not there
+
+    @property
+    def pending(self) -> list[ShardKey]:
+        """Shards of targets that are recorded beyond the generation."""
+        return sorted(key for key in self.beyond if not key.of_samples)

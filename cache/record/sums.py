@@ -52,13 +52,11 @@ def totals(
 ) -> tuple[Total, ...]:
     """Of every target over these records: what the generation before says of those that it covers, and what
     the others add. None where some of them cannot be read."""
-    known = {} if old is None or not old.totals else {entry.shard: entry.seal for entry in old.records}
-    added = [entry for entry in records if entry.shard not in known]
     taken = dict.fromkeys(manifest.stored_names, (0, 0))
-    if known and len(records) - len(added) == len(known):
-        taken |= {total.target: (total.num_bytes, total.values) for total in old.totals} if old else {}
-    else:  # something that counted does no longer
-        added = list(records)
+    added: Sequence[RecordEntry] = records
+    if old and old.totals and (more := _added(records, old.records)) is not None:
+        added = more
+        taken |= {total.target: (total.num_bytes, total.values) for total in old.totals}
     try:
         for entry in added:
             record, _ = read_targets_record(store.root, entry.shard, entry.seal)
@@ -68,6 +66,15 @@ def totals(
     except (BadCache, ValueError):
         return ()
     return tuple(Total(name, *taken[name]) for name in sorted(taken))
+
+
+def _added(records: Sequence[RecordEntry], old: Sequence[RecordEntry]) -> Sequence[RecordEntry] | None:
+    """Those that are new; None where something that counted does no longer."""
+    if tuple(records[: len(old)]) == tuple(old):  # a cache that grew by blocks: a million need no dictionary
+        return records[len(old) :]
+    known = frozenset(old)
+    added = [entry for entry in records if entry not in known]
+    return added if len(records) - len(added) == len(known) else None
 
 
 def add(taken: Taken, more: Mapping[str, tuple[int, int]]) -> None:

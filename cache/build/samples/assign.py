@@ -14,7 +14,7 @@ from kdcache.cache.build.samples.stamps import read_stamps, stamp_of
 from kdcache.cache.build.samples.survey import Content, content_or_none
 from kdcache.cache.errors import BadCache
 from kdcache.cache.record.packed import open_packed
-from kdcache.cache.record.records import list_records, objects_of, read_record, record_name
+from kdcache.cache.record.records import objects_of, read_record, record_name
 from kdcache.cache.sources.contract import Source
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
@@ -30,9 +30,17 @@ class Assignment(NamedTuple):
 
 
 def assign(
-    root: Path, source: Source, wanted: Sequence[str], *, counted: int, shard_samples: int, keep: bool
+    root: Path,
+    source: Source,
+    wanted: Sequence[str],
+    beyond: set[ShardKey],
+    *,
+    counted: int,
+    shard_samples: int,
+    keep: bool,
 ) -> Assignment:
-    """`counted` blocks belong to the generation; `keep` False removes every block beyond it.
+    """`counted` blocks belong to the generation; `keep` False removes every block beyond it. `beyond` are all
+    shards that it does not count; those that are removed leave it.
 
     Call it under the builder's lock.
     """
@@ -42,7 +50,7 @@ def assign(
     kept: set[int] = set()
     unwanted: set[int] = set()
     unfit: list[int] = []
-    for block in _beyond(root, counted):
+    for block in sorted({key.block for key in beyond if key.block >= counted}):
         samples = _readable(store, block) if keep else None
         rows = [] if samples is None else _adopted(root, source, index_of, left, block, samples)
         if samples is None or not rows:
@@ -52,18 +60,23 @@ def assign(
         for row in rows:
             del left[samples.keys[row]]
         unwanted |= {block * shard_samples + row for row in set(range(len(samples))) - set(rows)}
-    remove_blocks(root, store, unfit)
+    beyond -= remove_blocks(root, store, unfit, beyond)
     to_pack = dict(_dealt(list(left), counted, kept, shard_samples))
     top = max([counted - 1, *kept, *to_pack]) + 1
     to_pack |= {block: () for block in range(counted, top) if block not in kept and block not in to_pack}
     return Assignment(top, to_pack, frozenset(unwanted))
 
 
-def remove_blocks(root: Path, store: LocalStore, blocks: Iterable[int]) -> None:
-    """Forget blocks that no generation counts: records first, so that nothing is ever half there."""
+def remove_blocks(
+    root: Path, store: LocalStore, blocks: Iterable[int], there: Iterable[ShardKey]
+) -> set[ShardKey]:
+    """Forget blocks that no generation counts: records first, so that nothing is ever half there. The shards,
+    of those that are there."""
     gone = frozenset(blocks)
-    for shard in sorted(key for key in list_records(root) if key.block in gone) if gone else ():
+    shards = {key for key in there if key.block in gone}
+    for shard in sorted(shards):
         remove_shard(root, store, shard)
+    return shards
 
 
 def remove_shard(root: Path, store: LocalStore, shard: ShardKey) -> None:
@@ -75,10 +88,6 @@ def remove_shard(root: Path, store: LocalStore, shard: ShardKey) -> None:
     store.remove(record_name(shard))
     for entry in objects:
         store.remove(entry.name)
-
-
-def _beyond(root: Path, counted: int) -> list[int]:
-    return sorted({key.block for key in list_records(root) if key.block >= counted})
 
 
 def _readable(store: LocalStore, block: int) -> SampleBlock | None:

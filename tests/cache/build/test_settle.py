@@ -1,17 +1,31 @@
 """The end of a build: one more generation, where something changed, and the readers of before keep theirs."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
-from cache_scene import Scene, add, counted_store, images, living_rows, relabel, remove, tree
+from cache_scene import (
+    Scene,
+    add,
+    counted_store,
+    damage,
+    images,
+    living_rows,
+    relabel,
+    remove,
+    repaint,
+    tree,
+)
 from manifests import PASS, manifest
 from resealed import reseal
 
 from kdcache.cache.build.build import build_cache
 from kdcache.cache.build.options import parse_tap
 from kdcache.cache.build.settle import complete_pairs
-from kdcache.cache.look.verify import unfinished
+from kdcache.cache.look.verify import problems, unfinished
 from kdcache.cache.reader.cache import open_cache
-from kdcache.cache.record.generation import list_generations, read_generation
-from kdcache.cache.record.records import Coverage, list_records, record_name
+from kdcache.cache.record.generation import list_generations, newest_generation, read_generation
+from kdcache.cache.record.records import Coverage, file_name, list_records, read_record, record_name
 from kdcache.cache.stores.contract import ShardKey
 from kdcache.cache.stores.local import LocalStore
 
@@ -63,6 +77,53 @@ def test_views_are_complete_when_every_one_of_them_is_there_for_every_block(bloc
     broken = set() if block == 2 else {3 if view == 3 else 0}
     assert {pair.first for pair in pairs} == {0, 3} - broken
     assert {pair.target for pair in pairs} == {"stage4", "embedding"}
+
+
+def says_what_the_folder_says(root: Path) -> None:
+    """The newest generation against every file of the folder of records."""
+    generation = newest_generation(root)
+    assert generation is not None
+    there = {key for key in list_records(root) if key.block in generation.block_numbers}
+    coverage = Coverage({key for key in there if not key.of_samples}, generation.manifest.passes)
+    assert [entry.shard for entry in generation.records] == list(coverage.keys())
+    pairs = complete_pairs(generation.manifest, coverage, generation.block_numbers)
+    assert generation.complete == frozenset(pairs)
+    assert all(entry.seal == read_record(root, entry.shard)[1] for entry in generation.records)
+    assert generation.record_files == {file_name(key) for key in generation.seals}
+
+
+def test_what_counts_is_what_stands_in_the_folder_after_every_kind_of_build(scene: Scene) -> None:
+    def loses_a_block() -> None:
+        damage(scene.cache / "samples" / "00001.tar")
+        repaint(images(scene)[4], 5)
+
+    steps: list[tuple[Callable[[], object], dict[str, object]]] = [
+        (lambda: add(scene, "aaa", 1), {}),
+        (lambda: None, {"views": "crops:3+full"}),
+        (lambda: relabel(images(scene)[3]), {"update": True}),
+        (lambda: add(scene, "zzz", 2), {"taps": (parse_tap("stage1"),)}),
+        (loses_a_block, {"repair": True, "update": True}),
+        (lambda: add(scene, "mmm", 3), {}),
+    ]
+    for number, (change, options) in enumerate(steps, 2):
+        change()
+        assert build_cache(scene.options(**options)).generation == number
+        says_what_the_folder_says(scene.cache)
+
+
+def test_a_record_that_goes_while_a_build_runs_is_not_said_to_count(scene: Scene) -> None:
+    add(scene, "aaa", 1)
+    gone = next(key for key in sorted(list_records(scene.cache)) if (key.block, key.view) == (1, 0))
+
+    def at(operation: int, moment: str) -> None:
+        (scene.cache / record_name(gone)).unlink(missing_ok=True)
+
+    with counted_store(at):
+        build_cache(scene.options())
+    generation = newest_generation(scene.cache)
+    assert generation is not None and gone not in generation.seals
+    assert not list(problems(scene.cache)) and not generation.complete
+    says_what_the_folder_says(scene.cache)
 
 
 def test_readers_of_an_older_generation_read_on_what_they_read(scene: Scene) -> None:

@@ -1,10 +1,13 @@
 """Records: file names that say which shards exist, seals that say that nothing was changed, swapped or
 lost."""
 
+from itertools import product
 from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from manifests import OTHER_SEAL, SEAL
 
 from kdcache.cache.errors import BadCache
@@ -13,6 +16,8 @@ from kdcache.cache.record.records import (
     Record,
     SamplesRecord,
     TargetsRecord,
+    file_name,
+    file_names,
     list_records,
     objects_of,
     read_record,
@@ -20,6 +25,7 @@ from kdcache.cache.record.records import (
     read_targets_record,
     record_bytes,
     record_name,
+    shards_of,
 )
 from kdcache.cache.record.sealed import seal_of, sealed
 from kdcache.cache.stores.contract import ObjectRecord, ShardKey
@@ -158,10 +164,57 @@ def test_what_exists_is_told_by_records_and_the_table_of_passes() -> None:
     first, second, samples = ShardKey(0, 1, PASS), ShardKey(1, 1, OTHER), ShardKey(0)
     unknown = ShardKey(0, 2, "deadbeef")  # of a pass that the manifest does not name
     coverage = Coverage({samples, first, second, unknown}, {PASS: ("logits", "stage4"), OTHER: ("stage4",)})
-    assert coverage.samples == {0}
     assert coverage.key("stage4", 1, 0) == first and coverage.key("stage4", 1, 1) == second
     assert coverage.key("logits", 1, 1) is None and coverage.key("stage4", 0, 1) is None
     assert coverage.missing(("stage4", "logits"), 1, 0) == ()
     assert coverage.missing(("stage4", "logits"), 1, 1) == ("logits",)
     assert coverage.missing(("stage4", "logits"), 2, 0) == ("stage4", "logits")
     assert list(coverage.keys()) == [first, second]
+
+
+def slow_holders(
+    shards: set[ShardKey], passes: dict[str, tuple[str, ...]]
+) -> dict[tuple[str, int, int], str]:
+    """(target, view, block) -> the last of the passes that wrote it."""
+    holders: dict[tuple[str, int, int], str] = {}
+    for shard in sorted(shards):
+        for target in passes.get(shard.pass_id, ()):
+            holders[target, shard.view, shard.block] = shard.pass_id
+    return holders
+
+
+MADE = st.tuples(st.integers(0, 3), st.integers(0, 2), st.sampled_from("abcd")).map(
+    lambda key: ShardKey(*key)
+)
+OF_PASSES = st.fixed_dictionaries({}, optional={m: st.just(t) for m, t in zip(
+    "abc", (("x",), ("x", "y"), ("y", "z")), strict=True)})  # fmt: skip
+
+
+@given(before=st.sets(MADE), added=st.sets(MADE), passes=OF_PASSES)
+def test_what_is_covered_is_what_a_slow_loop_says(
+    before: set[ShardKey], added: set[ShardKey], passes: dict[str, tuple[str, ...]]
+) -> None:
+    holders = slow_holders(before | added, passes)
+    first = Coverage(before, {})
+    for coverage in (Coverage(before | added, passes), first.grown(added, passes)):
+        assert set(coverage.keys()) == {ShardKey(b, v, made) for (_, v, b), made in holders.items()}
+        assert list(coverage.keys()) == sorted(coverage.keys())
+        for target, view in product("xyz", range(3)):
+            blocks = {b for t, v, b in holders if (t, v) == (target, view)}
+            assert coverage.blocks(target, view) == blocks
+            for block in range(4):
+                made = holders.get((target, view, block))
+                assert coverage.key(target, view, block) == (made and ShardKey(block, view, made))
+        for target in "xyz":
+            assert coverage.count(target) == sum(t == target for t, _, _ in holders)
+    assert {key[2] for key in before} == {made for _, made in first.by_pass}, "what it grew from is as it was"
+    assert sum(map(len, first.by_pass.values())) == len(before)
+
+
+def test_files_are_named_alike_one_by_one_and_all_at_once() -> None:
+    shards = {SAMPLES, TARGETS, ShardKey(0), ShardKey(123456, 1000, OTHER), ShardKey(3, 3, PASS)}
+    made: dict[tuple[int, str], list[int]] = {}
+    for block, view, pass_id in shards:
+        made.setdefault((view, pass_id), []).append(block)
+    assert sorted(file_names(made)) == sorted(map(file_name, shards))
+    assert shards_of(map(file_name, shards)) == shards

@@ -54,7 +54,10 @@ def whole(scene: Scene) -> bool:
 
 def assigned(scene: Scene, *wanted: str) -> Assignment:
     source = open_source(f"folder:{scene.data}", "train")
-    return assign(scene.cache, source, wanted, counted=3, shard_samples=3, keep=True)
+    beyond = {key for key in list_records(scene.cache) if key.block >= 3}
+    assignment = assign(scene.cache, source, wanted, beyond, counted=3, shard_samples=3, keep=True)
+    assert beyond == {key for key in list_records(scene.cache) if key.block >= 3}, "who goes is known to go"
+    return assignment
 
 
 def test_new_samples_go_to_new_blocks_in_the_order_of_the_source(scene: Scene) -> None:
