@@ -115,7 +115,7 @@ MUTANTS = [
     ("shards are written on after one that failed", "Behind._work", "if self._failure is None:",
      "if True:", FULL),
     ("a shard of bad samples is never finished", "targets.py:_in_order",
-     "yield batch, None", "pass",
+     "yield turn[0], None", "pass",
      EMPTY),
     # ---- one builder at a time
     ("two builders write one cache", "build/lock.py:_lock", "fcntl.LOCK_EX", "fcntl.LOCK_SH", LOCK),

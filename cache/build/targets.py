@@ -17,6 +17,7 @@ from kdcache.cache.build.draw import Living, PackedImages, Shard, draw_shard
 from kdcache.cache.build.plan import Plan, Work
 from kdcache.cache.build.same_pixels import EarlierPixels
 from kdcache.cache.build.stages.finish import Answered, Finisher
+from kdcache.cache.build.stages.together import MOST_ROWS, turns
 from kdcache.cache.build.write import Written, write_shard
 from kdcache.cache.codecs.reduction import load_reduction
 from kdcache.cache.codecs.table import make_codec
@@ -108,19 +109,19 @@ class TargetBuilder:
     ) -> Iterator[tuple[TeacherBatch, torch.Tensor | None]]:
         """Batches in order with their pixels; None for one without rows."""
         upcoming = self._upcoming(todo, packed)
-        order: list[TeacherBatch] = []  # as they were asked for ahead of what was decoded
+        order: list[list[TeacherBatch]] = []  # as they were asked for ahead of what was decoded
 
         def feed(number: int) -> Feed | None:
             del number
-            for batch in upcoming:
-                order.append(batch)
-                if batch.rows:
-                    return pixel_feed(packed, batch.rows)
+            for turn in upcoming:
+                order.append(turn)
+                if rows := [row for batch in turn for row in batch.rows]:
+                    return pixel_feed(packed, rows)
             return None
 
         pipeline = ImagePipeline(
             feed,
-            batch_size=self.batch_size,
+            batch_size=max(self.batch_size, MOST_ROWS),
             with_maps=False,
             mixes=self._mixes,
             num_threads=self.threads,
@@ -128,13 +129,15 @@ class TargetBuilder:
         )
         return _in_order(order, pipeline, pipeline.run())
 
-    def _upcoming(self, todo: Sequence[Work], packed: PackedImages) -> Iterator[TeacherBatch]:
+    def _upcoming(self, todo: Sequence[Work], packed: PackedImages) -> Iterator[list[TeacherBatch]]:
+        """In turns of one shard: a shard that cannot be drawn takes nothing of the one before with it."""
         for work in todo:
-            rows = len(packed.block(work.shard.block))
-            partners = self._earlier.partners(work.shard, rows) if self._mixes else {}
+            samples = packed.block(work.shard.block)
+            partners = self._earlier.partners(work.shard, len(samples)) if self._mixes else {}
             shard = draw_shard(self.manifest, packed, work, self._living_of(work), partners)
             self._copies.fill(shard, packed)
-            yield from batches(shard, self.batch_size)
+            image_px = int((samples.heights * samples.widths).max(initial=0))
+            yield from turns(batches(shard, self.batch_size), image_px)
 
     @torch.no_grad()
     def _answered(self, batch: TeacherBatch, images_BHWC: torch.Tensor | None) -> Answered:
@@ -153,14 +156,18 @@ class TargetBuilder:
 
 
 def _in_order(
-    order: list[TeacherBatch], pipeline: ImagePipeline, decoded: Iterator[ImageBatch]
+    order: list[list[TeacherBatch]], pipeline: ImagePipeline, decoded: Iterator[ImageBatch]
 ) -> Iterator[tuple[TeacherBatch, torch.Tensor | None]]:
     try:
         for images in decoded:
-            while not (batch := order.pop(0)).rows:
-                yield batch, None
-            yield batch, images.images_BHWC
-        yield from ((batch, None) for batch in order)
+            turn, first = order.pop(0), 0
+            while not turn[0].rows:  # a turn of its own
+                yield turn[0], None
+                turn = order.pop(0)
+            for batch in turn:
+                yield batch, images.images_BHWC[first : first + len(batch.rows)]
+                first += len(batch.rows)
+        yield from ((turn[0], None) for turn in order)
     finally:
         pipeline.close()
 

@@ -16,7 +16,7 @@ import itertools
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from stat import S_ISREG
@@ -36,6 +36,7 @@ from kdcache.cache.visible import shell_line
 MAX_MAPS = 1024  # the kernel allows 65530 maps per process; whoever holds an array keeps its own map alive
 KEPT = "run the same command again: finished shards are kept"
 WRITE_BYTES = 16 << 20  # 16 MiB per write call: bounds what one call holds, and gives Ctrl-C a chance
+GATHER_BYTES = 256 << 10  # buffers are joined up to so many, which one call then writes
 _LITTER_BEGINS = ".kdtmp-"
 _LITTER = re.compile(r"^\.kdtmp-\d+-\d+-")
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
@@ -213,12 +214,13 @@ def _link(temporary: Path, path: Path) -> None:
 
 
 def _write_file(path: Path, buffers: Sequence[Buffer]) -> tuple[int, str]:
-    """Write the buffers one after another without joining them, and fsync. Returns (bytes, digest)."""
+    """Write the buffers one after another, none that is large joined to others, and fsync. Returns (bytes,
+    digest)."""
     state = RunningDigest()
     num_bytes = 0
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
-        for buffer in buffers:
+        for buffer in _gathered(buffers):
             rest = memoryview(buffer)
             while len(rest):
                 written = os.write(fd, rest[:WRITE_BYTES])
@@ -229,6 +231,24 @@ def _write_file(path: Path, buffers: Sequence[Buffer]) -> tuple[int, str]:
     finally:
         os.close(fd)
     return num_bytes, state.text()
+
+
+def _gathered(buffers: Iterable[Buffer]) -> Iterator[Buffer]:
+    """The same bytes in fewer pieces: a tar of tiny images is nine buffers a sample, and a call each would
+    cost more than what they hold. At most `GATHER_BYTES` are copied at once."""
+    small: list[Buffer] = []
+    num_bytes = 0
+    for buffer in buffers:
+        if small and num_bytes + len(buffer) > GATHER_BYTES:
+            yield b"".join(small)
+            small, num_bytes = [], 0
+        if len(buffer) > GATHER_BYTES:
+            yield buffer
+        else:
+            small.append(buffer)
+            num_bytes += len(buffer)
+    if small:
+        yield b"".join(small)
 
 
 def _clear_folder(path: Path) -> None:

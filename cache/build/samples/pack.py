@@ -6,6 +6,7 @@ minutes and not in the last hour. A block is written once: what changes later ge
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from kdcache.cache.sources.contract import Source
 from kdcache.cache.stores.local import LocalStore
 from kdcache.cache.stores.sample_tars import SampleEntry, bad_entry, image_suffix, packed_objects
 from kdcache.cache.tasks.table import task_of
+
+WORKERS = 2  # threads that decode and encode
+RUNS, MOST_RUN = 16, 64  # runs of a block for each of them, where it has so many samples; samples of a run
 
 
 def pack_blocks(
@@ -64,10 +68,20 @@ def entries_again(source: Source, keys: Sequence[str], valid: np.ndarray) -> lis
 def _entries(
     source: Source, keys: Sequence[str], indices: Sequence[int], *, skip_bad: bool
 ) -> list[SampleEntry]:
+    def entries_of(run: slice) -> list[SampleEntry]:
+        pairs = zip(keys[run], indices[run], strict=True)
+        return [_entry(source, key, index, skip_bad=skip_bad) for key, index in pairs]
+
     # Decoding releases the interpreter; more threads would starve the teacher.
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        pairs = zip(keys, indices, strict=True)
-        return list(pool.map(lambda pair: _entry(source, pair[0], pair[1], skip_bad=skip_bad), pairs))
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        return list(chain.from_iterable(pool.map(entries_of, runs_of(len(keys)))))
+
+
+def runs_of(num_samples: int) -> list[slice]:
+    """The samples of a block in runs that a thread takes at once: handing over a tiny image would take as
+    long as encoding it. There are enough runs for the threads to end together."""
+    size = min(MOST_RUN, max(1, num_samples // (RUNS * WORKERS)))
+    return [slice(start, start + size) for start in range(0, num_samples, size)]
 
 
 def _entry(source: Source, key: str, index: int, *, skip_bad: bool) -> SampleEntry:

@@ -1,13 +1,16 @@
 """Sources that read arrays: how rows are parted into splits, and what is refused."""
 
 import gzip
+import io
 from pathlib import Path
 
 import class_data as draw
 import numpy as np
 import pytest
+from PIL import Image
 
 from kdcache.cache.errors import BadSample, Missing
+from kdcache.cache.sources.arrays import PNG_LEVEL, encode_png
 from kdcache.cache.sources.table import open_source, splits
 
 
@@ -132,3 +135,17 @@ def test_a_truncated_archive_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadSample, match="cannot be unpacked") as caught:
         open_source(f"fashion-mnist:{tmp_path}", "train")
     assert caught.value.where == str(path) and caught.value.fix == "download it again"
+
+
+SHAPES = [(1, 1), (1, 1, 3), (28, 28), (32, 32, 3), (7, 5, 3), (141, 141, 3), (142, 142, 3), (400, 300, 3)]
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (29_999, 1), (1, 70_000)], ids=str)
+def test_an_image_is_byte_for_byte_the_png_that_pillow_saves(shape: tuple[int, ...]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    for pixels in (noise, np.zeros(shape, dtype=np.uint8), np.sort(noise, axis=0)[::-1]):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG", compress_level=PNG_LEVEL)
+        encoded = encode_png(pixels)
+        assert encoded == file.getvalue()  # a packed sample keeps its bytes, whoever repairs it
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(encoded))), pixels)

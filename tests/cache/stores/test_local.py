@@ -78,6 +78,22 @@ def test_a_write_in_small_pieces_is_still_whole(tmp_path: Path, monkeypatch: pyt
     assert record.digest == digest_bytes(b"0123456789ab")
 
 
+def test_tiny_buffers_share_a_write_and_large_ones_are_not_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = os.write, []
+    monkeypatch.setattr(local.os, "write", lambda fd, piece: (calls.append(len(piece)), real(fd, piece))[1])
+    monkeypatch.setattr(local, "GATHER_BYTES", 8)
+    large = bytes(range(9))
+    buffers = [b"01234", b"", b"567", memoryview(b"89"), large, b"a", b"", b"bcdefghi", b"j"]
+    record = LocalStore(tmp_path).put("x", buffers)
+    whole = b"".join(buffers)
+    assert calls == [8, 2, 9, 1, 8, 1]  # joined up to eight bytes, in order
+    assert (tmp_path / "x").read_bytes() == whole
+    assert record == ("x", len(whole), digest_bytes(whole))
+    assert any(piece is large for piece in local._gathered(buffers))
+
+
 def test_bytes_reach_the_disk_before_the_name_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, seen = LocalStore(tmp_path), []
     (tmp_path / "a").mkdir()

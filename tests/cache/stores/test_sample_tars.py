@@ -265,6 +265,41 @@ def test_tar_members_start_at_multiples_of_512_and_read_back() -> None:
             assert (entry.name, entry.mtime, entry.uid, entry.gid, entry.uname) == (name, 0, 0, 0, "")
 
 
+@pytest.mark.parametrize("name", ["00000012.json", "a", "x" * 99, "y" * 100, "d" * 60 + "/" + "e" * 60])
+def test_a_tar_is_byte_for_byte_what_tarfile_writes_of_the_same_members(name: str) -> None:
+    sizes = (0, 1, 7, 8, 63, 511, 512, 513, 4095, 70_000)
+    members = [(f"{name[: -len(str(n))]}{n}", bytes([n % 251]) * n) for n in sizes]
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for member, content in members:
+            entry = tarfile.TarInfo(member)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    ours = b"".join(pack_tar(members)[0])
+    assert ours == file.getvalue()[: len(ours)] and not any(file.getvalue()[len(ours) :])
+
+
+class Claims(bytes):
+    """A member that says it has so many bytes: nobody wants to write eight gigabytes in a test."""
+
+    claimed = 0
+
+    def __len__(self) -> int:
+        return self.claimed
+
+
+def test_what_no_header_can_say_is_refused_and_never_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="name is too long"):
+        pack_tar([("x" * 101, b"")])
+    with pytest.raises(UnicodeEncodeError):
+        pack_tar([("b\xe4r", b"")])
+    monkeypatch.setattr(Claims, "claimed", 8**11)
+    with pytest.raises(ValueError, match="overflow"):
+        pack_tar([("a", Claims())])
+    monkeypatch.setattr(Claims, "claimed", 8**11 - 1)
+    assert pack_tar([("a", Claims())])[0][0][124:136] == b"77777777777\0"
+
+
 def test_two_members_of_one_name_are_our_own_mistake() -> None:
     with pytest.raises(AssertionError, match="two members are called 'a'"):
         pack_tar([("a", b"1"), ("a", b"2")])
