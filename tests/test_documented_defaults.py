@@ -53,7 +53,7 @@ SENTENCES: list[tuple[str, str, tuple[object, ...]]] = [
     ("docs/training.md", r"`--save-every`, the last (two) are kept", ({2: "two"}.get(KEPT),)),
     ("README.md", r"A cache repeats K views per sample \((\d+) by default\)", (VIEWS[0][6:],)),
     ("README.md", r"A cache repeats K views per sample \((\d+) by default\)", (VIEWS[1][6:],)),
-    ("README.md", r"logits under (\d+) cells", (smallest_side(LEVELS),)),
+    ("README.md", r"logits (?:under|of) (\d+) cells", (smallest_side(LEVELS),)),
     ("docs/sweeps.md", r"for the memory that is there, at most (\d+)", (MOST_TOGETHER,)),
     ("docs/report.md", r"With two seeds it is ([\d.]+) standard errors wide", (round(t_quantile(1), 1),)),
     ("docs/report.md", r"within patches of (\d+) x (\d+) cells", (PATCH, PATCH)),
