@@ -42,7 +42,10 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/own.md", "docs/training.md", "docs/methods.md"])
+@pytest.mark.parametrize(
+    "document",
+    ["README.md", *(f"docs/{n}.md" for n in ("own", "training", "methods", "sweeps", "report", "export"))],
+)
 def test_every_command_in_a_document_takes_the_options_that_stand_behind_it(document: str) -> None:
     commands = "|".join(sorted(COMMANDS, key=len, reverse=True))
     found = re.findall(rf"({commands})\b([^`#|\n]*)", (ROOT / document).read_text())

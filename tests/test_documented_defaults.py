@@ -4,14 +4,22 @@ import re
 from pathlib import Path
 
 import pytest
+from plotly.offline import get_plotlyjs
 
 from kdcache.cache.sources.arrays import HELD_OUT
 from kdcache.cache.sources.table import SOURCES
 from kdcache.cache.spec import Task
+from kdcache.cache.tasks.detection import DRAWN_SCORE
 from kdcache.cache.tasks.table import CLASSIFICATION, SEGMENTATION, task_of
 from kdcache.cache.views.draw import EVAL_SHARE
 from kdcache.cache.views.recipe import parse_recipe
+from kdcache.cli.bench.sweep import MOST_TOGETHER
+from kdcache.losses.dense.critic import LEVELS, smallest_side
+from kdcache.trainer.bench.page.analysis import PATCH
+from kdcache.trainer.bench.page.report import NUM_EXAMPLES
+from kdcache.trainer.bench.statistics import t_quantile
 from kdcache.trainer.config import TrainConfig
+from kdcache.trainer.export.compare import BOUND, NUM_IMAGES
 from kdcache.trainer.folder.checkpoint import KEPT
 from kdcache.trainer.judge.classification import ECE_BINS
 from kdcache.trainer.stream.order import MIN_WINDOW_BLOCKS, MIN_WINDOW_SAMPLES
@@ -45,6 +53,15 @@ SENTENCES: list[tuple[str, str, tuple[object, ...]]] = [
     ("docs/training.md", r"`--save-every`, the last (two) are kept", ({2: "two"}.get(KEPT),)),
     ("README.md", r"A cache repeats K views per sample \((\d+) by default\)", (VIEWS[0][6:],)),
     ("README.md", r"A cache repeats K views per sample \((\d+) by default\)", (VIEWS[1][6:],)),
+    ("README.md", r"logits (?:under|of) (\d+) cells", (smallest_side(LEVELS),)),
+    ("docs/sweeps.md", r"for the memory that is there, at most (\d+)", (MOST_TOGETHER,)),
+    ("docs/report.md", r"With two seeds it is ([\d.]+) standard errors wide", (round(t_quantile(1), 1),)),
+    ("docs/report.md", r"within patches of (\d+) x (\d+) cells", (PATCH, PATCH)),
+    ("docs/report.md", r"(four) images spread evenly over val", ({4: "four"}.get(NUM_EXAMPLES),)),
+    ("docs/report.md", r"one HTML file of about (\d+) MB", (round(len(get_plotlyjs()) / 1e6),)),
+    ("docs/export.md", r"or boxes of at least ([\d.]+\d)", (DRAWN_SCORE,)),
+    ("docs/export.md", r"asked about up to (eight) images", ({8: "eight"}.get(NUM_IMAGES),)),
+    ("docs/export.md", r"above ([\d.]+\d) of the largest value nothing is written", (BOUND,)),
 ]
 
 

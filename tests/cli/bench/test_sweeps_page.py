@@ -5,6 +5,8 @@ from pathlib import Path
 
 from sweep_home import SWEEP, typed
 
+from kdcache.cli.kdcache import main as kdcache
+from kdcache.cli.kdtrain import kdtrain
 from kdcache.trainer.bench.definition import read_definition
 from kdcache.trainer.bench.grid import Pixels, cells_of
 
@@ -21,7 +23,8 @@ def test_the_file_of_the_page_is_the_grid_that_the_page_says(tmp_path: Path) -> 
     assert len(cells) == 2 * 3 * 2 * (3 + 2), "students x seeds x rates x (losses and two without a teacher)"
     grown = cells_of(read_definition(path, {"seeds": [0, 1, 2, 3, 4]}), [Pixels("c", "camvid:/data")])
     assert {cell.run for cell in cells} < {cell.run for cell in grown}
-    assert any(cell.run == "ablation-r18-kd-lr=0.01-seed1" for cell in cells)
+    (called,) = re.findall(r"# runs: (\S+), of seed 0 without it", match[1])
+    assert {called, called.removesuffix("-seed1")} < {cell.run for cell in cells}
 
 
 def test_the_first_commands_of_the_page_plan_what_they_say(home: Path) -> None:
@@ -31,3 +34,14 @@ def test_the_first_commands_of_the_page_plan_what_they_say(home: Path) -> None:
     planned = typed(*SWEEP[:3], *SWEEP[5:], *words[:2], *words[4:])  # the students of a tiny home
     assert planned.exit_code == 0, planned.output
     assert "3 losses x 1 student x 3 seeds: 9 runs" in planned.output
+
+
+def test_a_file_without_a_name_names_its_runs_and_looking_commands_speak_json(tmp_path: Path) -> None:
+    path = tmp_path / "lr of r18.toml"
+    path.write_text('loss = ["kd"]\n')
+    assert read_definition(path, {}).name == "lr_of_r18"
+    looking = PAGE.partition("## Looking, and cleaning up")[2]
+    assert "All take `--json`." in looking
+    for program, word in set(re.findall(r"^ {4}(kdtrain|kdcache) (\w+)", looking, re.MULTILINE)):
+        command = {"kdtrain": kdtrain, "kdcache": kdcache}[program].commands[word]
+        assert "--json" in {flag for one in command.params for flag in one.opts}, f"{program} {word}"
