@@ -119,6 +119,8 @@ def test_a_sweep_has_none_beside_every_cell(home: Path) -> None:
     said = typed(home, line("kdtrain sweep --loss kd,cwd,afdcd --student r18,mbv2 --seeds 3", passage))
     runs = re.findall(r"--run (sweep-\S+)", said)
     assert len(runs) == 2 * 3 * (3 + 2), "losses, and none on stored and on fresh views"
+    for left in ("kdtrain predict", "kdtrain export"):
+        assert line(left, passage).split()[2] in runs
     together = typed(home, line("kdtrain sweep --loss kd,cwd,afdcd --student r18,mbv2 --together 4", passage))
     assert len(set(re.findall(r"--seed (\d+)", together))) == 1
 
