@@ -69,7 +69,8 @@ for command in (compact, demo, show, verify, peek, taps, caches_ls, caches_rm):
 @click.option("--mean", is_flag=True, help="Of several teachers, keep the mean of their logits instead.")
 @click.option(
     "--data",
-    help="NAME:DIR, such as camvid:DIR, imagefolder:DIR, npz:FILE, coco:DIR, yolo:DIR, voc-boxes:DIR, "
+    help="NAME:DIR, such as folder:DIR, camvid:DIR, imagefolder:DIR, npz:FILE, coco:DIR, yolo:DIR, "
+    "voc-boxes:DIR, "
     "or MODULE:CLASS:DIR. "
     "Left out, the teacher run's data.",
 )

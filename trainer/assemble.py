@@ -347,7 +347,8 @@ def summary(
     parts = ranks.world * c.accumulate
     split = f" = {ranks.world} ranks x {c.accumulate} x {c.batch_size // parts}" if parts > 1 else ""
     peeled = "; ".join(deployed.weights_peeled)
-    taken = f", --weights {c.weights} ({peeled})" if peeled else ""
+    given = f"--weights {c.weights} ({peeled})" if c.weights else f"weights {peeled}"
+    taken = f", {given}" if peeled else ""
     rate = SCHEDULES[c.lr_schedule].words(c)
     recipe = f", {run_source.augment}" if run_source.augment else ""
     share = f", the encoder {c.encoder_lr:g} of it" if c.encoder_lr != 1 else ""

@@ -77,11 +77,7 @@ def find_cache(name: str | None, caches_dir: Path, *, besides: str = "") -> Path
             works_on(caches[0], caches_dir, caches)
             return caches[0]
         if not caches:
-            raise Missing(
-                "there is no cache yet",
-                where=str(caches_dir),
-                fix="build one with 'kdcache build --teacher NAME --data NAME:DIR'",
-            )
+            raise _none_yet(caches_dir)
         listed = ", ".join(p.name for p in caches)
         raise BadOption(
             f"there are {len(caches)} caches: {listed}", where=str(caches_dir), fix="name one with --cache"
@@ -100,6 +96,14 @@ def find_cache(name: str | None, caches_dir: Path, *, besides: str = "") -> Path
             fix=f"name one of them, such as --cache {shell_word(meant[0].name)}",
         )
     raise _no_cache(name, caches_dir, caches)
+
+
+def _none_yet(caches_dir: Path) -> Missing:
+    what, fix = "there is no cache yet", "build one with 'kdcache build --teacher NAME --data NAME:DIR'"
+    if begun := list_begun(caches_dir):
+        what += f"; the build of '{begun[0].name}' ended before its first shard"
+        fix = "type the command that began it again, or " + fix
+    return Missing(what, where=str(caches_dir), fix=fix)
 
 
 def stored_cache(name: str | None, caches_dir: Path) -> Path:

@@ -40,7 +40,7 @@ def label_remarks(
     total, ignored = int(pixels.sum()), int(pixels[IGNORE])
     where = f"{looked} labels" if looked == count else f"{looked} of {count} labels"
     if ignored:
-        said = f"{ignored / total:.1%} of the pixels of {where} are ignored (value {IGNORE}"
+        said = f"{ignored / total:.1%} of the pixels of {where} are ignored (train id {IGNORE}"
         much = 2 * ignored > total
         warning = f"): more than half; a class that is stored as {IGNORE} has to get a number of its own"
         yield said + (warning if much else ")")

@@ -64,6 +64,16 @@ def split_spec(spec: str) -> tuple[str, str]:
     return own or (name, folder)
 
 
+def data_word(spec: str) -> str:
+    """What the data of a spec are called in lists: 'camvid', or 'folder shapes' of a kind of which there may
+    be several. Reads nothing."""
+    name, folder = split_spec(spec)
+    kind = SOURCES.get(name)
+    published = kind is not None and kind.label is BaseSource.label
+    own = "" if published else Path(folder).name.removesuffix(".npz")
+    return f"{name} {own}".rstrip()
+
+
 def own_name(spec: str | None) -> str:
     """'package.module:Class' of a spec that names code, else ''."""
     name = split_spec(spec)[0] if spec else ""

@@ -34,6 +34,8 @@ def runs_ls(as_json: bool = False) -> None:
 
 
 def _list_runs(terminal: Terminal, rows: "list[RunRow]") -> None:
+    from kdcache.cache.sources.table import data_word
+
     metrics = {row.metric for row in rows if row.metric}
     alike = metrics.pop() if len(metrics) == 1 else ""
     numbers = ("seed", "steps", f"best {alike}".strip())
@@ -44,7 +46,7 @@ def _list_runs(terminal: Terminal, rows: "list[RunRow]") -> None:
         best = "-" if row.best is None else f"{named}{_score(row.metric, row.best)}"
         seed = "-" if row.seed is None else str(row.seed)
         state = f"{row.state}: {row.problem}" if row.problem else str(row.state)
-        pixels = row.cache or (f"fresh {row.data.partition(':')[0]}" if row.data else "-")
+        pixels = row.cache or (f"fresh {data_word(row.data)}" if row.data else "-")
         lines.append((row.run, row.student, row.loss, pixels, seed, steps, best, state))
     terminal.list_rows(("run", "student", "loss", "cache", *numbers, "state"), lines, right=numbers)
 

@@ -247,5 +247,5 @@ def _stopped(stop: KeyboardInterrupt, done: int, count: int) -> KeyboardInterrup
     if not isinstance(stop, Stopped):
         return stop
     typed = shell_line(current_command() or ("kdtrain", "sweep"))
-    said = f"{done} of {count} runs are done, those in work were ended and keep their checkpoints"
+    said = f"{done} of {count} runs are done, those in work were ended and keep what checkpoints they have"
     return Stopped(stop.number, f"{said}; go on with: {typed}")

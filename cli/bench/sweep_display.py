@@ -60,7 +60,7 @@ class SweepDisplay:
         say(f"  bytes    {_bytes_text(todo)}")
         threads = self._machine.threads
         jobs = (
-            "one run at a time"
+            f"one {'process' if self._machine.together > 1 else 'run'} at a time"
             if threads is None
             else f"{self._machine.jobs} runs at a time, {threads} threads each"
         )

@@ -13,6 +13,7 @@ from typing import Any
 from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.run_card import RunCard, read_run_card
 from kdcache.cache.record.find import runs_dir
+from kdcache.cache.sources.table import data_word
 from kdcache.cache.visible import shell_line
 from kdcache.trainer.bench.grid import FREE, Cell, Role
 from kdcache.trainer.bench.run_state import state_of
@@ -125,13 +126,14 @@ def require_one_data(entries: Iterable[Entry]) -> None:
     cards = [(entry, entry.card) for entry in entries if entry.card is not None]
     for entry, card in cards[1:]:
         first, first_card = cards[0]
-        theirs = first_card.task, first_card.class_names, first_card.data.partition(":")[0]
-        if (card.task, card.class_names, card.data.partition(":")[0]) != theirs:
+        theirs = first_card.task, first_card.class_names, data_word(first_card.data)
+        if (card.task, card.class_names, data_word(card.data)) != theirs:
             raise BadOption(
                 f"run '{first.run}' is of {first_card.data}, run '{entry.run}' of {card.data}: no table "
                 "holds scores of both",
                 where=str(entry.run_dir),
-                fix="compare runs of one data set, each set for itself",
+                fix="compare runs of one data set, each set for itself; "
+                "folders of other names are other sets",
             )
 
 
@@ -193,6 +195,11 @@ def _differing(cells: Sequence[Cell]) -> dict[Role, set[str]]:
     return told
 
 
+def _said(value: object) -> str:
+    """None is what nobody typed."""
+    return "default" if value is None else str(value)
+
+
 def _differences(configs: Mapping[Path, TrainConfig]) -> dict[Path, Options]:
     """Of each run the options whose values are not those of most runs; of what describes pixels, of most runs
     with pixels from the same place."""
@@ -204,7 +211,7 @@ def _differences(configs: Mapping[Path, TrainConfig]) -> dict[Path, Options]:
         values = {}
         for folder, config in configs.items():
             place = _pixels(config) if one.name in _OF_PIXELS else ""
-            values[folder] = place, str(getattr(config, one.name))
+            values[folder] = place, _said(getattr(config, one.name))
             groups.setdefault(place, Counter())[values[folder][1]] += 1
         for folder, (place, value) in values.items():
             if value != groups[place].most_common(1)[0][0]:

@@ -113,7 +113,7 @@ def cache_rows(home: Path) -> Iterator[CacheRow]:
         yield CacheRow(
             cache=root.name,
             teacher=manifest.teacher_origin,
-            data=f"{manifest.data['name']} {manifest.data['split']}",
+            data=f"{manifest.identity.get('label') or manifest.data['name']} {manifest.data['split']}",
             views=tuple(views_word(views) for views in manifest.views),
             taps=manifest.tap_names,
             num_bytes=folder_bytes(root),

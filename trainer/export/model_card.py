@@ -10,6 +10,7 @@ from kdcache.cache.fingerprint import digest_of
 from kdcache.cache.networks.run_card import RunCard
 from kdcache.cache.record.find import caches_dir, find_cache
 from kdcache.cache.record.manifest import read_manifest
+from kdcache.cache.sources.table import data_word
 from kdcache.cache.visible import shell_line, visible
 from kdcache.trainer.config import TrainConfig, read_config
 from kdcache.trainer.export.exported import judge_words
@@ -51,7 +52,7 @@ def model_card(run_dir: Path, card: RunCard, record: ExportRecord, leaving: Leav
             f"```python\n{_OPENED[record.form]}\n```\n",
             f"| | |\n|---|---|\n{table}\n",
             f"Classes: {', '.join(f'{n} {_cell(name)}' for n, name in enumerate(card.class_names))}\n",
-            *_scores(run_dir, config),
+            *_scores(run_dir, config, card),
             *_limits(record, config),
             f"Judge it again: `{shell_line(judge_words(record.form, 'DIR'))}`\n",
         ]
@@ -86,7 +87,7 @@ def _training(config: TrainConfig, run_dir: Path, card: RunCard, home: Path) -> 
     stream = begun_stream(run_dir) or {}
     entries = stream.get("entries")
     rows = [
-        ("data", card.data.partition(":")[0] + ", split train"),
+        ("data", data_word(card.data) + ", split train"),
         ("loss", config.loss),
         ("teacher", _teacher(config, home)),
         ("seed, steps, batch", f"{config.seed}, {config.steps}, {config.batch_size}"),
@@ -109,7 +110,7 @@ def _teacher(config: TrainConfig, home: Path) -> str:
         return f"that of the cache {config.cache}"
 
 
-def _scores(run_dir: Path, config: TrainConfig) -> list[str]:
+def _scores(run_dir: Path, config: TrainConfig, card: RunCard) -> list[str]:
     """Of the splits that were judged."""
     judged = {split: read_scores(run_dir, split) for split in _SCORED}
     lines = [
@@ -118,7 +119,9 @@ def _scores(run_dir: Path, config: TrainConfig) -> list[str]:
         if scores is not None
     ]
     if not lines:
-        return ["Scores: not judged yet (`kdtrain eval` keeps them with the run).\n"]
+        best = {n.removeprefix("best/"): v for n, v in card.metrics.items() if n.startswith("best/")}
+        known = f"{_figures(best)} on val, which chose these weights; " if best else ""
+        return [f"Scores: {known}not judged apart yet (`kdtrain eval` keeps them with the run).\n"]
     return ["| split | seed | images | scores |\n|---|---|---|---|\n" + "\n".join(lines) + "\n"]
 
 

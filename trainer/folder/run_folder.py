@@ -14,6 +14,7 @@ from typing import TextIO
 
 from kdcache.cache.errors import BadOption, Busy, Missing, nearest
 from kdcache.cache.files.system import touching
+from kdcache.cache.visible import shell_word
 from kdcache.trainer.folder.metrics_log import METRICS_NAME
 
 CONFIG_NAME = "config.toml"
@@ -32,7 +33,8 @@ def check_free(run_dir: Path) -> None:
         raise BadOption(
             f"run '{run_dir.name}' exists",
             where=str(run_dir),
-            fix="continue it with --resume, or choose another name with --run",
+            fix="continue it with --resume, choose another name with --run, or remove it: "
+            f"kdtrain rm {shell_word(run_dir.name)}",
         )
 
 

@@ -26,7 +26,8 @@ class StreamOptions(Section):
 
     data: str | None = option(  # 'camvid:/abs/dir'
         None,
-        help="Fresh views of NAME:FOLDER, such as camvid:DIR, cifar10:DIR or, of boxes, coco:DIR, yolo:DIR, "
+        help="Fresh views of NAME:FOLDER, such as folder:DIR, camvid:DIR, cifar10:DIR or, of boxes, "
+        "coco:DIR, yolo:DIR, "
         "voc-boxes:DIR, or MODULE:CLASS:FOLDER.",
     )
     val_data: str | None = option(

@@ -103,7 +103,7 @@ def _colour(given: object, name: str, path: Path) -> Colour:
         given = list(bytes.fromhex(given[1:]))
     numbers = given if isinstance(given, list) else []
     if len(numbers) != 3 or not all(type(n) is int and 0 <= n <= 255 for n in numbers):
-        raise _bad(f"{name} has the colour {_short(given)}, which is none", path, _COLOURS_FIX)
+        raise _bad(f"{name} has the colour {_short(given)}, which is no colour", path, _COLOURS_FIX)
     return numbers[0], numbers[1], numbers[2]
 
 
@@ -124,13 +124,17 @@ def _mapped(entries: Sequence[_Entry], ignored: _Entry, path: Path) -> Classes:
             fix = f"give every class an {absent}, or none" if by_value else "give every class a colour"
             raise _bad(f"'{entry.name}' has no {absent}, and other classes have one", path, fix)
     everything = [*((i, entry) for i, entry in enumerate(entries)), (IGNORE, ignored)]
-    ids = _owners(((value, i, e.name) for i, e in everything for value in e.ids), path, str)
+    ids = _owners(
+        ((value, i, e.name) for i, e in everything for value in e.ids), path, lambda value: f"id {value}"
+    )
     if by_value:
         ids.setdefault(IGNORE, IGNORE)
     elif ids:
         raise _bad("[ignore] has an id, and the classes have colours alone", path, "name its colour instead")
     colours = _owners(
-        ((c, i, e.name) for i, e in everything for c in e.colours), path, lambda c: colour_text(packed(c))
+        ((c, i, e.name) for i, e in everything for c in e.colours),
+        path,
+        lambda c: f"colour {colour_text(packed(c))}",
     )
     if len(ids) + len(colours) > MOST_ENTRIES:
         what = f"{len(ids) + len(colours)} ids and colours are more than {MOST_ENTRIES}"

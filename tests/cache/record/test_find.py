@@ -88,6 +88,17 @@ def test_without_any_cache_the_command_that_builds_one_is_said(tmp_path: Path) -
     assert "kdcache build --teacher" in caught.value.fix
 
 
+def test_a_build_that_only_began_is_said_to_lie_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find, "read_manifest", lambda root: None)
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / FILE_NAME).write_text("{}")
+    with pytest.raises(Missing, match="no cache yet; the build of 'half' ended before its first") as caught:
+        find_cache(None, tmp_path)
+    assert caught.value.fix.startswith("type the command that began it again, or build one with")
+
+
 def test_a_cache_is_found_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "caches", "a", "b")
     make(tmp_path / "elsewhere", "c")

@@ -48,12 +48,12 @@ def test_a_mask_of_0_and_255_says_how_much_is_ignored(root: Path) -> None:
     draw(root, "a", mask((0, 40), (255, 160)))
     draw(root, "b", mask((0, 100), (255, 100)))
     assert notes(root) == (
-        "65.0% of the pixels of 2 labels are ignored (value 255): more than half; "
+        "65.0% of the pixels of 2 labels are ignored (train id 255): more than half; "
         "a class that is stored as 255 has to get a number of its own",
     )
     draw(root, "a", mask((0, 160), (255, 40)))
     draw(root, "b", mask((0, 200)))
-    assert notes(root) == ("10.0% of the pixels of 2 labels are ignored (value 255)",)
+    assert notes(root) == ("10.0% of the pixels of 2 labels are ignored (train id 255)",)
 
 
 def test_labels_that_start_at_1_are_said(root: Path) -> None:
@@ -103,7 +103,7 @@ def test_few_labels_are_looked_at_and_none_that_cannot_be_read() -> None:
 
     [said] = label_remarks(train_ids, 1000, ("a", "b"))
     assert seen == spread(1000)
-    assert said == "25.0% of the pixels of 99 of 1000 labels are ignored (value 255)"
+    assert said == "25.0% of the pixels of 99 of 1000 labels are ignored (train id 255)"
 
 
 def test_a_label_of_another_size_than_its_image_is_refused_without_a_cache_too(root: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdcache.cache.errors import BadOption
-from kdcache.cache.sources.table import SOURCES, open_source, splits
+from kdcache.cache.sources.table import SOURCES, data_word, open_source, splits
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,16 @@ def test_an_unknown_dataset_offers_the_nearest(given: str, meant: str) -> None:
         assert f"did you mean '{meant}'?" in caught.value.fix
         assert caught.value.where == f"data '{given}:/data'"
         assert all(name in caught.value.fix for name in SOURCES)
+
+
+@pytest.mark.parametrize(
+    ("spec", "word"),
+    [("camvid:/a/CamVid", "camvid"), ("demo", "demo"), ("folder:/a/streets/", "folder streets"),
+     ("imagefolder:pets.v2", "imagefolder pets.v2"), ("npz:/a/mini.npz", "npz mini"), ("yolo:b", "yolo b"),
+     ("pets.data:Pets:/a/dogs", "pets.data:Pets dogs")],
+)  # fmt: skip
+def test_data_of_which_there_may_be_several_are_called_by_their_folder(spec: str, word: str) -> None:
+    assert data_word(spec) == word
 
 
 @pytest.mark.parametrize("name", sorted(set(SOURCES) - {"demo"}))

@@ -42,7 +42,7 @@ def test_runs_and_caches_are_listed_with_what_they_are(swept: Path) -> None:
     (listed,) = json.loads(typed_kdcache("ls", "--json").output)
     num_bytes = sum(path.stat().st_size for path in (swept / "caches").rglob("*") if path.is_file())
     assert listed == {
-        "cache": cache, "teacher": STUDENT, "data": "folder train", "views": ["crops:1 64x96"],
+        "cache": cache, "teacher": STUDENT, "data": "data train", "views": ["crops:1 64x96"],
         "taps": ["logits"], "num_bytes": num_bytes, "runs": [KD, NONE], "state": "complete", "problem": "",
     }  # fmt: skip
     shown = typed("ls").output.replace("\n", "").replace(" ", "")

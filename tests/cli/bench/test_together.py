@@ -63,6 +63,7 @@ def test_cells_of_one_process_are_the_runs_of_their_commands_bit_for_bit(
     assert result.exit_code == 0, result.output
     assert in_process.sets == [RUNS] and len(in_process.commands) == 1, "they are judged there too"
     assert "together 6 runs in a process, on batches that are read once" in result.output
+    assert "one process at a time" in result.output and "one run at a time" not in result.output
     for run in RUNS:
         assert left(home, run) == left(alone, run), run
         said = (home / "sweeps" / "abl" / "logs" / f"{run}.log").read_text()

@@ -151,8 +151,24 @@ def test_runs_that_no_table_holds_are_named(tmp_path: Path) -> None:
     write_run(tmp_path, "b", 0.5, data="camvid:/data")
     with pytest.raises(BadOption, match="run 'a' is of folder:/data, run 'b' of camvid:/data") as error:
         table_of(tmp_path, [], None)
-    assert error.value.fix == "compare runs of one data set, each set for itself"
+    assert error.value.fix.startswith("compare runs of one data set, each set for itself")
     assert table_of(tmp_path, ["b"], None).rows[0].entries[0].run == "b"
+
+
+def test_two_folders_are_two_data_sets_wherever_they_lie(tmp_path: Path) -> None:
+    for run, data in (("a", "folder:/old/shapes"), ("b", "folder:/new/shapes"), ("c", "folder:/new/streets")):
+        write_run(tmp_path, run, 0.5, data=data)
+    assert len(table_of(tmp_path, ["a", "b"], None).rows) == 1
+    with pytest.raises(BadOption, match="run 'a' is of folder:/old/shapes, run 'c' of folder:/new/streets"):
+        table_of(tmp_path, [], None)
+
+
+def test_what_nobody_typed_is_called_the_default(tmp_path: Path) -> None:
+    write_run(tmp_path, "a", 0.5, eval_every=2)
+    write_run(tmp_path, "b", 0.5, seed=1, eval_every=2)
+    write_run(tmp_path, "c", 0.5, eval_every=None)
+    said = [table_of(tmp_path, [], None).name_of(row) for row in table_of(tmp_path, [], None).rows]
+    assert any("eval_every=default" in name for name in said) and not any("None" in name for name in said)
 
 
 def test_an_empty_home_and_a_mistyped_run_are_errors(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from kdcache.cache.errors import BadOption, BadWeights, Missing, NotFinite
 from kdcache.cache.networks.families import library_form
 from kdcache.cache.networks.network import Network
 from kdcache.cache.networks.run_card import read_run_card, save_run_network
+from kdcache.cache.sources.table import data_word
 from kdcache.cache.trust import consent
 from kdcache.trainer.export import export as module
 from kdcache.trainer.export import judge_exported
@@ -133,7 +134,7 @@ def test_the_card_says_where_it_comes_from(left: dict[str, Left], tmp_path: Path
     export_run(NAME, "timm", home=one.home, out=tmp_path / "out")
     text = (tmp_path / "out" / "README.md").read_text()
     assert "timm.create_model('local-dir:DIR', pretrained=True)" in text
-    assert "| data | imagefolder, split train |" in text and str(tmp_path) not in text
+    assert f"| data | {data_word(card.data)}, split train |" in text and str(tmp_path) not in text
     assert "| loss | none |" in text and "| teacher | none |" in text
     assert "| seed, steps, batch | 3, 7, " in text
     assert f"| student | SHA-256 {card.weights_digest} |" in text
