@@ -18,7 +18,7 @@ from kdcache.cache.record.command import repeat_words
 from kdcache.cache.record.find import caches_dir, find_cache, runs_dir
 from kdcache.cache.record.manifest import read_manifest
 from kdcache.cache.sources.contract import Source
-from kdcache.cache.sources.table import open_source
+from kdcache.cache.sources.table import data_word, open_source
 from kdcache.cache.visible import shell_line
 from kdcache.trainer.bench.curves import Curves, read_curves
 from kdcache.trainer.bench.entries import Entry
@@ -81,7 +81,7 @@ def report_html(home: Path, table: ScoreTable, *, with_analysis: bool = False, n
     return Page(
         Contents(
             table=table,
-            data=next((_data_name(entry.card.data) for entry in every if entry.card), "no data"),
+            data=next((data_word(entry.card.data) for entry in every if entry.card), "no data"),
             curves=curves,
             class_title=next((f"{one.class_word} %" for one in curves.values() if one.class_word), ""),
             classes={row.name: class_means(row, curves, on) for row in table.rows},
@@ -96,13 +96,6 @@ def report_html(home: Path, table: ScoreTable, *, with_analysis: bool = False, n
             notes=(*lost, *looked.notes, *(one.note for one in curves.values() if one.note)),
         )
     ).html()
-
-
-def _data_name(spec: str) -> str:
-    """'camvid' of 'camvid:/data/CamVid', 'folder: roads' of 'folder:/data/roads'."""
-    name, _, path = spec.partition(":")
-    last = Path(path).name
-    return name if name.lower() in last.lower() or not last else f"{name}: {last}"
 
 
 def class_means(row: Row, curves: Mapping[str, Curves], split: str) -> dict[str, float]:
