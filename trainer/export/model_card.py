@@ -18,6 +18,7 @@ from kdcache.trainer.export.record import ExportRecord
 from kdcache.trainer.folder.environment import begun_stream
 from kdcache.trainer.folder.scores import read_scores
 from kdcache.trainer.judge.contract import Leaving
+from kdcache.trainer.judge.judge import judge_of
 from kdcache.trainer.judge.metrics import shown
 
 CARD_NAME = "README.md"
@@ -119,8 +120,9 @@ def _scores(run_dir: Path, config: TrainConfig, card: RunCard) -> list[str]:
         if scores is not None
     ]
     if not lines:
-        best = {n.removeprefix("best/"): v for n, v in card.metrics.items() if n.startswith("best/")}
-        known = f"{_figures(best)} on val, which chose these weights; " if best else ""
+        name = judge_of(card.task, card.class_names).score_name
+        best = card.metrics.get(f"best/{name}")
+        known = "" if best is None else f"{name} {shown(name, best)} on val, which chose these weights; "
         return [f"Scores: {known}not judged apart yet (`kdtrain eval` keeps them with the run).\n"]
     return ["| split | seed | images | scores |\n|---|---|---|---|\n" + "\n".join(lines) + "\n"]
 

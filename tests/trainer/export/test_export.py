@@ -143,6 +143,17 @@ def test_the_card_says_where_it_comes_from(left: dict[str, Left], tmp_path: Path
     assert "made for 32x32 pixels" in text
 
 
+def test_the_card_of_a_student_that_nobody_judged_says_what_val_said_while_it_trained(tmp_path: Path) -> None:
+    one = left_run(tmp_path / "home", "classification")
+    card = replace(read_run_card(one.run_dir), metrics={"best/step": 7, "best/top1": 0.625, "val/top1": 0.5})
+    save_run_network(one.run_dir, one.network, card)
+    record = export_run(NAME, "timm", home=one.home, out=tmp_path / "out").record
+    card = read_run_card(one.run_dir)
+    text = model_card(one.run_dir, card, record, judge_of(card.task, card.class_names).leaving, one.home)
+    (line,) = [line for line in text.splitlines() if line.startswith("Scores: ")]
+    assert line.startswith("Scores: top1 62.50 % on val, which chose these weights; not judged apart yet")
+
+
 def test_the_card_reads_as_it_was_meant(tmp_path: Path) -> None:
     """Its own code has no backslashes, for they would be seen there; a name of the user's is no Markdown."""
     one = left_run(tmp_path / "home", "classification")
