@@ -79,6 +79,11 @@ def mini_networks(job: dict[str, Any]) -> tuple[Any, Any]:
     return teacher, student
 
 
+def title(temperature: float | None) -> str:
+    """Of an ablation."""
+    return f"T={temperature:g}" if temperature else "none"
+
+
 def save_random(name: str, file: str) -> None:
     """Weights for a network whose answers do not matter: nobody may teach without any."""
     from safetensors.torch import save_file
@@ -87,7 +92,8 @@ def save_random(name: str, file: str) -> None:
 
     torch.manual_seed(0)
     network = build_network(name, task="classification", num_classes=10)
-    save_file(network.model.state_dict(), file)
+    # A teacher may lie in memory as channels_last, which that format has no word for.
+    save_file({name: value.contiguous() for name, value in network.model.state_dict().items()}, file)
 
 
 def draw(images_NHWC: np.ndarray, num_views: int) -> Drawn:
@@ -131,7 +137,7 @@ def batches(job: dict[str, Any], drawn: Drawn, seed: int) -> Iterator[tuple[np.n
 
 def train(
     job: dict[str, Any],
-    temperature: float,
+    temperature: float | None,
     student: Any,
     drawn: Drawn,
     labels_N: Tensor,
@@ -148,11 +154,13 @@ def train(
                 group["lr"] = rate
             said = model(pixels(drawn.cut(samples, views), student.normalise))
             hard = F.cross_entropy(said, labels_N[samples])
-            teacher = (answers[samples, views].float() / temperature).log_softmax(1)
-            soft = F.kl_div(
-                (said / temperature).log_softmax(1), teacher, reduction="batchmean", log_target=True
-            )
-            loss = 0.1 * hard + 0.9 * temperature**2 * soft
+            loss = hard
+            if temperature:
+                teacher = (answers[samples, views].float() / temperature).log_softmax(1)
+                soft = F.kl_div(
+                    (said / temperature).log_softmax(1), teacher, reduction="batchmean", log_target=True
+                )
+                loss = 0.1 * hard + 0.9 * temperature**2 * soft
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -183,7 +191,7 @@ def main() -> None:
         torch.manual_seed(number)
         _, student = mini_networks(job)
         say(
-            f"T={temperature}",
+            title(temperature),
             train(job, temperature, student, drawn, torch.from_numpy(labels), answers, number),
         )
 

@@ -1,9 +1,9 @@
 """The whole job of six ablations, for benchmarks/peers.py: from nothing to six judged students.
 
-kd at six temperatures (0.1 of the labels, 0.9 of the teacher), CIFAR-10 images of 32x32, crops padded by 4
-and flips, SGD and a cosine, the same number of samples in every run. Each contender is timed as its user
-would wait for it, imports and start-up included: a command of its own for each run, or one script for all of
-them.
+`none` and kd at five temperatures (0.1 of the labels, 0.9 of the teacher), CIFAR-10 images of 32x32, crops
+padded by 4 and flips, SGD and a cosine, the same number of samples in every run. Each contender is timed as
+its user would wait for it, imports and start-up included: a command of its own for each run, or one script
+for all of them.
 """
 
 import json
@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from peers_envs import HERE, CallFailed, NotInstalled, made
+from peers_hand import title
 from rounds import ratio
 
-TEMPERATURES = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+TEMPERATURES = (None, 1.0, 2.0, 3.0, 4.0, 8.0)  # None: no teacher
 HAND, OURS, TOGETHER, ONLINE, TORCHDISTILL = (
     "hand loop",
     "kdcache",
@@ -39,7 +40,7 @@ class Job(NamedTuple):
     student: str
     epochs: int
     images: int  # of the file's training rows
-    temperatures: tuple[float, ...] = TEMPERATURES
+    temperatures: tuple[float | None, ...] = TEMPERATURES
     batch: int = 64
     views: int = 4
 
@@ -120,13 +121,15 @@ def parts_of(lines: list[dict[str, Any]], spent_s: float) -> list[Part]:
 
 
 def online(place: Place) -> list[Part]:
-    live = ["--online", *place.teacher, "--teacher-weights", str(place.job.weights)]
-    live += ["--data", f"npz:{place.job.data}"]
-    return [_kdtrain(place, t, live) for t in place.job.temperatures]
+    data = ["--data", f"npz:{place.job.data}"]
+    live = [*data, "--online", *place.teacher, "--teacher-weights", str(place.job.weights)]
+    return [_kdtrain(place, t, live if t else data) for t in place.job.temperatures]
 
 
 def ours(place: Place) -> list[Part]:
-    return [_build(place), *(_kdtrain(place, t, []) for t in place.job.temperatures)]
+    built = _build(place)
+    (cache,) = (place.folder / "caches").iterdir()
+    return [built, *(_kdtrain(place, t, ["--cache", cache.name]) for t in place.job.temperatures)]
 
 
 def together(place: Place) -> list[Part]:
@@ -134,16 +137,14 @@ def together(place: Place) -> list[Part]:
     if "--together" not in place.run(*_command("kdtrain"), "sweep", "--help")[1]:
         raise CallFailed("this version's sweep has no --together")
     built = _build(place)
-    losses = ",".join(f"kd(T={t})" for t in place.job.temperatures)
+    losses = ",".join(_loss(t) for t in place.job.temperatures if t)  # a sweep trains 'none' by itself
     sweep = ["sweep", "--name", "six", "--loss", losses, "--no-fresh"]
-    sweep += ["--together", str(len(place.job.temperatures) + 1), *_settings(place.job)]
+    sweep += ["--together", str(len(place.job.temperatures)), *_settings(place.job)]
     spent_s, _ = place.run(*_command("kdtrain"), *sweep)
-    taught = [
-        run for run in (place.folder / "runs").glob("*/") if "kd" in run.name and "none" not in run.name
-    ]
-    scores = [score for run in taught if (score := _score(run)) is not None]
-    mean = sum(scores) / len(scores) if scores else None
-    return [built, Part("sweep of all, with 'none' beside them", spent_s, mean)]
+    scores = [score for run in (place.folder / "runs").glob("*/") if (score := _score(run)) is not None]
+    if len(scores) != len(place.job.temperatures):
+        raise CallFailed(f"{len(scores)} runs have a score")
+    return [built, Part("sweep of all", spent_s, sum(scores) / len(scores))]
 
 
 def _build(place: Place) -> Part:
@@ -152,11 +153,15 @@ def _build(place: Place) -> Part:
     return Part("build", place.run(*_command("kdcache"), "build", *options)[0])
 
 
-def _kdtrain(place: Place, temperature: float, more: list[str]) -> Part:
-    run = f"t{temperature:g}"
-    options = ["--run", run, "--loss", f"kd(T={temperature})", *_settings(place.job), *more]
+def _kdtrain(place: Place, temperature: float | None, more: list[str]) -> Part:
+    run = title(temperature).replace("=", "")
+    options = ["--run", run, "--loss", _loss(temperature), *_settings(place.job), *more]
     spent_s, _ = place.run(*_command("kdtrain"), *options)
-    return Part(f"T={temperature}", spent_s, _score(place.folder / "runs" / run))
+    return Part(title(temperature), spent_s, _score(place.folder / "runs" / run))
+
+
+def _loss(temperature: float | None) -> str:
+    return f"kd(T={temperature})" if temperature else "none"
 
 
 def _settings(job: Job) -> list[str]:

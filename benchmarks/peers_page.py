@@ -128,12 +128,16 @@ def points(
     """(samples trained with, seconds until then) of one round; a stretch that is no run adds no samples, and
     one that holds all of them adds all."""
     line = [(0.0, 0.0)]
-    single = sum(1 for part in parts if part["label"].startswith("T="))
+    single = sum(1 for part in parts if _is_run(part))
     for part in parts:
-        is_run, is_all = part["label"].startswith("T="), not single and part is parts[-1]
+        is_run, is_all = _is_run(part), not single and part is parts[-1]
         step = samples_a_run if is_run else samples_a_run * num_runs if is_all else 0
         line.append((line[-1][0] + step, line[-1][1] + part["seconds"]))
     return line
+
+
+def _is_run(part: Mapping[str, Any]) -> bool:
+    return part["label"] == "none" or part["label"].startswith("T=")
 
 
 def chart(lines: Mapping[str, Sequence[tuple[float, float]]], title: str) -> str:

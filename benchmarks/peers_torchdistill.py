@@ -65,12 +65,17 @@ class _Nothing:
         return 0, 0
 
 
-def train_config(job: dict[str, Any], temperature: float, num_steps: int, sampler: Any) -> dict[str, Any]:
-    """The settings of one run in the words of torchdistill's YAML files."""
+def train_config(
+    job: dict[str, Any], temperature: float | None, num_steps: int, sampler: Any
+) -> dict[str, Any]:
+    """The settings of one run in the words of torchdistill's YAML files; `none` is kd with all of the weight
+    on the labels."""
     loader = {"num_workers": job["workers"], "batch_size": job["batch"]}
+    alpha = 0.1 if temperature else 1.0
     kd = {
         "student_module_path": ".", "student_module_io": "output", "teacher_module_path": ".",
-        "teacher_module_io": "output", "temperature": temperature, "alpha": 0.1, "reduction": "batchmean",
+        "teacher_module_io": "output", "reduction": "batchmean", "temperature": temperature or 1.0,
+        "alpha": alpha,
     }  # fmt: skip
     return {
         "num_epochs": job["epochs"],
@@ -95,7 +100,7 @@ def train_config(job: dict[str, Any], temperature: float, num_steps: int, sample
 
 
 def run(
-    job: dict[str, Any], temperature: float, datasets: dict[str, Any], teacher: Any, student: Any
+    job: dict[str, Any], temperature: float | None, datasets: dict[str, Any], teacher: Any, student: Any
 ) -> float:
     """One ablation; returns the share of validation images that are right."""
     import torch
@@ -135,7 +140,7 @@ def run(
 def main() -> None:
     """`python peers_torchdistill.py JOB.json`: prints a line of JSON after each ablation."""
     import torch
-    from peers_hand import logits_of, mini, mini_networks
+    from peers_hand import logits_of, mini, mini_networks, title
 
     job = json.loads(Path(sys.argv[1]).read_text())
     began = time.perf_counter()
@@ -144,7 +149,7 @@ def main() -> None:
         torch.manual_seed(number)
         teacher, student = (logits_of(network) for network in mini_networks(job))
         score = run(job, temperature, datasets, teacher.eval(), student)
-        line = {"label": f"T={temperature}", "at_s": time.perf_counter() - began, "score": score}
+        line = {"label": title(temperature), "at_s": time.perf_counter() - began, "score": score}
         print(json.dumps(line), flush=True)
 
 

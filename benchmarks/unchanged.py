@@ -5,10 +5,10 @@
     .venv/bin/python benchmarks/unchanged.py --compare before.json after.json
 
 The commands of `unchanged_jobs.JOBS` run on a copy of the checkout's four folders, so that it may be edited
-meanwhile; what they left is digested as `unchanged_digests` says. Status of --compare: 1 where anything
-differs. Both runs must be on one machine with the same libraries: other kernels give other bits. Every
-command is a process of its own, forked from one that has imported the libraries and nothing else. It takes
-about three minutes on a core of its own.
+meanwhile, one run at a time; what they left is digested as `unchanged_digests` says. Status of --compare: 1
+where anything differs. Both runs must be on one machine with the same libraries: other kernels give other
+bits. Every command is a process of its own, forked from one that has imported the libraries and nothing else.
+It takes about three minutes on a core of its own.
 """
 
 import argparse
@@ -31,6 +31,8 @@ LIBRARIES = ("torch", "torchvision", "timm", "segmentation_models_pytorch", "acc
 LIBRARIES += ("nvidia.dali", "zarr", "numcodecs", "webdataset")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 OF_OTHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "PYTHONPATH")  # settings that would reach the commands
+# One place for all runs: some files hold its path under a seal, which would differ with it.
+ROOM = Path(tempfile.gettempdir()) / "kdcache-unchanged"
 DRAWN_AT_S = 1_000_000_000  # time of every data file, because records of samples hold it
 
 
@@ -178,10 +180,15 @@ def main() -> int:
     homes = {TEACHERS, *options.only.split(",")} if options.only else {job.home for job in JOBS}
     jobs = [job for job in JOBS if job.home in homes]
     checkout, out = options.checkout.resolve(), options.out.resolve()
-    with tempfile.TemporaryDirectory(prefix="unchanged-", ignore_cleanup_errors=True) as folder:
-        room = (options.keep or Path(folder)).resolve()
-        room.mkdir(parents=True, exist_ok=True)
+    room = (options.keep or ROOM).resolve()
+    if room.exists():
+        asked.error(f"{room} is there: of another run, or of one that was killed; remove it first")
+    room.mkdir(parents=True)
+    try:
         out.write_text(json.dumps(record(checkout, room, jobs), indent=1) + "\n")
+    finally:
+        if not options.keep:
+            shutil.rmtree(room, ignore_errors=True)
     return 0
 
 

@@ -10,7 +10,8 @@ Files are taken byte for byte, except that
   sorted again. Ids of other passes stay as they are;
 * of a checkpoint's part every tensor and value is taken, with type and shape, not the file's own bytes:
   pickles of equal values differ in how often they write a text that stands in them twice;
-* `metrics.jsonl` goes without the two figures of speed, `environment.json` without versions and machine.
+* `metrics.jsonl` goes without the two figures of speed and the check of a line, `environment.json`
+  without versions and machine.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ LEFT_OUT = {
     "build.lock": "held by a build, empty",
     "digests.json": "of a checkpoint: digests of the parts' bytes; the parts are compared by value",
 }
-TIMING = ("steps_per_s", "wait_share")
+TIMING = ("steps_per_s", "wait_share", "check")  # the last is over the whole line, these two included
 TEXTS = (".json", ".toml", ".jsonl")
 _CODE = re.compile(r"\bkdcache(?:\.\w+)+[:.](\w+)")
 

@@ -247,9 +247,12 @@ def test_a_small_run_writes_tables_of_all_that_needs_nothing_foreign(tmp_path: P
         for name in ("memmap", "zarr-python", "one .pt a sample", "kdcache")
         for word in ("--stores", name)
     ]
-    options = ["--small", "--only", "rows,kills", "--rounds", "1", *own, "--out", str(tmp_path)]
+    options = ["--small", "--rounds", "1", *own, "--contenders", "hand loop", "--contenders", "kdcache"]
     done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "peers.py"), *options, "--envs", str(tmp_path / "envs")],
+        [
+            *[sys.executable, str(BENCHMARKS / "peers.py"), *options],
+            *["--out", str(tmp_path), "--envs", str(tmp_path / "envs")],
+        ],
         capture_output=True,
         text=True,
         timeout=280,
@@ -263,4 +266,9 @@ def test_a_small_run_writes_tables_of_all_that_needs_nothing_foreign(tmp_path: P
     assert kills.keys() == names
     assert kills["kdcache"]["wrong"] == 0
     assert kills["kdcache"]["finished_identical"] == kills["kdcache"]["kills"] == 2
+    streams = json.loads((tmp_path / "streams.json").read_text())["streams"]["measured"]
+    assert streams.keys() >= {"kdcache", "arrays in memory, vectorised", "DataLoader"}
+    jobs = json.loads((tmp_path / "jobs.json").read_text())["jobs"]
+    assert jobs["missing"] == {} and jobs["summary"].keys() == {"hand loop", "kdcache"}
     assert "| kdcache |" in (tmp_path / "peers.md").read_text()
+    assert "<polyline" in (tmp_path / "cost.svg").read_text()

@@ -7,8 +7,10 @@ nothing more is begun.
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from queue import Full, Queue
-from threading import Event, Thread
+from threading import Event
 from typing import Generic, TypeVar
+
+from kdcache.cache.processes.threads import begun_alone
 
 Item = TypeVar("Item")
 _LOOK_S = 0.05  # a producer that waits looks as often whether anybody still wants its items
@@ -22,10 +24,10 @@ class Behind(Generic[Item]):
         self._do = work
         self._queue: Queue[Item | None] = Queue(maxsize=waiting)
         self._failure: BaseException | None = None
-        self._thread = Thread(target=self._work, name=name, daemon=True)
+        self._name = name
 
     def __enter__(self) -> "Behind[Item]":
-        self._thread.start()
+        self._thread = begun_alone(self._work, self._name)
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
@@ -72,8 +74,7 @@ def ahead(items: Callable[[], Iterator[Item]], *, name: str, waiting: int = 2) -
         else:
             offer(None, None)
 
-    thread = Thread(target=make, name=name, daemon=True)
-    thread.start()
+    thread = begun_alone(make, name)
     try:
         while True:
             item, error = queue.get()

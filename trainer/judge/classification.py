@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
-from torchmetrics.functional.classification import binary_calibration_error
 
 from kdcache.cache.errors import BadOption, BadSample
 from kdcache.cache.tasks.panels import caption
@@ -191,6 +190,9 @@ def figures_of(logits_BK: Tensor, labels_B: Tensor, teacher_BK: Tensor | None) -
 
 def metrics_of(figures: Figures, class_names: Sequence[str], *, with_teacher: bool) -> ClassificationMetrics:
     """Metrics of all images' figures."""
+    # Here: a build asks this judge whether it looks first, and need not wait two seconds for the library.
+    from torchmetrics.functional.classification import binary_calibration_error
+
     num_classes, labels_N = len(class_names), figures.label.long()
     counts_K = labels_N.bincount(minlength=num_classes).double()
     hits_K = labels_N.bincount(weights=figures.hit, minlength=num_classes)

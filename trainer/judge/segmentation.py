@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from kdcache.cache.errors import BadSample
 from kdcache.cache.spec import IGNORE
@@ -169,6 +168,9 @@ def predict(logits_BChw: Tensor, size: tuple[int, int]) -> Tensor:
 
 def confusion(predicted_BHW: Tensor, labels_BHW: Tensor, num_classes: int) -> Tensor:
     """Counts (C, C) int64: row = label, column = prediction. Pixels labelled 255 count nowhere."""
+    # Here: a build asks this judge whether it looks first, and need not wait two seconds for the library.
+    from torchmetrics.functional.classification import multiclass_confusion_matrix
+
     counts: Tensor = multiclass_confusion_matrix(
         predicted_BHW, labels_BHW.long(), num_classes, ignore_index=IGNORE, validate_args=False
     )

@@ -1,10 +1,14 @@
 """Work beside the main thread keeps its order, its bound, and the whole of its errors."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from threading import Thread
 
 import pytest
+import torch
 
 from kdcache.cache.processes.in_order import Behind, ahead
 
@@ -103,3 +107,39 @@ def test_closing_ends_the_maker_and_what_it_holds() -> None:
     next(stream)
     stream.close()
     assert "endless-maker" not in [one.name for one in threading.enumerate()] and closed.wait(5)
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_threads_beside_the_main_one_compute_by_themselves_and_change_it_for_nobody_else() -> None:
+    seen: dict[str, int] = {}
+
+    def see(name: str) -> None:
+        seen[name] = torch.get_num_threads()
+
+    def items() -> Iterator[str]:
+        see("ahead")
+        yield "behind"
+
+    with Behind(see, name="t") as behind:
+        for item in ahead(items, name="t"):
+            behind.put(item)
+    assert seen == {"ahead": 1, "behind": 1}
+    later = Thread(target=see, args=("later",))
+    later.start()
+    later.join()
+    see("main")
+    assert (seen["main"], seen["later"]) == (3, 3)
+
+
+def test_nobody_waits_for_torch_where_it_is_not_loaded() -> None:
+    code = "import sys; from kdcache.cache.processes.in_order import ahead; "
+    code += "assert list(ahead(lambda: iter([1, 2]), name='t')) == [1, 2]; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -52,6 +52,8 @@ def test_a_signal_ends_every_cell_with_its_work_kept_and_the_same_command_goes_o
         output = process.communicate()[0]
     assert process.returncode == 143, output
     assert "go on with: kdtrain sweep" in output and "Traceback" not in output
+    said = " ".join(output.split())
+    assert "0 of 2 runs are done, those in work were ended and keep what checkpoints they have" in said
     states = [state_of(home / "runs" / run) for run in RUNS]
     assert not any(is_held(home / "runs" / run) for run in RUNS), "no child outlives the sweep"
     assert "stopped" in {state.word for state in states}

@@ -1,6 +1,8 @@
 """A teacher of objects is judged on a few images before its answers are stored, and what is stored is the
 same."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -133,3 +135,9 @@ def test_a_build_says_it_once_and_stores_the_same_bytes(
     typed(kdcache, *build), typed(kdcache, *build, "--tap", "bins3")
     looked_at, blind = (files_of(home / "caches") for home in (tmp_path, tmp_path / "blind"))
     assert looked_at == blind and len(blind) > 5
+
+
+def test_a_build_waits_for_no_metrics_where_no_judge_looks_first() -> None:
+    judges = "import kdcache.trainer.judge.classification, kdcache.trainer.judge.segmentation"
+    code = f"import sys; {judges}; assert 'torchmetrics' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
