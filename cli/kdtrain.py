@@ -5,8 +5,8 @@ The bare command trains; `eval` judges a run, `chain` lets students teach each o
 
 import json
 import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from rich_click import RichOptionPanel
 from kdcache.cache.files.system import user_path, write_whole
 from kdcache.cache.trust import consent, names_in
 from kdcache.cli.bench.compare import compare
-from kdcache.cli.bench.judge_run import judge_run
+from kdcache.cli.bench.judge_run import judge_run, judge_splits
 from kdcache.cli.bench.listing import runs_ls
 from kdcache.cli.bench.removal import runs_rm
 from kdcache.cli.bench.report import report
@@ -109,6 +109,19 @@ def _train(
 
     with listener() as listen:
         train_run(given, home=home_folder(), resume=resume, listen=listen)
+    _judge_for_sweep(given)
+
+
+def _judge_for_sweep(given: Mapping[str, Any]) -> None:
+    """Where a sweep asked for it, judge the run that was trained: another process would load torch again. One
+    that cannot be judged here is judged by the sweep, which then says why."""
+    from kdcache.trainer.bench.work import JUDGES_VARIABLE
+
+    if os.environ.get(JUDGES_VARIABLE) and "run" in given:
+        with suppress(Exception):
+            judge_splits(
+                given["run"], device=given.get("device"), threads=given.get("threads"), terminal=Terminal()
+            )
 
 
 def _say_left_out(file: Path, quiet: bool, names: Sequence[str]) -> None:

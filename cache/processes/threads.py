@@ -112,6 +112,7 @@ def begun_alone(work: Callable[[], None], name: str) -> Thread:
     def run() -> None:
         if torch:
             torch.set_num_threads(1)
+            torch.get_num_threads()  # a thread takes the number that was set last when it first asks for it
         ready.set()
         work()
 

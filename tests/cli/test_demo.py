@@ -46,6 +46,9 @@ def test_a_teacher_is_trained_and_cached_and_six_students_learn_from_that_cache(
         ("none", cell.seed) for cell in made
     }
     assert parsed(build)["losses"] == made[-1].loss, "no sweep has to run the teacher again"
+    assert {parsed(words)["crop"] for words in commands("demo:D", None, 2)[:3]} == {"64,64"}, (
+        "a cache of other crops is another one"
+    )
     assert parsed(shown)["sweep"] == parsed(commands("demo:D", None, 2)[2])["name"]
 
 

@@ -11,6 +11,7 @@ from tiny_folder import draw_folder
 
 from kdcache.cli.kdcache import main as kdcache
 from kdcache.cli.kdtrain import kdtrain
+from kdcache.trainer.bench.work import JUDGES_VARIABLE
 
 STUDENT = "tiny_teacher:make"
 TINY = ["--steps", "2", "--batch-size", "2", "--log", "none", "--device", "cpu"]
@@ -60,9 +61,11 @@ class Ended:
 
 class InProcess:
     """Runs a sweep's commands in this process, in place of `work.launch`; `ends` says which runs end with a
-    status at once instead."""
+    status at once instead. `judges`: whether one that trains hears that it is to judge too, as it does in a
+    process of its own."""
 
     def __init__(self, ends: Mapping[str, int] | None = None) -> None:
+        self.judges = False
         self.commands: list[list[str]] = []
         self.environments: list[dict[str, str]] = []
         self.ends = dict(ends or {})
@@ -72,7 +75,8 @@ class InProcess:
         self.environments.append(environment)
         if (status := self.ends.get(run_of(command))) is not None:
             return Ended(status)
-        result = CliRunner().invoke(kdtrain, command[1:])
+        told = environment[JUDGES_VARIABLE] if self.judges else None
+        result = CliRunner().invoke(kdtrain, command[1:], env={JUDGES_VARIABLE: told})
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         log.write(result.output.encode())
         log.flush()

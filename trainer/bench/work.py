@@ -1,8 +1,8 @@
 """Working off the cells of a sweep: each in a process of its own, several at a time, stopped together.
 
 A cell's process is the command that a person would type; what it prints goes into the sweep's `logs/RUN.log`.
-After it has ended well, a second process judges the student. A signal is handed on to every child, which
-saves and ends as it would alone. Several cells that read the same batches may share a process
+It judges the student too, and where it could not, a second process does so and says why. A signal is handed
+on to every child, which saves and ends as it would alone. Several cells that read the same batches may share a process
 (trainer/together), which trains them, judges them, and tells of each what became of it.
 """
 
@@ -43,6 +43,7 @@ from kdcache.trainer.together.cells import CellSet, StreamKeys
 
 POLL_S = 0.1
 THREADS_VARIABLE = "OMP_NUM_THREADS"
+JUDGES_VARIABLE = "KDCACHE_JUDGES"  # asks a process that trains to judge its student before it ends
 JUDGED_SPLITS = ("val", "test")
 _TAIL_BYTES = 20_000  # of a log, for an error
 _LAST_LINES = 15
@@ -243,7 +244,8 @@ class _Work:
     def _process(self, command: list[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
         log.write(f"$ {shell_line(command)}\n".encode(errors="backslashreplace"))
         log.flush()
-        return launch(command, log, {**os.environ, **self.machine.environment, FORWARDED: "1"})
+        asked = {FORWARDED: "1", JUDGES_VARIABLE: "1"}
+        return launch(command, log, {**os.environ, **self.machine.environment, **asked})
 
     def _judging(self, cell: Cell) -> list[str]:
         given = {name: cell.options[name] for name in ("device", "threads") if name in cell.options}
@@ -268,7 +270,7 @@ class _Work:
                 self._say(self._outcome(one, status))
 
     def _judges(self, one: _Running) -> bool:
-        """Whether the cell's training is followed by judging, which then runs."""
+        """Whether the cell's training is followed by judging in a process of its own, which then runs."""
         if not _lacks_scores(runs_dir(self.home) / one.cell.run):
             return False
         one.process, one.stage = self._process(self._judging(one.cell), one.log), "judging"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sweep_home import STUDENT, SWEEP, InProcess, copied, typed, typed_kdcache
 
+from kdcache.cli import kdtrain as kdtrain_module
 from kdcache.cli.training import chain
 from kdcache.trainer.bench.sweep_folder import failure_of, read_sweep
 from kdcache.trainer.folder.run_folder import held
@@ -62,6 +63,38 @@ def test_again_trains_nothing_and_more_is_added_to_what_is_there(home: Path, in_
     assert in_process.trained == ["abl-tiny_teacher_make-cwd"]
     assert weights(home, KD) == before
     assert [cell.run for cell in read_sweep(home, "abl").cells] == [NONE, KD, "abl-tiny_teacher_make-cwd"]
+
+
+def test_a_run_is_judged_where_it_was_trained(home: Path, in_process: InProcess) -> None:
+    in_process.judges = True
+    result = typed(*SWEEP, "--loss", "kd", "--no-fresh")
+    assert result.exit_code == 0, result.output
+    assert [command[1] for command in in_process.commands] == ["--run", "--run"], "no second process"
+    here = {run: (home / "runs" / run / "scores").glob("*.json") for run in (NONE, KD)}
+    kept = {(run, path.name): path.read_bytes() for run, paths in here.items() for path in paths}
+    assert {name for _, name in kept} == {"val.json", "test.json"} and len(kept) == 4
+    for run, name in kept:
+        (home / "runs" / run / "scores" / name).unlink()
+    in_process.judges = False
+    assert typed(*SWEEP, "--loss", "kd", "--no-fresh").exit_code == 0
+    assert [command[1] for command in in_process.commands[2:]] == ["judge-run", "judge-run"]
+    assert all(
+        (home / "runs" / run / "scores" / name).read_bytes() == one for (run, name), one in kept.items()
+    )
+
+
+def test_what_cannot_be_judged_there_is_judged_by_a_process_that_says_why(
+    home: Path, in_process: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("not here")
+
+    in_process.judges = True
+    monkeypatch.setattr(kdtrain_module, "judge_splits", fail)
+    result = typed(*SWEEP, "--loss", "kd", "--no-fresh")
+    assert result.exit_code == 0 and "2 of 2 runs are finished" in result.output, result.output
+    assert [command[1] for command in in_process.commands] == ["--run", "judge-run"] * 2
+    assert (home / "runs" / KD / "scores" / "test.json").is_file()
 
 
 def test_a_failed_cell_holds_its_place_with_its_error_until_it_is_retried(

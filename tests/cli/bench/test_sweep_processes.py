@@ -65,6 +65,8 @@ def test_a_signal_ends_every_cell_with_its_work_kept_and_the_same_command_goes_o
         output = second.communicate()[0]
     assert second.returncode == 0 and "2 of 2 runs are finished" in output, output
     assert "is continued" in output
+    logs = [path.read_text() for path in (home / "sweeps" / "abl" / "logs").glob("*.log")]
+    assert not any("judge-run" in log for log in logs), "torch would be loaded a second time for each run"
     alone = copied(made_home, tmp_path_factory.mktemp("alone"))
     monkeypatch.setenv("KDCACHE_HOME", str(alone))
     (cache,) = [path.name for path in (alone / "caches").iterdir()]
