@@ -60,6 +60,11 @@ MUTANTS = [
      "return plan._replace(torch=began)", "return plan", RUN_LAYOUT),
     ("an error of what decodes ahead ends the build in silence", "in_order:ahead", "raise error", "return",
      ORDER),
+    ("threads beside a teacher bring helpers", "begun_alone", "torch.set_num_threads(1)", "pass", ORDER),
+    ("they take the number of the main thread after all", "begun_alone", "torch.get_num_threads()  #", "pass  #",
+     ORDER),
+    ("later threads of the process compute by themselves too", "begun_alone", "torch.set_num_threads(mine)",
+     "pass", ORDER),
     ("an error of what works behind is lost at the end", "Behind.__exit__", "raise self._failure", "pass",
      ORDER),
     # ---- a device

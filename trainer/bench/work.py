@@ -2,8 +2,8 @@
 
 A cell's process is the command that a person would type; what it prints goes into the sweep's `logs/RUN.log`.
 It judges the student too, and where it could not, a second process does so and says why. A signal is handed
-on to every child, which saves and ends as it would alone. Several cells that read the same batches may share a process
-(trainer/together), which trains them, judges them, and tells of each what became of it.
+on to every child, which saves and ends as it would alone. Several cells that read the same batches may share
+a process (trainer/together), which trains them, judges them, and tells of each what became of it.
 """
 
 import os
