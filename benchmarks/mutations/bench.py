@@ -104,6 +104,20 @@ MUTANTS = [
         "tests/trainer/bench/test_sweep_definition.py",
     ),
     (
+        "a run that was judged where it was trained is judged once more",
+        "kdtrain:_judge_for_sweep",
+        "if os.environ.get(JUDGES_VARIABLE) and",
+        "if False and",
+        f"{SWEEP}::test_a_run_is_judged_where_it_was_trained",
+    ),
+    (
+        "a run that could not be judged there failed",
+        "kdtrain:_judge_for_sweep",
+        "with suppress(Exception):",
+        "with suppress(KeyError):",
+        f"{SWEEP}::test_what_cannot_be_judged_there_is_judged_by_a_process_that_says_why",
+    ),
+    (
         "every shard trains everything",
         "cli/bench/sweep:_sweep",
         "shard[0] :: shard[1]",
