@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import torch
+
 from kdcache.cache.build.build import BuildEvents, build_cache
 from kdcache.cache.build.options import BuildOptions, parse_tap
 from kdcache.cache.networks.build import build_network
@@ -40,6 +42,7 @@ def wide_cache(
 def make_run(work: Path, name: str, network: str, data: str, crop: tuple[int, int], stride: int) -> Network:
     """A run folder under `work`/runs whose network has random weights: times do not depend on them."""
     source = open_source(data, "train")
+    torch.manual_seed(0)  # of other weights a deep network's embedding now and then leaves the range of fp16
     made = build_network(network, task=source.task, num_classes=len(source.class_names), output_stride=stride)
     card = RunCard(
         network={}, data=f"{source.name}:{source.root}", class_names=tuple(source.class_names), crop=crop,
