@@ -4,9 +4,9 @@
 
 K views of each image (shift by up to 4 pixels, flip) are drawn once as numbers, the teacher answers each of
 them once (float16 logits), and six students are trained one after the other in one process: a batch of crops
-is one fancy index, pixels are channels last as they lie, the loss is logged each step, the student is judged
-once and saved. The networks are the project's, the formulas torch's. Prints a line of JSON after each part of
-the job.
+is one fancy index, pixels are channels last as they lie, the loss is logged each step, the student is saved
+and judged, once on `val` and once on `test`. The networks are the project's, the formulas torch's. Prints a
+line of JSON after each part of the job.
 """
 
 import json
@@ -62,6 +62,8 @@ def logits_of(network: Any) -> Logits:
 def mini(job: dict[str, Any], split: str) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels: the last tenth of the training rows is for validation, as the project parts them."""
     with np.load(job["data"]) as arrays:
+        if split == "test":
+            return arrays["x_test"], arrays["y_test"].astype(np.int64)
         images, labels = arrays["x_train"][: job["images"]], arrays["y_train"][: job["images"]]
     first = len(labels) - max(1, len(labels) // 10)
     part = slice(first) if split == "train" else slice(first, None)
@@ -166,12 +168,14 @@ def train(
             optimizer.step()
             log.write(json.dumps({"step": step + 1, "loss": loss.item(), "lr": rate}) + "\n")
     torch.save(student.state_dict(), f"{job['log']}.student{seed}.pt")
-    return judge(job, model, student)
+    with Path(job["log"]).open("a") as log:
+        log.write(json.dumps({"test": judge(job, model, student, "test")}) + "\n")
+    return judge(job, model, student, "val")
 
 
 @torch.no_grad()
-def judge(job: dict[str, Any], model: nn.Module, student: Any) -> float:
-    images, labels = mini(job, "val")
+def judge(job: dict[str, Any], model: nn.Module, student: Any, split: str) -> float:
+    images, labels = mini(job, split)
     right = (model.eval()(pixels(images, student.normalise)).argmax(1) == torch.from_numpy(labels)).sum()
     return int(right) / len(labels)
 

@@ -1,9 +1,9 @@
 """The whole job of six ablations, for benchmarks/peers.py: from nothing to six judged students.
 
 `none` and kd at five temperatures (0.1 of the labels, 0.9 of the teacher), CIFAR-10 images of 32x32, crops
-padded by 4 and flips, SGD and a cosine, the same number of samples in every run. Each contender is timed as
-its user would wait for it, imports and start-up included: a command of its own for each run, or one script
-for all of them.
+padded by 4 and flips, SGD and a cosine, the same number of samples in every run, every student judged on
+`val` and `test`. Each contender is timed as its user would wait for it, imports and start-up included: a
+command of its own for each run, or one script for all of them.
 """
 
 import json
@@ -157,7 +157,8 @@ def _kdtrain(place: Place, temperature: float | None, more: list[str]) -> Part:
     run = title(temperature).replace("=", "")
     options = ["--run", run, "--loss", _loss(temperature), *_settings(place.job), *more]
     spent_s, _ = place.run(*_command("kdtrain"), *options)
-    return Part(title(temperature), spent_s, _score(place.folder / "runs" / run))
+    judged_s, _ = place.run(*_command("kdtrain"), "eval", run, "--split", "test", "--device", "cpu")
+    return Part(title(temperature), spent_s + judged_s, _score(place.folder / "runs" / run))
 
 
 def _loss(temperature: float | None) -> str:

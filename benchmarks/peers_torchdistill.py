@@ -104,7 +104,7 @@ def run(
 ) -> float:
     """One ablation; returns the share of validation images that are right."""
     import torch
-    from torch.utils.data import RandomSampler, SequentialSampler
+    from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
     from torchdistill.core.distillation import DistillationBox
 
     batches = -(-len(datasets["train"]) // job["batch"])
@@ -128,13 +128,24 @@ def run(
                 box.post_forward_process(loss=loss)
                 log.write(f"{loss.item()}\n")
             box.post_epoch_process()
-    student.eval()
-    right = 0
-    with torch.no_grad():
-        for images, targets, *_ in box.val_data_loader:
-            right += int((student(images).argmax(1) == targets).sum())
     torch.save(student.state_dict(), f"{job['log']}.student.pt")
-    return right / len(datasets["val"])
+    test_loader = DataLoader(datasets["test"], batch_size=job["batch"], num_workers=job["workers"])
+    with Path(job["log"]).open("a") as log:
+        log.write(f"test {judge(student, test_loader)}\n")
+    return judge(student, box.val_data_loader)
+
+
+def judge(student: Any, loader: Any) -> float:
+    """The share of images that are right."""
+    import torch
+
+    student.eval()
+    right = total = 0
+    with torch.no_grad():
+        for images, targets, *_ in loader:
+            right += int((student(images).argmax(1) == targets).sum())
+            total += len(targets)
+    return right / total
 
 
 def main() -> None:
@@ -144,7 +155,7 @@ def main() -> None:
 
     job = json.loads(Path(sys.argv[1]).read_text())
     began = time.perf_counter()
-    datasets = {name: Photos(*mini(job, name), augment=name == "train") for name in ("train", "val")}
+    datasets = {name: Photos(*mini(job, name), augment=name == "train") for name in ("train", "val", "test")}
     for number, temperature in enumerate(job["temperatures"]):
         torch.manual_seed(number)
         teacher, student = (logits_of(network) for network in mini_networks(job))

@@ -28,6 +28,7 @@ from kdcache.cli.bench.why import why_command
 from kdcache.cli.caches.compact import compact
 from kdcache.cli.caches.look import peek, show, taps, verify
 from kdcache.cli.demo import demo
+from kdcache.cli.quitting import as_process
 from kdcache.cli.shared import (
     CAPTION,
     KdGroup,
@@ -309,5 +310,9 @@ def _split(losses: str) -> list[str]:
     return [name.strip() for name in re.split(r",(?![^(]*\))", losses)]
 
 
+def process() -> None:
+    as_process(lambda: main(prog_name="kdcache"))
+
+
 if __name__ == "__main__":
-    main(prog_name="kdcache")
+    process()

@@ -26,6 +26,7 @@ from kdcache.cli.bench.together import train_together
 from kdcache.cli.leaving.export import export
 from kdcache.cli.leaving.exported import judge_export
 from kdcache.cli.leaving.predict import predict
+from kdcache.cli.quitting import as_process
 from kdcache.cli.shared import (
     CAPTION,
     KdGroup,
@@ -240,5 +241,9 @@ def main() -> None:
     kdtrain(prog_name="kdtrain")
 
 
+def process() -> None:
+    as_process(main)
+
+
 if __name__ == "__main__":
-    main()
+    process()

@@ -18,6 +18,7 @@ from rich_click import RichGroup
 from kdcache.cache.errors import BadOption, KdError
 from kdcache.cache.files.system import current_folder, out_of_memory, refused, touching, user_path
 from kdcache.cache.networks.names import is_library
+from kdcache.cache.processes.heap import keep_freed
 from kdcache.cache.processes.stop import Stopped, signals
 from kdcache.cache.processes.threads import calm
 from kdcache.cache.record.advice import advised, forget
@@ -64,6 +65,7 @@ class KdGroup(RichGroup):  # type: ignore[misc]  # mypy skips rich_click
 
     def main(self, *arguments: Any, **attributes: Any) -> Any:
         calm()
+        keep_freed()
         if os.environ.get("WORLD_SIZE", "1") != "1":
             # A rank that is gone costs the others pages of C++ frames, and the sentence that says it is ours.
             os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

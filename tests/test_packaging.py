@@ -6,7 +6,7 @@ from importlib.metadata import entry_points, version
 
 import pytest
 
-COMMANDS = {"kdcache": "kdcache.cli.kdcache:main", "kdtrain": "kdcache.cli.kdtrain:main"}
+COMMANDS = {"kdcache": "kdcache.cli.kdcache:process", "kdtrain": "kdcache.cli.kdtrain:process"}
 
 
 def test_both_commands_are_installed_and_can_be_imported() -> None:

@@ -9,6 +9,7 @@ RANKS = "tests/trainer/steps/test_step_ranks.py"
 WHOLE = f"{ARITHMETIC}::test_a_step_takes_the_gradient_of_the_whole_batch_however_often_it_accumulates"
 SEVERAL = f"{ARITHMETIC}::test_several_steps_follow_torchs_own_optimizer_at_the_rate_of_each_step"
 REPORTED = f"{ARITHMETIC}::test_the_reported_losses_are_means_over_the_whole_batch"
+SCALED = "tests/trainer/steps/test_loss_scale.py"
 CLIP = f"{ARITHMETIC}::test_clip_shortens_the_students_whole_gradient_and_keeps_its_direction"
 OWN_CLIP = f"{ARITHMETIC}::test_learned_parts_of_a_loss_are_clipped_to_its_own_bound_whatever_clip_says"
 RIVAL = f"{ARITHMETIC}::test_a_rival_moves_by_the_mean_over_its_micro_batches_at_its_own_falling_rate"
@@ -26,8 +27,13 @@ ACCUMULATION = [
     ("the gradient of every second micro batch is lost", "Stepper.step",
      "self.accelerator.backward(values.total)",
      "self.accelerator.backward(values.total * (1 - len(micro) % 2))", WHOLE),
-    ("gradients of earlier steps stay in the next", "Stepper._move",
-     "        self.optimizer.zero_grad()\n", "", SEVERAL),
+    ("gradients of earlier steps stay in the next", "Stepper._move_optimizer",
+     "        optimizer.zero_grad()\n", "", SEVERAL),
+    ("the optimizer moves after every micro batch", "Stepper._move",
+     "            self._move_optimizer()\n", "        self._move_optimizer()\n", WHOLE),
+    ("gradients are scaled and the step is not", "Stepper._move_optimizer",
+     "self.optimizer if self.accelerator.scaler is not None else self.optimizer.optimizer",
+     "self.optimizer.optimizer", SCALED),
     ("reported terms are summed over micro batches", "Stepper.step",
      "functools.reduce(torch.add, micro) / accumulate", "functools.reduce(torch.add, micro)", REPORTED),
     ("reported terms are those of the last micro batch alone", "Stepper.step",
@@ -84,8 +90,8 @@ CLIPPING = [
     ("--clip is ignored", "Stepper._clip", "if self.config.clip is not None:", "if False:", CLIP),
     ("nothing is clipped", "Stepper._move", "            self._clip()\n", "", f"{CLIP} {OWN_CLIP}"),
     ("every micro batch is clipped for itself", "Stepper._move",
-     "            self._clip()\n        self.optimizer", "        self._clip()\n        self.optimizer",
-     CLIP),
+     "            self._clip()\n            self._move_optimizer()\n",
+     "            self._move_optimizer()\n        self._clip()\n", CLIP),
     ("--clip bounds every value instead of the norm", "Stepper._clip",
      "clip_grad_norm_", "clip_grad_value_", CLIP),
     ("--clip bounds every weight's gradient for itself", "Stepper._clip",

@@ -7,12 +7,10 @@ own modules, so weights that were loaded go along; every branch starts from new 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from kdcache.cache.errors import BadOption
 from kdcache.cache.networks.families.cifar import CifarResNet, WideResNet
-from kdcache.cache.networks.families.timm import Classifier
 from kdcache.cache.networks.network import Network
 
 
@@ -56,17 +54,28 @@ def split_last_stage(model: nn.Module) -> Split:
         wide = inner
         trunk = nn.Sequential(wide.conv1, wide.block1, First(), wide.block2, First())
         return Split(trunk, lambda: _wide_branch(wide.fresh()), wide.widths[2])
-    if isinstance(inner, Classifier) and isinstance(inner.network, ResNet):
-        whole, body = inner, inner.network
-        stem = (body.conv1, body.bn1, body.act1, body.maxpool)
-        trunk = nn.Sequential(*stem, body.layer1, body.layer2, body.layer3)
-        return Split(trunk, lambda: _timm_branch(whole.fresh()), int(body.feature_info[-2]["num_chs"]))
+    if (split := _split_timm(inner)) is not None:
+        return split
     name = model.name if isinstance(model, Network) else type(inner).__name__
     raise BadOption(
         f"{name} cannot be cut before its last stage",
         where="a student with several branches",
         fix="take a CIFAR ResNet (resnet32, resnet8x4), a wide one (wrn-16-2) or a ResNet of timm (r18)",
     )
+
+
+def _split_timm(whole: nn.Module) -> Split | None:
+    """Of a ResNet of timm; None for any other network."""
+    from timm.models.resnet import ResNet  # timm loads where a network is cut that may be one of its
+
+    from kdcache.cache.networks.families.timm import Classifier
+
+    if not (isinstance(whole, Classifier) and isinstance(whole.network, ResNet)):
+        return None
+    body = whole.network
+    stem = (body.conv1, body.bn1, body.act1, body.maxpool)
+    trunk = nn.Sequential(*stem, body.layer1, body.layer2, body.layer3)
+    return Split(trunk, lambda: _timm_branch(whole.fresh()), int(body.feature_info[-2]["num_chs"]))
 
 
 def _cifar_branch(net: CifarResNet) -> Branch:

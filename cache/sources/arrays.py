@@ -98,6 +98,12 @@ class ArraySource(BaseSource):
         rows, row = self._place(index)
         return encode_png(rows.pixels[row])
 
+    def unpacked_image(self, index: int) -> np.ndarray:
+        """(H, W, 3) uint8 RGB: the pixels that `image_bytes` decodes to."""
+        rows, row = self._place(index)
+        pixels = rows.pixels[row]
+        return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+
     def class_of(self, index: int) -> int:
         rows, row = self._place(index)
         return int(rows.labels[row])

@@ -26,6 +26,7 @@ from kdcache.cache.tasks.table import load, task_of, task_row
 from kdcache.cache.views.view import Row
 from kdcache.trainer.judge.contract import Answers, Ask, Judge, JudgedImage
 from kdcache.trainer.judge.metrics import Metrics, NoFigures
+from kdcache.trainer.judge.unpacked import shown_unpacked, unpacked_batch
 from kdcache.trainer.stream.batch import SampleSource
 from kdcache.trainer.stream.source_samples import as_samples
 
@@ -128,14 +129,21 @@ def judged_images(
     """The images of each group in the view to judge, with what is known of them; with `truth` None nothing
     is. Close it: it has threads."""
 
+    def rows_of(number: int) -> list[Row]:
+        geometries = [counting.geometry(samples.size(i), input_size) for i in groups[number]]
+        return [Row(i, _WHOLE, geometry) for i, geometry in zip(groups[number], geometries, strict=True)]
+
     def feed(number: int) -> Feed | None:
         if number >= len(groups):
             return None
-        geometries = [counting.geometry(samples.size(i), input_size) for i in groups[number]]
-        rows = [Row(i, _WHOLE, geometry) for i, geometry in zip(groups[number], geometries, strict=True)]
+        rows = rows_of(number)
         return pixel_feed(samples, rows) if truth is None else feed_with_truth(samples, rows, truth)
 
     if not groups:
+        return
+    if all(shown_unpacked(samples, rows_of(number)) for number in range(len(groups))):
+        for number in range(len(groups)):
+            yield unpacked_batch(samples, rows_of(number), truth, device)
         return
     pipeline = ImagePipeline(
         feed,

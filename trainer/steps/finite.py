@@ -28,6 +28,7 @@ class Watch:
         self, module: nn.Module, student: nn.Module, accelerator: Accelerator, *, skips: bool
     ) -> None:
         self._module, self._accelerator, self.skips = module, accelerator, skips
+        self._parameters = list(module.parameters())  # a walk through the modules takes longer than the norms
         self._scaled = accelerator.scaler is not None
         # Some networks keep masks of -inf in a buffer: what began infinite is not watched.
         buffers = [one for one in student.buffers() if one.is_floating_point() and one.numel()]
@@ -46,12 +47,12 @@ class Watch:
     def see_gradient(self) -> None:
         """After the last backward of a step, before clipping."""
         if not self._scaled:
-            self._gradient = self._unbounded(p.grad for p in self._module.parameters() if p.grad is not None)
+            self._gradient = self._unbounded(p.grad for p in self._parameters if p.grad is not None)
 
     @torch.no_grad()
     def see_weights(self) -> None:
         """After every optimizer of a step has moved."""
-        self._weights = self._unbounded([*self._module.parameters(), *self._statistics])
+        self._weights = self._unbounded([*self._parameters, *self._statistics])
 
     def must_skip(self, terms: Iterable[Tensor]) -> bool:
         """Whether the optimizers must not move, the same on every rank; never where faults stop the run."""

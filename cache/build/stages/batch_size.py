@@ -15,10 +15,11 @@ from kdcache.cache.build.options import USUAL_BATCH
 from kdcache.cache.networks.network import Network
 from kdcache.cache.processes.progress import moved
 
-CANDIDATES = (8, 16, 32, 64, 128)
+CANDIDATES = (8, 16, 32, 64)
+WIDE = (128, 256)  # also, on a GPU; a CPU gains nothing from them and its trial would take twice as long
 TRIAL_ROWS = 2048  # fewer take no longer than the trial would
 TRIAL_S = 4.0
-REPEATS = 3
+REPEATS = 2
 GAIN = 1.03  # a larger batch must be so much faster, or it is noise and memory
 SHARE = 4  # of the memory bound that activations may take: the rest is for targets in flight
 LIVE = 3  # outputs of layers that are there at once: what goes in, what comes out, the shortcut
@@ -38,7 +39,7 @@ def chosen_batch_size(
     most = _most_rows(network, taps, size_px, memory_bytes // SHARE, device)
     best, best_s = USUAL_BATCH, float("inf")
     began = clock()
-    for rows in CANDIDATES:
+    for rows in candidates(device):
         if rows > max(most, USUAL_BATCH) or clock() - began > TRIAL_S:
             break
         row_s = _row_seconds(network, taps, _blank(rows, size_px, device), clock)
@@ -46,6 +47,11 @@ def chosen_batch_size(
         if row_s * GAIN < best_s:
             best, best_s = rows, row_s
     return best if best_s < float("inf") else USUAL_BATCH
+
+
+def candidates(device: torch.device) -> tuple[int, ...]:
+    """The batch sizes that are tried there, from small to large."""
+    return (*CANDIDATES, *WIDE) if device.type == "cuda" else CANDIDATES
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from kdcache.cache.build import build as builds
 from kdcache.cache.build.build import BuildReport, build_cache
 from kdcache.cache.build.options import BuildOptions, parse_tap
 from kdcache.cache.build.stages import batch_size
-from kdcache.cache.build.stages.batch_size import chosen_batch_size
+from kdcache.cache.build.stages.batch_size import candidates, chosen_batch_size
 from kdcache.cache.build.targets import TargetBuilder
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.networks.network import Network
@@ -159,3 +159,9 @@ def test_a_trial_leaves_the_network_as_it_was() -> None:
     network: Network = build_network("resnet8", task="classification", num_classes=4)
     size = chosen_batch_size(network, ("logits",), (32, 32), memory_bytes=1 << 20, device=CPU)
     assert size == 8 and not any(module._forward_hooks for module in network.modules())
+
+
+def test_a_gpu_is_tried_with_more_rows() -> None:
+    """Its trial is short, and few rows leave most of it idle."""
+    on_gpu = candidates(torch.device("cuda"))
+    assert on_gpu[: len(candidates(CPU))] == candidates(CPU) and on_gpu[-1] == 4 * candidates(CPU)[-1]
