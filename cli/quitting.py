@@ -1,7 +1,7 @@
 """The end of a command's process: what was promised for the end is done, then the process is gone at once.
 
 Python takes itself apart piece by piece before it ends. With torch, DALI and torch's compiler loaded that
-takes 1 to 2 s (docs/benchmarks.md), in which a person waits for nothing: the system frees a process whole.
+takes 1.5 s more (docs/benchmarks.md), in which a person waits for nothing: the system frees a process whole.
 """
 
 import atexit

@@ -11,9 +11,15 @@ LEFT_OUT = f"{CHUNKS}::test_a_pass_that_left_a_row_out_does_not_give_its_fill_va
 BEFORE = f"{CHUNKS}::test_a_cache_of_before_is_read_grows_and_repairs_in_its_own_layout"
 PLAIN = f"{BATCH}::test_a_row_without_targets_is_refused_where_no_row_has_effects"
 DISAGREE = f"{BATCH}::test_partners_that_disagree_are_refused_alike"
+ALIGNED = (
+    "tests/trainer/stream/test_alignment.py"
+    "::test_maps_that_are_gathered_by_the_shard_lie_at_the_rows_that_they_answer"
+)
 
 MUTANTS = [
     # ---- rows of a batch
+    ("maps of a shard lie at their neighbours' rows", "BatchReader.gather", "gather(group.places, part",
+     "gather(np.roll(group.places, 1), part", ALIGNED),
     ("rows of a batch come in the order of their blocks", "row_batch.py:grouped",
      "order[first:end] for", "np.arange(first, end) for", ONE_BY_ONE),
     ("a batch of two views is read as one of its first", "BatchReader._columns", "grouped(blocks, views)",

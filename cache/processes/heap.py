@@ -2,8 +2,8 @@
 
 A step of training and a forward of a teacher take the same buffers again and again. The allocator of GNU's C
 library gives large ones back to the system when they are freed, and every page of them is then faulted in
-anew: a step of six ResNet-8 at 32x32 that train together met 4,000 faults a student, a fifth of its time
-(docs/benchmarks.md). What it costs: a process keeps what it once needed until it ends.
+anew: of three ResNet-8 at 32x32 that trained together a sixth of the time went there (docs/benchmarks.md).
+What it costs: a process keeps what it once needed until it ends.
 """
 
 import ctypes

@@ -37,7 +37,11 @@ def draw_lossless_folder(root: Path) -> Path:
 
 
 def build_aligned_cache(
-    folder: Path, target_format: str, views: str = "crops:3+full", augment: str | None = None
+    folder: Path,
+    target_format: str,
+    views: str = "crops:3+full",
+    augment: str | None = None,
+    keep: str | None = None,
 ) -> Cache:
     """Three crops, the whole image and its mirror image of every sample, by the tiny teacher."""
     report = build_cache(
@@ -52,6 +56,7 @@ def build_aligned_cache(
             taps=tuple(parse_tap(t) for t in TAPS),
             target_format="zarr" if augment else target_format,
             augment=augment,
+            keep=keep,
             batch_size=2,
             shard_rows=3,
             skip_bad=True,

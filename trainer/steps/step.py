@@ -222,7 +222,7 @@ class Stepper:
     def _move_optimizer(self) -> None:
         """One step of it, and the gradients forgotten."""
         # Accelerate's wrapper knows the loss scale. Without one it adds nothing, and looks for a package on
-        # disk at every step, which takes a small student a hundredth of its time.
+        # disk at every step.
         optimizer = self.optimizer if self.accelerator.scaler is not None else self.optimizer.optimizer
         optimizer.step()
         optimizer.zero_grad()

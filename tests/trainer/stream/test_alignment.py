@@ -36,8 +36,11 @@ from tiny_folder import CLASSES
 from kdcache.cache.errors import BadCache
 from kdcache.cache.networks.build import build_network
 from kdcache.cache.networks.network import Network
+from kdcache.cache.reader.batch_reader import BatchReader
 from kdcache.cache.reader.cache import Cache
+from kdcache.cache.reader.row_batch import RowBatch, RowGroup
 from kdcache.cache.views.view import Row, Window
+from kdcache.trainer.stream.arrays.levels import Rule
 from kdcache.trainer.stream.online import OnlineStream
 from kdcache.trainer.stream.stored import StoredStream
 
@@ -116,6 +119,26 @@ def test_crops_with_jitter_are_the_same_crops_and_labels_in_other_colours(
     assert torch.equal(left.truth, right.truth) and not torch.equal(left.images_BHWC, right.images_BHWC)
     stream.close()
     plain.close()
+
+
+@pytest.mark.parametrize("target_format", ["zarr", "webdataset"])
+def test_maps_that_are_gathered_by_the_shard_lie_at_the_rows_that_they_answer(
+    folder: Path, teacher: Network, monkeypatch: pytest.MonkeyPatch, target_format: str
+) -> None:
+    """Without a decoder the rows of a batch are read by the shard, in the shard's order, several at once."""
+    kept = build_aligned_cache(folder, target_format, "crops:1", keep="pixels")
+    at_once: list[int] = []
+    honest = BatchReader._groups
+
+    def groups(self: BatchReader, rows: RowBatch) -> tuple[RowGroup, ...]:
+        of_batch = honest(self, rows)
+        at_once.extend(len(group.places) for group in of_batch)
+        return of_batch
+
+    monkeypatch.setattr(BatchReader, "_groups", groups)
+    stream = StoredStream(kept, needs=NEEDS, layout=layouts(1)[0], rule=Rule())
+    assert_crop_targets(kept, stream, teacher)
+    assert max(at_once, default=0) >= 3, "nothing was read several rows at once"
 
 
 @pytest.mark.parametrize("family", ["crops", "full"])
