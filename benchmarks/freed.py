@@ -2,8 +2,9 @@
 
     .venv/bin/python benchmarks/freed.py --data npz:FILE [--steps 100] [--rounds 3] [--together 2]
 
-`--together` students (ResNet-8, batches of 64) train in one process of ours, as a sweep trains them; beside
-it the same command whose allocator was told to do as it does by default, and the same that Python ends.
+`--together` students (ResNet-8, the batch size that `kdtrain` has) train in one process of ours, as a sweep
+trains them; beside it the same command whose allocator was told to do as it does by default, and the same
+that Python ends.
 Medians of interleaved rounds: seconds a step, page faults a step of one student, seconds from the last word
 to the end of the process.
 """
@@ -43,18 +44,8 @@ def trained(home: Path, code: str, environment: dict[str, str], args: argparse.N
     """One process that trains all students."""
     for name in ("runs", "logs"):
         shutil.rmtree(home / name, ignore_errors=True)
-    student = [
-        "--student",
-        "resnet8",
-        "--data",
-        args.data,
-        "--loss",
-        "none",
-        "--device",
-        "cpu",
-        "--log",
-        "none",
-    ]
+    student = ["--student", "resnet8", "--data", args.data, "--loss", "none"]
+    student += ["--device", "cpu", "--log", "none"]
     lines = [
         shlex.join(["kdtrain", "--run", f"r{number}", *student, "--steps", str(args.steps)])
         for number in range(args.together)

@@ -180,3 +180,15 @@ def test_the_script_that_a_shell_reads_names_the_command(tmp_path: Path) -> None
 
 def test_the_list_of_heavy_modules_would_notice_one(tmp_path: Path) -> None:
     assert ask("kdtrain methods kd", tmp_path)[2] == ["torch"]
+
+
+def test_a_student_of_no_library_trains_without_timm_and_torchvision() -> None:
+    code = (
+        "import sys\n"
+        "import kdcache.trainer.run, kdcache.trainer.together.group\n"
+        "from kdcache.cache.networks.build import build_network\n"
+        "build_network('resnet8', task='classification', num_classes=10, role='student')\n"
+        "print(*({'timm', 'torchvision', 'segmentation_models_pytorch'} & sys.modules.keys()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr[-1000:]

@@ -141,7 +141,7 @@ def judged_images(
 
     if not groups:
         return
-    if all(shown_unpacked(samples, rows_of(number)) for number in range(len(groups))):
+    if shown_unpacked(samples, (row for number in range(len(groups)) for row in rows_of(number))):
         for number in range(len(groups)):
             yield unpacked_batch(samples, rows_of(number), truth, device)
         return

@@ -42,6 +42,8 @@ def test_what_a_step_freed_is_there_for_the_next() -> None:
     "said",
     [
         {"MALLOC_TRIM_THRESHOLD_": "100000", "MALLOC_MMAP_THRESHOLD_": "100000"},
+        {"MALLOC_TOP_PAD_": "131072"},
+        {"MALLOC_MMAP_MAX_": "65536"},
         {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=100000:glibc.malloc.mmap_threshold=100000"},
     ],
 )
